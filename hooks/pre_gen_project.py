@@ -1,0 +1,64 @@
+"""Refuse answers that cannot work: all at once, one line each, before anything is written."""
+
+import json
+import keyword
+import re
+import sys
+import unicodedata
+
+ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
+
+MODULES = ("use_upload", "use_download", "use_realtime", "use_error_handling")
+NAMES = ("project_name", "project_slug", "package_name")
+TEXTS = (*NAMES, "description", "author_name", "author_email")
+#: What the generated service and its tests import, and what those import in turn; a package of
+#: the same name would hide it.
+DEPENDENCIES = {
+    "aiofiles", "annotated_doc", "annotated_types", "anyio", "click", "coverage", "dotenv",
+    "fastapi", "h11", "httpcore", "httptools", "httpx", "idna", "mypy", "opentelemetry", "pydantic",
+    "pydantic_core", "pydantic_settings", "pytest", "ruff", "starlette", "tests",
+    "typing_extensions", "typing_inspection", "uvicorn", "uvloop", "watchfiles", "websockets",
+    "yaml",
+}  # fmt: skip
+WINDOWS = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+def problems():
+    """Yield one line for every answer that cannot work."""
+    for key in TEXTS:
+        value = ANSWERS[key]
+        if any("{" + mark in value for mark in "{%#"):  # In two parts: this file is rendered too.
+            yield f"{key}: template marks are not possible here: {value!r}"
+        if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
+            yield f"{key}: control characters are not possible here: {value!r}"
+    if not ANSWERS["project_name"].strip():
+        yield "project_name: a service needs a name"
+    slug = ANSWERS["project_slug"]
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", slug):
+        yield f"project_slug: letters, digits, '.', '_' and '-', none of these at an end: {slug!r}"
+    elif WINDOWS.fullmatch(slug):
+        yield f"project_slug: Windows reserves this name: {slug!r}"
+    yield from package_problems(ANSWERS["package_name"])
+    email = ANSWERS["author_email"]
+    if not re.fullmatch(r"[^@\s\"\\<>]+@[^@\s\"\\<>]+", email):
+        yield f"author_email: this is no email address: {email!r}"
+    if not any(ANSWERS[module] for module in MODULES):
+        yield f"{', '.join(MODULES)}: choose at least one; without any, a service does nothing"
+
+
+def package_problems(package):
+    if not re.fullmatch(r"[a-z_][a-z0-9_]*", package):
+        yield f"package_name: lower-case letters, digits and '_', no digit first: {package!r}"
+    elif keyword.iskeyword(package) or keyword.issoftkeyword(package):
+        yield f"package_name: this is a word of the Python language: {package!r}"
+    elif package in sys.stdlib_module_names or package in DEPENDENCIES:
+        yield f"package_name: this name would hide a module that the service imports: {package!r}"
+    elif WINDOWS.fullmatch(package):
+        yield f"package_name: Windows reserves this name: {package!r}"
+
+
+if __name__ == "__main__":
+    found = list(problems())
+    for line in found:
+        print(f"Refused: {line}", file=sys.stderr)
+    sys.exit(1 if found else 0)
