@@ -1,0 +1,53 @@
+"""The streaming kernel: what every stream of this service needs, once.
+
+* `exchange`: one request, one response, one outcome; the outermost middleware.
+* `pull` and `push`: the two ways to send (we iterate a source; others write to an open response).
+* `jsonl`: JSON Lines with an end marker.
+* `body`: the one reader of a request body, with its limits; `digests`: its integrity.
+* `deadlines`, `drain`, `admission`, `threads`: bounds on time, on life, on number, on blocking.
+* `problem`, `principal`, and the slots of `kernel`: where other modules attach.
+
+Settings: `APP_STREAMING__…` (`limits`). It imports no other part of the service.
+Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
+"""
+
+from .admission import Admission
+from .body import RequestBody
+from .deadlines import send_within
+from .digests import Digester, wanted_digest
+from .exchange import Exchange, ExchangeMiddleware, exchange_of
+from .jsonl import JsonLines
+from .kernel import Kernel, kernel_of
+from .limits import StreamingSettings
+from .outcomes import Outcome, SlowClient, StreamAborted
+from .principal import Principal, principal_of
+from .problem import Problem
+from .pull import ByteStream
+from .push import Channel, PushResponse
+from .threads import complete, in_thread
+
+__all__ = [
+    "Admission",
+    "ByteStream",
+    "Channel",
+    "Digester",
+    "Exchange",
+    "ExchangeMiddleware",
+    "JsonLines",
+    "Kernel",
+    "Outcome",
+    "Principal",
+    "Problem",
+    "PushResponse",
+    "RequestBody",
+    "SlowClient",
+    "StreamAborted",
+    "StreamingSettings",
+    "complete",
+    "exchange_of",
+    "in_thread",
+    "kernel_of",
+    "principal_of",
+    "send_within",
+    "wanted_digest",
+]

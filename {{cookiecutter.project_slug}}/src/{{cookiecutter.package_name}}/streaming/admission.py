@@ -1,0 +1,37 @@
+"""Admission: how many streams a module carries at once, and none while draining.
+
+uvicorn's `limit_concurrency` counts idle sockets and answers text/plain; this counts streams.
+"""
+
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+
+from .kernel import kernel_of
+from .problem import Problem
+
+
+class Admission:
+    """A dependency that holds one of a module's stream slots until the response has ended.
+
+    Raises Problem 503 with Retry-After when the service drains or the module is full.
+    """
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    async def __call__(self, request: Request) -> AsyncIterator[None]:
+        kernel = kernel_of(request.scope)
+        if kernel.drain.draining:
+            raise self._busy("The service is shutting down.", kernel.drain.retry_after())
+        if kernel.streams[self.module] >= kernel.limits.max_streams:
+            raise self._busy("Too many streams are open.", 1)
+        kernel.streams[self.module] += 1
+        try:
+            yield
+        finally:
+            kernel.streams[self.module] -= 1
+
+    @staticmethod
+    def _busy(detail: str, retry_after: float) -> Problem:
+        return Problem(503, detail, headers={"Retry-After": f"{retry_after:.0f}"})

@@ -1,0 +1,178 @@
+"""One HTTP exchange: a request, its response, and the one outcome that both end in.
+
+An ASGI server tells nobody how a stream ended: its access log is written when the headers are.
+`ExchangeMiddleware` wraps the whole application (outside every other middleware), counts what
+passes, and reports one finished `Exchange` to the kernel's observer.
+
+Sources: ASGI 3.0 HTTP specification; RFC 9112, section 9.6 (tear-down of a connection).
+"""
+
+import asyncio
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .outcomes import Outcome, SlowClient
+from .problem import Problem
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+#: A refused body is read on for this long and this far, so that a client which writes before it
+#: reads sees the answer instead of a reset.
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 1 << 20
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """What the kernel knows of one exchange; times are seconds on the monotonic clock."""
+
+    scope: Scope
+    kernel: "Kernel"
+    _receive: Receive
+    _send: Send
+    request_id: str
+    body_complete: bool
+    expects_continue: bool
+    started_at: float = field(default_factory=time.monotonic)
+    first_byte_at: float | None = None
+    ended_at: float = 0.0
+    status: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    outcome: Outcome | None = None
+    disconnected: bool = False
+    response_complete: bool = False
+
+    @property
+    def method(self) -> str:
+        return str(self.scope["method"])
+
+    @property
+    def route(self) -> str:
+        """The route's template, such as `/files/{file_id}`: never an id, never a query."""
+        return getattr(self.scope.get("route"), "path", "") or "(none)"
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.bytes_in += len(message.get("body", b""))
+            self.body_complete = not message.get("more_body", False)
+        elif not self.response_complete:
+            self.disconnected = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = self._start(message)
+        elif message["type"] == "http.response.body":
+            self.bytes_out += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                if self.status >= 400 and not self.body_complete:
+                    await self._send({**message, "more_body": True})
+                    await self._linger()
+                    message = {"type": "http.response.body", "body": b"", "more_body": False}
+                self.response_complete = True
+        await self._send(message)
+
+    async def push(self, body: bytes, more: bool = True) -> None:
+        """Send a body message past every middleware: one call per event and subscriber."""
+        self.bytes_out += len(body)
+        self.response_complete = not more
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    def _start(self, message: Message) -> Message:
+        self.status = message["status"]
+        self.first_byte_at = time.monotonic()
+        headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+        if self.status >= 400 and not self.body_complete:
+            # The rest of the body is not wanted: without this the server would swallow all of it.
+            headers.append((b"connection", b"close"))
+        return {**message, "headers": headers}
+
+    async def _linger(self) -> None:
+        if self.expects_continue and not self.bytes_in:
+            return  # The client waits for our word before it sends (RFC 9110, section 10.1.1).
+        stop = self.bytes_in + LINGER_BYTES
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self.body_complete and not self.disconnected and self.bytes_in < stop:
+                    await self.receive()
+        except TimeoutError:
+            pass
+
+    def resolve(self, error: BaseException | None) -> Outcome:
+        """Name the outcome of an exchange that nobody named while it ran."""
+        if self.outcome:
+            return self.outcome
+        if isinstance(error, asyncio.CancelledError):
+            return Outcome.DRAINED if self.kernel.drain.draining else Outcome.CLIENT_ABORT
+        if isinstance(error, SlowClient):
+            return Outcome.SLOW_CLIENT
+        if isinstance(error, ClientDisconnect):
+            return Outcome.CLIENT_ABORT
+        if error is not None:
+            return Outcome.SERVER_ERROR
+        if self.disconnected and not self.response_complete:
+            return Outcome.CLIENT_ABORT
+        return Outcome.of_status(self.status)
+
+
+class ExchangeMiddleware:
+    """Pure ASGI: gives every request its `Exchange` and reports how it ended."""
+
+    def __init__(self, app: ASGIApp, kernel: "Kernel") -> None:
+        self.app = app
+        self.kernel = kernel
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = self._open(scope, receive, send)
+        error: BaseException | None = None
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect as exc:
+            error = exc  # Nobody is left to answer, and nothing is wrong with the service.
+        except BaseException as exc:
+            error = exc
+            if isinstance(exc, Exception) and not exchange.status:
+                # Answered here, inside this wrapper, so that a 500 too lingers and has its id.
+                await self.kernel.answer(exchange, Problem(500))
+            raise
+        finally:
+            exchange.ended_at = time.monotonic()
+            exchange.outcome = exchange.resolve(error)
+            self.kernel.observe(exchange)
+
+    def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        headers = dict(scope["headers"])
+        offered = headers.get(b"x-request-id", b"")
+        exchange = Exchange(
+            scope=scope,
+            kernel=self.kernel,
+            _receive=receive,
+            _send=send,
+            request_id=offered.decode() if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(8),
+            body_complete=(
+                headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
+            ),
+            expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
+        )
+        scope["exchange"] = exchange
+        return exchange
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """Return the exchange that the middleware opened for this request."""
+    exchange: Exchange = scope["exchange"]
+    return exchange

@@ -1,0 +1,48 @@
+"""The kernel's settings section, and the units that every section may use.
+
+A size is written `10 GiB` or as a number of bytes, a duration `30 s` or as a number of seconds.
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter
+
+_UNITS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)?\s*")
+
+
+def _seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value)
+    if not match:
+        raise ValueError("a duration is a number with ms, s, min, h or d, such as '30 s'")
+    return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+#: Seconds.
+Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+#: Bytes.
+Size = Annotated[int, BeforeValidator(TypeAdapter(ByteSize).validate_python), Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A section of the settings; a misspelt name is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StreamingSettings(Section):
+    """What a stream may cost: `APP_STREAMING__…`."""
+
+    idle_timeout: Annotated[Duration, Field(gt=0)] = 30.0
+    """Seconds a request body may stand still."""
+    min_rate: Size = 512
+    """Bytes per second that a request body must reach on average, after the first idle timeout."""
+    send_timeout: Annotated[Duration, Field(gt=0)] = 30.0
+    """Seconds a client may take to accept one chunk of a response."""
+    max_streams: Annotated[int, Field(gt=0)] = 10_000
+    """Streams at once per module; further ones are answered with 503."""
+    threads: Annotated[int, Field(gt=0)] = 8
+    """Threads for synchronous sources."""

@@ -1,0 +1,22 @@
+"""The Principal slot: who sent a request, as far as anything has found out.
+
+Nothing in the kernel fills it; a module that authenticates sets `request.state.principal`, and
+whoever needs an owner reads it here.
+"""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The authenticated sender of a request; `id` is stable and unique."""
+
+    id: str
+
+
+def principal_of(request: Request) -> Principal | None:
+    """Return the sender of a request, None when it is anonymous."""
+    principal: Principal | None = getattr(request.state, "principal", None)
+    return principal

@@ -1,0 +1,123 @@
+"""Pull: a response that owns the iterator it sends.
+
+Starlette's `StreamingResponse` sends the headers before it asks for the first item (an error is
+then a broken 200), closes the source when the garbage collector gets to it, waits for ever on a
+client that does not read, and never yields to the loop when the source does not. This one does
+none of that. Return it from a path operation, with `response_class` set.
+"""
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+)
+from typing import Any
+
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from .deadlines import CLEANUP_SECONDS, send_within, while_connected
+from .exchange import Exchange, exchange_of
+from .outcomes import StreamAborted
+from .problem import Problem
+from .threads import iterate_in_thread
+
+#: Encodes the description of a failure as the last bytes of a stream that has begun.
+FailureRecord = Callable[[dict[str, Any]], bytes]
+
+
+class ByteStream(Response):
+    """Send bytes from an iterable, asynchronous or not, as they come.
+
+    A `Problem` raised by the source before its first item is the answer. A failure after that
+    aborts the connection, so that no client takes what it got for all there is; `failure_record`
+    comes first where the format has a place for it. `background` runs whatever the outcome.
+    """
+
+    media_type = "application/octet-stream"
+
+    def __init__(
+        self,
+        source: AsyncIterable[bytes] | Iterable[bytes],
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        background: BackgroundTask | None = None,
+        failure_record: FailureRecord | None = None,
+    ) -> None:
+        self.source = source
+        self.failure_record = failure_record
+        self.status_code = status_code
+        self.media_type = media_type or self.media_type
+        self.background = background
+        self.init_headers(headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope)
+        chunks = self._chunks(exchange)
+        try:
+            async with while_connected(receive):
+                await self._stream(chunks, exchange, send)
+        finally:
+            await self._end(chunks)
+
+    async def _end(self, chunks: AsyncIterator[bytes]) -> None:
+        try:
+            # Here and now, not at the collector's leisure: it may hold a file or a connection.
+            # And outside `while_connected`, whose cancellation would interrupt it.
+            if isinstance(chunks, AsyncGenerator):
+                async with asyncio.timeout(CLEANUP_SECONDS):
+                    await chunks.aclose()
+        finally:
+            if self.background is not None:
+                await self.background()
+
+    async def _stream(self, chunks: AsyncIterator[bytes], exchange: Exchange, send: Send) -> None:
+        limit = exchange.kernel.limits.send_timeout
+        first = await anext(chunks, b"")
+        await send_within(send, self._head(), limit)
+        if exchange.method != "HEAD":
+            await self._send_body(first, chunks, exchange, send)
+        await send_within(send, {"type": "http.response.body"}, limit)
+
+    async def _send_body(
+        self, chunk: bytes, chunks: AsyncIterator[bytes], exchange: Exchange, send: Send
+    ) -> None:
+        while True:
+            if chunk:
+                await self._send_chunk(chunk, exchange, send)
+            # A source that never waits would keep the loop from ever seeing a disconnect.
+            await asyncio.sleep(0)
+            if exchange.disconnected:
+                raise ClientDisconnect
+            try:
+                chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except Exception as error:
+                if self.failure_record is not None:
+                    document = exchange.kernel.describe(Problem.of(error), exchange)
+                    await self._send_chunk(self.failure_record(document), exchange, send)
+                raise StreamAborted(exchange.request_id) from error
+
+    async def _send_chunk(self, chunk: bytes, exchange: Exchange, send: Send) -> None:
+        message = {"type": "http.response.body", "body": chunk, "more_body": True}
+        await send_within(send, message, exchange.kernel.limits.send_timeout)
+
+    def _chunks(self, exchange: Exchange) -> AsyncIterator[bytes]:
+        if isinstance(self.source, AsyncIterable):
+            return aiter(self.source)
+        return iterate_in_thread(exchange.kernel.threads, self.source)
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }

@@ -1,0 +1,47 @@
+"""Work that must not stop half-way, and blocking work in threads."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from concurrent.futures import Executor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_END = object()
+
+
+async def complete(work: Awaitable[T]) -> T:
+    """Await something to its end; a cancellation meanwhile goes on when it has ended."""
+    future = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait({future})
+        if not future.cancelled():
+            future.exception()  # Seen: asyncio would report it as never retrieved.
+        raise
+
+
+async def in_thread(
+    executor: Executor | None, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run a blocking function in a thread of `executor` and return its result.
+
+    A cancellation waits for the thread: a file must not be closed (and its number given to
+    another) under a thread that still writes to it.
+    """
+    loop = asyncio.get_running_loop()
+    return await complete(loop.run_in_executor(executor, lambda: function(*args, **kwargs)))
+
+
+async def iterate_in_thread(executor: Executor, source: Iterable[T]) -> AsyncGenerator[T]:
+    """Iterate a synchronous source in a thread, and close it there."""
+    iterator = iter(source)
+    try:
+        while (item := await in_thread(executor, next, iterator, _END)) is not _END:
+            yield item  # type: ignore[misc]  # the sentinel never gets here
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            await in_thread(executor, close)
