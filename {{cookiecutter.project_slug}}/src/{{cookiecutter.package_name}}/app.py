@@ -1,0 +1,83 @@
+"""The application: settings, the streaming kernel, and the modules that were chosen.
+
+This is the only place where modules meet; none of them imports another.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+
+from . import health
+# {% if cookiecutter.use_download %}
+from .download import router as download_router
+# {% endif %}
+# {% if cookiecutter.use_error_handling %}
+from .errors import install as install_errors
+# {% endif %}
+# {% if cookiecutter.use_realtime %}
+from .realtime import open_hub
+from .realtime import router as realtime_router
+# {% endif %}
+from .settings import Settings
+# {% if cookiecutter.use_upload or cookiecutter.use_download %}
+from .storage import import_files, open_storage
+from .storage import router as storage_router
+# {% endif %}
+from .streaming import ExchangeMiddleware, Kernel
+# {% if cookiecutter.use_upload %}
+from .upload import router as upload_router
+# {% endif %}
+# {% if cookiecutter.use_demo_page %}
+from .web import router as web_router
+# {% endif %}
+
+#: `serve NAME ARGUMENTS…` beside the server itself.
+COMMANDS: dict[str, Callable[[Settings, list[str]], None]] = {
+    # {% if cookiecutter.use_upload or cookiecutter.use_download %}
+    "import": import_files,
+    # {% endif %}
+}
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application; `settings` default to the environment's."""
+    settings = settings or Settings()
+    kernel = Kernel(settings.streaming)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            # {% if cookiecutter.use_upload or cookiecutter.use_download %}
+            app.state.storage = await stack.enter_async_context(open_storage(settings.storage))
+            # {% endif %}
+            # {% if cookiecutter.use_realtime %}
+            app.state.hub = await stack.enter_async_context(open_hub(settings.realtime))
+            # {% endif %}
+            await stack.enter_async_context(kernel.running(settings.server.drain_notice))
+            yield
+
+    app = FastAPI(title="{{ cookiecutter.__project_name }}", lifespan=lifespan)
+    app.state.settings = settings
+    app.state.kernel = kernel
+    app.include_router(health.router)
+    # {% if cookiecutter.use_upload or cookiecutter.use_download %}
+    app.include_router(storage_router)
+    # {% endif %}
+    # {% if cookiecutter.use_upload %}
+    app.include_router(upload_router)
+    # {% endif %}
+    # {% if cookiecutter.use_download %}
+    app.include_router(download_router)
+    # {% endif %}
+    # {% if cookiecutter.use_realtime %}
+    app.include_router(realtime_router)
+    # {% endif %}
+    # {% if cookiecutter.use_demo_page %}
+    app.include_router(web_router)
+    # {% endif %}
+    # {% if cookiecutter.use_error_handling %}
+    install_errors(app)
+    # {% endif %}
+    app.add_middleware(ExchangeMiddleware, kernel=kernel)
+    return app

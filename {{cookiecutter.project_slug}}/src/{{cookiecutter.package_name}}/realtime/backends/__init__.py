@@ -1,0 +1,1 @@
+"""Where the order of events comes from: one module per broker."""

@@ -1,0 +1,61 @@
+"""What a publisher may send: JSON or text, with an event type that is not one of ours.
+
+Sources: WHATWG HTML, section 9.2.5 (what may stand in a field); RFC 8259 (JSON).
+"""
+
+import re
+from dataclasses import dataclass
+
+import pydantic_core
+
+from ..streaming import Problem
+
+#: Events that only the service sends.
+RESERVED = {"reset", "reconnect", "error", "end", "reauth"}
+_EVENT = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One published message; `data` is JSON text when `is_json`, else any text."""
+
+    data: str
+    event: str | None = None
+    is_json: bool = False
+
+
+def parse_message(body: bytes, content_type: str, event: str | None) -> Message:
+    """Return the message of a publishing request.
+
+    Raises Problem 415 for other types than `application/json` and `text/plain`, and Problem 422
+    for a reserved or malformed event type, invalid JSON (with the place) or text not in UTF-8.
+    """
+    if event is not None and (event in RESERVED or not _EVENT.fullmatch(event)):
+        raise _invalid("/query/event", "This event type is reserved or malformed.", "event_type")
+    match content_type.partition(";")[0].strip().lower():
+        case "application/json":
+            return Message(_compact(body), event, is_json=True)
+        case "text/plain":
+            return Message(_text(body), event)
+    raise Problem(415, "Publish application/json or text/plain.")
+
+
+def _compact(body: bytes) -> str:
+    try:
+        # Strict: NaN and Infinity are no JSON, and a client's parser would choke on them.
+        value = pydantic_core.from_json(body, allow_inf_nan=False)
+        return pydantic_core.to_json(value).decode()
+    except ValueError as error:
+        raise _invalid("/body", f"Invalid JSON: {error}.", "json_invalid") from None
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        detail = f"The text is not UTF-8 at byte {error.start}."
+        raise _invalid("/body", detail, "text_invalid") from None
+
+
+def _invalid(pointer: str, detail: str, code: str) -> Problem:
+    return Problem(422, detail, errors=[{"pointer": pointer, "detail": detail, "code": code}])

@@ -1,0 +1,93 @@
+"""`serve`: check the settings, then run the service; `serve COMMAND …`: what the modules offer."""
+
+import argparse
+import logging
+import math
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+import uvicorn.config
+from pydantic import ValidationError
+
+from ..app import COMMANDS
+from ..settings import Settings, explain
+from ..streaming import StreamAborted
+
+PACKAGE = __package__.rpartition(".")[0]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit code 0 also after SIGTERM, 2 when a setting is wrong."""
+    options = _parse(arguments)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.exit("\n".join(explain(error)))
+    if options.command:
+        COMMANDS[options.command](settings, options.arguments)
+    else:
+        serve(settings, reload=options.reload)
+
+
+def serve(settings: Settings, *, reload: bool = False) -> None:
+    """Run uvicorn until a signal ends it."""
+    # uvicorn raises the signal again when it has ended; before it starts, this ends us as well.
+    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGINT, _exit)
+    server = settings.server
+    uvicorn.run(
+        f"{PACKAGE}.app:create_app",
+        factory=True,
+        host=server.host,
+        port=server.port,
+        workers=None if reload else server.workers,
+        reload=reload,
+        http=f"{PACKAGE}.server.protocol:Protocol",
+        access_log=False,
+        log_config=_log_config(),
+        forwarded_allow_ips=server.trusted_proxies,
+        timeout_graceful_shutdown=math.ceil(server.drain_timeout),
+        server_header=False,
+    )
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="serve", description=__doc__)
+    parser.add_argument("--reload", action="store_true", help="restart when the code changes")
+    parser.add_argument("command", nargs="?", choices=sorted(COMMANDS) or None)
+    parser.add_argument("arguments", nargs="*")
+    return parser.parse_args(arguments)
+
+
+class _Causes(logging.Filter):
+    """Shows of an aborted stream what broke it, and nothing when that was the client."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, StreamAborted):
+            return True
+        cause = error.__cause__
+        if cause is not None:
+            record.msg = f"A stream was aborted: {error}"
+            record.exc_info = (type(cause), cause, cause.__traceback__)
+        return cause is not None
+
+
+def _log_config() -> dict[str, object]:
+    """Return uvicorn's logging with our loggers beside it."""
+    handlers = ["default"]
+    return {
+        **uvicorn.config.LOGGING_CONFIG,
+        "filters": {"causes": {"()": _Causes}},
+        "loggers": {
+            "uvicorn": {"handlers": handlers, "level": "INFO", "propagate": False},
+            "uvicorn.error": {"level": "INFO", "filters": ["causes"]},
+            PACKAGE: {"handlers": handlers, "level": "INFO", "propagate": False},
+        },
+    }

@@ -1,0 +1,29 @@
+"""Storage: immutable files with server-made ids, and a record of each.
+
+* `interface`: the `Storage` protocol, which an object store fits as well as a directory.
+* `local`: files in a directory, records in one SQLite catalogue (`catalogue`), locks (`claims`).
+* `records`: what a file is; `names`: what becomes of a client's file name.
+* `importing`: `serve import PATH…`.
+
+Routes: `GET /files`, `GET /files/{id}/record`, `DELETE /files/{id}`.
+Settings: `APP_STORAGE__URL`, `APP_STORAGE__SWEEP_INTERVAL`. Source: RFC 9562 (UUIDv7).
+"""
+
+from .importing import import_files
+from .interface import Storage, Writer
+from .local import open_storage
+from .records import Draft, FileRecord
+from .router import StorageDep, StoredFile, file_url, router
+
+__all__ = [
+    "Draft",
+    "FileRecord",
+    "Storage",
+    "StorageDep",
+    "StoredFile",
+    "Writer",
+    "file_url",
+    "import_files",
+    "open_storage",
+    "router",
+]

@@ -1,0 +1,44 @@
+"""`serve import PATH…`: put files that are here already into the store."""
+
+import asyncio
+import mimetypes
+import sys
+from pathlib import Path
+
+import aiofiles
+
+from ..settings import Settings
+from .interface import Storage
+from .local import open_storage
+from .names import clean_filename
+from .records import Draft, FileRecord
+
+CHUNK = 1 << 20
+
+
+def import_files(settings: Settings, paths: list[str]) -> None:
+    """Store each file and print its id and name; exit with 1 when one of them could not be read."""
+    sys.exit(asyncio.run(_import(settings, paths)))
+
+
+async def _import(settings: Settings, paths: list[str]) -> int:
+    failures = 0
+    async with open_storage(settings.storage) as storage:
+        for path in map(Path, paths):
+            try:
+                record = await store_file(storage, path)
+                sys.stdout.write(f"{record.id} {record.filename}\n")
+            except OSError as error:
+                failures += 1
+                sys.stderr.write(f"{path}: {error.strerror}\n")
+    return 1 if failures else 0
+
+
+async def store_file(storage: Storage, path: Path) -> FileRecord:
+    """Copy a file into the store; raises OSError when it cannot be read."""
+    content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    draft = Draft(filename=clean_filename(path.name), content_type=content_type)
+    async with aiofiles.open(path, "rb") as file, storage.create(draft) as writer:
+        while chunk := await file.read(CHUNK):
+            await writer.write(chunk)
+        return await writer.commit()

@@ -1,0 +1,54 @@
+"""What a store must do. It fits an object store too: nothing appends, renames or seeks to write.
+
+A writer collects what it is given into parts as large as the store likes (a directory: 1 MiB, an
+object store: at least 5 MiB), so a file is a sequence of parts and one commit.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from .records import Draft, FileRecord
+
+#: Called with every part in the thread that writes it; a digest is computed there.
+Tap = Callable[[bytearray], None]
+
+
+class Writer(Protocol):
+    """A file that is being written; nobody else can see it."""
+
+    id: str
+    size: int
+
+    async def write(self, data: bytes) -> None:
+        """Take more bytes; raises Problem 507 when there is no space for them."""
+
+    async def flush(self) -> None:
+        """Write what is collected, so that the tap has seen all of it."""
+
+    async def commit(self, digest: dict[str, str] | None = None) -> FileRecord:
+        """Make the file durable, then visible; only after that may success be reported."""
+
+
+class Storage(Protocol):
+    """Immutable files with records."""
+
+    def create(self, draft: Draft, tap: Tap | None = None) -> AbstractAsyncContextManager[Writer]:
+        """Begin a file; leaving the context without a commit removes every trace of it."""
+
+    async def record(self, file_id: str) -> FileRecord:
+        """Return the record of a complete file; raises Problem 404."""
+
+    def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        """Yield the bytes from `start` up to `stop` (exclusive); raises Problem 404."""
+
+    def records(
+        self, after: int = 0, limit: int | None = None
+    ) -> AsyncGenerator[tuple[int, FileRecord]]:
+        """Yield (cursor, record) in order of completion, from behind the cursor `after`."""
+
+    async def delete(self, file_id: str) -> None:
+        """Remove a file; raises Problem 404. Who is reading it reads on."""
+
+    async def sweep(self) -> None:
+        """Remove what dead writers left behind; never touch what a living one works on."""

@@ -1,0 +1,78 @@
+"""What the headers of an upload say of the file; nothing of it is believed, all of it is kept.
+
+Sources: RFC 9110, sections 8.3 (Content-Type) and 8.4 (Content-Encoding); RFC 6266.
+"""
+
+import mimetypes
+import re
+from contextlib import suppress
+from email.message import Message
+from email.utils import collapse_rfc2231_value
+
+from fastapi import Request
+
+from ..storage import Draft
+from ..storage.names import clean_filename
+from ..streaming import Digester, Problem, principal_of, wanted_digest
+
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(\s*;[\x20-\x7e]*)?", re.ASCII)
+_UNKNOWN = "application/octet-stream"
+
+
+def draft_of(request: Request) -> Draft:
+    """Return what a request says of the file in its body.
+
+    Raises Problem 415 for a body that is no raw file (a form, or one with a content coding) and
+    Problem 400 for a part of a resumable upload: stored as they are, they would be wrong files.
+    """
+    _refuse_other_bodies(request)
+    filename = clean_filename(request.query_params.get("filename") or _disposition_name(request))
+    principal = principal_of(request)
+    return Draft(
+        filename=filename,
+        content_type=_content_type(request, filename),
+        owner=principal.id if principal else None,
+    )
+
+
+def digester_of(request: Request) -> Digester:
+    """Return the digester for the digests that a request carries or asks for."""
+    headers = request.headers
+    fields = headers.getlist("content-digest") + headers.getlist("repr-digest")
+    wanted = wanted_digest(headers.get("want-repr-digest", ""))
+    return Digester(fields, [wanted] if wanted else [])
+
+
+def _refuse_other_bodies(request: Request) -> None:
+    if request.headers.get("upload-complete", "").strip() == "?0":
+        raise Problem(400, "Uploads in several requests are not available here.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem(
+            415, "Send the file without content coding.", headers={"Accept-Encoding": "identity"}
+        )
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise Problem(415, "Send the file itself as the body, not a form.")
+
+
+def _disposition_name(request: Request) -> str | None:
+    field = request.headers.get("content-disposition")
+    if field is None:
+        return None
+    with suppress(UnicodeDecodeError):
+        field = field.encode("latin-1").decode()  # curl and browsers send UTF-8 as it is.
+    message = Message()
+    message["content-disposition"] = field.replace("\r", "").replace("\n", "")
+    parameters = message.get_params(failobj=[], header="content-disposition")
+    names = [value for key, value in parameters if key.lower() == "filename"]
+    # `filename*` (a tuple here) goes before `filename`: RFC 6266, section 4.3.
+    names.sort(key=lambda value: not isinstance(value, tuple))
+    return collapse_rfc2231_value(names[0]) if names else None
+
+
+def _content_type(request: Request, filename: str) -> str:
+    offered = request.headers.get("content-type", "").strip()
+    # curl calls every body a form unless it is told otherwise.
+    is_form = offered.startswith("application/x-www-form-urlencoded")
+    if _MEDIA_TYPE.fullmatch(offered) and not is_form:
+        return offered
+    return mimetypes.guess_type(filename)[0] or _UNKNOWN

@@ -1,0 +1,49 @@
+"""The demo page: try the service from a browser, with nothing to install.
+
+Routes, each for GET and HEAD and none of them in the OpenAPI schema:
+    /               the page, under a strict Content-Security-Policy
+    /web/app.js     its script, served as it was written: there is no build step
+    /web/style.css  its style sheet
+The sources are index.html, app.js and style.css beside this module, read once at import.
+The page reads /openapi.json and shows only the parts that this service has.
+"""
+
+from hashlib import sha256
+from importlib.resources import files
+
+from fastapi import APIRouter, Request, Response
+
+router = APIRouter(include_in_schema=False)
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def _add(path: str, name: str, media_type: str, extra: dict[str, str] | None = None) -> None:
+    """Serve one file of this package, with an entity tag that saves sending it again."""
+    body = files(__name__).joinpath(name).read_bytes()
+    tag = f'"{sha256(body).hexdigest()[:32]}"'
+    headers = {
+        "ETag": tag,
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        **(extra or {}),
+    }
+
+    async def send(request: Request) -> Response:
+        known = request.headers.get("If-None-Match", "").split(",")
+        # A proxy that compresses the body makes the tag a weak one: W/"...".
+        if any(one.strip().removeprefix("W/") in (tag, "*") for one in known):
+            return Response(status_code=304, headers=headers)
+        return Response(body, headers=headers, media_type=media_type)
+
+    router.add_api_route(path, send, methods=["GET"])
+    router.add_api_route(path, send, methods=["HEAD"])  # the server leaves the body out
+
+
+_add("/", "index.html", "text/html", {"Content-Security-Policy": _POLICY})
+_add("/web/app.js", "app.js", "text/javascript")
+_add("/web/style.css", "style.css", "text/css")
