@@ -1,0 +1,290 @@
+"""The service under test: the real application, behind the real server, on a free port.
+
+In-process clients buffer whole bodies and never leave half-way; nothing that can go wrong with a
+stream is seen through them. So tests talk to a socket. The server runs in a thread, where a test
+can also look behind the wire; `ServiceProcess` is for signals and for sudden death.
+"""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import anyio.to_thread
+import httpx
+import uvicorn
+from fastapi import APIRouter, FastAPI
+
+from {{cookiecutter.package_name}}.app import create_app
+from {{cookiecutter.package_name}}.server.protocol import Protocol
+from {{cookiecutter.package_name}}.settings import Settings
+
+T = TypeVar("T")
+
+#: How long anything may take that should happen at once.
+PATIENCE = 10.0
+
+
+def make_settings(**sections: Any) -> Settings:
+    """Return settings from sections, without a `.env` that may lie around."""
+    make: Any = Settings
+    settings: Settings = make(_env_file=None, **sections)
+    return settings
+
+
+class Peer:
+    """A bare TCP connection: it can send half of something, stop reading, or vanish."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.unread = b""
+
+    async def send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._sock, data)
+
+    async def get(self, path: str, *headers: str, version: str = "1.1") -> None:
+        lines = [f"GET {path} HTTP/{version}", "Host: test", *headers, "", ""]
+        await self.send("\r\n".join(lines).encode())
+
+    async def read_until(self, mark: bytes) -> bytes:
+        """Return what comes up to and including the mark; raises EOFError when it does not."""
+        async with asyncio.timeout(PATIENCE):
+            while mark not in self.unread:
+                chunk = await asyncio.get_running_loop().sock_recv(self._sock, 65536)
+                if not chunk:
+                    raise EOFError(self.unread)
+                self.unread += chunk
+        found, _, self.unread = self.unread.partition(mark)
+        return found + mark
+
+    async def read_head(self) -> bytes:
+        return await self.read_until(b"\r\n\r\n")
+
+    async def read_to_end(self) -> bytes:
+        """Return the rest until the server closes; raises ConnectionResetError when it resets."""
+        async with asyncio.timeout(PATIENCE):
+            while chunk := await asyncio.get_running_loop().sock_recv(self._sock, 1 << 20):
+                self.unread += chunk
+        rest, self.unread = self.unread, b""
+        return rest
+
+    def reset(self) -> None:
+        """Vanish: the server gets RST."""
+        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._sock.close()
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@asynccontextmanager
+async def connect(port: int, receive_buffer: int | None = None) -> AsyncIterator[Peer]:
+    with socket.socket() as sock:
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        yield Peer(sock)
+
+
+class _PromptServer(uvicorn.Server):
+    """uvicorn without the pauses of its start and end, which a hundred tests would add up."""
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        while not self.should_exit:
+            await asyncio.sleep(0.01)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if tasks := list(self.server_state.tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        await self.lifespan.shutdown()
+
+
+class Service:
+    """The application on a socket, in a thread with an event loop of its own."""
+
+    def __init__(self, *routers: APIRouter, **sections: dict[str, Any]) -> None:
+        self.app: FastAPI = create_app(make_settings(**sections))
+        for router in routers:
+            self.app.include_router(router)
+        self._ended: list[Any] = []
+        self._news = threading.Condition()
+        self.app.state.kernel.observe = self._observe
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._server = _PromptServer(
+            uvicorn.Config(self.app, http=Protocol, log_config=None, lifespan="on")
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    async def __aenter__(self) -> Self:
+        self._thread.start()
+        async with self.client() as client:  # The socket listens: this waits for the start.
+            await client.get("/health/live")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        await anyio.to_thread.run_sync(self._thread.join, PATIENCE)
+        self._socket.close()
+        assert not self._thread.is_alive(), "the server did not end"
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=PATIENCE)
+
+    def raw_connection(self, receive_buffer: int | None = None) -> Any:
+        return connect(self.port, receive_buffer)
+
+    async def outcome_of(self, label: str) -> str:
+        """Wait until an exchange with this method and route has ended, and return its outcome."""
+        return str((await self.ended(label)).outcome)
+
+    async def ended(self, label: str) -> Any:
+        """Wait until an exchange (`METHOD /route`) has ended, and return it, each only once."""
+        return await anyio.to_thread.run_sync(self._wait_for, label)
+
+    async def in_server(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the server's event loop and return its result."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return await asyncio.wait_for(asyncio.wrap_future(future), PATIENCE)
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call a function in the server's event loop."""
+
+        async def work() -> T:
+            return function()
+
+        return await self.in_server(work())
+
+    async def store(self, data: bytes, **draft: Any) -> str:
+        """Put a file into the store, whether there is an upload or not; return its id."""
+        from {{cookiecutter.package_name}}.storage import Draft
+
+        async def work() -> str:
+            async with self.app.state.storage.create(Draft(**{"filename": "f", **draft})) as writer:
+                await writer.write(data)
+                return str((await writer.commit()).id)
+
+        return await self.in_server(work())
+
+    async def stored(self, file_id: str) -> bytes:
+        """Return the bytes of a stored file, whether there is a download or not."""
+        storage = self.app.state.storage
+
+        async def work() -> bytes:
+            size = (await storage.record(file_id)).size
+            return b"".join([chunk async for chunk in storage.read(file_id, 0, size)])
+
+        return await self.in_server(work())
+
+    async def files(self) -> list[str]:
+        """Return the names of all stored files."""
+
+        async def work() -> list[str]:
+            return [record.filename async for _, record in self.app.state.storage.records()]
+
+        return await self.in_server(work())
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._server.serve(sockets=[self._socket]))
+
+    def _observe(self, exchange: Any) -> None:
+        with self._news:
+            self._ended.append(exchange)
+            self._news.notify_all()
+
+    def _wait_for(self, label: str) -> Any:
+        def find() -> Any:
+            return next((e for e in self._ended if f"{e.method} {e.route}" == label), None)
+
+        with self._news:
+            found = self._news.wait_for(find, PATIENCE)
+            seen = [f"{e.method} {e.route}" for e in self._ended]
+            assert found is not None, f"no {label!r} has ended; {seen}"
+            self._ended.remove(found)
+        return found
+
+
+class ServiceProcess:
+    """The service as its owner runs it; it can be killed."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        """`environment` has settings without their prefix: `SERVER__DRAIN_NOTICE="1 s"`."""
+        settings = {f"APP_{name}": value for name, value in environment.items()}
+        self._environment = {**os.environ, "APP_SERVER__PORT": "0", **settings}
+        self._directory = directory
+        self._started = threading.Event()
+        self.port = 0
+        self.log: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "{{cookiecutter.package_name}}"],
+            cwd=self._directory,
+            env=self._environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._log = threading.Thread(target=self._read_log, daemon=True)
+        self._log.start()
+        await anyio.to_thread.run_sync(self._started.wait, PATIENCE)
+        if not self.port:
+            self.kill()
+            await self.exit_code()
+            raise AssertionError("the service did not start:\n" + "".join(self.log))
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.kill()
+        await self.exit_code()
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=PATIENCE)
+
+    def raw_connection(self, receive_buffer: int | None = None) -> Any:
+        return connect(self.port, receive_buffer)
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    async def exit_code(self) -> int:
+        code = await anyio.to_thread.run_sync(self.process.wait, PATIENCE * 2)
+        self._log.join(PATIENCE)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        return code
+
+    def _read_log(self) -> None:
+        # To the end, so that the service never waits for a full pipe.
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if match := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
+                self.port = int(match[1])
+                self._started.set()
+        self._started.set()

@@ -1,0 +1,310 @@
+"""Download: the right bytes, or an honest refusal; never a response that only looks complete."""
+
+import json
+import random
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+import pytest
+
+from {{cookiecutter.package_name}}.download.conditional import Verdict, evaluate, range_applies
+from {{cookiecutter.package_name}}.download.disposition import content_disposition
+from {{cookiecutter.package_name}}.download.ranges import ByteRange, Unsatisfiable, parse_range
+from {{cookiecutter.package_name}}.storage import FileRecord
+
+from .service import Service
+
+UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
+RECORD = FileRecord(
+    id=UNKNOWN,
+    filename="a.txt",
+    size=10,
+    created_at=datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC),
+)
+TAG = RECORD.etag
+BEFORE = "Thu, 01 Jan 2026 11:59:59 GMT"
+EXACT = "Thu, 01 Jan 2026 12:00:00 GMT"
+
+
+async def test_a_file_comes_back_as_it_was_stored(service: Service) -> None:
+    data = random.randbytes(3 << 20)
+    file_id = await service.store(data, filename="a.txt", content_type="text/plain")
+    async with service.client() as client:
+        response = await client.get(f"/files/{file_id}")
+
+    assert response.content == data
+    assert response.headers["content-length"] == str(len(data))
+    assert response.headers["content-type"] == "text/plain"
+    assert response.headers["accept-ranges"] == "bytes"
+    assert response.headers["etag"] == f'"{file_id}"'
+    assert await service.outcome_of("GET /files/{file_id}") == "complete"
+
+
+@pytest.mark.trap("D5")
+async def test_head_is_get_without_the_body(service: Service) -> None:
+    file_id = await service.store(b"hello")
+    async with service.client() as client:
+        got = await client.get(f"/files/{file_id}")
+        head = await client.head(f"/files/{file_id}", headers={"Range": "bytes=0-1"})
+
+    varying = {"date", "x-request-id"}
+    assert head.status_code == 200
+    assert head.content == b""
+    assert {k: v for k, v in head.headers.items() if k not in varying} == {
+        k: v for k, v in got.headers.items() if k not in varying
+    }
+
+
+async def test_an_empty_file_is_a_complete_answer(service: Service) -> None:
+    file_id = await service.store(b"")
+    async with service.client() as client:
+        response = await client.get(f"/files/{file_id}")
+        ranged = await client.get(f"/files/{file_id}", headers={"Range": "bytes=0-0"})
+
+    assert (response.status_code, response.headers["content-length"]) == (200, "0")
+    assert (ranged.status_code, ranged.headers["content-range"]) == (416, "bytes */0")
+
+
+@pytest.mark.trap("D1", "D2", "D14")
+@pytest.mark.parametrize("name", [UNKNOWN, "nope", "..%2f..%2fetc%2fpasswd", "%2fetc%2fpasswd"])
+async def test_what_is_not_there_is_404(service: Service, name: str) -> None:
+    async with service.client() as client:
+        assert (await client.get(f"/files/{name}")).status_code == 404
+        assert (await client.head(f"/files/{name}")).status_code == 404
+
+
+@pytest.mark.trap("D2")
+async def test_a_record_whose_bytes_are_lost_is_404(service: Service) -> None:
+    file_id = await service.store(b"x")
+    service.app.state.storage.path(file_id).unlink()
+    async with service.client() as client:
+        assert (await client.get(f"/files/{file_id}")).status_code == 404
+
+
+@pytest.mark.trap("D5")
+async def test_a_range_selects_a_part(service: Service) -> None:
+    file_id = await service.store(b"0123456789")
+    async with service.client() as client:
+        part = await client.get(f"/files/{file_id}", headers={"Range": "bytes=2-4"})
+        beyond = await client.get(f"/files/{file_id}", headers={"Range": "bytes=10-"})
+        changed = await client.get(
+            f"/files/{file_id}", headers={"Range": "bytes=2-4", "If-Range": '"other"'}
+        )
+
+    assert (part.status_code, part.content) == (206, b"234")
+    assert part.headers["content-range"] == "bytes 2-4/10"
+    assert part.headers["etag"] == f'"{file_id}"'
+    assert (beyond.status_code, beyond.headers["content-range"]) == (416, "bytes */10")
+    assert (changed.status_code, changed.content) == (200, b"0123456789")
+
+
+@pytest.mark.trap("D5")
+async def test_a_client_that_has_the_file_is_told_so(service: Service) -> None:
+    file_id = await service.store(b"x")
+    async with service.client() as client:
+        first = await client.get(f"/files/{file_id}")
+        by_tag = await client.get(
+            f"/files/{file_id}", headers={"If-None-Match": first.headers["etag"]}
+        )
+        by_date = await client.get(
+            f"/files/{file_id}", headers={"If-Modified-Since": first.headers["last-modified"]}
+        )
+        other = await client.get(f"/files/{file_id}", headers={"If-Match": '"other"'})
+
+    assert [by_tag.status_code, by_date.status_code, other.status_code] == [304, 304, 412]
+    assert by_tag.content == b""
+    assert by_tag.headers["etag"] == first.headers["etag"]
+    assert "content-type" not in by_tag.headers
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        (None, None),
+        ("bytes=0-3", ByteRange(0, 4)),
+        ("BYTES = 0-3", ByteRange(0, 4)),
+        ("bytes=4-", ByteRange(4, 10)),
+        ("bytes=-3", ByteRange(7, 10)),
+        ("bytes=-30", ByteRange(0, 10)),
+        ("bytes=8-99", ByteRange(8, 10)),
+        ("bytes=,0-3,", ByteRange(0, 4)),
+        ("bytes=0-1,4-5", None),
+        ("bytes=3-1", None),
+        ("bytes=+1-5", None),
+        ("bytes=1_0-2_0", None),
+        ("bytes=-", None),
+        ("bytes=", None),
+        ("bytes=a-b", None),
+        ("lines=0-3", None),
+        ("nonsense", None),
+    ],
+)
+def test_a_range_is_parsed_as_rfc_9110_says(field: str | None, expected: ByteRange | None) -> None:
+    assert parse_range(field, 10) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "length"), [("bytes=10-", 10), ("bytes=-0", 10), ("bytes=-1", 0)]
+)
+def test_a_range_outside_the_file_is_unsatisfiable(field: str, length: int) -> None:
+    with pytest.raises(Unsatisfiable):
+        parse_range(field, length)
+
+
+@pytest.mark.parametrize(
+    ("headers", "verdict"),
+    [
+        ({}, 200),
+        ({"if-match": TAG}, 200),
+        ({"if-match": f'"a", {TAG}'}, 200),
+        ({"if-match": "*"}, 200),
+        ({"if-match": f"W/{TAG}"}, 412),
+        ({"if-match": '"a,b"'}, 412),
+        ({"if-unmodified-since": EXACT}, 200),
+        ({"if-unmodified-since": BEFORE}, 412),
+        ({"if-unmodified-since": "nonsense"}, 200),
+        ({"if-match": TAG, "if-unmodified-since": BEFORE}, 200),
+        ({"if-none-match": TAG}, 304),
+        ({"if-none-match": f"W/{TAG}"}, 304),
+        ({"if-none-match": f'"a,b" ,, W/"c", {TAG}'}, 304),
+        ({"if-none-match": "*"}, 304),
+        ({"if-none-match": '"other"'}, 200),
+        ({"if-none-match": '"other"', "if-modified-since": EXACT}, 200),
+        ({"if-modified-since": EXACT}, 304),
+        ({"if-modified-since": "Thursday, 01-Jan-26 12:00:00 GMT"}, 304),
+        ({"if-modified-since": "Thu Jan  1 12:00:00 2026"}, 304),
+        ({"if-modified-since": BEFORE}, 200),
+        ({"if-modified-since": "nonsense"}, 200),
+        ({"if-match": '"other"', "if-none-match": TAG}, 412),
+    ],
+)
+def test_preconditions_are_evaluated_in_order(headers: dict[str, str], verdict: int) -> None:
+    assert evaluate(headers, RECORD) is Verdict(verdict)
+
+
+@pytest.mark.parametrize(
+    ("field", "applies"), [(None, True), (TAG, True), (f"W/{TAG}", False), (EXACT, False)]
+)
+def test_if_range_needs_the_strong_validator(field: str | None, applies: bool) -> None:
+    headers = {} if field is None else {"if-range": field}
+    assert range_applies(headers, RECORD) is applies
+
+
+@pytest.mark.trap("D3", "D4")
+@pytest.mark.parametrize(
+    "name",
+    ["plain.txt", "hällo wörld.txt", "日本語 🎉.txt", 'a"b\\c%41.txt', "a; filename=evil.exe"],
+)
+async def test_any_name_survives_the_header(service: Service, name: str) -> None:
+    file_id = await service.store(b"x", filename=name)
+    async with service.client() as client:
+        response = await client.get(f"/files/{file_id}")
+
+    header = response.headers["content-disposition"]
+    assert header.startswith('attachment; filename="')
+    assert unquote(header.partition("filename*=UTF-8''")[2]) == name
+    assert header.count(";") - name.count(";") == 2
+
+
+def test_the_ascii_form_of_a_name_has_nothing_that_clients_disagree_about() -> None:
+    assert 'filename="a_b_c_41.txt"' in content_disposition('a"b\\c%41.txt')
+
+
+@pytest.mark.trap("D10", "U17")
+@pytest.mark.parametrize(
+    ("content_type", "disposition"),
+    [("text/html", "attachment"), ("image/svg+xml", "attachment"), ("image/png", "inline")],
+)
+async def test_a_strangers_file_cannot_run_in_a_browser(
+    service: Service, content_type: str, disposition: str
+) -> None:
+    file_id = await service.store(b"<script>", content_type=content_type)
+    async with service.client() as client:
+        headers = (await client.get(f"/files/{file_id}?inline=1")).headers
+
+    assert headers["content-disposition"].startswith(disposition)
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"] == "sandbox; default-src 'none'"
+
+
+@pytest.mark.trap("D9")
+async def test_a_download_that_nobody_reads_is_cut_off(service: Service) -> None:
+    file_id = await service.store(b"x" * (32 << 20))
+    async with service.raw_connection(receive_buffer=4096) as peer:
+        await peer.get(f"/files/{file_id}")
+
+        assert await service.outcome_of("GET /files/{file_id}") == "slow_client"
+
+
+@pytest.mark.trap("D13")
+async def test_a_file_that_became_shorter_aborts_the_download(service: Service) -> None:
+    file_id = await service.store(b"x" * (1 << 20))
+    with service.app.state.storage.path(file_id).open("r+b") as file:
+        file.truncate(300_000)
+
+    async with service.client() as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get(f"/files/{file_id}")
+    assert await service.outcome_of("GET /files/{file_id}") == "server_error"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", "application/jsonl"),
+        ("*/*", "application/jsonl"),
+        ("text/*", "text/csv; charset=utf-8"),
+        ("text/plain", "text/plain; charset=utf-8"),
+        ("application/jsonl;q=0.1, text/csv", "text/csv; charset=utf-8"),
+        ("application/jsonl;q=0, */*;q=0.5", "text/csv; charset=utf-8"),
+    ],
+)
+async def test_an_export_comes_in_the_format_that_is_accepted(
+    service: Service, accept: str, content_type: str
+) -> None:
+    async with service.client() as client:
+        response = await client.get("/exports/lines?count=2", headers={"Accept": accept})
+
+    assert response.headers["content-type"] == content_type
+    expected = {
+        "application/jsonl": '{"number":1,"text":"line 1"}\n{"number":2,"text":"line 2"}\n'
+        '{"$end":{"count":2}}\n',
+        "text/csv; charset=utf-8": "number,text\r\n1,line 1\r\n2,line 2\r\n",
+        "text/plain; charset=utf-8": "1\tline 1\n2\tline 2\n",
+    }
+    assert response.text == expected[content_type]
+
+
+async def test_an_export_in_no_available_format_is_406(service: Service) -> None:
+    async with service.client() as client:
+        response = await client.get("/exports/lines", headers={"Accept": "image/png"})
+    assert response.status_code == 406
+
+
+async def test_an_export_without_rows_is_complete(service: Service) -> None:
+    async with service.client() as client:
+        response = await client.get("/exports/lines?count=0")
+    assert response.text == '{"$end":{"count":0}}\n'
+
+
+@pytest.mark.trap("D13")
+@pytest.mark.parametrize("accept", ["application/jsonl", "text/csv"])
+async def test_an_export_that_fails_half_way_never_looks_complete(
+    service: Service, accept: str
+) -> None:
+    received = b""
+    async with service.client() as client:
+        url = "/exports/lines?count=9&fail_after=2"
+        with pytest.raises(httpx.RemoteProtocolError):
+            async with client.stream("GET", url, headers={"Accept": accept}) as response:
+                async for chunk in response.aiter_raw():
+                    received += chunk
+
+    assert b"line 2" in received
+    assert await service.outcome_of("GET /exports/lines") == "server_error"
+    if accept == "application/jsonl":
+        last: dict[str, Any] = json.loads(received.splitlines()[-1])
+        assert last["$error"]["status"] == 500
+        assert "the example failed" not in received.decode()
