@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -33,12 +34,23 @@ T = TypeVar("T")
 #: How long anything may take that should happen at once.
 PATIENCE = 10.0
 
+#: Multiplies the rounds and sizes of the heavy tests: SOAK=20 runs them whole.
+SOAK = int(os.environ.get("SOAK", "1"))
+
 
 def make_settings(**sections: Any) -> Settings:
     """Return settings from sections, without a `.env` that may lie around."""
     make: Any = Settings
     settings: Settings = make(_env_file=None, **sections)
     return settings
+
+
+#: Made once: a client would load all certificates of the machine, for a server without TLS.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def client_of(url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, timeout=PATIENCE, verify=_NO_TLS)
 
 
 class Peer:
@@ -149,7 +161,7 @@ class Service:
         assert not self._thread.is_alive(), "the server did not end"
 
     def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, timeout=PATIENCE)
+        return client_of(self.url)
 
     def raw_connection(self, receive_buffer: int | None = None) -> Any:
         return connect(self.port, receive_buffer)
@@ -196,11 +208,11 @@ class Service:
 
         return await self.in_server(work())
 
-    async def files(self) -> list[str]:
-        """Return the names of all stored files."""
+    async def files(self) -> list[Any]:
+        """Return the records of all stored files."""
 
-        async def work() -> list[str]:
-            return [record.filename async for _, record in self.app.state.storage.records()]
+        async def work() -> list[Any]:
+            return [record async for _, record in self.app.state.storage.records()]
 
         return await self.in_server(work())
 
@@ -261,10 +273,17 @@ class ServiceProcess:
         await self.exit_code()
 
     def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, timeout=PATIENCE)
+        return client_of(self.url)
 
     def raw_connection(self, receive_buffer: int | None = None) -> Any:
         return connect(self.port, receive_buffer)
+
+    def peak_memory(self) -> int:
+        """Return the largest resident size so far, in bytes; Linux only."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) * 1024
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

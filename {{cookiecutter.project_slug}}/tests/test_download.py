@@ -3,6 +3,7 @@
 import json
 import random
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,9 +13,9 @@ import pytest
 from {{cookiecutter.package_name}}.download.conditional import Verdict, evaluate, range_applies
 from {{cookiecutter.package_name}}.download.disposition import content_disposition
 from {{cookiecutter.package_name}}.download.ranges import ByteRange, Unsatisfiable, parse_range
-from {{cookiecutter.package_name}}.storage import FileRecord
+from {{cookiecutter.package_name}}.storage import Draft, FileRecord, open_storage
 
-from .service import Service
+from .service import SOAK, Service, ServiceProcess, make_settings
 
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 RECORD = FileRecord(
@@ -236,6 +237,28 @@ async def test_a_download_that_nobody_reads_is_cut_off(service: Service) -> None
         await peer.get(f"/files/{file_id}")
 
         assert await service.outcome_of("GET /files/{file_id}") == "slow_client"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
+    size = min(SOAK, 16) * (128 << 20)
+    settings = make_settings(storage={"url": f"file:{tmp_path / 'data'}"})
+    async with (
+        open_storage(settings.storage) as storage,
+        storage.create(Draft(filename="large")) as writer,
+    ):
+        for _ in range(size >> 20):
+            await writer.write(b"x" * (1 << 20))
+        file_id = (await writer.commit()).id
+
+    async with ServiceProcess(tmp_path) as process, process.client() as client:
+        await client.get(f"/files/{file_id}", headers={"Range": "bytes=0-1048575"})
+        idle = process.peak_memory()
+        async with client.stream("GET", f"/files/{file_id}") as response:
+            received = sum([len(chunk) async for chunk in response.aiter_raw(1 << 20)])
+
+        assert received == size
+        assert process.peak_memory() - idle < 16 << 20
 
 
 @pytest.mark.trap("D13")

@@ -5,7 +5,7 @@ from .service import Service
 
 async def test_a_running_service_is_live_and_ready(service: Service) -> None:
     async with service.client() as client:
-        for path in ("/health/live", "/health/ready"):
+        for path in ("/health/live", "/health/ready", "/"):
             assert (await client.get(path)).status_code == 200
             assert (await client.head(path)).status_code == 200
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .service import PATIENCE, Service, ServiceProcess
+from .service import PATIENCE, SOAK, Service, ServiceProcess
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nx\r\n--b--\r\n'
 
@@ -83,7 +83,7 @@ async def test_a_file_is_invisible_until_it_is_complete(service: Service, tmp_pa
 
         await peer.send(b"abc")
         assert b" 201 " in await peer.read_head()
-    assert await service.files() == ["f"]
+    assert len(await service.files()) == 1
 
 
 @pytest.mark.trap("U9")
@@ -303,23 +303,58 @@ async def test_the_loop_stays_responsive_while_uploads_run(service: Service) -> 
 
 
 @pytest.mark.trap("U2", "U16")
-async def test_sudden_death_mid_upload_leaves_no_file_and_no_part(tmp_path: Path) -> None:
-    body = random.randbytes(1 << 20)
-    async with ServiceProcess(tmp_path) as process, process.client() as client:
-        answers = [await client.post("/files", content=body) for _ in range(3)]
-        acknowledged = [answer.json()["id"] for answer in answers]
-        async with process.raw_connection() as peer:
-            await peer.send(head(2 << 20, "Expect: 100-continue"))
-            await peer.read_until(b"100 Continue\r\n\r\n")
-            await peer.send(body)
-            process.kill()
-            await process.exit_code()
+@pytest.mark.parametrize("round_", range(SOAK))
+async def test_sudden_death_mid_upload_leaves_no_file_and_no_part(
+    tmp_path: Path, round_: int
+) -> None:
+    """Kill the service when a random share of 20 uploads has arrived, and look what is there."""
+    choice = random.Random(round_)
+    bodies = [choice.randbytes(choice.randrange(1, 2 << 20)) for _ in range(20)]
+    deadly = choice.randrange(sum(map(len, bodies)))
+    arrived = 0
+    acknowledged = []
 
-    async with ServiceProcess(tmp_path) as process, process.client() as client:
-        listed = await client.get("/files")
-    ids = [line.split('"id":"')[1][:36] for line in listed.text.splitlines()[:-1]]
-    assert ids == acknowledged
+    async def upload(process: ServiceProcess, body: bytes) -> None:
+        nonlocal arrived
+        async with process.raw_connection() as peer:
+            await peer.send(head(len(body), f"Repr-Digest: {digest('sha-256', body)}"))
+            for start in range(0, len(body), 65536):
+                await peer.send(body[start : start + 65536])
+                arrived += 65536
+                if arrived >= deadly:
+                    process.kill()
+            await peer.read_until(b'"id":"')
+            acknowledged.append((await peer.read_until(b'"'))[:-1].decode())
+
+    async with ServiceProcess(tmp_path) as process:
+        uploads = (upload(process, body) for body in bodies)
+        ended = await asyncio.gather(*uploads, return_exceptions=True)
+        assert any(isinstance(end, EOFError | ConnectionError) for end in ended)
+
+    async with Service(storage={"url": f"file:{tmp_path / 'data'}"}) as service:
+        visible = [record.id for record in await service.files()]
+        stored = [hashlib.sha256(await service.stored(file_id)).digest() for file_id in visible]
+    assert set(acknowledged) <= set(visible)
+    assert set(stored) <= {hashlib.sha256(body).digest() for body in bodies}
     assert left_behind(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.trap("U10")
+async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
+    size = min(SOAK, 16) * (128 << 20)
+    block = random.randbytes(1 << 20)
+    async with ServiceProcess(tmp_path) as process, process.raw_connection() as peer:
+        await peer.send(head(1 << 20) + block)
+        assert b" 201 " in await peer.read_head()
+        idle = process.peak_memory()
+
+        await peer.send(head(size))
+        for _ in range(size >> 20):
+            await peer.send(block)
+        assert b" 201 " in await peer.read_head()
+
+        assert process.peak_memory() - idle < 16 << 20
 
 
 async def test_an_upload_during_a_drain_is_refused_and_one_under_way_goes_on(

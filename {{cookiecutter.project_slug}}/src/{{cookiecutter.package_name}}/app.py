@@ -60,6 +60,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="{{ cookiecutter.__project_name }}", lifespan=lifespan)
     app.state.settings = settings
     app.state.kernel = kernel
+    # {% if cookiecutter.use_demo_page %}
+    app.include_router(web_router)
+    # {% endif %}
     app.include_router(health.router)
     # {% if cookiecutter.use_upload or cookiecutter.use_download %}
     app.include_router(storage_router)
@@ -72,9 +75,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # {% endif %}
     # {% if cookiecutter.use_realtime %}
     app.include_router(realtime_router)
-    # {% endif %}
-    # {% if cookiecutter.use_demo_page %}
-    app.include_router(web_router)
     # {% endif %}
     # {% if cookiecutter.use_error_handling %}
     install_errors(app)

@@ -1,6 +1,7 @@
-"""Liveness and readiness, for orchestrators and load balancers; never limited, never logged away.
+"""Liveness and readiness, for orchestrators and load balancers; never limited.
 
 Live: the process answers. Ready: it also takes new streams; 503 from the first moment of a drain.
+`/` says where to go on, for people, unless a page is there.
 """
 
 from fastapi import APIRouter, Request
@@ -25,5 +26,12 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ready"})
 
 
+@router.get("/", include_in_schema=False)
+async def index(request: Request) -> dict[str, str]:
+    """Name the service and where to go on."""
+    return {"service": request.app.title, "docs": "/docs", "health": "/health/ready"}
+
+
+router.head("/", include_in_schema=False)(index)
 router.head("/health/live", include_in_schema=False)(live)
 router.head("/health/ready", include_in_schema=False)(ready)

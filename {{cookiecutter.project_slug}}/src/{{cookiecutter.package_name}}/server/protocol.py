@@ -76,7 +76,12 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
-        if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family != getattr(socket, "AF_UNIX", None):
+        if sock.family == getattr(socket, "AF_UNIX", None):
+            return
+        # asyncio does this only for sockets that name their protocol, which uvicorn's own (with
+        # several workers, or --reload) do not: every second small write would wait 40 ms.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
