@@ -32,7 +32,7 @@ from {{cookiecutter.package_name}}.settings import Settings
 T = TypeVar("T")
 
 #: How long anything may take that should happen at once.
-PATIENCE = 10.0
+PATIENCE = float(os.environ.get("PATIENCE", "10"))
 
 #: Multiplies the rounds and sizes of the heavy tests: SOAK=20 runs them whole.
 SOAK = int(os.environ.get("SOAK", "1"))

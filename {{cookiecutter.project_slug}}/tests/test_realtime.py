@@ -250,12 +250,13 @@ async def test_nothing_is_left_of_subscribers_that_vanish(service: Service) -> N
             async with service.raw_connection() as peer:
                 await Subscriber(peer).open("news")
                 peer.reset()
-            assert await service.outcome_of("GET /topics/{topics}/events") == "client_abort"
+            exchange = await service.ended("GET /topics/{topics}/events")
     finally:
         gc.enable()
 
     kernel = service.app.state.kernel
     assert (len(kernel.channels), kernel.streams["realtime"]) == (0, 0)
+    assert exchange.outcome == "client_abort"
     assert service.app.state.hub._topics["news"].channels == set()
 
 
