@@ -81,6 +81,7 @@ function upload(file) {
     if (xhr.status !== 201 || !record) return finish("failed", describe(record, xhr.status));
     finish("done", `Uploaded, ${bytes(record.size)}`);
     addFile(record);
+    say("files-status", `${rows.size} listed.`);
   };
   xhr.onerror = () => finish("failed", "Broken off: by the network, the service, or the disk");
   xhr.onloadend = () => {

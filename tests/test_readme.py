@@ -1,0 +1,88 @@
+"""The README shows what happens: its terminal session is run against a generated service."""
+
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from answers import REPOSITORY
+from baking import Project
+from environment import Environment
+
+README = (REPOSITORY / "README.md").read_text("utf-8")
+
+#: What is different every time: ids of files, requests and events, and times.
+VARYING = re.compile(
+    r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{8}-\d+|\b[0-9a-f]{16}\b"
+    r"|\d{4}-\d\d-\d\dT[\d:.]+Z"
+)
+
+
+@contextmanager
+def served(project: Project, environment: Environment) -> Iterator[int]:
+    """Run the service as its owner does, on a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    process = subprocess.Popen(
+        [environment.python, "-m", project.package],
+        cwd=project.path,
+        env={"PYTHONPATH": str(project.path / "src"), "APP_SERVER__PORT": str(port)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if "Uvicorn running" in line:
+                break
+        yield port
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def session() -> list[tuple[str, str]]:
+    """Return the commands of the session, each with the output that the README shows."""
+    block = README.split("<!-- session -->\n```console\n")[1].split("```")[0]
+    steps = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    return [(command, shown) for command, _, shown in (step.partition("\n") for step in steps)]
+
+
+def test_the_terminal_session_of_the_readme_is_real(
+    full: Project, environment: Environment, tmp_path: Path
+) -> None:
+    ours: dict[str, str] = {}
+
+    with served(full, environment) as port:
+        for command, shown in session():
+            # An id that the README shows stands for the one that was given here.
+            here = VARYING.sub(lambda match: ours.get(match[0], match[0]), command)
+            ran = subprocess.run(
+                ["bash", "-c", here.replace(":8000", f":{port}")],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            output = ran.stdout.replace(f":{port}", ":8000")
+            ours |= dict(zip(VARYING.findall(shown), VARYING.findall(output), strict=False))
+            assert VARYING.sub("…", output) == VARYING.sub("…", shown), command
+
+    assert len(session()) >= 5
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    assert len(README.splitlines()) <= 150
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (REPOSITORY / target).exists(), target
+
+
+@pytest.mark.parametrize("key", ["use_upload", "license", "ci", "use_demo_page", "init_git"])
+def test_the_readme_names_every_question(key: str) -> None:
+    assert f"`{key}`" in README
