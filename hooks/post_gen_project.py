@@ -11,16 +11,23 @@ PACKAGE = f"src/{ANSWERS['package_name']}"
 
 UPLOAD = ANSWERS["use_upload"]
 DOWNLOAD = ANSWERS["use_download"]
+REALTIME = ANSWERS["use_realtime"]
+
+
+def tests(*names):
+    return [f"tests/{name}.py" for name in names]
+
 
 #: What is generated only for some answers; everything else belongs to every project. A test holds
 #: this table against the tree.
 OWNED = [
-    (UPLOAD, [f"{PACKAGE}/upload", "tests/test_upload.py"]),
-    (DOWNLOAD, [f"{PACKAGE}/download", "tests/test_download.py"]),
-    (UPLOAD or DOWNLOAD, [f"{PACKAGE}/storage", "tests/test_storage.py"]),
-    (ANSWERS["use_realtime"], [f"{PACKAGE}/realtime", "tests/test_realtime.py"]),
-    (ANSWERS["use_error_handling"], [f"{PACKAGE}/errors", "tests/test_errors.py"]),
-    (ANSWERS["use_demo_page"], [f"{PACKAGE}/web", "tests/test_web.py"]),
+    (UPLOAD, [f"{PACKAGE}/upload", *tests("test_upload", "test_upload_faults", "uploads")]),
+    (DOWNLOAD, [f"{PACKAGE}/download", *tests("test_download", "test_conditional")]),
+    (UPLOAD or DOWNLOAD, [f"{PACKAGE}/storage", *tests("test_storage")]),
+    (REALTIME, [f"{PACKAGE}/realtime"]),
+    (REALTIME, tests("test_realtime", "test_realtime_faults", "subscriber")),
+    (ANSWERS["use_error_handling"], [f"{PACKAGE}/errors", *tests("test_errors")]),
+    (ANSWERS["use_demo_page"], [f"{PACKAGE}/web", *tests("test_web")]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),
     (ANSWERS["ci"] == "github", [".github"]),
     (ANSWERS["ci"] == "gitlab", [".gitlab-ci.yml"]),
@@ -46,11 +53,10 @@ def init_git():
 
 
 def run(*command):
-    """Run a command in silence and return whether it worked; it may not even exist."""
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except OSError:
+    """Run a command in silence and return whether it worked; it may not even be there."""
+    if not (found := shutil.which(command[0])):
         return False
+    return subprocess.run([found, *command[1:]], capture_output=True).returncode == 0
 
 
 def say_next_steps():

@@ -47,8 +47,8 @@ def problems():
 
 
 def package_problems(package):
-    if not re.fullmatch(r"[a-z_][a-z0-9_]*", package):
-        yield f"package_name: lower-case letters, digits and '_', no digit first: {package!r}"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", package):
+        yield f"package_name: lower-case letters, digits and '_', a letter first: {package!r}"
     elif keyword.iskeyword(package) or keyword.issoftkeyword(package):
         yield f"package_name: this is a word of the Python language: {package!r}"
     elif package in sys.stdlib_module_names or package in DEPENDENCIES:

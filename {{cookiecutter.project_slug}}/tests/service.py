@@ -11,12 +11,10 @@ import re
 import signal
 import socket
 import ssl
-import struct
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -29,13 +27,13 @@ from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.server.protocol import Protocol
 from {{cookiecutter.package_name}}.settings import Settings
 
+from .peer import PATIENCE, connect
+
 T = TypeVar("T")
-
-#: How long anything may take that should happen at once.
-PATIENCE = float(os.environ.get("PATIENCE", "10"))
-
 #: Multiplies the rounds and sizes of the heavy tests: SOAK=20 runs them whole.
 SOAK = int(os.environ.get("SOAK", "1"))
+#: Made once: a client would load all certificates of the machine, for a server without TLS.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def make_settings(**sections: Any) -> Settings:
@@ -45,68 +43,8 @@ def make_settings(**sections: Any) -> Settings:
     return settings
 
 
-#: Made once: a client would load all certificates of the machine, for a server without TLS.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
 def client_of(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, timeout=PATIENCE, verify=_NO_TLS)
-
-
-class Peer:
-    """A bare TCP connection: it can send half of something, stop reading, or vanish."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self.unread = b""
-
-    async def send(self, data: bytes) -> None:
-        await asyncio.get_running_loop().sock_sendall(self._sock, data)
-
-    async def get(self, path: str, *headers: str, version: str = "1.1") -> None:
-        lines = [f"GET {path} HTTP/{version}", "Host: test", *headers, "", ""]
-        await self.send("\r\n".join(lines).encode())
-
-    async def read_until(self, mark: bytes) -> bytes:
-        """Return what comes up to and including the mark; raises EOFError when it does not."""
-        async with asyncio.timeout(PATIENCE):
-            while mark not in self.unread:
-                chunk = await asyncio.get_running_loop().sock_recv(self._sock, 65536)
-                if not chunk:
-                    raise EOFError(self.unread)
-                self.unread += chunk
-        found, _, self.unread = self.unread.partition(mark)
-        return found + mark
-
-    async def read_head(self) -> bytes:
-        return await self.read_until(b"\r\n\r\n")
-
-    async def read_to_end(self) -> bytes:
-        """Return the rest until the server closes; raises ConnectionResetError when it resets."""
-        async with asyncio.timeout(PATIENCE):
-            while chunk := await asyncio.get_running_loop().sock_recv(self._sock, 1 << 20):
-                self.unread += chunk
-        rest, self.unread = self.unread, b""
-        return rest
-
-    def reset(self) -> None:
-        """Vanish: the server gets RST."""
-        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self._sock.close()
-
-    def close(self) -> None:
-        self._sock.close()
-
-
-@asynccontextmanager
-async def connect(port: int, receive_buffer: int | None = None) -> AsyncIterator[Peer]:
-    with socket.socket() as sock:
-        if receive_buffer:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-        yield Peer(sock)
 
 
 class _PromptServer(uvicorn.Server):

@@ -13,7 +13,8 @@ from starlette.background import BackgroundTask
 
 from {{cookiecutter.package_name}}.streaming import ByteStream
 
-from .service import PATIENCE, Service
+from .peer import PATIENCE
+from .service import Service
 
 CHUNK = b"z" * 65536
 ENDLESS = 100_000

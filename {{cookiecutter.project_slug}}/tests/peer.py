@@ -1,0 +1,68 @@
+"""A bare TCP connection to the service."""
+
+import asyncio
+import os
+import socket
+import struct
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+#: How long anything may take that should happen at once.
+PATIENCE = float(os.environ.get("PATIENCE", "10"))
+
+
+class Peer:
+    """A bare TCP connection: it can send half of something, stop reading, or vanish."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.unread = b""
+
+    async def send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._sock, data)
+
+    async def get(self, path: str, *headers: str, version: str = "1.1") -> None:
+        lines = [f"GET {path} HTTP/{version}", "Host: test", *headers, "", ""]
+        await self.send("\r\n".join(lines).encode())
+
+    async def read_until(self, mark: bytes) -> bytes:
+        """Return what comes up to and including the mark; raises EOFError when it does not."""
+        async with asyncio.timeout(PATIENCE):
+            while mark not in self.unread:
+                chunk = await asyncio.get_running_loop().sock_recv(self._sock, 65536)
+                if not chunk:
+                    raise EOFError(self.unread)
+                self.unread += chunk
+        found, _, self.unread = self.unread.partition(mark)
+        return found + mark
+
+    async def read_head(self) -> bytes:
+        return await self.read_until(b"\r\n\r\n")
+
+    async def read_to_end(self) -> bytes:
+        """Return the rest until the server closes; raises ConnectionResetError when it resets."""
+        async with asyncio.timeout(PATIENCE):
+            while chunk := await asyncio.get_running_loop().sock_recv(self._sock, 1 << 20):
+                self.unread += chunk
+        rest, self.unread = self.unread, b""
+        return rest
+
+    def reset(self) -> None:
+        """Vanish: the server gets RST."""
+        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._sock.close()
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@asynccontextmanager
+async def connect(port: int, receive_buffer: int | None = None) -> AsyncIterator[Peer]:
+    with socket.socket() as sock:
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        yield Peer(sock)

@@ -1,0 +1,45 @@
+"""A bare client of an event stream, and a publisher for it."""
+
+from .peer import Peer
+from .service import Service
+
+TEXT = {"Content-Type": "text/plain"}
+
+
+class Subscriber:
+    """A bare client of an event stream: it sees every byte."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    async def open(self, topic: str, *headers: str, query: str = "") -> bytes:
+        """Subscribe, and return the head; the subscription is in force when this returns."""
+        await self._peer.get(f"/topics/{topic}/events{query}", *headers)
+        head = await self._peer.read_head()
+        self.greeting = await self.block()
+        return head
+
+    async def block(self) -> dict[str, str]:
+        """Return the fields of the next event; chunked framing and comments are skipped."""
+        text = ""
+        while not text.endswith("\n\n"):
+            line = (await self._peer.read_until(b"\n")).decode()
+            if not line.endswith("\r\n") and not line.startswith(":"):
+                text += line
+        fields: dict[str, str] = {}
+        for line in text.splitlines():
+            name, _, value = line.partition(": ")
+            if name:
+                fields[name] = f"{fields[name]}\n{value}" if name in fields else value
+        return fields
+
+
+async def publish(service: Service, topic: str, *texts: str) -> list[str]:
+    """Publish texts one after the other and return their ids."""
+    ids = []
+    async with service.client() as client:
+        for text in texts:
+            response = await client.post(f"/topics/{topic}/events", content=text, headers=TEXT)
+            assert response.status_code == 202
+            ids.append(response.json()["id"])
+    return ids
