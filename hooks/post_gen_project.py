@@ -54,9 +54,8 @@ def init_git():
 
 def run(*command):
     """Run a command in silence and return whether it worked; it may not even be there."""
-    if not (found := shutil.which(command[0])):
-        return False
-    return subprocess.run([found, *command[1:]], capture_output=True).returncode == 0
+    found = shutil.which(command[0])
+    return found and not subprocess.run([found, *command[1:]], capture_output=True).returncode
 
 
 def say_next_steps():
