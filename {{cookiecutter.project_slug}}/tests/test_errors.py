@@ -29,6 +29,11 @@ async def teapot() -> None:
     raise HTTPException(418, headers={"Retry-After": "7"})
 
 
+@router.get("/unregistered")
+async def unregistered() -> None:
+    raise HTTPException(499)
+
+
 @router.get("/problem")
 async def problem() -> None:
     raise Problem(409, "Somebody else did.", holder="them")
@@ -59,6 +64,7 @@ async def service(serve: Any) -> Service:
         ("GET", "/crash", 500),
         ("GET", "/teapot", 418),
         ("GET", "/problem", 409),
+        ("GET", "/unregistered", 499),
         ("GET", "/typed?a%2Fb=x", 422),
         ("POST", "/body", 413),
     ],
@@ -144,6 +150,6 @@ async def test_a_stream_that_fails_ends_with_the_problem(serve: Any) -> None:
                 async for chunk in response.aiter_raw():
                     received += chunk
 
-    assert received.startswith(b'{"a":1}\n{"$error": {"type": "about:blank", ')
-    assert b'"status": 507' in received
-    assert b'"request_id": "' in received
+    assert received.startswith(b'{"a":1}\n{"$error":{"type":"about:blank",')
+    assert b'"status":507' in received
+    assert b'"request_id":"' in received

@@ -68,7 +68,7 @@ class RealtimeSettings(limits.Section):
 
     history_size: Annotated[int, Field(ge=1)] = 1000
     """Events that each topic keeps for clients that come back."""
-    history_bytes: limits.Size = 8 << 20
+    history_bytes: limits.Size = 1 << 20
     """Bytes that each topic keeps at most."""
     max_topics: Annotated[int, Field(ge=1)] = 10_000
     """Topics with history; above that the ones without subscribers are forgotten."""

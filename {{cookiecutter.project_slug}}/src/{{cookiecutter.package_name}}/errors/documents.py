@@ -4,12 +4,11 @@ No input is echoed and no exception's text is repeated: both may hold what other
 """
 
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from ..streaming import Exchange, Problem
+from ..streaming import Exchange, Problem, title_of
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -17,7 +16,7 @@ MEDIA_TYPE = "application/problem+json"
 def describe(error: HTTPException, exchange: Exchange) -> dict[str, Any]:
     """Return the problem document of an error in this exchange."""
     members = error.members if isinstance(error, Problem) else {}
-    title = HTTPStatus(error.status_code).phrase
+    title = title_of(error.status_code)
     return {
         "type": "about:blank",
         "title": title,

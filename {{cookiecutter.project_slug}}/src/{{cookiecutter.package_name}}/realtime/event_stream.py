@@ -55,11 +55,9 @@ class EventStreamChannel(Channel):
 
     def take(self) -> bytes:
         greeting, self._greeting = self._greeting, b""
-        events = self._subscription.take()
-        reset = self._subscription.reset()
+        reset, events = self._subscription.take()
         if reset is not None:
-            event_id = self._subscription.event_id
-            greeting += frame(json.dumps(reset), event="reset", event_id=event_id)
+            greeting += frame(json.dumps(reset), event="reset", event_id=reset["top"])
         if not greeting and len(events) == 1:
             return events[0].encoded(self._encode)  # Shared, not copied.
         return greeting + b"".join([event.encoded(self._encode) for event in events])

@@ -96,7 +96,7 @@ class Hub:
 class Subscription:
     """A position in the ring of a topic."""
 
-    __slots__ = ("_hub", "_name", "_topic", "gap", "position")
+    __slots__ = ("_gap", "_hub", "_name", "_topic", "position")
 
     def __init__(
         self, hub: Hub, name: str, topic: Topic, position: int, gap: str | None = None
@@ -105,8 +105,8 @@ class Subscription:
         self._name = name
         self._topic = topic
         self.position = position
-        #: Why events may be missing behind the position ("epoch" or "evicted"); None when not.
-        self.gap = gap
+        #: Why events before the position may be missing: "epoch", "evicted", or None.
+        self._gap = gap
 
     @property
     def event_id(self) -> str:
@@ -119,21 +119,21 @@ class Subscription:
     def detach(self, channel: Channel) -> None:
         self._topic.channels.discard(channel)
 
-    def take(self) -> list[Event]:
-        """Return the events behind the position, and move it; sets `gap` when some are lost."""
+    def take(self) -> tuple[dict[str, str] | None, list[Event]]:
+        """Return what to tell of a gap, if there is one, and the events behind the position.
+
+        The position moves behind the events; a gap is told once, with the position after it.
+        """
         try:
             events = self._topic.ring.after(self.position)
         except Evicted:
-            self.gap = "evicted"
+            events = []
+            self._gap = "evicted"
             self.position = self._hub.top
-            return []
+        reset = None
+        if self._gap is not None:
+            reset = {"topic": self._name, "reason": self._gap, "top": self.event_id}
+            self._gap = None
         if events:
             self.position = events[-1].sequence
-        return events
-
-    def reset(self) -> dict[str, object] | None:
-        """Return what to tell a client whose events are lost, once; None when none are."""
-        reason, self.gap = self.gap, None
-        if reason is None:
-            return None
-        return {"topic": self._name, "reason": reason, "top": self.event_id}
+        return reset, events

@@ -21,7 +21,7 @@ from .kernel import Kernel, kernel_of
 from .limits import StreamingSettings
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .principal import Principal, principal_of
-from .problem import Problem
+from .problem import Problem, title_of
 from .pull import ByteStream
 from .push import Channel, PushResponse
 from .threads import complete, in_thread
@@ -49,5 +49,6 @@ __all__ = [
     "kernel_of",
     "principal_of",
     "send_within",
+    "title_of",
     "wanted_digest",
 ]

@@ -4,18 +4,18 @@ The last line is `{"$end": {"count": n}}`, or `{"$error": {problem}}` after a fa
 whose last line is neither was cut. Source: jsonlines.org (one JSON value per line, UTF-8, LF).
 """
 
-import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
+import pydantic_core
 from pydantic import BaseModel
 
 from .pull import ByteStream
 
 
 def _error_line(document: dict[str, Any]) -> bytes:
-    return json.dumps({"$error": document}, ensure_ascii=False).encode() + b"\n"
+    return pydantic_core.to_json({"$error": document}) + b"\n"
 
 
 async def _lines(rows: AsyncGenerator[BaseModel]) -> AsyncGenerator[bytes]:

@@ -5,10 +5,15 @@ the same exception becomes an `application/problem+json` document (RFC 9457).
 """
 
 from collections.abc import Mapping
-from http import HTTPStatus
+from http.client import responses
 from typing import Any
 
 from starlette.exceptions import HTTPException
+
+
+def title_of(status: int) -> str:
+    """Return the reason phrase of a status, also of one that nobody has registered."""
+    return responses.get(status, "Error")
 
 
 class Problem(HTTPException):
@@ -23,7 +28,7 @@ class Problem(HTTPException):
         **members: Any,
     ) -> None:
         """`members` are extension members of the document (RFC 9457, section 3.2)."""
-        self.title = HTTPStatus(status).phrase
+        self.title = title_of(status)
         super().__init__(status, detail or self.title, dict(headers or {}))
         self.members = members
 
