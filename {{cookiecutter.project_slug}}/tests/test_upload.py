@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .service import Service
-from .uploads import digest, head, left_behind
+from .uploads import digest, head, left_behind, sha256
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nx\r\n--b--\r\n'
 
@@ -26,7 +26,7 @@ async def test_a_raw_body_becomes_a_file(service: Service) -> None:
     assert record["url"].startswith(service.url)
     assert (record["filename"], record["content_type"]) == ("a.bin", "application/x-test")
     assert (record["size"], record["digest"], record["owner"]) == (len(data), None, None)
-    assert await service.stored(record["id"]) == data
+    assert sha256(await service.stored(record["id"])) == sha256(data)
     assert await service.outcome_of("POST /files") == "complete"
 
 
@@ -181,4 +181,4 @@ async def test_uploads_to_one_name_at_once_are_separate_files(service: Service) 
         )
 
     stored = [await service.stored(response.json()["id"]) for response in responses]
-    assert stored == bodies
+    assert list(map(sha256, stored)) == list(map(sha256, bodies))

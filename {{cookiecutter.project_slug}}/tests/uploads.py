@@ -5,6 +5,11 @@ import hashlib
 from pathlib import Path
 
 
+def sha256(data: bytes) -> str:
+    """Stands for large bodies in an assertion, whose failure would show all of them."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def digest(algorithm: str, data: bytes) -> str:
     value = hashlib.new(algorithm.replace("-", ""), data).digest()
     return f"{algorithm}=:{base64.b64encode(value).decode()}:"
