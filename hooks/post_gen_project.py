@@ -23,7 +23,7 @@ def tests(*names):
 OWNED = [
     (UPLOAD, [f"{PACKAGE}/upload", *tests("test_upload", "test_upload_faults", "uploads")]),
     (DOWNLOAD, [f"{PACKAGE}/download", *tests("test_download", "test_conditional")]),
-    (UPLOAD or DOWNLOAD, [f"{PACKAGE}/storage", *tests("test_storage")]),
+    (UPLOAD or DOWNLOAD, [f"{PACKAGE}/storage", *tests("test_storage", "stored")]),
     (REALTIME, [f"{PACKAGE}/realtime"]),
     (REALTIME, tests("test_realtime", "test_realtime_faults", "subscriber")),
     (ANSWERS["use_error_handling"], [f"{PACKAGE}/errors", *tests("test_errors")]),

@@ -125,35 +125,6 @@ class Service:
 
         return await self.in_server(work())
 
-    async def store(self, data: bytes, **draft: Any) -> str:
-        """Put a file into the store, whether there is an upload or not; return its id."""
-        from {{cookiecutter.package_name}}.storage import Draft
-
-        async def work() -> str:
-            async with self.app.state.storage.create(Draft(**{"filename": "f", **draft})) as writer:
-                await writer.write(data)
-                return str((await writer.commit()).id)
-
-        return await self.in_server(work())
-
-    async def stored(self, file_id: str) -> bytes:
-        """Return the bytes of a stored file, whether there is a download or not."""
-        storage = self.app.state.storage
-
-        async def work() -> bytes:
-            size = (await storage.record(file_id)).size
-            return b"".join([chunk async for chunk in storage.read(file_id, 0, size)])
-
-        return await self.in_server(work())
-
-    async def files(self) -> list[Any]:
-        """Return the records of all stored files."""
-
-        async def work() -> list[Any]:
-            return [record async for _, record in self.app.state.storage.records()]
-
-        return await self.in_server(work())
-
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

@@ -14,13 +14,14 @@ from {{cookiecutter.package_name}}.download.disposition import content_dispositi
 from {{cookiecutter.package_name}}.storage import Draft, open_storage
 
 from .service import SOAK, Service, ServiceProcess, make_settings
+from .stored import store
 
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 
 
 async def test_a_file_comes_back_as_it_was_stored(service: Service) -> None:
     data = random.randbytes(3 << 20)
-    file_id = await service.store(data, filename="a.txt", content_type="text/plain")
+    file_id = await store(service, data, filename="a.txt", content_type="text/plain")
     async with service.client() as client:
         response = await client.get(f"/files/{file_id}")
 
@@ -34,7 +35,7 @@ async def test_a_file_comes_back_as_it_was_stored(service: Service) -> None:
 
 @pytest.mark.trap("D5")
 async def test_head_is_get_without_the_body(service: Service) -> None:
-    file_id = await service.store(b"hello")
+    file_id = await store(service, b"hello")
     async with service.client() as client:
         got = await client.get(f"/files/{file_id}")
         head = await client.head(f"/files/{file_id}", headers={"Range": "bytes=0-1"})
@@ -48,7 +49,7 @@ async def test_head_is_get_without_the_body(service: Service) -> None:
 
 
 async def test_an_empty_file_is_a_complete_answer(service: Service) -> None:
-    file_id = await service.store(b"")
+    file_id = await store(service, b"")
     async with service.client() as client:
         response = await client.get(f"/files/{file_id}")
         ranged = await client.get(f"/files/{file_id}", headers={"Range": "bytes=0-0"})
@@ -67,7 +68,7 @@ async def test_what_is_not_there_is_404(service: Service, name: str) -> None:
 
 @pytest.mark.trap("D2")
 async def test_a_record_whose_bytes_are_lost_is_404(service: Service) -> None:
-    file_id = await service.store(b"x")
+    file_id = await store(service, b"x")
     service.app.state.storage.path(file_id).unlink()
     async with service.client() as client:
         assert (await client.get(f"/files/{file_id}")).status_code == 404
@@ -75,7 +76,7 @@ async def test_a_record_whose_bytes_are_lost_is_404(service: Service) -> None:
 
 @pytest.mark.trap("D5")
 async def test_a_range_selects_a_part(service: Service) -> None:
-    file_id = await service.store(b"0123456789")
+    file_id = await store(service, b"0123456789")
     async with service.client() as client:
         part = await client.get(f"/files/{file_id}", headers={"Range": "bytes=2-4"})
         beyond = await client.get(f"/files/{file_id}", headers={"Range": "bytes=10-"})
@@ -92,7 +93,7 @@ async def test_a_range_selects_a_part(service: Service) -> None:
 
 @pytest.mark.trap("D5")
 async def test_a_client_that_has_the_file_is_told_so(service: Service) -> None:
-    file_id = await service.store(b"x")
+    file_id = await store(service, b"x")
     async with service.client() as client:
         first = await client.get(f"/files/{file_id}")
         by_tag = await client.get(
@@ -115,7 +116,7 @@ async def test_a_client_that_has_the_file_is_told_so(service: Service) -> None:
     ["plain.txt", "hällo wörld.txt", "日本語 🎉.txt", 'a"b\\c%41.txt', "a; filename=evil.exe"],
 )
 async def test_any_name_survives_the_header(service: Service, name: str) -> None:
-    file_id = await service.store(b"x", filename=name)
+    file_id = await store(service, b"x", filename=name)
     async with service.client() as client:
         response = await client.get(f"/files/{file_id}")
 
@@ -137,7 +138,7 @@ def test_the_ascii_form_of_a_name_has_nothing_that_clients_disagree_about() -> N
 async def test_a_strangers_file_cannot_run_in_a_browser(
     service: Service, content_type: str, disposition: str
 ) -> None:
-    file_id = await service.store(b"<script>", content_type=content_type)
+    file_id = await store(service, b"<script>", content_type=content_type)
     async with service.client() as client:
         headers = (await client.get(f"/files/{file_id}?inline=1")).headers
 
@@ -148,7 +149,7 @@ async def test_a_strangers_file_cannot_run_in_a_browser(
 
 @pytest.mark.trap("D9")
 async def test_a_download_that_nobody_reads_is_cut_off(service: Service) -> None:
-    file_id = await service.store(b"x" * (32 << 20))
+    file_id = await store(service, b"x" * (32 << 20))
     async with service.raw_connection(receive_buffer=4096) as peer:
         await peer.get(f"/files/{file_id}")
 
@@ -179,7 +180,7 @@ async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
 
 @pytest.mark.trap("D13")
 async def test_a_file_that_became_shorter_aborts_the_download(service: Service) -> None:
-    file_id = await service.store(b"x" * (1 << 20))
+    file_id = await store(service, b"x" * (1 << 20))
     with service.app.state.storage.path(file_id).open("r+b") as file:
         file.truncate(300_000)
 

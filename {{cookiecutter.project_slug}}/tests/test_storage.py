@@ -12,6 +12,7 @@ from {{cookiecutter.package_name}}.storage.claims import Claim
 from {{cookiecutter.package_name}}.storage.local import LocalStorage
 
 from .service import Service, make_settings
+from .stored import files, store
 
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 
@@ -21,7 +22,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 async def test_files_are_listed_in_order_of_completion(service: Service) -> None:
-    ids = [await service.store(b"x", filename=f"{number}.txt") for number in range(5)]
+    ids = [await store(service, b"x", filename=f"{number}.txt") for number in range(5)]
     async with service.client() as client:
         response = await client.get("/files")
         *records, end = lines(response.text)
@@ -36,7 +37,7 @@ async def test_files_are_listed_in_order_of_completion(service: Service) -> None
 
 
 async def test_a_record_tells_what_is_known_of_a_file(service: Service) -> None:
-    file_id = await service.store(b"hello", filename="a.txt", content_type="text/plain")
+    file_id = await store(service, b"hello", filename="a.txt", content_type="text/plain")
     async with service.client() as client:
         record = (await client.get(f"/files/{file_id}/record")).json()
 
@@ -55,7 +56,7 @@ async def test_a_record_tells_what_is_known_of_a_file(service: Service) -> None:
 
 async def test_a_public_url_is_what_addresses_begin_with(serve: Any) -> None:
     service: Service = await serve(server={"public_url": "https://files.example.com/base/"})
-    file_id = await service.store(b"x")
+    file_id = await store(service, b"x")
     async with service.client() as client:
         url = (await client.get(f"/files/{file_id}/record")).json()["url"]
 
@@ -63,13 +64,13 @@ async def test_a_public_url_is_what_addresses_begin_with(serve: Any) -> None:
 
 
 async def test_a_deleted_file_is_gone(service: Service, tmp_path: Path) -> None:
-    file_id = await service.store(b"x")
+    file_id = await store(service, b"x")
     async with service.client() as client:
         assert (await client.delete(f"/files/{file_id}")).status_code == 204
         assert (await client.delete(f"/files/{file_id}")).status_code == 404
         assert (await client.get(f"/files/{file_id}/record")).status_code == 404
 
-    assert await service.files() == []
+    assert await files(service) == []
     assert [path for path in (tmp_path / "data").rglob(f"{file_id}*") if path.is_file()] == []
 
 

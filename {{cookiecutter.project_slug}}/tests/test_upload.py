@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from .service import Service
+from .stored import bytes_of, files
 from .uploads import digest, head, left_behind, sha256
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nx\r\n--b--\r\n'
@@ -26,7 +27,7 @@ async def test_a_raw_body_becomes_a_file(service: Service) -> None:
     assert record["url"].startswith(service.url)
     assert (record["filename"], record["content_type"]) == ("a.bin", "application/x-test")
     assert (record["size"], record["digest"], record["owner"]) == (len(data), None, None)
-    assert sha256(await service.stored(record["id"])) == sha256(data)
+    assert sha256(await bytes_of(service, record["id"])) == sha256(data)
     assert await service.outcome_of("POST /files") == "complete"
 
 
@@ -39,8 +40,8 @@ async def test_a_chunked_body_and_an_empty_one_become_files(service: Service) ->
         chunked = (await client.post("/files", content=chunks())).json()
         empty = (await client.post("/files")).json()
 
-    assert await service.stored(chunked["id"]) == b"abcabcabc"
-    assert await service.stored(empty["id"]) == b""
+    assert await bytes_of(service, chunked["id"]) == b"abcabcabc"
+    assert await bytes_of(service, empty["id"]) == b""
     assert chunked["filename"] == "file"
 
 
@@ -50,14 +51,14 @@ async def test_a_file_is_invisible_until_it_is_complete(service: Service, tmp_pa
         await peer.send(head(3, "Expect: 100-continue"))
         await peer.read_until(b"100 Continue\r\n\r\n")  # Now the service has begun to store it.
 
-        assert await service.files() == []
+        assert await files(service) == []
         assert len(left_behind(tmp_path)) == 2
         file_id = left_behind(tmp_path)[0].partition(".")[0]
         assert (await client.get(f"/files/{file_id}/record")).status_code == 404
 
         await peer.send(b"abc")
         assert b" 201 " in await peer.read_head()
-    assert len(await service.files()) == 1
+    assert len(await files(service)) == 1
 
 
 @pytest.mark.trap("U9")
@@ -136,7 +137,7 @@ async def test_a_wrong_digest_is_refused(
         unknown = await client.post("/files", content=b"y", headers={field: "md5=:AAAA:"})
 
     assert [right.status_code, wrong.status_code, unknown.status_code] == [201, 400, 201]
-    assert len(await service.files()) == 2
+    assert len(await files(service)) == 2
     assert left_behind(tmp_path) == []
 
 
@@ -169,7 +170,7 @@ async def test_what_would_become_a_wrong_file_is_refused(
         response = await client.post("/files", content=FORM, headers=headers)
 
     assert response.status_code == status
-    assert await service.files() == []
+    assert await files(service) == []
 
 
 @pytest.mark.trap("U7")
@@ -180,5 +181,5 @@ async def test_uploads_to_one_name_at_once_are_separate_files(service: Service) 
             *(client.post("/files?filename=same", content=body) for body in bodies)
         )
 
-    stored = [await service.stored(response.json()["id"]) for response in responses]
+    stored = [await bytes_of(service, response.json()["id"]) for response in responses]
     assert list(map(sha256, stored)) == list(map(sha256, bodies))

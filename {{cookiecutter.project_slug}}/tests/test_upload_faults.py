@@ -14,6 +14,7 @@ import pytest
 
 from .peer import PATIENCE
 from .service import SOAK, Service, ServiceProcess
+from .stored import bytes_of, files
 from .uploads import digest, head, left_behind
 
 
@@ -26,7 +27,7 @@ async def test_a_client_that_leaves_mid_upload_leaves_no_file(
         peer.reset()
 
     exchange = await service.ended("POST /files")
-    assert await service.files() == []
+    assert await files(service) == []
     assert left_behind(tmp_path) == []
     assert exchange.outcome == "client_abort"
 
@@ -175,8 +176,8 @@ async def test_sudden_death_mid_upload_leaves_no_file_and_no_part(
         assert any(isinstance(end, EOFError | ConnectionError) for end in ended)
 
     async with Service(storage={"url": f"file:{tmp_path / 'data'}"}) as service:
-        visible = [record.id for record in await service.files()]
-        stored = [hashlib.sha256(await service.stored(file_id)).digest() for file_id in visible]
+        visible = [record.id for record in await files(service)]
+        stored = [hashlib.sha256(await bytes_of(service, file_id)).digest() for file_id in visible]
     assert set(acknowledged) <= set(visible)
     assert set(stored) <= {hashlib.sha256(body).digest() for body in bodies}
     assert left_behind(tmp_path) == []

@@ -33,11 +33,10 @@ from .web import router as web_router
 # {% endif %}
 
 #: `serve NAME ARGUMENTS…` beside the server itself.
-COMMANDS: dict[str, Callable[[Settings, list[str]], None]] = {
-    # {% if cookiecutter.use_upload or cookiecutter.use_download %}
-    "import": import_files,
-    # {% endif %}
-}
+COMMANDS: dict[str, Callable[[Settings, list[str]], None]] = {}
+# {% if cookiecutter.use_upload or cookiecutter.use_download %}
+COMMANDS["import"] = import_files
+# {% endif %}
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -60,8 +60,11 @@ def _exit(number: int, frame: FrameType | None) -> None:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="serve", description=__doc__)
     parser.add_argument("--reload", action="store_true", help="restart when the code changes")
-    parser.add_argument("command", nargs="?", choices=sorted(COMMANDS) or None)
-    parser.add_argument("arguments", nargs="*")
+    commands = sorted(COMMANDS)
+    parser.add_argument(
+        "command", nargs="?", choices=commands, metavar="COMMAND", help=", ".join(commands) or "-"
+    )
+    parser.add_argument("arguments", nargs="*", metavar="ARGUMENT")
     return parser.parse_args(arguments)
 
 
