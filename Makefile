@@ -1,0 +1,77 @@
+# `make serve` shows a generated service, `make test` tests everything, `make soak` does so for long.
+# Python 3.11 or newer is enough: uv is installed into .tools when it is not on the PATH.
+
+PYTHON ?= python3
+PORT ?= 8000
+ARGS ?=
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+RUN := $(UV) run --quiet
+TEMPLATE := {{cookiecutter.project_slug}}
+DEMO := build/streaming-service
+CODE := hooks tests $(wildcard benchmarks)
+
+# A cache inside the template's folder would be generated into every project.
+export RUFF_CACHE_DIR := build/cache/ruff
+export MYPY_CACHE_DIR := build/cache/mypy
+export PYTHONUTF8 := 1
+
+# make ends with an error of its own when Ctrl-C reaches it. So the service takes the terminal, as a
+# job of a shell does, and make sees only its exit code.
+define IN_THE_FOREGROUND
+import os, signal, sys
+if os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp():
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.tcsetpgrp(0, os.getpgrp())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+endef
+export IN_THE_FOREGROUND
+
+.PHONY: serve test soak lint format clean caches
+
+serve: caches | $(UV)
+	@echo "Generating a service with every module in $(DEMO) ..."
+	@mkdir -p build && $(RM) -r $(DEMO)/src $(DEMO)/tests
+	@printf 'cookiecutters_dir: build/cache\nreplay_dir: build/cache\n' > build/cookiecutter.yaml
+	@$(UV) tool run --quiet --from 'cookiecutter>=2.6' cookiecutter . --no-input \
+	    --config-file build/cookiecutter.yaml --overwrite-if-exists --output-dir build \
+	    init_git=no > build/generate.log || { cat build/generate.log; exit 1; }
+	@echo "Installing it ..."
+	@$(UV) --directory $(DEMO) sync --quiet --no-dev
+	@echo "Open http://127.0.0.1:$(PORT) in a browser; Ctrl-C ends the service."
+	@cd $(DEMO) && APP_SERVER__PORT=$(PORT) \
+	    exec .venv/bin/python -c "$$IN_THE_FOREGROUND" .venv/bin/serve
+
+test: | $(UV)
+	@$(RUN) pytest --numprocesses=auto --dist=loadgroup $(ARGS)
+
+# The same tests with large numbers: SOAK multiplies the rounds and sizes of the heavy ones.
+soak: | $(UV)
+	@SOAK=20 $(RUN) pytest --numprocesses=auto --dist=loadgroup $(ARGS)
+
+lint: | $(UV)
+	$(RUN) ruff check $(CODE)
+	$(RUN) ruff format --check $(CODE)
+	$(RUN) ruff check --ignore=I001,N999 '$(TEMPLATE)/src'
+	$(RUN) mypy
+	$(RUN) actionlint .github/workflows/*.yml
+	$(RUN) zizmor --offline --quiet .github
+
+format: | $(UV)
+	$(RUN) ruff check --fix $(CODE)
+	$(RUN) ruff format $(CODE)
+
+clean: caches
+	@$(RM) -r .tools .venv build .pytest_cache
+
+# What a tool or an editor left in the template's folder would be generated too.
+caches:
+	@find '$(TEMPLATE)' -type d \( -name __pycache__ -o -name '.*_cache' \) -prune -exec $(RM) -r {} +
+
+# Debian's python3 may come without venv, and `pip --target` does without it.
+.tools/bin/uv:
+	@echo "Installing uv into .tools ..."
+	@$(PYTHON) -m venv .tools && .tools/bin/python -m pip install --quiet uv \
+	    || { $(RM) -r .tools; $(PYTHON) -m pip install --quiet --target .tools uv; } \
+	    || { $(RM) -r .tools; echo "Please install uv, or Python's venv or pip module."; exit 1; }

@@ -1,0 +1,85 @@
+"""What can be answered: every set of modules, and the other answers in pairs.
+
+All sets of modules are generated. Of the other answers, which do not know of each other, every
+value meets every set of modules and every value of every other question at least once.
+"""
+
+import json
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+QUESTIONS: dict[str, Any] = json.loads((REPOSITORY / "cookiecutter.json").read_text("utf-8"))
+PROMPTS: dict[str, Any] = QUESTIONS["__prompts__"]
+ASKED = [key for key in QUESTIONS if not key.startswith("_")]
+
+MODULES = ("use_upload", "use_download", "use_realtime", "use_error_handling")
+SUBSETS = [chosen for size in range(1, 5) for chosen in combinations(MODULES, size)]
+
+Answer = bool | str
+Answers = dict[str, Answer]
+Row = dict[str, Any]
+Pair = frozenset[tuple[str, Any]]
+
+
+def only(*modules: str) -> Answers:
+    """Return the answers that choose these modules and no other."""
+    return {module: module in modules for module in MODULES}
+
+
+def name_of(subset: tuple[str, ...]) -> str:
+    return "+".join(module.removeprefix("use_") for module in subset)
+
+
+def factors() -> dict[str, list[Any]]:
+    """Return every question with few answers, the modules as one; a git repository is not code."""
+    found: dict[str, list[Any]] = {"modules": list(SUBSETS)}
+    for key in ASKED:
+        value = QUESTIONS[key]
+        if key not in MODULES and key != "init_git" and isinstance(value, bool | list):
+            found[key] = [True, False] if isinstance(value, bool) else value
+    return found
+
+
+def pairs_of(row: Row) -> set[Pair]:
+    return {frozenset(pair) for pair in combinations(row.items(), 2)}
+
+
+def every_pair() -> set[Pair]:
+    """Return every two answers to two different questions."""
+    return {
+        frozenset([(one, a), (other, b)])
+        for (one, first), (other, second) in combinations(factors().items(), 2)
+        for a in first
+        for b in second
+    }
+
+
+@cache
+def covering_rows() -> list[Row]:
+    """Return few rows of answers that hold every pair: greedy, and the same rows every time."""
+    rows: list[Row] = []
+    missing = every_pair()
+    while missing:
+        row = dict(min(missing, key=lambda pair: sorted(map(repr, pair))))
+        for key, values in factors().items():
+            if key not in row:
+                row[key] = best_value(row, key, values, missing)
+        missing -= pairs_of(row)
+        rows.append(row)
+    return rows
+
+
+def best_value(row: Row, key: str, values: list[Any], missing: set[Pair]) -> object:
+    """Return the value that brings the row most of the pairs which no row has yet."""
+    return max(values, key=lambda value: len(pairs_of(row | {key: value}) & missing))
+
+
+def rows_of(subset: tuple[str, ...]) -> list[Answers]:
+    """Return the answers that a set of modules is generated with."""
+    rows = [row for row in covering_rows() if row["modules"] == subset]
+    return [
+        only(*row["modules"]) | {k: v for k, v in row.items() if k != "modules"} for row in rows
+    ]

@@ -1,0 +1,90 @@
+"""Generate projects from a clean copy of the template, touching nothing outside of a folder."""
+
+import ast
+import os
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cookiecutter.main import cookiecutter
+
+from answers import REPOSITORY, Answer
+
+#: What tools leave in a work tree; none of it belongs to the template.
+LEFTOVERS = (
+    ".git", ".tools", ".venv", "venv", "build", "dist", "node_modules", "uv.lock", ".coverage",
+    "__pycache__", "*.pyc", "*.egg-info", ".*_cache",
+)  # fmt: skip
+TEMPLATE_FOLDER = "{{cookiecutter.project_slug}}"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A generated project."""
+
+    path: Path
+    package: str
+    answers: Mapping[str, Answer]
+
+    @property
+    def src(self) -> Path:
+        """The folder of the package."""
+        return self.path / "src" / self.package
+
+    @property
+    def name(self) -> str:
+        """What tells it from others in a message: the answers that are not the usual ones."""
+        return " ".join(f"{key}={value}" for key, value in self.answers.items())
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        return tomllib.loads((self.path / "pyproject.toml").read_text("utf-8"))
+
+    def files(self) -> set[str]:
+        """Return the paths of all files, relative and with slashes."""
+        return {path.relative_to(self.path).as_posix() for path in files_below(self.path)}
+
+
+#: `bake` without the folders, which the fixtures of that type know.
+Bake = Callable[..., Project]
+
+
+def copy_of_the_template(target: Path) -> Path:
+    """Copy the work tree without what tools left in it, so that nothing of theirs is generated."""
+    shutil.copytree(REPOSITORY, target, ignore=shutil.ignore_patterns(*LEFTOVERS), symlinks=True)
+    return target
+
+
+def bake(template: Path, output: Path, **answers: Answer) -> Project:
+    """Generate a project as `cookiecutter --no-input` does; the hooks run."""
+    output.mkdir(parents=True, exist_ok=True)
+    path = Path(
+        cookiecutter(
+            str(template),
+            no_input=True,
+            extra_context={"init_git": False, **answers},
+            output_dir=str(output),
+        )
+    )
+    (package,) = (path / "src").iterdir()
+    return Project(path, package.name, answers)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder, except what tools left there."""
+    leftover = shutil.ignore_patterns(*LEFTOVERS)
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(set(folders) - leftover(parent, folders))
+        yield from (Path(parent, name) for name in sorted(set(names) - leftover(parent, names)))
+
+
+def python_below(folder: Path) -> Iterator[Path]:
+    return (path for path in files_below(folder) if path.suffix == ".py")
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), str(path))

@@ -1,0 +1,115 @@
+"""What all tests share: the template, projects generated from it, and no silent skips in CI."""
+
+import os
+from collections import Counter
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from answers import Answer
+from baking import Bake, Project, bake, copy_of_the_template
+from environment import Environment, environment_for
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the settings of whoever runs the tests out of them, and the tests out of those."""
+    folder = tmp_path_factory.mktemp("settings")
+    config = folder / "cookiecutter.yaml"
+    config.write_text(
+        f"cookiecutters_dir: '{folder / 'templates'}'\nreplay_dir: '{folder / 'replay'}'\n", "utf-8"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COOKIECUTTER_CONFIG", str(config))
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        for name in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{name}_NAME", "Test")
+            patch.setenv(f"GIT_{name}_EMAIL", "test@example.com")
+        # The tests run in an environment of uv; the commands that they start have none.
+        patch.delenv("VIRTUAL_ENV", raising=False)
+        patch.setenv("PYTHONUTF8", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the template, as a clone would hold it."""
+    return copy_of_the_template(tmp_path_factory.mktemp("template") / "template")
+
+
+@pytest.fixture(name="bake")
+def _bake(template: Path, tmp_path: Path) -> Bake:
+    """Generate projects into a folder of the test's own."""
+
+    def bake_here(output: Path = tmp_path / "projects", **answers: Answer) -> Project:
+        return bake(template, output, **answers)
+
+    return bake_here
+
+
+@pytest.fixture(scope="session")
+def bake_once(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
+    """Generate projects that several tests look at."""
+
+    def bake_shared(**answers: Answer) -> Project:
+        return bake(template, tmp_path_factory.mktemp("shared-project"), **answers)
+
+    return bake_shared
+
+
+@pytest.fixture(scope="session")
+def full(bake_once: Bake) -> Project:
+    """Generate the project with everything that can be in one."""
+    return bake_once()
+
+
+@pytest.fixture(scope="session")
+def environment(full: Project) -> Environment:
+    """Install what any generated project needs."""
+    return environment_for(full)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count the projects that the tests say they generated."""
+    if report.when == "call":
+        GENERATED.update({k: v for k, v in report.user_properties if isinstance(v, int)})
+
+
+GENERATED: Counter[str] = Counter()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for what, count in sorted(GENERATED.items()):
+        terminalreporter.write_line(f"{what}: {count}")
+
+
+def _unwanted(skip: pytest.TestReport | pytest.CollectReport) -> bool:
+    return skip.skipped and not hasattr(skip, "wasxfail") and os.environ.get("CI") == "true"
+
+
+def _fail(skip: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = skip.longrepr[2] if isinstance(skip.longrepr, tuple) else skip.longrepr
+    skip.outcome = "failed"
+    skip.longrepr = f"In CI nothing may be skipped, but: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make a skip a failure in CI, where everything that a test needs is there."""
+    report = yield
+    if _unwanted(report) and not item.get_closest_marker("platform_only"):
+        _fail(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same for a module that is skipped as a whole."""
+    report = yield
+    if _unwanted(report):
+        _fail(report)
+    return report

@@ -1,0 +1,107 @@
+"""One virtual environment with what any generated project needs, made once and kept in `build`.
+
+It has the dependencies of the full project, not the project itself: that comes by PYTHONPATH, so
+all projects can be run in it, also at the same time.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+from filelock import FileLock
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+from uv import find_uv_bin
+
+from answers import REPOSITORY
+from baking import Project
+
+KEPT = REPOSITORY / "build" / "environments"
+
+
+class Environment:
+    """A virtual environment, in which generated projects run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.python = path / ("Scripts" if os.name == "nt" else "bin") / "python"
+
+    def run(
+        self, project: Project, *command: str, timeout: float = 600, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of this environment in a project's folder; its output is one text."""
+        bare = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
+        source = str(project.path / "src")
+        done = subprocess.run(
+            [str(self.python.parent / command[0]), *command[1:]],
+            cwd=project.path,
+            env={**bare, "PYTHONPATH": source, "MYPYPATH": source, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            timeout=timeout,
+            check=False,
+        )
+        sys.stdout.write(done.stdout)  # pytest shows it when the test fails
+        return done
+
+    def modules_needed_by(self, project: Project) -> set[str]:
+        """Return the top-level modules that a project's dependencies bring, and theirs in turn."""
+        packages = next(self.path.rglob("site-packages"))
+        found = distributions(path=[str(packages)])
+        installed = {canonicalize_name(each.name): each for each in found}
+        needed: set[NormalizedName] = set()
+        waiting = [Requirement(text) for text in project.metadata["project"]["dependencies"]]
+        while waiting:
+            requirement = waiting.pop()
+            name = canonicalize_name(requirement.name)
+            if name in installed and name not in needed:
+                needed.add(name)
+                waiting += requirements_of(installed[name], requirement.extras)
+        return {module for name in needed for module in modules_of(installed[name])}
+
+
+def requirements_of(distribution: Distribution, extras: set[str]) -> Iterator[Requirement]:
+    for text in distribution.requires or []:
+        requirement = Requirement(text)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield requirement
+
+
+def modules_of(distribution: Distribution) -> set[str]:
+    tops = {path.parts[0].partition(".")[0] for path in distribution.files or []}
+    return {top for top in tops if top.isidentifier() and not top.startswith("__")}
+
+
+def environment_for(project: Project) -> Environment:
+    """Return the environment of a project's dependencies; make it when it is not there yet."""
+    metadata = project.metadata
+    wanted = [
+        sys.version,
+        metadata["project"]["dependencies"],
+        metadata["dependency-groups"]["dev"],
+    ]
+    key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:12]
+    path = KEPT / key
+    KEPT.mkdir(parents=True, exist_ok=True)
+    # Tests run in several processes: one makes the environment, the others wait for it.
+    with FileLock(KEPT / f"{key}.lock"):
+        finished = path / "finished"
+        if not finished.exists():
+            uv("venv", "--quiet", "--clear", f"--python={sys.executable}", str(path))
+            uv(
+                "pip", "install", "--quiet", f"--python={path}",
+                "--requirements=pyproject.toml", "--group=dev", directory=project.path,
+            )  # fmt: skip
+            finished.touch()
+    return Environment(path)
+
+
+def uv(*arguments: str, directory: Path = REPOSITORY) -> None:
+    subprocess.run([find_uv_bin(), *arguments], cwd=directory, check=True)

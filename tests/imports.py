@@ -1,0 +1,80 @@
+"""What Python files import: read from their syntax, so nothing has to be installed."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from baking import tree_of
+
+#: Modules whose distribution has another name than theirs.
+DISTRIBUTIONS = {"multipart": "python-multipart", "python_multipart": "python-multipart"}
+
+
+def imported(path: Path) -> Iterator[ast.Import | ast.ImportFrom]:
+    return (
+        node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import | ast.ImportFrom)
+    )
+
+
+def absolute(path: Path) -> set[str]:
+    """Return the top-level modules that a file names in absolute imports, without Python's own."""
+    found = set()
+    for node in imported(path):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif not node.level:
+            found.add(str(node.module).partition(".")[0])
+    return found - sys.stdlib_module_names
+
+
+def distribution(module: str) -> str:
+    return DISTRIBUTIONS.get(module, module.replace("_", "-"))
+
+
+def dangling(path: Path) -> Iterator[str]:
+    """Yield the relative imports of a file that lead to nothing."""
+    for node in imported(path):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            target = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            names = names_in(target)
+            if unknown := {alias.name for alias in node.names} - names:
+                yield f"{path.name}:{node.lineno}: {node.module or '.'} has no {sorted(unknown)}"
+
+
+def names_in(module: Path) -> set[str]:
+    """Return what can be imported from a module or package: its own names and its submodules."""
+    if module.is_dir():
+        submodules = {path.stem for path in module.iterdir() if path.suffix in {".py", ""}}
+        module = module / "__init__.py"
+    else:
+        submodules = set()
+        module = module.with_name(f"{module.name}.py")
+    return submodules | (bound_in(tree_of(module)) if module.is_file() else set())
+
+
+def bound_in(tree: ast.Module) -> set[str]:
+    """Return the names that a module binds at its top level."""
+    bound = set()
+    for node in top_level(tree.body):
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                bound |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                bound.add(node.name)
+            case ast.Assign() | ast.AnnAssign():
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                bound |= {
+                    name.id for t in targets for name in ast.walk(t) if isinstance(name, ast.Name)
+                }
+    return bound
+
+
+def top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run at import, also those below an `if` or a `try`."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If | ast.Try):
+            handlers = [handler.body for handler in getattr(node, "handlers", [])]
+            for nested in [node.body, node.orelse, *handlers]:
+                yield from top_level(nested)

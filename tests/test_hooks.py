@@ -1,0 +1,199 @@
+"""The hooks: they need nothing but Python, take answers as data, and can be run again.
+
+Whatever a person answers ends up in the project as text, also when it looks like code.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from answers import only
+from baking import Bake, Project, python_below
+from command import generate
+from environment import Environment
+from imports import absolute
+from rendering import HOOKS, rendered
+
+CODE_LIKE = [
+    '"; import os; os._exit(1) #',
+    "'; import os; os._exit(1) #",
+    '""" + open("x") + """',
+    "'''",
+    "\\",
+    "\\\\ and \\n and \\u0041",
+    "C:\\new\\table",
+    "\"double\" and 'single'",
+    "{0} {name} {} }} %}",
+    "%s %(name)s %%",
+    "$HOME ${HOME} $(id) `id`",
+    "🚀 日本 é",
+    "</script><script>alert(1)</script> &amp; &",
+    "# a comment, [a](link), **bold**",
+    'r""" {\'a\': 1} """',
+]
+#: Replaces what opens a connection, in every Python that is started with it on the path.
+NO_NETWORK = """
+import socket
+
+def refuse(*arguments, **options):
+    raise OSError("there is no network here")
+
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+"""
+
+
+def run_hook(name: str, project: Project, **answers: bool | str) -> None:
+    """Run a hook in a project's folder, as cookiecutter does."""
+    script = project.path.parent / name
+    script.write_text(rendered(name, **answers), "utf-8")
+    subprocess.run([sys.executable, script], cwd=project.path, check=True)
+
+
+def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def test_neither_git_nor_uv_nor_a_network_is_needed(template: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
+    nothing = tmp_path / "empty"
+    nothing.mkdir()
+    env = {**os.environ, "PATH": str(nothing), "PYTHONPATH": str(tmp_path)}
+
+    done = generate(template, tmp_path / "out", "--no-input", "init_git=yes", env=env)
+
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "No git repository was made" in done.stdout
+    assert (tmp_path / "out/streaming-service/src/streaming_service/app.py").is_file()
+
+
+@pytest.mark.parametrize("hook", sorted(path.name for path in HOOKS.glob("*.py")))
+def test_a_hook_imports_python_s_own_modules_only(hook: str) -> None:
+    assert absolute(HOOKS / hook) == set()
+
+
+def test_the_post_generation_hook_can_be_run_again(bake: Bake) -> None:
+    answers = only("use_download")
+    project = bake(**answers)
+    before = project.files()
+
+    run_hook("post_gen_project.py", project, init_git=False, **answers)
+
+    assert project.files() == before
+
+
+def test_the_folder_may_have_spaces_and_letters_of_any_alphabet(
+    template: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my projects" / "Überraschung 日本"
+
+    done = generate(template, folder, "--no-input", "init_git=yes")
+
+    assert done.returncode == 0
+    assert str(folder) in done.stdout
+    assert (folder / "streaming-service" / ".git").is_dir()
+
+
+def test_a_console_that_knows_ascii_only_does_not_stop_the_hook(
+    template: Path, tmp_path: Path
+) -> None:
+    env = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii:strict"}
+
+    done = generate(
+        template, tmp_path, "--no-input", "project_name=Überraschung", "init_git=no", env=env
+    )
+
+    assert done.returncode == 0
+    assert (tmp_path / "uberraschung" / "README.md").is_file()
+
+
+@pytest.mark.parametrize("text", CODE_LIKE)
+def test_an_answer_that_looks_like_code_is_text(text: str, bake: Bake) -> None:
+    project = bake(
+        project_name=text,
+        description=text,
+        author_name=text,
+        project_slug="good",
+        package_name="good",
+        license="MIT",
+    )
+
+    metadata = tomllib.loads((project.path / "pyproject.toml").read_text("utf-8"))["project"]
+    assert metadata["description"] == text
+    assert metadata["authors"] == [{"name": text, "email": "you@example.com"}]
+    assert title_of(project) == text
+    assert text in (project.path / "README.md").read_text("utf-8")
+    assert text in (project.path / "LICENSE").read_text("utf-8")
+    for path in python_below(project.path):
+        compile(path.read_text("utf-8"), str(path), "exec")
+
+
+def title_of(project: Project) -> object:
+    """Return the title that `app.py` gives to the application, without running it."""
+    for node in ast.walk(ast.parse((project.src / "app.py").read_text("utf-8"))):
+        if isinstance(node, ast.keyword) and node.arg == "title":
+            return ast.literal_eval(node.value)
+    raise AssertionError("app.py sets no title")
+
+
+def test_the_running_application_has_the_name_that_was_answered(
+    bake: Bake, environment: Environment
+) -> None:
+    name = "\"; import os; os._exit(1) # ''' \\ {0} %s $HOME 🚀 </script>"
+    project = bake(project_name=name, project_slug="good", package_name="good")
+
+    show = "from good.app import create_app; print(create_app().title)"
+    done = environment.run(project, "python", "-c", show)
+
+    assert (done.returncode, done.stdout) == (0, f"{name}\n")
+
+
+def test_git_init_makes_a_repository_without_a_commit(bake: Bake) -> None:
+    project = bake(init_git=True)
+
+    assert (project.path / ".git").is_dir()
+    assert git(project.path, "rev-parse", "--verify", "HEAD").returncode != 0
+    assert git(project.path, "diff", "--cached", "--name-only").stdout == ""
+
+
+def test_git_init_leaves_no_generated_file_ignored(bake: Bake) -> None:
+    project = bake(init_git=True)
+
+    ignored = git(project.path, "status", "--porcelain", "--ignored").stdout
+
+    assert [line for line in ignored.splitlines() if line.startswith("!!")] == []
+
+
+def test_git_init_is_not_done_when_it_was_not_wanted(bake: Bake) -> None:
+    assert not (bake(init_git=False).path / ".git").exists()
+
+
+def test_git_init_is_not_done_inside_a_repository(bake: Bake, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+
+    project = bake(tmp_path / "projects", init_git=True)
+
+    assert not (project.path / ".git").exists()
+
+
+def test_a_hook_that_runs_again_leaves_a_repository_as_it_is(bake: Bake) -> None:
+    project = bake(init_git=True)
+    git(project.path, "add", "--all")
+    git(project.path, "commit", "--quiet", "--message=Mine")
+    head = git(project.path, "rev-parse", "HEAD").stdout
+
+    run_hook("post_gen_project.py", project, init_git=True)
+
+    assert git(project.path, "rev-parse", "HEAD").stdout == head
+    assert git(project.path, "status", "--porcelain").stdout == ""

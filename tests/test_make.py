@@ -1,0 +1,62 @@
+"""`make serve` shows a service to whoever has nothing but Python and make."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pexpect
+import pytest
+
+from baking import copy_of_the_template
+
+#: Seconds for one step; the longest downloads what the service needs.
+PATIENCE = 300
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    return copy_of_the_template(tmp_path / "clone")
+
+
+@pytest.fixture
+def serving(clone: Path, port: int) -> Iterator["pexpect.spawn[str]"]:
+    """`make serve` in a terminal, on a fresh clone and without uv, up to its first line of log."""
+    path = f"{Path(sys.base_prefix) / 'bin'}:/usr/bin:/bin"
+    process = pexpect.spawn(
+        "make",
+        ["serve", f"PORT={port}", "UV=.tools/bin/uv"],
+        cwd=str(clone),
+        env={**os.environ, "PATH": path},
+        dimensions=(100, 300),
+        encoding="utf-8",
+        timeout=PATIENCE,
+    )
+    yield process
+    process.close(force=True)
+
+
+def test_make_serve_needs_only_python_and_ends_well_on_ctrl_c(
+    serving: "pexpect.spawn[str]", port: int, clone: Path
+) -> None:
+    before = {path.name for path in clone.iterdir()}
+    serving.expect_exact(f"Open http://127.0.0.1:{port} in a browser")
+    serving.expect_exact("Uvicorn running on")
+
+    with urlopen(f"http://127.0.0.1:{port}/health/live", timeout=PATIENCE) as answer:
+        assert answer.status == 200
+    serving.sendintr()
+    serving.expect(pexpect.EOF)
+    serving.close()
+
+    assert serving.exitstatus == 0
+    assert "Error" not in str(serving.before)
+    assert {path.name for path in clone.iterdir()} - before <= {".tools", "build"}

@@ -1,0 +1,196 @@
+"""What belongs to which answer, and the limits that every file keeps.
+
+The post-generation hook deletes by a table. It is held here against the tree, both ways: nothing in
+it is missing, and nothing outside of it escapes.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from answers import MODULES, REPOSITORY, Answers, only
+from baking import TEMPLATE_FOLDER, Bake, Project, files_below, python_below, tree_of
+from rendering import hook, owned
+
+#: What every project has, whatever was answered. A new file is named here or in the hook's table.
+CORE = {
+    ".editorconfig", ".env.example", ".gitattributes", ".gitignore", ".pre-commit-config.yaml",
+    "LICENSE", "README.md", "pyproject.toml",
+    "src/streaming_service/__init__.py", "src/streaming_service/__main__.py",
+    "src/streaming_service/app.py", "src/streaming_service/health.py",
+    "src/streaming_service/server", "src/streaming_service/settings.py",
+    "src/streaming_service/streaming",
+    "tests/__init__.py", "tests/conftest.py", "tests/peer.py", "tests/service.py",
+    "tests/test_exchange.py", "tests/test_health.py", "tests/test_pull.py", "tests/test_server.py",
+}  # fmt: skip
+#: The folders below the package that a module brings when nothing else is chosen.
+FOLDERS = {
+    "use_upload": {"upload", "storage"},
+    "use_download": {"download", "storage"},
+    "use_realtime": {"realtime"},
+    "use_error_handling": {"errors"},
+}
+NOTHING_ELSE: Answers = {"use_demo_page": False, "use_docker": False, "ci": "none"}
+
+#: Names that a Windows machine cannot check out.
+WINDOWS = re.compile(r'(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*[<>:"|?*\\].*|.*[. ]')
+#: Hosts of registries, which differ from user to user, and places of one machine. In pieces, so
+#: that this file can be searched as well.
+FOREIGN = [
+    "".join(pieces)
+    for pieces in [
+        ("pypi", ".org"), ("python", "hosted"), ("npm", "js.org"), ("npm", "js.com"),
+        ("ghcr", ".io"), ("docker", ".io"), ("quay", ".io"), ("deb.debian", ".org"),
+        ("/", "work/"), ("shared", "/"),
+    ]
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def everything(full: Project, bake_once: Bake) -> set[str]:
+    """Return every path that can be in a project: no project has two kinds of CI."""
+    return full.files() | bake_once(ci="gitlab").files()
+
+
+def below(path: str, entry: str) -> bool:
+    return path == entry or path.startswith(f"{entry}/")
+
+
+def table() -> list[str]:
+    return [path for _, paths in owned() for path in paths]
+
+
+def test_every_path_of_the_table_is_in_the_full_project(everything: set[str]) -> None:
+    missing = [entry for entry in table() if not any(below(path, entry) for path in everything)]
+
+    assert missing == []
+
+
+def test_every_core_path_is_in_the_full_project(everything: set[str]) -> None:
+    missing = [entry for entry in CORE if not any(below(path, entry) for path in everything)]
+
+    assert missing == []
+
+
+def test_every_file_belongs_to_a_row_of_the_table_or_to_the_core(everything: set[str]) -> None:
+    entries = [*table(), *CORE]
+    unowned = [path for path in everything if not any(below(path, entry) for entry in entries)]
+
+    assert unowned == []
+
+
+def test_no_path_belongs_to_two_rows_or_to_a_row_and_the_core() -> None:
+    rows = table()
+
+    assert sorted(set(rows)) == sorted(rows)
+    assert [core for core in CORE if any(below(core, row) for row in rows)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_one_module_alone_is_the_core_and_what_it_owns(
+    module: str, bake: Bake, everything: set[str]
+) -> None:
+    answers = only(module) | NOTHING_ELSE
+    unwanted = [path for wanted, paths in owned(**answers) for path in paths if not wanted]
+
+    project = bake(**answers)
+
+    kept = {path for path in everything if not any(below(path, entry) for entry in unwanted)}
+    assert project.files() == kept
+    folders = {path.name for path in project.src.iterdir() if path.is_dir()}
+    assert folders == {"server", "streaming"} | FOLDERS[module]
+
+
+@pytest.mark.parametrize(
+    ("answer", "paths"),
+    [
+        ({"use_docker": False}, {"Dockerfile", ".dockerignore", "compose.yaml"}),
+        ({"ci": "none"}, {".github/workflows/ci.yml"}),
+    ],
+)
+def test_a_file_of_an_answer_is_gone_without_it(
+    answer: Answers, paths: set[str], bake: Bake, full: Project
+) -> None:
+    assert full.files() - bake(**answer).files() == paths
+
+
+def test_a_project_has_no_empty_folder(bake: Bake) -> None:
+    project = bake(**only("use_realtime"), **NOTHING_ELSE)
+
+    assert [folder for folder in project.path.rglob("*/") if not any(folder.iterdir())] == []
+
+
+def test_the_hooks_mean_the_same_modules() -> None:
+    assert hook("pre_gen_project").MODULES == MODULES
+
+
+def test_the_post_generation_hook_fits_on_a_screen_or_two() -> None:
+    assert len((REPOSITORY / "hooks/post_gen_project.py").read_text("utf-8").splitlines()) <= 80
+
+
+def test_conditionals_in_python_are_in_the_seam_and_two_other_files_at_most() -> None:
+    conditional = {
+        path.name
+        for path in python_below(REPOSITORY / TEMPLATE_FOLDER)
+        if "# {%" in path.read_text("utf-8")
+    }
+
+    assert "app.py" in conditional
+    assert len(conditional) <= 3, conditional
+
+
+@pytest.fixture(params=["repository", "project"])
+def tree(request: pytest.FixtureRequest, full: Project) -> Path:
+    """The repository as it is, and the full project generated from it."""
+    return {"repository": REPOSITORY, "project": full.path}[request.param]
+
+
+def test_no_python_file_is_longer_than_300_lines(tree: Path) -> None:
+    lengths = {
+        str(path.relative_to(tree)): len(path.read_text("utf-8").splitlines())
+        for path in python_below(tree)
+    }
+
+    assert {path: length for path, length in lengths.items() if length > 300} == {}
+
+
+def test_no_function_is_longer_than_45_lines(tree: Path) -> None:
+    long = {
+        f"{path.relative_to(tree)}: {function.name}": length
+        for path, function in functions_below(tree)
+        if (length := (function.end_lineno or 0) - function.lineno + 1) > 45
+    }
+
+    assert long == {}
+
+
+def functions_below(
+    tree: Path,
+) -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for path in python_below(tree):
+        # The template's tests are Python only when rendered, and the project holds them so.
+        if not path.is_relative_to(REPOSITORY / TEMPLATE_FOLDER / "tests"):
+            for node in ast.walk(tree_of(path)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    yield path, node
+
+
+def test_every_path_can_be_checked_out_on_windows(tree: Path) -> None:
+    paths = [path.relative_to(tree) for path in files_below(tree)]
+
+    assert [path for path in paths if any(map(WINDOWS.fullmatch, path.parts))] == []
+    assert len({str(path).casefold() for path in paths}) == len(paths)
+
+
+def test_nothing_names_a_registry_or_a_place_of_one_machine(tree: Path) -> None:
+    found = {
+        f"{path.relative_to(tree)}: {name}"
+        for path in files_below(tree)
+        for name in FOREIGN
+        if name in path.read_text("utf-8", errors="replace")
+    }
+
+    assert found == set()

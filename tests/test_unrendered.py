@@ -1,0 +1,108 @@
+"""The template as it stands is code too: an editor and a linter can read it before it is rendered.
+
+Conditionals are comments, and what is rendered stands inside strings.
+"""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from baking import TEMPLATE_FOLDER, Project, files_below, python_below, tree_of
+from imports import absolute, distribution, imported
+from tools import run
+
+
+@pytest.fixture(scope="module")
+def unrendered(template: Path) -> Path:
+    return template / TEMPLATE_FOLDER
+
+
+@pytest.fixture(scope="module")
+def src(unrendered: Path) -> Path:
+    return unrendered / "src"
+
+
+def test_every_python_file_below_src_parses(src: Path) -> None:
+    parsed = [tree_of(path) for path in python_below(src)]
+
+    assert len(parsed) > 20
+
+
+def test_the_source_obeys_the_rules_of_a_generated_project(src: Path) -> None:
+    # Two rules need a rendered file: the name of the package, and the order of its imports.
+    checked = run("ruff", "check", "--no-fix", "--no-cache", "--ignore=I001,N999", src)
+
+    assert checked.code == 0
+
+
+def test_ruff_reads_every_file_by_the_rules_of_a_generated_project(
+    unrendered: Path, src: Path
+) -> None:
+    settings = run("ruff", "check", "--no-cache", "--show-settings", src).output
+    files = run("ruff", "check", "--no-cache", "--show-files", src).output
+
+    assert f'Settings path: "{unrendered / "pyproject.toml"}"' in settings
+    assert len(files.splitlines()) == len(list(python_below(src)))
+
+
+def test_own_code_is_imported_relatively(src: Path, full: Project) -> None:
+    requirements = full.metadata["project"]["dependencies"]
+    foreign = {
+        f"{path.name}: {module}"
+        for path in python_below(src)
+        for module in absolute(path)
+        if not any(text.startswith(distribution(module)) for text in requirements)
+    }
+
+    assert foreign == set()
+
+
+def test_only_the_seam_imports_by_condition(src: Path) -> None:
+    conditional = {
+        path.name
+        for path in python_below(src)
+        for node in imported(path)
+        if within_condition(path.read_text("utf-8").splitlines(), node.lineno)
+    }
+
+    assert conditional == {"app.py"}
+
+
+def within_condition(lines: list[str], number: int) -> bool:
+    """Tell whether a line stands between an `if` and its `endif`."""
+    before = [line.strip() for line in lines[: number - 1]]
+    opened = sum(line.startswith("# {% if") for line in before)
+    return opened > sum(line.startswith("# {% endif") for line in before)
+
+
+def test_no_f_string_has_a_brace_of_its_own(src: Path) -> None:
+    # A doubled brace would be taken for the start of something to render.
+    doubled = [
+        f"{path.name}:{part.lineno}"
+        for path in python_below(src)
+        for part in literal_parts(tree_of(path))
+        if "{" in str(part.value) or "}" in str(part.value)
+    ]
+
+    assert doubled == []
+
+
+def literal_parts(tree: ast.Module) -> Iterator[ast.Constant]:
+    """Yield what is text in f-strings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield from (part for part in node.values if isinstance(part, ast.Constant))
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".yaml", ".yml"])
+def test_configuration_parses(suffix: str, unrendered: Path) -> None:
+    parse = tomllib.loads if suffix == ".toml" else yaml.safe_load
+    files = [path for path in files_below(unrendered) if path.suffix == suffix]
+
+    assert files
+    for path in files:
+        assert parse(path.read_text("utf-8")), path

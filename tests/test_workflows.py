@@ -1,0 +1,101 @@
+"""The files that only a server reads: workflows, pipelines, container and compose files.
+
+Each is checked by the linter and the schema of its own field, without a network.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from answers import MODULES, REPOSITORY, name_of, only
+from baking import Bake, Project
+from tools import Outcome, run
+
+
+@pytest.fixture(params=[True, False], ids=["container", "no container"])
+def gitlab(request: pytest.FixtureRequest, bake_once: Bake) -> Project:
+    return bake_once(ci="gitlab", use_docker=request.param)
+
+
+@pytest.fixture(params=[MODULES, ("use_realtime",)], ids=name_of)
+def container(request: pytest.FixtureRequest, bake_once: Bake) -> Project:
+    """A project that is put into a container, with storage and without."""
+    return bake_once(**only(*request.param))
+
+
+@pytest.fixture(params=["repository", "project", "project without a container"])
+def github(request: pytest.FixtureRequest, full: Project, bake_once: Bake) -> Path:
+    """A folder with workflows for GitHub: ours, and generated ones."""
+    if request.param == "repository":
+        return REPOSITORY
+    return full.path if request.param == "project" else bake_once(use_docker=False).path
+
+
+def schema(name: str, *files: Path) -> Outcome:
+    """Check files against a schema that comes with the tool."""
+    return run("check-jsonschema", f"--builtin-schema=vendor.{name}", *files)
+
+
+def workflows_of(folder: Path) -> list[Path]:
+    return sorted((folder / ".github" / "workflows").glob("*.y*ml"))
+
+
+def test_workflows_are_what_github_understands(github: Path) -> None:
+    checked = schema("github-workflows", *workflows_of(github))
+
+    assert checked.code == 0
+
+
+def test_workflows_have_no_mistakes(github: Path) -> None:
+    # It checks the shell code in them as well, when shellcheck is there: it is a dependency.
+    checked = run("actionlint", *workflows_of(github), cwd=github)
+
+    assert checked.code == 0
+
+
+def test_every_job_has_a_limit_of_time(github: Path) -> None:
+    checked = run(
+        "check-jsonschema",
+        "--builtin-schema=custom.github-workflows-require-timeout",
+        *workflows_of(github),
+    )
+
+    assert checked.code == 0
+
+
+def test_workflows_give_no_more_rights_than_needed(github: Path) -> None:
+    checked = run("zizmor", "--offline", "--no-progress", github / ".github")
+
+    assert checked.code == 0
+
+
+def test_the_pipeline_is_what_gitlab_understands(gitlab: Project) -> None:
+    checked = run(
+        "check-jsonschema",
+        "--builtin-schema=vendor.gitlab-ci",
+        "--data-transform=gitlab-ci",
+        gitlab.path / ".gitlab-ci.yml",
+    )
+
+    assert checked.code == 0
+
+
+def test_the_container_file_has_no_mistakes(container: Project) -> None:
+    checked = run("hadolint", "--no-color", "Dockerfile", cwd=container.path)
+
+    assert checked.code == 0
+
+
+def test_the_compose_file_is_what_docker_understands(container: Project) -> None:
+    checked = schema("compose-spec", container.path / "compose.yaml")
+
+    assert checked.code == 0
+
+
+@pytest.mark.parametrize("whose", ["repository", "project"])
+def test_the_commit_hooks_are_what_pre_commit_understands(whose: str, full: Project) -> None:
+    folder = {"repository": REPOSITORY, "project": full.path}[whose]
+
+    checked = run("pre-commit", "validate-config", folder / ".pre-commit-config.yaml")
+
+    assert checked.code == 0

@@ -1,0 +1,39 @@
+"""The tools that read what is generated: each as a command, from the environment of the tests."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a tool ended, and everything that it said."""
+
+    code: int
+    output: str = field(repr=False)
+
+
+def run(tool: str, *arguments: str | Path, cwd: Path | None = None) -> Outcome:
+    """Run a tool; a machine on which it is not installed skips the test."""
+    # Tools look for each other as well: actionlint has shellcheck read the scripts of workflows.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    program = shutil.which(tool, path=path)
+    if program is None:
+        pytest.skip(f"{tool} is not installed")
+    done = subprocess.run(
+        [program, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+    sys.stdout.write(done.stdout)  # pytest shows it when the test fails
+    return Outcome(done.returncode, done.stdout)
