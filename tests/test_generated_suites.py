@@ -4,6 +4,7 @@ All run in one environment, which has the dependencies of every module; that a p
 ones it uses is a promise of the matrix.
 """
 
+import os
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ TYPED = [
     ("use_upload", "use_error_handling"),
     ALL,
 ]
-#: Seconds for one suite on a busy machine; with SOAK set its numbers are larger.
-PATIENCE = 1200
+#: Seconds for one suite on a busy machine; a soak is meant to take long.
+PATIENCE = 6 * 3600 if os.environ.get("SOAK") else 1200
 
 
 @dataclass(frozen=True)

@@ -248,3 +248,11 @@ async def test_an_export_that_fails_half_way_never_looks_complete(
         last: dict[str, Any] = json.loads(received.splitlines()[-1])
         assert last["$error"]["status"] == 500
         assert "the example failed" not in received.decode()
+
+
+async def test_a_list_may_come_in_several_lines(service: Service) -> None:
+    file_id = await store(service, b"x")
+    lines = [("If-None-Match", '"a"'), ("If-None-Match", f'"{file_id}"')]
+    async with service.client() as client:
+        response = await client.get(f"/files/{file_id}", headers=lines)
+    assert response.status_code == 304

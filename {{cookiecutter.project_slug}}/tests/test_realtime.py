@@ -188,3 +188,18 @@ async def test_publishing_from_many_clients_at_once_keeps_one_order(service: Ser
     assert seen[0] == seen[1]
     numbers = [int(event_id.partition("-")[2]) for event_id in seen[0]]
     assert numbers == list(range(1, 41))
+
+
+@pytest.mark.parametrize(
+    "number", ["1e999", "123456789.123456789123", "0.1000", "100000000000000000000000001"]
+)
+async def test_a_number_goes_out_with_the_digits_it_came_with(
+    service: Service, number: str
+) -> None:
+    async with service.raw_connection() as peer, service.client() as client:
+        subscriber = Subscriber(peer)
+        await subscriber.open("news")
+        body = '{ "a\\" b": [ NUMBER ] }'.replace("NUMBER", number)
+        await client.post("/topics/news/events", content=body, headers=JSON)
+
+        assert (await subscriber.block())["data"] == '{"a\\" b":[NUMBER]}'.replace("NUMBER", number)

@@ -5,8 +5,12 @@ import json
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import APIRouter, Request
+
+from {{cookiecutter.package_name}}.realtime.event_stream import EventStream
 
 from .service import Service, ServiceProcess
 from .subscriber import Subscriber, publish
@@ -110,3 +114,45 @@ async def test_sigterm_ends_every_open_stream_cleanly(tmp_path: Path) -> None:
             assert (block["event"], block["retry"].isdigit()) == ("reconnect", True)
             assert (await peer.read_to_end()).endswith(b"0\r\n\r\n")
         assert await process.exit_code() == 0
+
+
+async def test_a_client_that_leaves_with_another_request_behind_is_noticed(
+    service: Service,
+) -> None:
+    async with service.raw_connection() as peer:
+        await Subscriber(peer).open("news")
+        await peer.get("/health/live")
+        peer.reset()
+
+        assert await service.outcome_of("GET /topics/{topics}/events") == "client_abort"
+    assert service.app.state.kernel.channels == set()
+
+
+async def test_a_stream_that_opens_as_the_drain_begins_is_told_as_well(serve: Any) -> None:
+    late = APIRouter()
+
+    @late.get("/late")  # Without admission, as if that had been before the drain.
+    async def open_late(request: Request) -> EventStream:
+        return EventStream(request.app.state.hub, "news", None)
+
+    service: Service = await serve(late)
+    await service.call(service.app.state.kernel.drain.begin)
+    async with service.client() as client:
+        response = await client.get("/late")
+
+    assert "event: reconnect" in response.text
+    assert await service.outcome_of("GET /late") == "drained"
+
+
+async def test_a_backlog_is_sent_in_shares(service: Service) -> None:
+    """What a stalled client is sent is its own copy, so that must not be all it has missed."""
+    first, *_ = await publish(service, "news", *["x" * 10_000] * 41)
+
+    def take_all() -> list[int]:
+        subscription = service.app.state.hub.subscribe("news", first)
+        shares = iter(lambda: len(subscription.take()[1]), 0)
+        return list(shares)
+
+    shares = await service.call(take_all)
+    assert sum(shares) == 40
+    assert max(shares) == 7

@@ -1,6 +1,8 @@
 """Storage: immutable files, records in order, and nothing left over by anybody who died."""
 
+import asyncio
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 from {{cookiecutter.package_name}}.storage import Draft, import_files, open_storage
 from {{cookiecutter.package_name}}.storage.claims import Claim
 from {{cookiecutter.package_name}}.storage.local import LocalStorage
+from {{cookiecutter.package_name}}.streaming import Problem, complete
 
+from .peer import PATIENCE
 from .service import Service, make_settings
 from .stored import files, store
 
@@ -174,3 +178,81 @@ async def test_serve_import_stores_files_that_are_here_already(
         [record] = [record async for _, record in storage.records()]
     assert printed.out == f"{record.id} a.txt\n"
     assert (record.filename, record.content_type, record.size) == ("a.txt", "text/plain", 5)
+
+
+async def test_a_file_can_be_deleted_while_a_sweep_looks_at_it(
+    service: Service, tmp_path: Path
+) -> None:
+    file_id = await store(service, b"x")
+    claim = Claim.take(tmp_path / "data" / "parts" / f"{file_id}.lock")
+    assert claim is not None
+    async with service.client() as client:
+        deletion = asyncio.create_task(client.delete(f"/files/{file_id}"))
+        # Answered behind the deletion's first look at the claim, which it finds taken.
+        assert (await client.get(f"/files/{file_id}/record")).status_code == 200
+        claim.release()
+        assert (await deletion).status_code == 204
+
+
+async def test_one_failure_does_not_end_the_sweeping(serve: Any) -> None:
+    service: Service = await serve(storage={"sweep_interval": 0.01})
+    swept = asyncio.Event()
+    calls = iter([OSError("once"), None])
+
+    async def sweep() -> None:
+        if error := next(calls, None):
+            raise error
+        swept.set()
+
+    service.app.state.storage.sweep = sweep
+    await service.in_server(asyncio.wait_for(swept.wait(), PATIENCE))
+
+
+async def test_a_catalogue_without_room_is_told_and_files_can_still_be_deleted(
+    service: Service,
+) -> None:
+    storage = service.app.state.storage
+    file_id = await store(service, b"x")
+    await service.call(lambda: storage._catalogue.execute("PRAGMA max_page_count = 1"))
+    with pytest.raises(Problem, match="507"):
+        for _ in range(200):
+            await store(service, b"", filename="n" * 255)
+
+    async with service.client() as client:
+        assert (await client.delete(f"/files/{file_id}")).status_code == 204
+
+
+async def test_a_record_is_removed_even_when_only_the_bytes_can_make_room(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id = await store(service, b"x")
+    storage = service.app.state.storage
+    real = storage._catalogue.remove
+
+    async def remove(file_id: str) -> bool:
+        if storage.path(file_id).exists():
+            raise sqlite3.OperationalError("database or disk is full")
+        removed: bool = await real(file_id)
+        return removed
+
+    monkeypatch.setattr(storage._catalogue, "remove", remove)
+    async with service.client() as client:
+        assert (await client.delete(f"/files/{file_id}")).status_code == 204
+    assert await files(service) == []
+
+
+async def test_a_commit_goes_to_its_end_however_often_it_is_cancelled() -> None:
+    steps = []
+
+    async def commit() -> None:
+        for step in range(5):
+            await asyncio.sleep(0)
+            steps.append(step)
+
+    task = asyncio.create_task(complete(commit()))
+    while not task.done():
+        await asyncio.sleep(0)
+        task.cancel()
+
+    assert task.cancelled()
+    assert steps == [0, 1, 2, 3, 4]

@@ -103,6 +103,7 @@ async def test_a_client_that_waits_for_100_continue_sends_nothing_in_vain(serve:
         ("n" * 300 + ".txt", "n" * 251 + ".txt"),
         ("CON.txt", "_CON.txt"),
         ("\u202egnp.exe", "gnp.exe"),
+        ("\U0001f468\u200d\U0001f469.txt", "\U0001f468\u200d\U0001f469.txt"),
     ],
 )
 async def test_a_name_is_metadata_and_never_a_path(
@@ -183,3 +184,24 @@ async def test_uploads_to_one_name_at_once_are_separate_files(service: Service) 
 
     stored = [await bytes_of(service, response.json()["id"]) for response in responses]
     assert list(map(sha256, stored)) == list(map(sha256, bodies))
+
+
+@pytest.mark.parametrize("charset", ["idna", "undefined", "punycode", "utf-16", ""])
+async def test_a_name_in_an_encoding_that_nobody_uses_is_passed_over(
+    service: Service, charset: str
+) -> None:
+    header = f"attachment; filename*={charset}''%80abc; filename=plain.txt"
+    async with service.client() as client:
+        response = await client.post("/files", headers={"Content-Disposition": header})
+
+    assert response.json()["filename"] == "plain.txt"
+
+
+async def test_an_address_with_a_slash_too_many_is_no_redirect_for_a_whole_body(
+    service: Service,
+) -> None:
+    async with service.client() as client:
+        response = await client.post("/files/", content=b"x" * (8 << 20))
+
+    assert response.status_code == 404
+    assert response.headers["connection"] == "close"

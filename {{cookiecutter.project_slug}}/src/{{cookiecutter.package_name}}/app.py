@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await stack.enter_async_context(kernel.running(settings.server.drain_notice))
             yield
 
-    app = FastAPI(title="{{ cookiecutter.__project_name }}", lifespan=lifespan)
+    app = FastAPI(title="{{ cookiecutter.__project_name }}", lifespan=lifespan, redirect_slashes=False)
     app.state.settings = settings
     app.state.kernel = kernel
     # {% if cookiecutter.use_demo_page %}

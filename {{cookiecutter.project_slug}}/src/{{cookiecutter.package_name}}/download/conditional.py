@@ -65,6 +65,6 @@ def _matches(field: str, etag: str, *, weak: bool) -> bool:
 def _date(field: str | None) -> datetime | None:
     try:
         date = parsedate_to_datetime(field or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -28,7 +28,7 @@ def export(name: str) -> Callable[[Export[P]], Export[P]]:
 
     def register(rows: Export[P]) -> Export[P]:
         async def send(request: Request, **query: Any) -> ByteStream:
-            answer = negotiate(request.headers.get("accept", ""))
+            answer = negotiate(",".join(request.headers.getlist("accept")))
             return answer(rows(**query))  # type: ignore[call-arg]  # FastAPI has checked them
 
         # The parameters that FastAPI sees: the request, and those of the generator.

@@ -26,6 +26,9 @@ def as_text(rows: Rows) -> ByteStream:
     return ByteStream(_encoded(rows, _text_line), media_type="text/plain")
 
 
+#: What would break a line of text becomes a space.
+_SEPARATORS = str.maketrans("\t\r\n", "   ")
+
 #: In order of preference.
 FORMATS: dict[str, Callable[[Rows], ByteStream]] = {
     "application/jsonl": JsonLines,
@@ -39,7 +42,7 @@ def negotiate(accept: str) -> Callable[[Rows], ByteStream]:
 
     Of equally wanted formats the first of FORMATS is taken; an empty field accepts everything.
     """
-    ranges = list(_media_ranges(accept or "*/*"))
+    ranges = list(_media_ranges(accept.strip(", ") or "*/*"))
     quality = {name: _quality(name, ranges) for name in FORMATS}
     best = max(FORMATS, key=lambda name: quality[name])
     if not quality[best]:
@@ -93,4 +96,5 @@ def _csv_lines() -> Callable[[BaseModel], str]:
 
 
 def _text_line(row: BaseModel) -> str:
-    return "\t".join(str(value) for value in row.model_dump(mode="json").values()) + "\n"
+    values = (str(value).translate(_SEPARATORS) for value in row.model_dump(mode="json").values())
+    return "\t".join(values) + "\n"

@@ -25,6 +25,11 @@ class Unsatisfiable(Exception):
     """The range lies outside the representation: 416."""
 
 
+def _number(digits: str) -> int:
+    """Return a number; one beyond all sizes for more digits than Python likes to convert."""
+    return int(digits) if len(digits) < 19 else 1 << 63
+
+
 def parse_range(field: str | None, length: int) -> ByteRange | None:
     """Return the range that a Range field selects of `length` bytes; None for the whole.
 
@@ -39,9 +44,9 @@ def parse_range(field: str | None, length: int) -> ByteRange | None:
     if match is None or not (match[1] or match[2]):
         return None
     if not match[1]:
-        start, stop = max(0, length - int(match[2])), length
+        start, stop = max(0, length - _number(match[2])), length
     else:
-        start, last = int(match[1]), int(match[2] or length)
+        start, last = _number(match[1]), _number(match[2]) if match[2] else length
         if match[2] and last < start:
             return None
         stop = min(last + 1, length)

@@ -4,6 +4,7 @@ from email.utils import format_datetime
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
+from starlette.datastructures import Headers
 
 from ..storage import FileRecord, StorageDep
 from ..streaming import Admission, ByteStream, Problem
@@ -30,7 +31,7 @@ async def download_file(
 ) -> Response:
     """Send a stored file, or the range of it that the client asks for (RFC 9110, section 14)."""
     record = await storage.record(file_id)
-    verdict = evaluate(request.headers, record)
+    verdict = evaluate(_combined(request.headers), record)
     if verdict is Verdict.PRECONDITION_FAILED:
         raise Problem(412)
     if verdict is Verdict.NOT_MODIFIED:
@@ -52,6 +53,11 @@ async def download_file(
 
 
 router.head("/files/{file_id}", include_in_schema=False)(download_file)
+
+
+def _combined(headers: Headers) -> dict[str, str]:
+    """Return the fields of a request; several lines of one are one list (RFC 9110, 5.3)."""
+    return {name: ", ".join(headers.getlist(name)) for name in headers}
 
 
 def _selected_part(request: Request, record: FileRecord) -> ByteRange | None:

@@ -14,6 +14,9 @@ from .backends.memory import MemoryBackend
 from .messages import Message
 from .ring import Event, Evicted, Ring
 
+#: About how much is sent at once: what a stalled client holds of it is a copy of its own.
+MESSAGE_SIZE = 64 << 10
+
 _POSITION = re.compile(r"([0-9a-z]+)-(\d{1,18})", re.ASCII)
 
 
@@ -134,6 +137,17 @@ class Subscription:
         if self._gap is not None:
             reset = {"topic": self._name, "reason": self._gap, "top": self.event_id}
             self._gap = None
+        events = events[: _share(events)]
         if events:
             self.position = events[-1].sequence
         return reset, events
+
+
+def _share(events: list[Event]) -> int:
+    """Return how many events go out in one message; the channel comes back for the others."""
+    size = 0
+    for number, event in enumerate(events, 1):
+        size += len(event.message.data)
+        if size >= MESSAGE_SIZE:
+            return number
+    return len(events)

@@ -12,6 +12,7 @@ from ..streaming import Problem
 
 #: Events that only the service sends.
 RESERVED = {"reset", "reconnect", "error", "end", "reauth"}
+_STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
 _EVENT = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 
 
@@ -43,10 +44,11 @@ def parse_message(body: bytes, content_type: str, event: str | None) -> Message:
 def _compact(body: bytes) -> str:
     try:
         # Strict: NaN and Infinity are no JSON, and a client's parser would choke on them.
-        value = pydantic_core.from_json(body, allow_inf_nan=False)
-        return pydantic_core.to_json(value).decode()
+        pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise _invalid("/body", f"Invalid JSON: {error}.", "json_invalid") from None
+    # The text itself, less the space between its tokens: numbers keep all their digits.
+    return _STRING_OR_SPACE.sub(r"\1", body.decode())
 
 
 def _text(body: bytes) -> str:

@@ -35,6 +35,11 @@ class Event:
         return self._encoded
 
 
+def _cost(message: Message) -> int:
+    """Return about how many bytes an event takes: as text, and as a frame with a field per line."""
+    return 256 + 2 * len(message.data) + 8 * message.data.count("\n")
+
+
 class Ring:
     """Events in order, at most `max_events` and about `max_bytes` of them."""
 
@@ -52,12 +57,12 @@ class Ring:
         """Add the newest event; the oldest go when there is no room."""
         self._events.append(Event(sequence, self.last, message))
         self.last = sequence
-        self._bytes += len(message.data)
+        self._bytes += _cost(message)
         while len(self._events) > self._max_events or (
             self._bytes > self._max_bytes and len(self._events) > 1
         ):
             gone = self._events.popleft()
-            self._bytes -= len(gone.message.data)
+            self._bytes -= _cost(gone.message)
             self.floor = gone.sequence
 
     def after(self, position: int) -> list[Event]:

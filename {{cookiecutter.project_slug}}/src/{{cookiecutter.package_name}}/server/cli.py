@@ -1,6 +1,7 @@
 """`serve`: check the settings, then run the service; `serve COMMAND …`: what the modules offer."""
 
 import argparse
+import asyncio
 import logging
 import math
 import signal
@@ -10,6 +11,7 @@ from types import FrameType
 import uvicorn
 import uvicorn.config
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from ..app import COMMANDS
 from ..settings import Settings, explain
@@ -19,12 +21,14 @@ PACKAGE = __package__.rpartition(".")[0]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit code 0 also after SIGTERM, 2 when a setting is wrong."""
+    """Run the command line; exit code 0 also after SIGTERM, 1 when a setting is wrong."""
     options = _parse(arguments)
     try:
         settings = Settings()
     except ValidationError as error:
         sys.exit("\n".join(explain(error)))
+    except (SettingsError, UnicodeDecodeError) as error:
+        sys.exit(f"APP_…: {error}")
     if options.command:
         COMMANDS[options.command](settings, options.arguments)
     else:
@@ -73,6 +77,8 @@ class _Causes(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, asyncio.CancelledError):
+            return False  # The drain was over before this request was.
         if not isinstance(error, StreamAborted):
             return True
         cause = error.__cause__

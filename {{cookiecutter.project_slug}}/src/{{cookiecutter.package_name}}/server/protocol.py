@@ -9,19 +9,17 @@ import logging
 import socket
 import struct
 import sys
+from functools import cache
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ..settings import Settings
 from ..streaming import SlowClient
 
 logger = logging.getLogger(__name__)
-
-#: Milliseconds for which a peer may leave sent data unacknowledged. A client whose link is down
-#: is otherwise noticed after 15 minutes.
-USER_TIMEOUT_MS = 30_000
 
 #: SO_LINGER with a time of zero: closing sends RST and drops what is buffered.
 _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -62,6 +60,16 @@ class Abortable:
             raise
 
 
+@cache
+def _user_timeout() -> int:
+    """Return the milliseconds for which a peer may leave sent data unacknowledged.
+
+    A client whose link is down is otherwise noticed after 15 minutes. Longer than the kernel's own
+    deadline, which tells a slow client from a lost one.
+    """
+    return int(1000 * (Settings().streaming.send_timeout + 5))
+
+
 def reset(transport: Any) -> None:
     """Close a connection with RST and drop what is still buffered for it."""
     sock = transport.get_extra_info("socket")
@@ -73,6 +81,9 @@ def reset(transport: Any) -> None:
 class _Protocol(HttpToolsProtocol):
     """uvicorn's httptools protocol, with aborts, HTTP/1.0 framing and dead peers."""
 
+    #: The request that is being answered.
+    _running: Any = None
+
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
@@ -82,15 +93,29 @@ class _Protocol(HttpToolsProtocol):
         # several workers, or --reload) do not: every second small write would wait 40 ms.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _user_timeout())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # uvicorn tells the request that it read last, which is not the one that runs when the
+        # client had sent another one behind it.
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if len(self.pipeline) == 1:
+            self.flow.resume_reading()  # A socket that is not read does not tell that it closed.
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
         abortable: Any = Abortable(app, cycle)
         super()._start_asgi_task(cycle, abortable)
 
 
 def _choose() -> type[asyncio.Protocol]:
-    needed = ("connection_made", "_start_asgi_task")
+    needed = ("connection_made", "connection_lost", "on_headers_complete", "_start_asgi_task")
     missing = [name for name in needed if not hasattr(HttpToolsProtocol, name)]
     if missing:
         logger.warning("uvicorn has changed (%s): using its own protocol", ", ".join(missing))

@@ -8,6 +8,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 if sys.platform == "win32":
     import msvcrt
@@ -24,29 +25,33 @@ else:
 class Claim:
     """The sole right to change what belongs to one id."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
-        self._descriptor = descriptor
+        self._file = file
 
     @classmethod
     def take(cls, path: Path) -> "Claim | None":
         """Claim a path; None when somebody else holds it."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        file = path.open("ab", buffering=0)
         try:
-            _lock(descriptor)
+            _lock(file.fileno())
             # Locked, but is it still the file of that name? Its last holder may have removed it.
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return cls(path, descriptor)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return cls(path, file)
         except OSError:
             pass
-        os.close(descriptor)
+        file.close()
         return None
 
     def release(self) -> None:
         """Give the claim up: its work is done or undone."""
         if sys.platform != "win32":
             self._path.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        self._file.close()
         if sys.platform == "win32":  # Windows removes no open file.
             with suppress(OSError):
                 self._path.unlink()
+
+    def abandon(self) -> None:
+        """Leave the work to whoever sweeps next."""
+        self._file.close()

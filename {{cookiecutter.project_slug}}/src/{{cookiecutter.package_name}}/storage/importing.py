@@ -8,6 +8,7 @@ from pathlib import Path
 import aiofiles
 
 from ..settings import Settings
+from ..streaming import Problem
 from .interface import Storage
 from .local import open_storage
 from .names import clean_filename
@@ -17,7 +18,9 @@ CHUNK = 1 << 20
 
 
 def import_files(settings: Settings, paths: list[str]) -> None:
-    """Store each file and print its id and name; exit with 1 when one of them could not be read."""
+    """Store each file and print its id and name; exit with 1 when one of them cannot be stored."""
+    if not paths:
+        sys.exit("serve import PATH…: which files?")
     sys.exit(asyncio.run(_import(settings, paths)))
 
 
@@ -28,9 +31,10 @@ async def _import(settings: Settings, paths: list[str]) -> int:
             try:
                 record = await store_file(storage, path)
                 sys.stdout.write(f"{record.id} {record.filename}\n")
-            except OSError as error:
+            except (OSError, Problem) as error:
                 failures += 1
-                sys.stderr.write(f"{path}: {error.strerror}\n")
+                reason = error.detail if isinstance(error, Problem) else error.strerror
+                sys.stderr.write(f"{path}: {reason}\n")
     return 1 if failures else 0
 
 

@@ -10,7 +10,9 @@ under an unlocked claim, so recovery looks at `parts/` alone, however many files
 
 import asyncio
 import errno
+import logging
 import os
+import sqlite3
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,8 @@ from .catalogue import Catalogue
 from .claims import Claim
 from .interface import Storage, Tap
 from .records import Draft, FileRecord, checked_id, is_id, new_id, not_found
+
+logger = logging.getLogger(__name__)
 
 #: Bytes per write and per read: large enough that the thread hop costs little per byte.
 WRITE_SIZE = 1 << 20
@@ -52,7 +56,10 @@ async def open_storage(settings: StorageSettings) -> AsyncIterator[Storage]:
 async def _sweep_every(interval: float, storage: Storage) -> None:
     while True:
         await asyncio.sleep(interval)
-        await storage.sweep()
+        try:
+            await storage.sweep()
+        except Exception:
+            logger.exception("The sweep failed; the next one is in %s s", interval)
 
 
 class LocalStorage:
@@ -74,21 +81,25 @@ class LocalStorage:
 
     @asynccontextmanager
     async def create(self, draft: Draft, tap: Tap | None = None) -> AsyncIterator["LocalWriter"]:
-        file_id, claim = await self._claim_new()
+        with _no_space():
+            file_id, claim = await self._claim_new()
         part = self._parts / f"{file_id}.part"
         done = asyncio.get_running_loop().create_future()
         self._writing.add(done)
         try:
-            file = await complete(aiofiles.open(part, "xb", buffering=0, executor=self.threads))
+            with _no_space():
+                file = await complete(aiofiles.open(part, "xb", buffering=0, executor=self.threads))
             writer = LocalWriter(self, file_id, draft, part, file, tap)
             try:
                 yield writer
             finally:
                 await complete(file.close())
         finally:
-            await complete(self._reconcile(file_id, claim))
-            self._writing.discard(done)
-            done.set_result(None)
+            try:
+                await complete(self._reconcile(file_id, claim))
+            finally:
+                self._writing.discard(done)
+                done.set_result(None)
 
     async def publish(self, part: Path, record: FileRecord) -> None:
         """Give a synced part its final name, then its record."""
@@ -108,7 +119,7 @@ class LocalStorage:
         except FileNotFoundError:
             raise not_found() from None
         try:
-            await file.seek(start)
+            await complete(file.seek(start))
             while start < stop:
                 chunk = await complete(file.read(min(READ_SIZE, stop - start)))
                 if not chunk:
@@ -128,16 +139,26 @@ class LocalStorage:
             remaining -= len(page)
 
     async def delete(self, file_id: str) -> None:
-        claim = await in_thread(self.threads, Claim.take, self._lock_path(checked_id(file_id)))
-        if claim is None:
-            raise not_found()  # Somebody else is removing it right now.
+        lock = self._lock_path(checked_id(file_id))
+        while (claim := await in_thread(self.threads, Claim.take, lock)) is None:
+            await self.record(file_id)  # Somebody sweeps, or removes it: then this says 404.
+            await asyncio.sleep(0.01)
         removed = False
         try:
-            removed = await self._catalogue.remove(file_id)
+            removed = await complete(self._remove(file_id))
         finally:
             await complete(self._reconcile(file_id, claim))
         if not removed:
             raise not_found()
+
+    async def _remove(self, file_id: str) -> bool:
+        try:
+            return await self._catalogue.remove(file_id)
+        except sqlite3.OperationalError:
+            # A full disk has no room even for this. The bytes make it; should the process die now,
+            # the claim remains, and the record goes when that is reconciled.
+            await in_thread(self.threads, self.path(file_id).unlink, missing_ok=True)
+            return await self._catalogue.remove(file_id)
 
     async def sweep(self) -> None:
         names = await aiofiles.os.listdir(self._parts, executor=self.threads)
@@ -161,11 +182,18 @@ class LocalStorage:
                 return file_id, claim
 
     async def _reconcile(self, file_id: str, claim: Claim) -> None:
-        """Make the files agree with the catalogue: no record, no bytes; then give up the claim."""
+        """Make files and catalogue agree, no record without bytes or the reverse; end the claim."""
         paths = [self._parts / f"{file_id}.part"]
-        if await self._catalogue.get(file_id) is None:
-            paths.append(self.path(file_id))
-        await in_thread(self.threads, _remove, paths, claim)
+        try:
+            if await self._catalogue.get(file_id) is None:
+                paths.append(self.path(file_id))
+            elif not await aiofiles.os.path.exists(self.path(file_id), executor=self.threads):
+                await self._catalogue.remove(file_id)
+            await in_thread(self.threads, _remove, paths)
+        except BaseException:
+            claim.abandon()
+            raise
+        await in_thread(self.threads, claim.release)
 
     def _lock_path(self, file_id: str) -> Path:
         return self._parts / f"{file_id}.lock"
@@ -199,6 +227,8 @@ class LocalWriter:
             await self.flush()
 
     async def flush(self) -> None:
+        if not self._block:
+            return
         block, self._block = self._block, bytearray()
         with _no_space():
             await in_thread(self._storage.threads, _write, self._file.fileno(), block, self._tap)
@@ -223,8 +253,9 @@ class LocalWriter:
 def _no_space() -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+    except (OSError, sqlite3.OperationalError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise Problem(507, "There is not enough space to store the file.") from error
         raise
 
@@ -247,7 +278,6 @@ def _move_durably(part: Path, final: Path) -> None:
             os.close(descriptor)
 
 
-def _remove(paths: list[Path], claim: Claim) -> None:
+def _remove(paths: list[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
-    claim.release()

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 
 MAX_BYTES = 255
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+#: Invisible, but part of how Persian, Hindi and emoji are written.
+_JOINERS = "\u200c\u200d"
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³])(\.|$)")
 
 
@@ -18,7 +20,7 @@ def clean_filename(name: str | None) -> str:
     The extension survives the shortening; a name that Windows reserves gets an underscore.
     """
     name = unicodedata.normalize("NFC", name or "").replace("\\", "/").rpartition("/")[2]
-    name = "".join(c for c in name if unicodedata.category(c) not in _INVISIBLE)
+    name = "".join(c for c in name if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
     name = name.strip().lstrip(".").rstrip(". ")
     if _RESERVED.match(name):
         name = f"_{name}"

@@ -23,15 +23,11 @@ class Admission:
     async def __call__(self, request: Request) -> AsyncIterator[None]:
         kernel = kernel_of(request.scope)
         if kernel.drain.draining:
-            raise self._busy("The service is shutting down.", kernel.drain.retry_after())
+            raise kernel.drain.refusal()
         if kernel.streams[self.module] >= kernel.limits.max_streams:
-            raise self._busy("Too many streams are open.", 1)
+            raise Problem(503, "Too many streams are open.", headers={"Retry-After": "1"})
         kernel.streams[self.module] += 1
         try:
             yield
         finally:
             kernel.streams[self.module] -= 1
-
-    @staticmethod
-    def _busy(detail: str, retry_after: float) -> Problem:
-        return Problem(503, detail, headers={"Retry-After": f"{retry_after:.0f}"})

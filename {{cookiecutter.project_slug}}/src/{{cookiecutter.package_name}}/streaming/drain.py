@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from .problem import Problem
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -39,6 +41,11 @@ class Drain:
     def retry_after(self) -> float:
         """Seconds until a client may try again, spread so that not all of them come at once."""
         return self.notice + random.uniform(1.0, 5.0)  # noqa: S311  # spread, not secret
+
+    def refusal(self) -> Problem:
+        """Return the answer to a request that the drain leaves no time for."""
+        headers = {"Retry-After": f"{self.retry_after():.0f}"}
+        return Problem(503, "The service is shutting down.", headers=headers)
 
     @contextmanager
     def on_signals(self, notice: float) -> Iterator[None]:

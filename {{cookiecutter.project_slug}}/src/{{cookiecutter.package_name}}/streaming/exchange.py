@@ -23,10 +23,10 @@ from .problem import Problem
 if TYPE_CHECKING:
     from .kernel import Kernel
 
-#: A refused body is read on for this long and this far, so that a client which writes before it
-#: reads sees the answer instead of a reset.
+#: A refused body is read on for this long and this far: many clients write all of it before they
+#: read, and a connection closed under them is a reset instead of the answer.
 LINGER_SECONDS = 2.0
-LINGER_BYTES = 1 << 20
+LINGER_BYTES = 16 << 20
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 
@@ -76,7 +76,7 @@ class Exchange:
         elif message["type"] == "http.response.body":
             self.bytes_out += len(message.get("body", b""))
             if not message.get("more_body", False):
-                if self.status >= 400 and not self.body_complete:
+                if self._refuses_body():
                     await self._send({**message, "more_body": True})
                     await self._linger()
                     message = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -93,12 +93,18 @@ class Exchange:
         self.status = message["status"]
         self.first_byte_at = time.monotonic()
         headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
-        if self.status >= 400 and not self.body_complete:
+        if self._refuses_body():
             # The rest of the body is not wanted: without this the server would swallow all of it.
             headers.append((b"connection", b"close"))
         return {**message, "headers": headers}
 
+    def _refuses_body(self) -> bool:
+        unread = not self.body_complete and not self.disconnected
+        return unread and (self.status >= 300 or self.method in ("GET", "HEAD"))
+
     async def _linger(self) -> None:
+        if self.kernel.drain.draining:
+            return
         if self.expects_continue and not self.bytes_in:
             return  # The client waits for our word before it sends (RFC 9110, section 10.1.1).
         stop = self.bytes_in + LINGER_BYTES
@@ -145,14 +151,19 @@ class ExchangeMiddleware:
             error = exc  # Nobody is left to answer, and nothing is wrong with the service.
         except BaseException as exc:
             error = exc
-            if isinstance(exc, Exception) and not exchange.status:
+            if not exchange.status:
                 # Answered here, inside this wrapper, so that a 500 too lingers and has its id.
-                await self.kernel.answer(exchange, Problem(500))
+                await self.kernel.answer(exchange, self._last_word(exc))
             raise
         finally:
             exchange.ended_at = time.monotonic()
             exchange.outcome = exchange.resolve(error)
             self.kernel.observe(exchange)
+
+    def _last_word(self, error: BaseException) -> Problem:
+        if isinstance(error, asyncio.CancelledError):  # The server ends, and this took too long.
+            return self.kernel.drain.refusal()
+        return Problem(500)
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers = dict(scope["headers"])

@@ -50,7 +50,7 @@ def log_exchange(exchange: "Exchange") -> None:
 
 
 def describe_minimally(error: HTTPException, exchange: "Exchange") -> dict[str, Any]:
-    """The default description of an error: FastAPI's shape when it is the body of a response."""
+    """The default description of an error; its `detail` is where FastAPI's own bodies have it."""
     return Problem.of(error).document()
 
 
@@ -97,7 +97,10 @@ class Kernel:
             await asyncio.sleep(SWEEP_SECONDS)
             now = asyncio.get_running_loop().time()
             for channel in tuple(self.channels):
-                channel.sweep(now, self.limits.send_timeout)
+                try:
+                    channel.sweep(now, self.limits.send_timeout)
+                except Exception:
+                    logger.exception("A channel could not be swept")
 
     def _end_channels(self) -> None:
         for channel in tuple(self.channels):

@@ -153,7 +153,10 @@ class PushResponse(Response):
         channel = self.open(exchange)
         exchange.kernel.channels.add(channel)
         try:
-            channel.wake()
+            if exchange.kernel.drain.draining:  # It has begun since this request was admitted.
+                channel.drain(exchange.kernel.drain.retry_after())
+            else:
+                channel.wake()
             await channel.run(receive, send)
         finally:
             exchange.kernel.channels.discard(channel)

@@ -7,7 +7,6 @@ import mimetypes
 import re
 from contextlib import suppress
 from email.message import Message
-from email.utils import collapse_rfc2231_value
 
 from fastapi import Request
 
@@ -66,7 +65,18 @@ def _disposition_name(request: Request) -> str | None:
     names = [value for key, value in parameters if key.lower() == "filename"]
     # `filename*` (a tuple here) goes before `filename`: RFC 6266, section 4.3.
     names.sort(key=lambda value: not isinstance(value, tuple))
-    return collapse_rfc2231_value(names[0]) if names else None
+    return next(filter(None, map(_decoded, names)), None)
+
+
+def _decoded(name: str | tuple[str | None, str | None, str]) -> str | None:
+    """Return a name as text; None when its encoding is not one of RFC 8187, or is not kept to."""
+    if isinstance(name, str):
+        return name
+    charset, _, octets = name
+    if (charset or "").lower() in ("utf-8", "iso-8859-1"):
+        with suppress(UnicodeError):
+            return octets.encode("latin-1").decode(charset or "")
+    return None
 
 
 def _content_type(request: Request, filename: str) -> str:
