@@ -25,9 +25,8 @@ def naive(full: Project, tmp_path: Path) -> Project:
 def test_every_test_of_a_trap_fails_on_the_naive_service(
     naive: Project, environment: Environment
 ) -> None:
-    ran = environment.run(
-        naive, "python", "-m", "pytest", "-m", "trap", "--junitxml=traps.xml", PATIENCE="2"
-    )
+    command = ["python", "-m", "pytest", "-m", "trap", "--tb=no", "--junitxml=traps.xml"]
+    ran = environment.run(naive, *command, PATIENCE="2")
 
     cases = list(ElementTree.parse(naive.path / "traps.xml").iter("testcase"))
     assert len(cases) > 50, ran.stdout

@@ -251,3 +251,18 @@ async def test_a_head_request_gets_no_body(serve: Any) -> None:
     assert (response.status_code, response.content) == (200, b"")
     assert await service.outcome_of("HEAD /stream") == "complete"
     assert source.closed.is_set()
+
+
+async def test_a_client_may_leave_with_all_it_was_promised(serve: Any) -> None:
+    async def source() -> AsyncGenerator[bytes]:
+        yield b"all"
+        await asyncio.Event().wait()  # The end of the source is not the client's business.
+
+    answer = route(lambda: ByteStream(source(), headers={"Content-Length": "3"}))
+    service: Service = await serve(answer)
+    async with service.raw_connection() as peer:
+        await peer.get("/stream")
+        await peer.read_until(b"all")
+        peer.reset()
+
+        assert await service.outcome_of("GET /stream") == "complete"

@@ -51,6 +51,8 @@ class Exchange:
     outcome: Outcome | None = None
     disconnected: bool = False
     response_complete: bool = False
+    #: Bytes of the declared Content-Length that are still to be sent; None without one.
+    remaining: int | None = None
 
     @property
     def method(self) -> str:
@@ -74,7 +76,10 @@ class Exchange:
         if message["type"] == "http.response.start":
             message = self._start(message)
         elif message["type"] == "http.response.body":
-            self.bytes_out += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self.bytes_out += size
+            if self.remaining is not None:
+                self.remaining -= size
             if not message.get("more_body", False):
                 if self._refuses_body():
                     await self._send({**message, "more_body": True})
@@ -93,6 +98,7 @@ class Exchange:
         self.status = message["status"]
         self.first_byte_at = time.monotonic()
         headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+        self.remaining = next((int(v) for n, v in headers if n == b"content-length"), None)
         if self._refuses_body():
             # The rest of the body is not wanted: without this the server would swallow all of it.
             headers.append((b"connection", b"close"))
@@ -124,7 +130,8 @@ class Exchange:
         if isinstance(error, SlowClient):
             return Outcome.SLOW_CLIENT
         if isinstance(error, ClientDisconnect):
-            return Outcome.CLIENT_ABORT
+            # One that has all the bytes it was promised may leave before we say that it was all.
+            return Outcome.COMPLETE if self.remaining == 0 else Outcome.CLIENT_ABORT
         if error is not None:
             return Outcome.SERVER_ERROR
         if self.disconnected and not self.response_complete:
