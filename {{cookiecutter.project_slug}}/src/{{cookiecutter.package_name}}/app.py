@@ -56,7 +56,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await stack.enter_async_context(kernel.running(settings.server.drain_notice))
             yield
 
-    app = FastAPI(title="{{ cookiecutter.__project_name }}", lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="{{ cookiecutter.__project_name }}",
+        lifespan=lifespan,
+        redirect_slashes=False,  # A redirect would come after a whole body, and lose it.
+    )
     app.state.settings = settings
     app.state.kernel = kernel
     # {% if cookiecutter.use_demo_page %}
