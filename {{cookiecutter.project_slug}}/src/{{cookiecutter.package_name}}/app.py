@@ -3,7 +3,7 @@
 This is the only place where modules meet; none of them imports another.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     kernel = Kernel(settings.streaming)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             # {% if cookiecutter.use_upload or cookiecutter.use_download %}
             app.state.storage = await stack.enter_async_context(open_storage(settings.storage))

@@ -9,7 +9,7 @@ it may still raise a Problem. When the client leaves it is closed at once: open 
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Callable
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
@@ -17,32 +17,32 @@ from pydantic import BaseModel
 from ..streaming import ByteStream
 from .formats import FORMATS, negotiate
 
-P = ParamSpec("P")
-Export = Callable[P, AsyncGenerator[Any]]
+Export = TypeVar("Export", bound=Callable[..., AsyncGenerator[Any]])
 
 router = APIRouter()
 
 
-def export(name: str) -> Callable[[Export[P]], Export[P]]:
+def export(name: str) -> Callable[[Export], Export]:
     """Register a generator of models as `GET /exports/{name}`."""
 
-    def register(rows: Export[P]) -> Export[P]:
+    def register(rows: Export) -> Export:
         async def send(request: Request, **query: Any) -> ByteStream:
             answer = negotiate(",".join(request.headers.getlist("accept")))
-            return answer(rows(**query))  # type: ignore[call-arg]  # FastAPI has checked them
+            return answer(rows(**query))
 
         # The parameters that FastAPI sees: the request, and those of the generator.
         given = inspect.signature(rows).parameters.values()
         own = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
         keywords = [own, *(parameter.replace(kind=own.kind) for parameter in given)]
-        send.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+        endpoint: Any = send
+        endpoint.__signature__ = inspect.Signature(keywords)
         router.get(
             f"/exports/{name}",
             name=f"export_{name}",
             description=inspect.getdoc(rows),
             response_class=ByteStream,
             responses={200: {"content": {media_type: {} for media_type in FORMATS}}},
-        )(send)
+        )(endpoint)
         return rows
 
     return register

@@ -5,7 +5,7 @@ what lies behind its own position, at once or when its client can take more.
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from ..settings import RealtimeSettings
@@ -21,7 +21,7 @@ _POSITION = re.compile(r"([0-9a-z]+)-(\d{1,18})", re.ASCII)
 
 
 @asynccontextmanager
-async def open_hub(settings: RealtimeSettings) -> AsyncIterator["Hub"]:
+async def open_hub(settings: RealtimeSettings) -> AsyncGenerator["Hub"]:
     """Open the hub of this process."""
     yield Hub(settings)
 

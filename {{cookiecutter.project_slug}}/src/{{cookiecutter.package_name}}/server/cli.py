@@ -17,7 +17,7 @@ from ..app import COMMANDS
 from ..settings import Settings, explain
 from ..streaming import StreamAborted
 
-PACKAGE = __package__.rpartition(".")[0]
+PACKAGE = __name__.partition(".")[0]
 
 
 def main(arguments: list[str] | None = None) -> None:

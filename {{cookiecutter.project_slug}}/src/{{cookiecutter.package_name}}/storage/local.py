@@ -14,7 +14,7 @@ import logging
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ PAGE = 500
 
 
 @asynccontextmanager
-async def open_storage(settings: StorageSettings) -> AsyncIterator[Storage]:
+async def open_storage(settings: StorageSettings) -> AsyncGenerator[Storage]:
     """Open the store that the settings name, recover what a crash left, and keep sweeping."""
     storage = LocalStorage(Path(settings.url.removeprefix("file://").removeprefix("file:")))
     await storage.sweep()
@@ -80,7 +80,7 @@ class LocalStorage:
         return self._files / file_id[-2:] / checked_id(file_id)
 
     @asynccontextmanager
-    async def create(self, draft: Draft, tap: Tap | None = None) -> AsyncIterator["LocalWriter"]:
+    async def create(self, draft: Draft, tap: Tap | None = None) -> AsyncGenerator["LocalWriter"]:
         with _no_space():
             file_id, claim = await self._claim_new()
         part = self._parts / f"{file_id}.part"
@@ -250,7 +250,7 @@ class LocalWriter:
 
 
 @contextmanager
-def _no_space() -> Iterator[None]:
+def _no_space() -> Generator[None]:
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:

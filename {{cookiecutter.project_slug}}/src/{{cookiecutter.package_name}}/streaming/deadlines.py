@@ -5,7 +5,7 @@ moment. So generators hold none: the driver that iterates them does, around one 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from starlette.requests import ClientDisconnect
@@ -27,7 +27,7 @@ async def send_within(send: Send, message: Message, limit: float) -> None:
 
 
 @asynccontextmanager
-async def while_connected(receive: Receive) -> AsyncIterator[None]:
+async def while_connected(receive: Receive) -> AsyncGenerator[None]:
     """Run the block until the client leaves; then cancel it and raise ClientDisconnect.
 
     The block is cancelled once, not at every further await: what it cleans up with `await` in a

@@ -10,7 +10,7 @@ import asyncio
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -48,7 +48,7 @@ class Drain:
         return Problem(503, "The service is shutting down.", headers=headers)
 
     @contextmanager
-    def on_signals(self, notice: float) -> Iterator[None]:
+    def on_signals(self, notice: float) -> Generator[None]:
         """Begin to drain at SIGTERM or SIGINT, and hand the signal on `notice` seconds later.
 
         The notice is the time in which a load balancer sees readiness fail while the server still

@@ -7,7 +7,7 @@ The kernel imports no module. What a module adds to it is put into a slot by `ap
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,7 @@ class Kernel:
         self.threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="stream")
 
     @asynccontextmanager
-    async def running(self, notice: float) -> AsyncIterator[None]:
+    async def running(self, notice: float) -> AsyncGenerator[None]:
         """Sweep the channels, and drain at a signal with `notice` seconds; for the lifespan."""
         self.drain.on_begin(self._end_channels)
         sweeper = asyncio.create_task(self._sweep())

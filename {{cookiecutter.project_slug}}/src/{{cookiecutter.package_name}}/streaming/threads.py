@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
+from itertools import islice
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_END = object()
 
 
 async def complete(work: Awaitable[T]) -> T:
@@ -42,9 +41,13 @@ async def in_thread(
 async def iterate_in_thread(executor: Executor, source: Iterable[T]) -> AsyncGenerator[T]:
     """Iterate a synchronous source in a thread, and close it there."""
     iterator = iter(source)
+
+    def take_one() -> list[T]:
+        return list(islice(iterator, 1))
+
     try:
-        while (item := await in_thread(executor, next, iterator, _END)) is not _END:
-            yield item  # type: ignore[misc]  # the sentinel never gets here
+        while items := await in_thread(executor, take_one):
+            yield items[0]
     finally:
         close = getattr(iterator, "close", None)
         if close is not None:
