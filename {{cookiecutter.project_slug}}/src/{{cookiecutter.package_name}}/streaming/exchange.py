@@ -1,7 +1,7 @@
 """One HTTP exchange: a request, its response, and the one outcome that both end in.
 
 An ASGI server tells nobody how a stream ended: its access log is written when the headers are.
-`ExchangeMiddleware` wraps the whole application (outside every other middleware), counts what
+`ExchangeMiddleware` goes around every other middleware that the application adds, counts what
 passes, and reports one finished `Exchange` to the kernel's observer.
 
 Sources: ASGI 3.0 HTTP specification; RFC 9112, section 9.6 (tear-down of a connection).
