@@ -48,6 +48,18 @@ async def test_head_is_get_without_the_body(service: Service) -> None:
     }
 
 
+async def test_a_digest_that_was_computed_is_sent_along(service: Service) -> None:
+    async def keep() -> str:
+        async with service.app.state.storage.create(Draft(filename="f")) as writer:
+            await writer.write(b"x")
+            return str((await writer.commit({"sha-256": "AAAA"})).id)
+
+    file_id = await service.in_server(keep())
+    async with service.client() as client:
+        response = await client.get(f"/files/{file_id}")
+    assert response.headers["repr-digest"] == "sha-256=:AAAA:"
+
+
 async def test_an_empty_file_is_a_complete_answer(service: Service) -> None:
     file_id = await store(service, b"")
     async with service.client() as client:

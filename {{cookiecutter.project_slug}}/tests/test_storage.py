@@ -231,7 +231,9 @@ async def test_a_record_is_removed_even_when_only_the_bytes_can_make_room(
 
     async def remove(file_id: str) -> bool:
         if storage.path(file_id).exists():
-            raise sqlite3.OperationalError("database or disk is full")
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
         removed: bool = await real(file_id)
         return removed
 

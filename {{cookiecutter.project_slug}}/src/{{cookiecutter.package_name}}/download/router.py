@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.datastructures import Headers
 
 from ..storage import FileRecord, StorageDep
-from ..streaming import Admission, ByteStream, Problem
+from ..streaming import Admission, ByteStream, Problem, digest_field
 from .conditional import Verdict, evaluate, last_modified, range_applies
 from .disposition import INLINE, SAFETY, content_disposition
 from .exports import router as exports
@@ -94,6 +94,5 @@ def _headers(record: FileRecord, inline: bool) -> dict[str, str]:
         "Content-Disposition": content_disposition(record.filename, inline=show),
     }
     if record.digest:
-        members = (f"{algorithm}=:{value}:" for algorithm, value in record.digest.items())
-        headers["Repr-Digest"] = ", ".join(members)
+        headers["Repr-Digest"] = digest_field(record.digest)
     return headers

@@ -154,7 +154,9 @@ class LocalStorage:
     async def _remove(self, file_id: str) -> bool:
         try:
             return await self._catalogue.remove(file_id)
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
             # A full disk has no room even for this. The bytes make it; should the process die now,
             # the claim remains, and the record goes when that is reconciled.
             await in_thread(self.threads, self.path(file_id).unlink, missing_ok=True)
@@ -254,10 +256,15 @@ def _no_space() -> Generator[None]:
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if _is_full(error):
             raise Problem(507, "There is not enough space to store the file.") from error
         raise
+
+
+def _is_full(error: OSError | sqlite3.OperationalError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return error.sqlite_errorcode == sqlite3.SQLITE_FULL
 
 
 def _write(descriptor: int, block: bytearray, tap: Tap | None) -> None:

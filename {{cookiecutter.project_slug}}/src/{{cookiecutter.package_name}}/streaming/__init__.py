@@ -13,8 +13,7 @@ Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 
 from .admission import Admission
 from .body import RequestBody
-from .deadlines import send_within
-from .digests import Digester, wanted_digest
+from .digests import Digester, digest_field, wanted_digest
 from .exchange import Exchange, ExchangeMiddleware, exchange_of
 from .jsonl import JsonLines
 from .kernel import Kernel, kernel_of
@@ -44,11 +43,11 @@ __all__ = [
     "StreamAborted",
     "StreamingSettings",
     "complete",
+    "digest_field",
     "exchange_of",
     "in_thread",
     "kernel_of",
     "principal_of",
-    "send_within",
     "title_of",
     "wanted_digest",
 ]

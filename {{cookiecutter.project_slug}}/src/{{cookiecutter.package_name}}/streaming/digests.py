@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .problem import Problem
 
@@ -28,6 +28,11 @@ def wanted_digest(field: str) -> str | None:
     known = [(int(match[2]), match[1]) for match in offers if match[1] in _HASHES]
     preference, algorithm = max(known, default=(0, None))
     return algorithm if preference > 0 else None
+
+
+def digest_field(digests: Mapping[str, str]) -> str:
+    """Return digests, as base64 by algorithm, as the value of a digest field."""
+    return ", ".join(f"{algorithm}=:{value}:" for algorithm, value in digests.items())
 
 
 class Digester:

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from ..storage import StorageDep, StoredFile, file_url
-from ..streaming import Admission, RequestBody
+from ..streaming import Admission, RequestBody, digest_field
 from .descriptions import digester_of, draft_of
 
 router = APIRouter(tags=["upload"])
@@ -52,6 +52,5 @@ async def upload_file(request: Request, response: Response, storage: StorageDep)
     url = file_url(request, record.id)
     response.headers["Location"] = url
     if record.digest:
-        members = (f"{algorithm}=:{value}:" for algorithm, value in record.digest.items())
-        response.headers["Repr-Digest"] = ", ".join(members)
+        response.headers["Repr-Digest"] = digest_field(record.digest)
     return StoredFile(**record.model_dump(), url=url)
