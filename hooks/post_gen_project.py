@@ -10,6 +10,7 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 PACKAGE = f"src/{ANSWERS['package_name']}"
 
 UPLOAD = ANSWERS["use_upload"]
+RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
 DOWNLOAD = ANSWERS["use_download"]
 REALTIME = ANSWERS["use_realtime"]
 
@@ -18,10 +19,17 @@ def tests(*names):
     return [f"tests/{name}.py" for name in names]
 
 
+def code(module, *names):
+    return [f"{PACKAGE}/{module}/{name}.py" for name in names]
+
+
 #: What is generated only for some answers; everything else belongs to every project. A test holds
 #: this table against the tree.
 OWNED = [
     (UPLOAD, [f"{PACKAGE}/upload", *tests("test_upload", "test_upload_faults", "uploads")]),
+    (UPLOAD, tests("test_multipart", "test_ingest")),
+    (RESUMABLE, code("upload", "uploads", "tus", "resumable", "session", "sessions", "addresses", "checksums")),
+    (RESUMABLE, code("storage", "partials")),
     (DOWNLOAD, [f"{PACKAGE}/download", *tests("test_download", "test_conditional")]),
     (UPLOAD or DOWNLOAD, [f"{PACKAGE}/storage", *tests("test_storage", "stored")]),
     (REALTIME, [f"{PACKAGE}/realtime"]),

@@ -16,6 +16,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.datastructures import UploadFile
 
 from .settings import Settings
 from .storage import FileRecord
@@ -124,6 +125,12 @@ def add_files(app: FastAPI, directory: Directory) -> None:
 
     @app.post("/files", status_code=201)
     async def upload(request: Request, filename: str = "file") -> Any:
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            form = await request.form()
+            files = [value for value in form.values() if isinstance(value, UploadFile)]
+            for file in files:
+                directory.path(file.filename or "file").write_bytes(await file.read())
+            return [{"id": file.filename, "filename": file.filename} for file in files]
         descriptor = os.open(directory.path(filename), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         async for chunk in request.stream():
             os.write(descriptor, chunk)

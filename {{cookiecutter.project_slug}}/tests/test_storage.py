@@ -9,10 +9,10 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
-from {{cookiecutter.package_name}}.storage import Draft, import_files, open_storage
+from {{cookiecutter.package_name}}.storage import Callbacks, Draft, import_files, open_storage
 from {{cookiecutter.package_name}}.storage.claims import Claim
 from {{cookiecutter.package_name}}.storage.local import LocalStorage
-from {{cookiecutter.package_name}}.streaming import Problem, complete
+from {{cookiecutter.package_name}}.streaming import Problem, complete, repeating
 
 from .peer import PATIENCE
 from .service import Service, make_settings
@@ -99,8 +99,12 @@ async def test_two_stores_of_one_directory_see_the_same_files(tmp_path: Path) ->
         assert [chunk async for chunk in other.read(record.id, 1, 3)] == [b"bc"]
 
 
+def local_storage(root: Path) -> LocalStorage:
+    return LocalStorage(make_settings(storage={"url": f"file:{root}"}).storage, Callbacks())
+
+
 async def test_leaving_without_a_commit_removes_every_trace(tmp_path: Path) -> None:
-    storage = LocalStorage(tmp_path)
+    storage = local_storage(tmp_path)
     async with storage.create(Draft(filename="a")) as writer:
         await writer.write(b"x" * (3 << 20))
 
@@ -109,7 +113,7 @@ async def test_leaving_without_a_commit_removes_every_trace(tmp_path: Path) -> N
 
 
 async def test_the_sweep_leaves_the_living_alone(tmp_path: Path) -> None:
-    storage = LocalStorage(tmp_path)
+    storage = local_storage(tmp_path)
     async with storage.create(Draft(filename="a")) as writer:
         await writer.write(b"x" * (3 << 20))
         await storage.sweep()
@@ -124,14 +128,14 @@ async def test_the_sweep_leaves_the_living_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", ["part", "renamed", "committed"])
 async def test_recovery_finishes_what_a_crash_interrupted(tmp_path: Path, state: str) -> None:
     """The three places where a writer can die: before the rename, before and after the commit."""
-    storage = LocalStorage(tmp_path)
+    storage = local_storage(tmp_path)
     async with storage.create(Draft(filename="a")) as writer:
         record = await writer.commit()
     lock = tmp_path / "parts" / f"{record.id}.lock"
     claim = Claim.take(lock)
     assert claim is not None
     if state != "committed":
-        await storage._catalogue.remove(record.id)
+        await storage.catalogue.remove(record.id)
     if state == "part":
         storage.path(record.id).rename(tmp_path / "parts" / f"{record.id}.part")
     await storage.close()
@@ -194,8 +198,7 @@ async def test_a_file_can_be_deleted_while_a_sweep_looks_at_it(
         assert (await deletion).status_code == 204
 
 
-async def test_one_failure_does_not_end_the_sweeping(serve: Any) -> None:
-    service: Service = await serve(storage={"sweep_interval": 0.01})
+async def test_one_failure_does_not_end_the_sweeping() -> None:
     swept = asyncio.Event()
     calls = iter([OSError("once"), None])
 
@@ -204,8 +207,8 @@ async def test_one_failure_does_not_end_the_sweeping(serve: Any) -> None:
             raise error
         swept.set()
 
-    service.app.state.storage.sweep = sweep
-    await service.in_server(asyncio.wait_for(swept.wait(), PATIENCE))
+    async with repeating(0.01, sweep), asyncio.timeout(PATIENCE):
+        await swept.wait()
 
 
 async def test_a_catalogue_without_room_is_told_and_files_can_still_be_deleted(
@@ -213,7 +216,7 @@ async def test_a_catalogue_without_room_is_told_and_files_can_still_be_deleted(
 ) -> None:
     storage = service.app.state.storage
     file_id = await store(service, b"x")
-    await service.call(lambda: storage._catalogue.execute("PRAGMA max_page_count = 1"))
+    await service.call(lambda: storage.catalogue.execute("PRAGMA max_page_count = 1"))
     with pytest.raises(Problem, match="507"):
         for _ in range(200):
             await store(service, b"", filename="n" * 255)
@@ -227,17 +230,16 @@ async def test_a_record_is_removed_even_when_only_the_bytes_can_make_room(
 ) -> None:
     file_id = await store(service, b"x")
     storage = service.app.state.storage
-    real = storage._catalogue.remove
+    real = storage.catalogue.remove
 
-    async def remove(file_id: str) -> bool:
+    async def remove(file_id: str) -> Any:
         if storage.path(file_id).exists():
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
-        removed: bool = await real(file_id)
-        return removed
+        return await real(file_id)
 
-    monkeypatch.setattr(storage._catalogue, "remove", remove)
+    monkeypatch.setattr(storage.catalogue, "remove", remove)
     async with service.client() as client:
         assert (await client.delete(f"/files/{file_id}")).status_code == 204
     assert await files(service) == []

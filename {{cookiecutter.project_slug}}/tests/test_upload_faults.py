@@ -13,6 +13,8 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
+from {{cookiecutter.package_name}}.storage import writer
+
 from .peer import PATIENCE
 from .service import SOAK, Service, ServiceProcess
 from .stored import bytes_of, files
@@ -84,7 +86,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(
 
     async with service.client() as client:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", full)
+            patch.setattr(writer, "write_at", full)
             response = await client.post("/files", content=b"abc")
         assert response.status_code == 507
         assert left_behind(tmp_path) == []
@@ -116,15 +118,15 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_loop(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, release = threading.Event(), threading.Event()
-    real = os.write
+    real = writer.write_at
 
-    def hang(descriptor: int, data: memoryview) -> int:
+    def hang(descriptor: int, chunks: list[Any], offset: int) -> int:
         entered.set()
         release.wait(PATIENCE)
-        return real(descriptor, data)
+        return real(descriptor, chunks, offset)
 
     async with service.client() as client:
-        monkeypatch.setattr(os, "write", hang)
+        monkeypatch.setattr(writer, "write_at", hang)
         upload = asyncio.create_task(client.post("/files", content=b"x" * (1 << 20)))
         await anyio.to_thread.run_sync(entered.wait, PATIENCE)
         try:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
-from . import health
+from . import cors, health
 # {% if cookiecutter.use_download %}
 from .download import router as download_router
 # {% endif %}
@@ -16,17 +16,21 @@ from .download import router as download_router
 from .errors import install as install_errors
 # {% endif %}
 # {% if cookiecutter.use_realtime %}
-from .realtime import open_hub
-from .realtime import router as realtime_router
+from .realtime import open_hub, router as realtime_router
 # {% endif %}
 from .settings import Settings
-# {% if cookiecutter.use_upload or cookiecutter.use_download %}
-from .storage import import_files, open_storage
-from .storage import router as storage_router
+# {% if cookiecutter.use_upload %}
+from .storage import Callbacks, import_files, open_storage, router as storage_router
+# {% elif cookiecutter.use_download %}
+from .storage import import_files, open_storage, router as storage_router
 # {% endif %}
 from .streaming import ExchangeMiddleware, Kernel
 # {% if cookiecutter.use_upload %}
-from .upload import router as upload_router
+from .upload import AllowedTypes, router as upload_router
+# {% if cookiecutter.resumable_uploads %}
+from .upload.sessions import open_sessions
+from .upload.uploads import router as uploads_router
+# {% endif %}
 # {% endif %}
 # {% if cookiecutter.use_demo_page %}
 from .web import router as web_router
@@ -47,7 +51,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            # {% if cookiecutter.use_upload or cookiecutter.use_download %}
+            # {% if cookiecutter.use_upload %}
+            # Here is where `on_stored` and the others are registered.
+            callbacks = Callbacks(accept=AllowedTypes(settings.upload.allowed_types))
+            storage = await stack.enter_async_context(open_storage(settings.storage, callbacks))
+            app.state.storage = storage
+            # {% if cookiecutter.resumable_uploads %}
+            uploads = open_sessions(storage, settings)
+            app.state.uploads = await stack.enter_async_context(uploads)
+            # {% endif %}
+            # {% elif cookiecutter.use_download %}
             app.state.storage = await stack.enter_async_context(open_storage(settings.storage))
             # {% endif %}
             # {% if cookiecutter.use_realtime %}
@@ -71,6 +84,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(storage_router)
     # {% endif %}
     # {% if cookiecutter.use_upload %}
+    # {% if cookiecutter.resumable_uploads %}
+    app.include_router(uploads_router)
+    # {% endif %}
     app.include_router(upload_router)
     # {% endif %}
     # {% if cookiecutter.use_download %}
@@ -83,4 +99,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_errors(app)
     # {% endif %}
     app.add_middleware(ExchangeMiddleware, kernel=kernel)
+    cors.install(app, settings.cors)
     return app

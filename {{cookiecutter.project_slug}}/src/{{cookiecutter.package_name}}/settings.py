@@ -42,6 +42,13 @@ class ServerSettings(limits.Section):
     """Seconds that open requests may take to end after that."""
 
 
+class CorsSettings(limits.Section):
+    """Which pages may use the service from a browser: `APP_CORS__…`."""
+
+    origins: str = ""
+    """Origins such as `https://app.example.com`, with commas; `*` for all."""
+
+
 # {% if cookiecutter.use_upload or cookiecutter.use_download %}
 class StorageSettings(limits.Section):
     """Where the files are: `APP_STORAGE__…`."""
@@ -50,6 +57,10 @@ class StorageSettings(limits.Section):
     """A directory, as `file:` and a path."""
     sweep_interval: Annotated[limits.Duration, Field(gt=0)] = 60.0
     """Seconds between two sweeps for the parts of uploads that nobody works on any more."""
+    quota: limits.Size | None = None
+    """Bytes that all files of one owner may have together."""
+    keep_free: limits.Size = 64 << 20
+    """Bytes of the disk that no upload may take."""
 
 
 # {% endif %}
@@ -59,6 +70,14 @@ class UploadSettings(limits.Section):
 
     max_size: limits.Size = 10 << 30
     """Bytes of one file."""
+    allowed_types: str = ""
+    """Media types that may be stored, with commas, such as `image/*,application/pdf`; else all."""
+    # {% if cookiecutter.resumable_uploads %}
+    expire_after: Annotated[limits.Duration, Field(gt=0)] = 86400.0
+    """Seconds for which an upload can be resumed after its last byte."""
+    interim_responses: bool = False
+    """Whether clients that ask for it get 104 responses; not every proxy understands them."""
+    # {% endif %}
 
 
 # {% endif %}
@@ -87,6 +106,7 @@ class Settings(BaseSettings):
     )
 
     server: ServerSettings = ServerSettings()
+    cors: CorsSettings = CorsSettings()
     streaming: limits.StreamingSettings = limits.StreamingSettings()
     # {% if cookiecutter.use_upload or cookiecutter.use_download %}
     storage: StorageSettings = StorageSettings()

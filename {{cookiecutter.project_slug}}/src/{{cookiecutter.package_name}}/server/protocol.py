@@ -1,4 +1,5 @@
-"""What uvicorn's HTTP protocol does not do and no application can: aborts and HTTP/1.0 framing.
+"""What uvicorn's HTTP protocol does not do and no application can: aborts, interim responses,
+HTTP/1.0 framing, and bodies without copies.
 
 It leans on uvicorn's internals, so it looks for them at import: where they differ, `Protocol` is
 what uvicorn would choose itself, and a log line says so.
@@ -21,6 +22,9 @@ from ..streaming import SlowClient
 
 logger = logging.getLogger(__name__)
 
+#: Bytes of a body that may wait for the application before the client is held up.
+BUFFER = 256 << 10
+
 #: SO_LINGER with a time of zero: closing sends RST and drops what is buffered.
 _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
@@ -34,30 +38,78 @@ class Abortable:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = self.cycle
-        close_delimited = False
-
-        async def send_close_delimited(message: Message) -> None:
-            # HTTP/1.0 knows no chunks: a body of unknown length ends with the connection
-            # (RFC 9112, section 6.3). uvicorn would send it chunked all the same.
-            nonlocal close_delimited
-            if message["type"] == "http.response.start":
-                names = {name.lower() for name, _ in message.get("headers", ())}
-                close_delimited = b"content-length" not in names
-                if close_delimited:
-                    cycle.chunked_encoding = False
-            elif close_delimited:
-                cycle.expected_content_length = len(message.get("body", b""))
-            await send(message)
-
-        is_1_0 = scope["http_version"] == "1.0"
+        framing = _CloseDelimited(cycle, send) if scope["http_version"] == "1.0" else None
+        if framing is None:
+            scope["extensions"] = {"http.response.informational": {}}
         try:
-            await self.app(scope, receive, send_close_delimited if is_1_0 else send)
+            await self.app(scope, self.receive, framing.send if framing else self._informing(send))
         except BaseException as error:
             # A peer that does not read never takes what is buffered, and without chunks a plain
             # close looks like the end of the body: in both cases only a reset tells the truth.
+            close_delimited = framing is not None and framing.applies
             if cycle.response_started and (isinstance(error, SlowClient) or close_delimited):
                 reset(cycle.transport)
             raise
+
+    async def receive(self) -> Message:
+        """Return the next of the body as it came: uvicorn copies it twice more.
+
+        What a client has sent before it left comes first, and its leaving after that.
+        """
+        cycle = self.cycle
+        if cycle.waiting_for_100_continue and not cycle.transport.is_closing():
+            cycle.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            cycle.waiting_for_100_continue = False
+        if not (cycle.chunks or cycle.disconnected or cycle.response_complete):
+            cycle.flow.resume_reading()
+            await cycle.message_event.wait()
+        cycle.message_event.clear()
+        chunks, cycle.chunks = cycle.chunks, []
+        if cycle.response_complete or (cycle.disconnected and not chunks):
+            return {"type": "http.disconnect"}
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return {"type": "http.request", "body": body, "more_body": cycle.more_body}
+
+    def _informing(self, send: Send) -> Send:
+        """Let interim responses pass (RFC 9110, section 15.2): uvicorn knows 100 and 101 alone."""
+        cycle = self.cycle
+
+        async def send_informational(message: Message) -> None:
+            if message["type"] != "http.response.informational":
+                await send(message)
+            elif not cycle.response_started and not cycle.disconnected:
+                cycle.transport.write(_interim(message))
+
+        return send_informational
+
+
+class _CloseDelimited:
+    """HTTP/1.0 knows no chunks: a body of unknown length ends with the connection.
+
+    uvicorn would send it chunked all the same. Source: RFC 9112, section 6.3.
+    """
+
+    def __init__(self, cycle: Any, send: Send) -> None:
+        self.applies = False
+        self._cycle = cycle
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            self.applies = b"content-length" not in names
+            if self.applies:
+                self._cycle.chunked_encoding = False
+        elif self.applies:
+            self._cycle.expected_content_length = len(message.get("body", b""))
+        await self._send(message)
+
+
+def _interim(message: Message) -> bytes:
+    phrase = {104: "Upload Resumption Supported"}.get(message["status"], "")
+    lines = [b"HTTP/1.1 %d %s" % (message["status"], phrase.encode())]
+    lines += [name + b": " + value for name, value in message["headers"]]
+    return b"\r\n".join([*lines, b"", b""])
 
 
 @cache
@@ -105,8 +157,20 @@ class _Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        cycle: Any = self.cycle
+        if cycle is not None:  # Else it is an upgrade.
+            cycle.chunks = []
         if len(self.pipeline) == 1:
             self.flow.resume_reading()  # A socket that is not read does not tell that it closed.
+
+    def on_body(self, body: bytes) -> None:
+        cycle: Any = self.cycle
+        if cycle is None or cycle.response_complete:
+            return
+        cycle.chunks.append(body)
+        if sum(map(len, cycle.chunks)) > BUFFER:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
@@ -115,7 +179,9 @@ class _Protocol(HttpToolsProtocol):
 
 
 def _choose() -> type[asyncio.Protocol]:
-    needed = ("connection_made", "connection_lost", "on_headers_complete", "_start_asgi_task")
+    needed = (
+        "connection_made", "connection_lost", "on_headers_complete", "on_body", "_start_asgi_task"
+    )  # fmt: skip
     missing = [name for name in needed if not hasattr(HttpToolsProtocol, name)]
     if missing:
         logger.warning("uvicorn has changed (%s): using its own protocol", ", ".join(missing))

@@ -1,14 +1,17 @@
 """Storage: immutable files with server-made ids, and a record of each.
 
 * `interface`: the `Storage` protocol, which an object store fits as well as a directory.
-* `local`: files in a directory, records in one SQLite catalogue (`catalogue`), locks (`claims`).
+* `local`: files in a directory (`writer`), records in one SQLite catalogue (`catalogue`), locks
+  (`claims`); `partials`: files that arrive in several requests, when uploads can be resumed.
+* `callbacks`: what the service does when a file comes or goes.
 * `records`: what a file is; `names`: what becomes of a client's file name.
 * `importing`: `serve import PATH…`.
 
 Routes: `GET /files`, `GET /files/{id}/record`, `DELETE /files/{id}`.
-Settings: `APP_STORAGE__URL`, `APP_STORAGE__SWEEP_INTERVAL`. Source: RFC 9562 (UUIDv7).
+Settings: `APP_STORAGE__…`. Source: RFC 9562 (UUIDv7).
 """
 
+from .callbacks import Callbacks
 from .importing import import_files
 from .interface import Storage, Writer
 from .local import open_storage
@@ -16,6 +19,7 @@ from .records import Draft, FileRecord
 from .router import StorageDep, StoredFile, file_url, router
 
 __all__ = [
+    "Callbacks",
     "Draft",
     "FileRecord",
     "Storage",

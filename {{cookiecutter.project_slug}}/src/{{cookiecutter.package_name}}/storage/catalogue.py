@@ -15,8 +15,13 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
-    record TEXT NOT NULL
-)
+    record TEXT NOT NULL,
+    announced INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS unannounced ON files (id) WHERE announced = 0;
+CREATE INDEX IF NOT EXISTS owned ON files (
+    json_extract(record, '$.owner'), json_extract(record, '$.size')
+);
 """
 
 
@@ -29,46 +34,66 @@ class Catalogue:
         self._database = sqlite3.connect(
             path, timeout=30, isolation_level=None, check_same_thread=False
         )
-        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", _SCHEMA):
-            self._database.execute(statement)
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=FULL")
+        self._database.executescript(_SCHEMA)
 
     def execute(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         """Run one statement as one transaction; blocking, and only from one thread at a time."""
         return self._database.execute(statement, values).fetchall()
 
-    async def add(self, record: FileRecord) -> None:
-        await in_thread(
-            self._thread,
-            self.execute,
-            "INSERT INTO files (id, record) VALUES (?, ?)",
+    async def run(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        """Run one statement as one transaction, in the thread."""
+        return await in_thread(self._thread, self.execute, statement, *values)
+
+    async def add(self, record: FileRecord, *, announced: bool) -> None:
+        """Add a record, unless it is there: whoever completes a file twice changes nothing."""
+        await self.run(
+            "INSERT OR IGNORE INTO files (id, record, announced) VALUES (?, ?, ?)",
             record.id,
             record.model_dump_json(),
+            announced,
         )
 
     async def get(self, file_id: str) -> FileRecord | None:
-        rows = await in_thread(
-            self._thread, self.execute, "SELECT record FROM files WHERE id = ?", file_id
-        )
-        return FileRecord.model_validate_json(str(rows[0][0])) if rows else None
+        rows = await self.run("SELECT record FROM files WHERE id = ?", file_id)
+        return _record(rows[0][0]) if rows else None
 
-    async def remove(self, file_id: str) -> bool:
-        """Remove a record and return whether there was one."""
-        rows = await in_thread(
-            self._thread, self.execute, "DELETE FROM files WHERE id = ? RETURNING id", file_id
-        )
-        return bool(rows)
+    async def remove(self, file_id: str) -> FileRecord | None:
+        """Remove a record and return it, if there was one."""
+        rows = await self.run("DELETE FROM files WHERE id = ? RETURNING record", file_id)
+        return _record(rows[0][0]) if rows else None
 
     async def page(self, after: int, limit: int) -> list[tuple[int, FileRecord]]:
         """Return up to `limit` (position, record) behind the position `after`."""
-        rows = await in_thread(
-            self._thread,
-            self.execute,
+        rows = await self.run(
             "SELECT position, record FROM files WHERE position > ? ORDER BY position LIMIT ?",
             after,
             limit,
         )
-        return [(int(str(row[0])), FileRecord.model_validate_json(str(row[1]))) for row in rows]
+        return [(int(str(row[0])), _record(row[1])) for row in rows]
+
+    async def unannounced(self) -> list[FileRecord]:
+        """Return the files that `on_stored` has not confirmed."""
+        rows = await self.run("SELECT record FROM files WHERE announced = 0")
+        return [_record(row[0]) for row in rows]
+
+    async def confirm(self, file_id: str) -> None:
+        await self.run("UPDATE files SET announced = 1 WHERE id = ?", file_id)
+
+    async def stored_bytes(self, owner: str | None) -> int:
+        """Return how many bytes the files of an owner have together."""
+        rows = await self.run(
+            "SELECT sum(json_extract(record, '$.size')) FROM files"
+            " WHERE json_extract(record, '$.owner') IS ?",
+            owner,
+        )
+        return int(str(rows[0][0] or 0))
 
     async def close(self) -> None:
         await in_thread(self._thread, self._database.close)
         self._thread.shutdown(wait=False)
+
+
+def _record(value: object) -> FileRecord:
+    return FileRecord.model_validate_json(str(value))

@@ -10,14 +10,15 @@ from typing import Protocol
 
 from .records import Draft, FileRecord
 
-#: Called with every part in the thread that writes it; a digest is computed there.
-Tap = Callable[[bytearray], None]
+#: Called with every chunk in the thread that writes it; a digest is computed there.
+Tap = Callable[[bytes], None]
 
 
 class Writer(Protocol):
     """A file that is being written; nobody else can see it."""
 
     id: str
+    draft: Draft
     size: int
 
     async def write(self, data: bytes) -> None:
@@ -27,14 +28,22 @@ class Writer(Protocol):
         """Write what is collected, so that the tap has seen all of it."""
 
     async def commit(self, digest: dict[str, str] | None = None) -> FileRecord:
-        """Make the file durable, then visible; only after that may success be reported."""
+        """Make the file durable, then visible; only after that may success be reported.
+
+        Whatever a callback raises to refuse the file is raised here.
+        """
 
 
 class Storage(Protocol):
     """Immutable files with records."""
 
-    def create(self, draft: Draft, tap: Tap | None = None) -> AbstractAsyncContextManager[Writer]:
-        """Begin a file; leaving the context without a commit removes every trace of it."""
+    def create(
+        self, draft: Draft, tap: Tap | None = None, size: int = 0
+    ) -> AbstractAsyncContextManager[Writer]:
+        """Begin a file; leaving the context without a commit removes every trace of it.
+
+        Raises Problem 413 or 507 when there is no room for a file of `size` bytes, 0 for unknown.
+        """
 
     async def record(self, file_id: str) -> FileRecord:
         """Return the record of a complete file; raises Problem 404."""

@@ -10,68 +10,63 @@ under an unlocked claim, so recovery looks at `parts/` alone, however many files
 
 import asyncio
 import errno
-import logging
 import os
+import shutil
 import sqlite3
 import sys
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import aiofiles
 import aiofiles.os
-from aiofiles.threadpool.binary import AsyncFileIO
 
 from ..settings import StorageSettings
-from ..streaming import Problem, complete, in_thread
+from ..streaming import Problem, complete, in_thread, repeating
+from .callbacks import Callbacks
 from .catalogue import Catalogue
 from .claims import Claim
-from .interface import Storage, Tap
+from .interface import Tap
 from .records import Draft, FileRecord, checked_id, is_id, new_id, not_found
+from .writer import LocalWriter, is_full, no_space
 
-logger = logging.getLogger(__name__)
-
-#: Bytes per write and per read: large enough that the thread hop costs little per byte.
-WRITE_SIZE = 1 << 20
+#: Bytes per read: large enough that the thread hop costs little per byte.
 READ_SIZE = 256 << 10
 THREADS = 16
 PAGE = 500
 
 
 @asynccontextmanager
-async def open_storage(settings: StorageSettings) -> AsyncGenerator[Storage]:
+async def open_storage(
+    settings: StorageSettings, callbacks: Callbacks | None = None
+) -> AsyncGenerator["LocalStorage"]:
     """Open the store that the settings name, recover what a crash left, and keep sweeping."""
-    storage = LocalStorage(Path(settings.url.removeprefix("file://").removeprefix("file:")))
+    storage = LocalStorage(settings, callbacks or Callbacks())
     await storage.sweep()
-    sweeper = asyncio.create_task(_sweep_every(settings.sweep_interval, storage))
     try:
-        yield storage
+        async with repeating(settings.sweep_interval, storage.sweep):
+            yield storage
     finally:
-        sweeper.cancel()
         await storage.close()
-
-
-async def _sweep_every(interval: float, storage: Storage) -> None:
-    while True:
-        await asyncio.sleep(interval)
-        try:
-            await storage.sweep()
-        except Exception:
-            logger.exception("The sweep failed; the next one is in %s s", interval)
 
 
 class LocalStorage:
     """The store of one directory; several processes may share it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, settings: StorageSettings, callbacks: Callbacks) -> None:
+        self.root = root = Path(settings.url.removeprefix("file://").removeprefix("file:"))
+        self.callbacks = callbacks
+        #: Bytes that writers have taken and not yet written.
+        self.buffered = 0
+        self._announcing: set[str] = set()
+        self._settings = settings
         self._files = root / "files"
         self._parts = root / "parts"
         self._parts.mkdir(parents=True, exist_ok=True)
         for number in range(256):
             (self._files / f"{number:02x}").mkdir(parents=True, exist_ok=True)
-        self._catalogue = Catalogue(root / "catalogue.sqlite3")
+        self.catalogue = Catalogue(root / "catalogue.sqlite3")
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
         self._writing: set[asyncio.Future[None]] = set()
 
@@ -79,21 +74,38 @@ class LocalStorage:
         """Where the bytes of a file are; the last bits of an id are random and spread them."""
         return self._files / file_id[-2:] / checked_id(file_id)
 
+    async def check_quota(self, draft: Draft, size: int) -> None:
+        """Raise Problem 413 when `size` more bytes exceed the owner's quota."""
+        quota = self._settings.quota
+        if quota and await self.catalogue.stored_bytes(draft.owner) + size > quota:
+            raise Problem(413, f"All files together may have at most {quota} bytes.", limit=quota)
+
+    async def check_space(self, size: int) -> None:
+        """Raise Problem 507 when the disk has no room for `size` more bytes."""
+        free = (await in_thread(self.threads, shutil.disk_usage, self.root)).free
+        if free - self._settings.keep_free < size:
+            raise Problem(507, "There is not enough space to store the file.")
+
     @asynccontextmanager
-    async def create(self, draft: Draft, tap: Tap | None = None) -> AsyncGenerator["LocalWriter"]:
-        with _no_space():
+    async def create(
+        self, draft: Draft, tap: Tap | None = None, size: int = 0
+    ) -> AsyncGenerator[LocalWriter]:
+        await self.check_quota(draft, size)
+        await self.check_space(size)
+        with no_space():
             file_id, claim = await self._claim_new()
         part = self._parts / f"{file_id}.part"
         done = asyncio.get_running_loop().create_future()
         self._writing.add(done)
         try:
-            with _no_space():
-                file = await complete(aiofiles.open(part, "xb", buffering=0, executor=self.threads))
+            with no_space():
+                opening = aiofiles.open(part, "x+b", buffering=0, executor=self.threads)
+                file = await complete(opening)
             writer = LocalWriter(self, file_id, draft, part, file, tap)
             try:
                 yield writer
             finally:
-                await complete(file.close())
+                await complete(writer.close())
         finally:
             try:
                 await complete(self._reconcile(file_id, claim))
@@ -101,19 +113,54 @@ class LocalStorage:
                 self._writing.discard(done)
                 done.set_result(None)
 
+    async def inspect(self, record: FileRecord, part: Path) -> None:
+        """Show a file to the callback that may refuse it; a refused one goes into quarantine."""
+        if self.callbacks.inspect is None:
+            return
+        try:
+            async with aclosing(self.read_path(part, 0, record.size)) as chunks:
+                await self.callbacks.inspect(record, chunks)
+        except Problem:
+            quarantine = self.root / "quarantine"
+            await aiofiles.os.makedirs(quarantine, exist_ok=True, executor=self.threads)
+            await in_thread(self.threads, part.replace, quarantine / record.id)
+            raise
+
     async def publish(self, part: Path, record: FileRecord) -> None:
         """Give a synced part its final name, then its record."""
         await in_thread(self.threads, _move_durably, part, self.path(record.id))
-        await self._catalogue.add(record)
+        await self.adopt(record)
+
+    async def adopt(self, record: FileRecord) -> None:
+        """Record a file whose bytes are durable under their final name."""
+        await self.catalogue.add(record, announced=self.callbacks.on_stored is None)
+
+    async def announce(self, record: FileRecord) -> None:
+        """Call `on_stored`; until it has worked, the sweep calls it again."""
+        if self.callbacks.on_stored is None or record.id in self._announcing:
+            return
+        self._announcing.add(record.id)
+        try:
+            if await self.callbacks.stored(record):
+                await self.catalogue.confirm(record.id)
+        finally:
+            self._announcing.discard(record.id)
+
+    def release(self, size: int) -> None:
+        """Say that `size` bytes are no longer held in memory."""
+        self.buffered -= size
 
     async def record(self, file_id: str) -> FileRecord:
-        record = await self._catalogue.get(checked_id(file_id))
+        record = await self.catalogue.get(checked_id(file_id))
         if record is None:
             raise not_found()
         return record
 
-    async def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
-        path = self.path(file_id)
+    def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        return self.read_path(self.path(file_id), start, stop)
+
+    async def read_path(self, path: Path, start: int, stop: int) -> AsyncGenerator[bytes]:
+        """Yield the bytes of a file or a part."""
         try:
             file = await aiofiles.open(path, "rb", buffering=0, executor=self.threads)
         except FileNotFoundError:
@@ -133,7 +180,7 @@ class LocalStorage:
         self, after: int = 0, limit: int | None = None
     ) -> AsyncGenerator[tuple[int, FileRecord]]:
         remaining = sys.maxsize if limit is None else limit
-        while page := await self._catalogue.page(after, min(PAGE, remaining)):
+        while page := await self.catalogue.page(after, min(PAGE, remaining)):
             for after, record in page:
                 yield after, record
             remaining -= len(page)
@@ -143,24 +190,25 @@ class LocalStorage:
         while (claim := await in_thread(self.threads, Claim.take, lock)) is None:
             await self.record(file_id)  # Somebody sweeps, or removes it: then this says 404.
             await asyncio.sleep(0.01)
-        removed = False
+        removed = None
         try:
             removed = await complete(self._remove(file_id))
         finally:
             await complete(self._reconcile(file_id, claim))
-        if not removed:
+        if removed is None:
             raise not_found()
+        await self.callbacks.deleted(removed)
 
-    async def _remove(self, file_id: str) -> bool:
+    async def _remove(self, file_id: str) -> FileRecord | None:
         try:
-            return await self._catalogue.remove(file_id)
+            return await self.catalogue.remove(file_id)
         except sqlite3.OperationalError as error:
-            if not _is_full(error):
+            if not is_full(error):
                 raise
             # A full disk has no room even for this. The bytes make it; should the process die now,
             # the claim remains, and the record goes when that is reconciled.
             await in_thread(self.threads, self.path(file_id).unlink, missing_ok=True)
-            return await self._catalogue.remove(file_id)
+            return await self.catalogue.remove(file_id)
 
     async def sweep(self) -> None:
         names = await aiofiles.os.listdir(self._parts, executor=self.threads)
@@ -168,12 +216,24 @@ class LocalStorage:
             claim = await in_thread(self.threads, Claim.take, self._lock_path(file_id))
             if claim is not None:
                 await complete(self._reconcile(file_id, claim))
+        if self.callbacks.on_stored:
+            await self._announce_again()
+
+    async def _announce_again(self) -> None:
+        for record in await self.catalogue.unannounced():
+            claim = await in_thread(self.threads, Claim.take, self._lock_path(record.id))
+            if claim is not None:  # Else its upload, or another process, is about to do it.
+                try:
+                    if await self.catalogue.get(record.id):
+                        await self.announce(record)
+                finally:
+                    await in_thread(self.threads, claim.release)
 
     async def close(self) -> None:
         """Wait for writers that are being cancelled to clean up, then close."""
         if self._writing:
             await asyncio.wait(self._writing, timeout=2)
-        await self._catalogue.close()
+        await self.catalogue.close()
         self.threads.shutdown(wait=False)
 
     async def _claim_new(self) -> tuple[str, Claim]:
@@ -187,10 +247,10 @@ class LocalStorage:
         """Make files and catalogue agree, no record without bytes or the reverse; end the claim."""
         paths = [self._parts / f"{file_id}.part"]
         try:
-            if await self._catalogue.get(file_id) is None:
+            if await self.catalogue.get(file_id) is None:
                 paths.append(self.path(file_id))
             elif not await aiofiles.os.path.exists(self.path(file_id), executor=self.threads):
-                await self._catalogue.remove(file_id)
+                await self.catalogue.remove(file_id)
             await in_thread(self.threads, _remove, paths)
         except BaseException:
             claim.abandon()
@@ -199,80 +259,6 @@ class LocalStorage:
 
     def _lock_path(self, file_id: str) -> Path:
         return self._parts / f"{file_id}.lock"
-
-
-class LocalWriter:
-    """Collects chunks and writes them in large blocks, in a thread."""
-
-    def __init__(
-        self,
-        storage: LocalStorage,
-        file_id: str,
-        draft: Draft,
-        part: Path,
-        file: AsyncFileIO,
-        tap: Tap | None,
-    ) -> None:
-        self.id = file_id
-        self.size = 0
-        self._storage = storage
-        self._draft = draft
-        self._part = part
-        self._file = file
-        self._tap = tap
-        self._block = bytearray()
-
-    async def write(self, data: bytes) -> None:
-        self.size += len(data)
-        self._block += data
-        if len(self._block) >= WRITE_SIZE:
-            await self.flush()
-
-    async def flush(self) -> None:
-        if not self._block:
-            return
-        block, self._block = self._block, bytearray()
-        with _no_space():
-            await in_thread(self._storage.threads, _write, self._file.fileno(), block, self._tap)
-
-    async def commit(self, digest: dict[str, str] | None = None) -> FileRecord:
-        await self.flush()
-        record = FileRecord(
-            **self._draft.model_dump(),
-            id=self.id,
-            size=self.size,
-            created_at=datetime.now(UTC),
-            digest=digest,
-        )
-        with _no_space():
-            await in_thread(self._storage.threads, os.fsync, self._file.fileno())
-            # Once begun it goes to its end: a record must never be without its bytes.
-            await complete(self._storage.publish(self._part, record))
-        return record
-
-
-@contextmanager
-def _no_space() -> Generator[None]:
-    try:
-        yield
-    except (OSError, sqlite3.OperationalError) as error:
-        if _is_full(error):
-            raise Problem(507, "There is not enough space to store the file.") from error
-        raise
-
-
-def _is_full(error: OSError | sqlite3.OperationalError) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return error.sqlite_errorcode == sqlite3.SQLITE_FULL
-
-
-def _write(descriptor: int, block: bytearray, tap: Tap | None) -> None:
-    if tap is not None:
-        tap(block)
-    rest = memoryview(block)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def _move_durably(part: Path, final: Path) -> None:

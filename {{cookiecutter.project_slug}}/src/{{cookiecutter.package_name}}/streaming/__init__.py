@@ -23,7 +23,7 @@ from .principal import Principal, principal_of
 from .problem import Problem, title_of
 from .pull import ByteStream
 from .push import Channel, PushResponse
-from .threads import complete, in_thread
+from .threads import complete, in_thread, repeating
 
 __all__ = [
     "Admission",
@@ -48,6 +48,7 @@ __all__ = [
     "in_thread",
     "kernel_of",
     "principal_of",
+    "repeating",
     "title_of",
     "wanted_digest",
 ]

@@ -1,11 +1,14 @@
-"""Work that must not stop half-way, and blocking work in threads."""
+"""Work that must not stop half-way, work that comes again, and blocking work in threads."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import ParamSpec, TypeVar
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,3 +55,22 @@ async def iterate_in_thread(executor: Executor, source: Iterable[T]) -> AsyncGen
         close = getattr(iterator, "close", None)
         if close is not None:
             await in_thread(executor, close)
+
+
+@asynccontextmanager
+async def repeating(interval: float, work: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+    """Do some work every `interval` seconds while the block runs; a failure is only logged."""
+
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                await work()
+            except Exception:
+                logger.exception("%s failed; again in %s s", work.__qualname__, interval)
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()

@@ -21,17 +21,20 @@ _UNKNOWN = "application/octet-stream"
 def draft_of(request: Request) -> Draft:
     """Return what a request says of the file in its body.
 
-    Raises Problem 415 for a body that is no raw file (a form, or one with a content coding) and
-    Problem 400 for a part of a resumable upload: stored as they are, they would be wrong files.
+    Raises Problem 415 for a body that is no raw file (a form, or one with a content coding):
+    stored as it is, it would be a wrong file.
     """
     _refuse_other_bodies(request)
-    filename = clean_filename(request.query_params.get("filename") or _disposition_name(request))
+    name = request.query_params.get("filename")
+    filename = clean_filename(name or disposition_name(request.headers.get("content-disposition")))
+    content_type = content_type_of(request.headers.get("content-type", ""), filename)
+    return Draft(filename=filename, content_type=content_type, owner=owner_of(request))
+
+
+def owner_of(request: Request) -> str | None:
+    """Return whose file it will be; None without authentication."""
     principal = principal_of(request)
-    return Draft(
-        filename=filename,
-        content_type=_content_type(request, filename),
-        owner=principal.id if principal else None,
-    )
+    return principal.id if principal else None
 
 
 def digester_of(request: Request) -> Digester:
@@ -43,8 +46,6 @@ def digester_of(request: Request) -> Digester:
 
 
 def _refuse_other_bodies(request: Request) -> None:
-    if request.headers.get("upload-complete", "").strip() == "?0":
-        raise Problem(400, "Uploads in several requests are not available here.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(
             415, "Send the file without content coding.", headers={"Accept-Encoding": "identity"}
@@ -53,8 +54,8 @@ def _refuse_other_bodies(request: Request) -> None:
         raise Problem(415, "Send the file itself as the body, not a form.")
 
 
-def _disposition_name(request: Request) -> str | None:
-    field = request.headers.get("content-disposition")
+def disposition_name(field: str | None) -> str | None:
+    """Return the file name in a `Content-Disposition` field (RFC 6266, section 4.3), if any."""
     if field is None:
         return None
     with suppress(UnicodeDecodeError):
@@ -79,8 +80,9 @@ def _decoded(name: str | tuple[str | None, str | None, str]) -> str | None:
     return None
 
 
-def _content_type(request: Request, filename: str) -> str:
-    offered = request.headers.get("content-type", "").strip()
+def content_type_of(offered: str, filename: str) -> str:
+    """Return the media type that a client names, or else the one of the file name's ending."""
+    offered = offered.strip()
     # curl calls every body a form unless it is told otherwise.
     is_form = offered.startswith("application/x-www-form-urlencoded")
     if _MEDIA_TYPE.fullmatch(offered) and not is_form:

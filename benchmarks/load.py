@@ -1,0 +1,229 @@
+"""Send a number of uploads to one server at once, and say how long that took.
+
+It runs in a process of its own, so that its work is not in the server's way, and it is bounded: in
+count, in bytes, in the time that one call may block and in the time of the whole.
+"""
+
+import json
+import mmap
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+HOST = "127.0.0.1"
+MAX_UPLOADS = 64
+MAX_BYTES = 16 << 30
+#: Seconds that one call may block.
+PATIENCE = 60
+
+BLOCK = 1 << 20
+BOUNDARY = "b47c1d8e2f"
+#: `application/octet-stream` of the file `a.bin`; some servers refuse uploads without it.
+TUS_METADATA = "filename YS5iaW4=,filetype YXBwbGljYXRpb24vb2N0ZXQtc3RyZWFt"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to send: `uploads` times `size` bytes, with one of the `request`s below."""
+
+    port: int
+    request: str
+    path: str
+    uploads: int
+    size: int
+    chunk: int = 0
+    """Bytes that arrive at the server at a time; 0 for as many as fit."""
+    memory: int = 0
+    """Bytes of memory to hold first, and to free as the server needs them."""
+    deadline: int = 600
+    """Seconds after which this process is ended."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.uploads <= MAX_UPLOADS or self.uploads * self.size > MAX_BYTES:
+            raise ValueError(f"at most {MAX_UPLOADS} uploads and {MAX_BYTES} bytes")
+
+
+@dataclass(frozen=True)
+class Load:
+    """How the uploads went."""
+
+    seconds: float
+    client_cpu: float
+    """CPU seconds of this process; near `seconds`, it is this process that was measured."""
+
+
+class Reservoir:
+    """Memory for the server's files, freed just before they need it.
+
+    A virtual machine may give free memory back to its host after a second or two, and the first use
+    of a page then costs several times what a server does with it. Memory in use is not given back.
+    """
+
+    STEP = 2 << 20  # One huge page, so that freeing is cheap.
+    AHEAD = 64 << 20
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._sent = self._freed = 0
+        self._lock = threading.Lock()
+        self._memory = mmap.mmap(-1, max(size, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE)
+        self._memory.madvise(mmap.MADV_HUGEPAGE)
+        for page in range(0, size, mmap.PAGESIZE):
+            self._memory[page] = 1
+
+    def flow(self, size: int) -> None:
+        """Free as much as is sent now."""
+        with self._lock:
+            self._sent += size
+            if self._sent + self.AHEAD > self._freed:
+                self._free(self._sent + self.AHEAD + self.STEP)
+
+    def open(self) -> None:
+        """Free what is left: some servers copy what they have, once they have it all."""
+        with self._lock:
+            self._free(self._size)
+
+    def _free(self, until: int) -> None:
+        size = min(until, self._size) // self.STEP * self.STEP - self._freed
+        if size > 0:
+            self._memory.madvise(mmap.MADV_DONTNEED, self._freed, size)
+            self._freed += size
+
+
+class Source:
+    """The bytes of all uploads: a block of random ones, over and over."""
+
+    def __init__(self, memory: int) -> None:
+        self.reservoir = Reservoir(memory)
+        self.block = memoryview(os.urandom(BLOCK))
+        self.descriptor = os.memfd_create("upload")
+        os.write(self.descriptor, self.block)
+
+    def send(self, sock: socket.socket, size: int, chunk: int) -> None:
+        """Send `size` bytes: from the page cache, or `chunk` bytes at a time."""
+        sent = 0
+        while sent < size:
+            start = sent % BLOCK
+            count = min(chunk or BLOCK, BLOCK - start, size - sent)
+            self.reservoir.flow(count)
+            if chunk:
+                sock.sendall(self.block[start : start + count])
+            else:
+                count = os.sendfile(sock.fileno(), self.descriptor, start, count)
+            sent += count
+        if size:
+            self.reservoir.open()
+
+
+def connect(plan: Plan) -> socket.socket:
+    """Open a connection whose sends block at most for the patience.
+
+    A network delivers a packet at a time, loopback whatever has piled up. With a send buffer that
+    holds one chunk, the next one leaves when the server's kernel has acknowledged the one before,
+    and that waits for the server to read it: so every read of the server gets one chunk.
+    """
+    sock = socket.socket()
+    patience = struct.pack("ll", PATIENCE, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+    if plan.chunk:
+        # The kernel doubles this number, for what it needs itself.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, plan.chunk // 2)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.connect((HOST, plan.port))
+    return sock
+
+
+def exchange(plan: Plan, source: Source, head: str, size: int = 0, tail: bytes = b"") -> str:
+    """Send one request of `size` bytes and the tail; return the answer's head."""
+    start, *fields = head.splitlines()
+    length = size + len(tail)
+    preamble = b""
+    if plan.request == "form":
+        preamble = _PART.encode()
+        length += len(preamble)
+    lines = [start + " HTTP/1.1", f"Host: {HOST}:{plan.port}", "Connection: close", *fields]
+    request = "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
+    with connect(plan) as sock:
+        sock.sendall(request + preamble)
+        source.send(sock, size, plan.chunk)
+        sock.sendall(tail)
+        answer = b""
+        while data := sock.recv(65536):
+            answer += data
+    headers = answer.partition(b"\r\n\r\n")[0].decode("latin-1")
+    if not headers.startswith("HTTP/1.1 2"):
+        raise OSError(f"{start}: {answer[:500]!r}")
+    return headers
+
+
+_PART = (
+    f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n'
+    "Content-Type: application/octet-stream\r\n\r\n"
+)
+
+
+def upload(plan: Plan, source: Source, number: int) -> None:
+    """Upload once, in the way that the plan says."""
+    match plan.request:
+        case "raw":
+            kind = "Content-Type: application/octet-stream"
+            exchange(plan, source, f"POST {plan.path}\n{kind}", plan.size)
+        case "put":
+            name = f"{number}-{time.monotonic_ns()}"
+            exchange(plan, source, f"PUT {plan.path}{name}", plan.size)
+        case "form":
+            kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}"
+            end = f"\r\n--{BOUNDARY}--\r\n".encode()
+            exchange(plan, source, f"POST {plan.path}\n{kind}", plan.size, end)
+        case "tus":
+            upload_by_tus(plan, source)
+        case _:
+            raise ValueError(plan.request)
+
+
+def upload_by_tus(plan: Plan, source: Source) -> None:
+    """Create an upload and send all of it in one PATCH."""
+    version = "Tus-Resumable: 1.0.0"
+    length = f"Upload-Length: {plan.size}\nUpload-Metadata: {TUS_METADATA}"
+    created = exchange(plan, source, f"POST {plan.path}\n{version}\n{length}")
+    fields = dict(line.split(": ", 1) for line in created.splitlines()[1:])
+    (location,) = (value for name, value in fields.items() if name.lower() == "location")
+    kind = "Content-Type: application/offset+octet-stream\nUpload-Offset: 0"
+    head = f"PATCH {urlsplit(location).path}\n{version}\n{kind}"
+    exchange(plan, source, head, plan.size)
+
+
+def run(plan: Plan) -> Load:
+    """Send everything that the plan says, all uploads at once."""
+    source = Source(plan.memory)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(plan.uploads) as threads:
+        for done in [threads.submit(upload, plan, source, n) for n in range(plan.uploads)]:
+            done.result()
+    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    os.close(source.descriptor)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Load(seconds, cpu)
+
+
+def main() -> None:
+    """Read a plan, and write how it went."""
+    plan = Plan(**json.load(sys.stdin))
+    signal.alarm(plan.deadline)
+    os.nice(5)  # The process that pings has the same core, and must not wait for this one.
+    json.dump(vars(run(plan)), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What a server and its children cost, from /proc, and which core they run on."""
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+#: `utime`, `stime`, and the same of children that have ended, in /proc/PID/stat after the name.
+_PARENT, _TIMES = 1, slice(11, 15)
+
+SERVER_CORE = {min(os.sched_getaffinity(0))}
+#: The load has the other cores, if there are any.
+CLIENT_CORES = os.sched_getaffinity(0) - SERVER_CORE or SERVER_CORE
+
+
+@contextmanager
+def cores(chosen: set[int]) -> Generator[None]:
+    """Run on these cores; what is started meanwhile stays there."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, chosen)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def family(pid: int) -> Iterator[int]:
+    """Yield a process and all its descendants."""
+    parents = {int(path.name): _stat(int(path.name)) for path in Path("/proc").glob("[0-9]*")}
+    found = [pid]
+    for member in found:
+        yield member
+        found += [p for p, stat in parents.items() if stat and int(stat[_PARENT]) == member]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds that a process and its descendants have used so far."""
+    times = (_stat(member)[_TIMES] for member in family(pid))
+    return sum(int(ticks) for stat in times for ticks in stat) / TICKS
+
+
+def forget_peak(pid: int) -> int:
+    """Return the bytes of memory that a process and its descendants have; peaks count from here."""
+    for member in family(pid):
+        Path(f"/proc/{member}/clear_refs").write_text("5")
+    return _memory(pid, "VmRSS")
+
+
+def peak(pid: int) -> int:
+    """Return the most bytes of memory that they have had since."""
+    return _memory(pid, "VmHWM")
+
+
+def _memory(pid: int, field: str) -> int:
+    statuses = (Path(f"/proc/{member}/status").read_text() for member in family(pid))
+    lines = (line.split() for status in statuses for line in status.splitlines())
+    return sum(int(line[1]) << 10 for line in lines if line[0] == f"{field}:")
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []

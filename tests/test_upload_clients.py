@@ -1,0 +1,203 @@
+"""The clients that people have upload to a generated service, and go on after a sudden death.
+
+They are installed when these tests run, in their newest versions: what they expect of a service is
+what counts, also when it changes.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from baking import Project
+from environment import Environment, uv
+from line import Line
+from running import running
+
+#: All run in one process of pytest, which installs the clients once.
+pytestmark = pytest.mark.xdist_group("upload clients")
+
+SOAK = int(os.environ.get("SOAK", "1"))
+SIZE = SOAK * 10 << 20
+KILLS = min(SOAK + 1, 5)
+#: Bytes beside the file's for each run of a client: its requests, and what was on the way when it
+#: died. One that starts again sends much more.
+SURPLUS = 1 << 20
+#: Seconds for one run of a client on a busy machine.
+PATIENCE = 60 * (SOAK + 1)
+
+#: Commands, with fixtures in braces. Each gets the address of the service, a file, and a folder for
+#: what it remembers.
+CLIENTS = {
+    "tus-js-client-4": "{node} {scripts}/tus_js.mjs tus-v4 tus-v1 1",
+    "tus-js-client-4-draft": "{node} {scripts}/tus_js.mjs tus-v4 ietf-draft-05 1",
+    "tus-js-client": "{node} {scripts}/tus_js.mjs tus-newest tus-v1 1",
+    "tus-js-client-draft": "{node} {scripts}/tus_js.mjs tus-newest ietf-draft-05 1",
+    "tus-js-client-parallel": "{node} {scripts}/tus_js.mjs tus-newest tus-v1 3",
+    "uppy": "{node} {scripts}/uppy.mjs {chromium} {page}",
+    "tuspy": "{python} {scripts}/tuspy_client.py",
+    "aiotus": "{python} {scripts}/aiotus_client.py",
+}
+#: How a client dies: suddenly, except where only its page is closed.
+DEATHS = {"uppy": subprocess.Popen.terminate}
+
+CURL = {
+    "upload-file": ["--upload-file", "{file}", "--request", "POST"],
+    "upload-stdin": ["--upload-file", "-", "--request", "POST"],
+    "data-binary": ["--data-binary", "@{file}"],
+    "form": ["--form", "file=@{file}"],
+}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of noise, the same every time."""
+    path = tmp_path_factory.mktemp("file") / "holiday.mp4"
+    path.write_bytes(hashlib.shake_128(b"holiday").digest(SIZE))
+    return path
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the clients' scripts, beside which packages can be installed."""
+    folder = tmp_path_factory.mktemp("clients") / "scripts"
+    return Path(shutil.copytree(Path(__file__).parent / "clients", folder))
+
+
+@pytest.fixture(scope="module")
+def node(scripts: Path) -> str:
+    """Node, with the packages that the scripts import."""
+    npm = program("npm")
+    quiet = ["--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"]
+    subprocess.run([npm, "install", "--loglevel=error", *quiet], cwd=scripts, check=True)
+    return program("node")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    return program("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has Python's clients."""
+    path = tmp_path_factory.mktemp("python-clients")
+    uv("venv", "--quiet", "--clear", f"--python={sys.executable}", str(path))
+    uv("pip", "install", "--quiet", f"--python={path}", "aiotus", "tuspy")
+    return Environment(path).python
+
+
+@pytest.fixture(scope="module")
+def origin(scripts: Path) -> Iterator[str]:
+    """A web site with the scripts' page, which is another origin than the service."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(scripts))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def page(scripts: Path, node: str, origin: str) -> str:
+    """The address of the page with Uppy."""
+    subprocess.run([program("npm"), "run", "--silent", "build"], cwd=scripts, check=True)
+    return f"{origin}/page.html"
+
+
+@pytest.fixture
+def command(client: str, request: pytest.FixtureRequest) -> list[str]:
+    """The command of a client, which is installed now if it was not yet."""
+
+    class Fixtures(dict[str, Any]):
+        __missing__ = staticmethod(request.getfixturevalue)
+
+    return [word.format_map(Fixtures()) for word in CLIENTS[client].split()]
+
+
+@pytest.fixture
+def service(full: Project, environment: Environment, origin: str, tmp_path: Path) -> Iterator[int]:
+    """The port of a service that knows the page's origin."""
+    with running(full, environment, tmp_path, CORS__ORIGINS=origin) as port:
+        yield port
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_that_dies_half_way_goes_on_where_it_was(
+    client: str, command: list[str], file: Path, service: int, tmp_path: Path
+) -> None:
+    (tmp_path / "memory").mkdir()
+    with Line(service) as line:
+        run = [*command, line.url, str(file), str(tmp_path / "memory")]
+        for death in range(1, KILLS + 1):
+            line.carry_until(SIZE * death // (KILLS + 1))
+            with subprocess.Popen(run) as process:
+                try:
+                    wait_for_the_end_of(line, process)
+                finally:
+                    DEATHS.get(client, subprocess.Popen.kill)(process)
+            line.cut()
+        line.carry_until(sys.maxsize)
+        subprocess.run(run, check=True, timeout=PATIENCE)
+
+    assert stored_in(service) == [sha256_of(file.open("rb"))]
+    assert SIZE < line.carried < SIZE + (KILLS + 1) * SURPLUS
+
+
+@pytest.mark.parametrize("way", CURL)
+def test_what_curl_sends_is_stored(way: str, file: Path, service: int) -> None:
+    words = [word.format(file=file) for word in CURL[way]]
+    url = f"http://127.0.0.1:{service}/files"
+    with file.open("rb") as source:
+        subprocess.run(
+            [program("curl"), "--silent", "--show-error", "--fail", *words, url],
+            stdin=source, check=True, timeout=PATIENCE,
+        )  # fmt: skip
+
+    assert stored_in(service) == [sha256_of(file.open("rb"))]
+
+
+def program(*names: str) -> str:
+    """Return the path of a program; a machine without it skips the test."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"{names[0]} is not installed")
+    return found
+
+
+def wait_for_the_end_of(line: Line, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a line has gone dead under a client."""
+    end = time.monotonic() + PATIENCE
+    while not line.dead.wait(0.1):
+        assert process.poll() is None, "the client ended before it was killed"
+        assert time.monotonic() < end, "the client does not send"
+
+
+def stored_in(port: int) -> list[str]:
+    """Return the digests of all files that a service has."""
+    with urlopen(f"http://127.0.0.1:{port}/files", timeout=PATIENCE) as listing:
+        records = [json.loads(line) for line in listing]
+    ids = [record["id"] for record in records if "id" in record]
+    return [
+        sha256_of(urlopen(f"http://127.0.0.1:{port}/files/{each}", timeout=PATIENCE))
+        for each in ids
+    ]
+
+
+def sha256_of(source: BufferedIOBase) -> str:
+    with source:
+        return hashlib.file_digest(source, "sha256").hexdigest()

@@ -1,0 +1,154 @@
+"""Forms: the files of a `multipart/form-data` body, straight into storage as they arrive.
+
+A part with a file name is a file, any other is a field. The fields become the `metadata` of all
+files, also of those before them, and a form is stored whole or not at all: so every file stays open
+until the form has ended. Fields of one name are joined, one value per line.
+
+Sources: RFC 7578; RFC 9530, also for the whole form.
+"""
+
+from contextlib import AsyncExitStack, suppress
+
+from fastapi import Request
+
+from ..storage import Draft, FileRecord, Storage, Writer
+from ..storage.names import clean_filename
+from ..streaming import Digester, Problem, RequestBody, complete, wanted_digest
+from .descriptions import content_type_of, owner_of
+from .form_parser import MAX_HEADER, MAX_OUTSIDE, FormParser, Part, malformed
+
+MAX_FILES = 100
+MAX_FIELDS = 100
+#: Bytes of the names and values of all fields.
+MAX_FIELD_BYTES = 64 << 10
+#: Bytes of a form besides those of its files.
+MAX_OVERHEAD = (MAX_FILES + MAX_FIELDS) * MAX_HEADER + MAX_FIELD_BYTES + 2 * MAX_OUTSIDE
+
+
+async def store_form(request: Request, storage: Storage) -> list[FileRecord]:
+    """Store all files of a form, in its order, and return their records.
+
+    Raises Problem 400 for a form that is malformed or does not match its digest, 413 for one with
+    too much of something, 415 for parts with a transfer encoding, 422 for one without a file.
+    """
+    form = _Form(request, storage)
+    try:
+        async with form.files:
+            await form.receive()
+            return await form.commit()
+    except BaseException:
+        await complete(form.withdraw())
+        raise
+
+
+class _Form:
+    """What has been received of a form."""
+
+    def __init__(self, request: Request, storage: Storage) -> None:
+        headers = request.headers
+        self._owner = owner_of(request)
+        self._wanted = wanted_digest(headers.get("want-repr-digest", ""))
+        digests = headers.getlist("content-digest") + headers.getlist("repr-digest")
+        self._digester = Digester(digests)
+        self._parser = FormParser(headers.get("content-type", ""))
+        self._max_size = request.app.state.settings.upload.max_size
+        self._body = RequestBody(request, limit=MAX_FILES * self._max_size + MAX_OVERHEAD)
+        self._storage = storage
+        #: The files that are open; they vanish when this is left, unless they were committed.
+        self.files = AsyncExitStack()
+        self._writers: list[tuple[Writer, Digester]] = []
+        self._committed: list[str] = []
+        self._fields: list[tuple[str, bytearray]] = []
+        self._field_bytes = 0
+        self._rest = 0
+        self._part: Part
+        self._writer: Writer | None = None
+
+    async def receive(self) -> None:
+        """Write the body into files, to its end."""
+        async for chunk in self._body:
+            self._digester.update(chunk)
+            events = self._parser.feed(chunk)
+            # Of what is still to come, the last boundary is no file's.
+            rest = (self._body.declared or 0) - self._body.received - self._parser.closing
+            self._rest = max(0, rest) + sum(len(data) for data in events if isinstance(data, bytes))
+            for event in events:
+                if isinstance(event, Part):
+                    await self._begin(event)
+                else:
+                    await self._write(event)
+                    self._rest -= len(event)
+        self._parser.finish()
+        self._digester.verify()
+
+    async def commit(self) -> list[FileRecord]:
+        """Make the files visible."""
+        if not self._writers:
+            raise Problem(422, "The form has no file.")
+        metadata = self._metadata()
+        for writer, _ in self._writers:
+            await writer.flush()  # What can fail does so before the first one is visible.
+            writer.draft = writer.draft.model_copy(update={"metadata": metadata})
+        records = []
+        for writer, digester in self._writers:
+            self._committed.append(writer.id)
+            records.append(await writer.commit(digester.encoded() or None))
+        return records
+
+    async def withdraw(self) -> None:
+        """Remove the files that became visible before another one could not."""
+        for file_id in self._committed:
+            with suppress(Problem):  # The one that could not, or nobody needs to remove any more.
+                await self._storage.delete(file_id)
+
+    async def _begin(self, part: Part) -> None:
+        if self._writer is not None:
+            await self._writer.flush()  # Many files may be open: only one has bytes in memory.
+        self._part, self._writer = part, None
+        if part.filename:
+            self._writer = await self._open(part)
+        elif part.filename is None:
+            if len(self._fields) == MAX_FIELDS:
+                raise Problem(413, f"A form may have at most {MAX_FIELDS} fields.")
+            self._fields.append((part.name, bytearray()))
+            self._count_field(len(part.name.encode()))
+
+    async def _write(self, data: bytes) -> None:
+        if self._part.filename is None:
+            self._count_field(len(data))
+            self._fields[-1][1].extend(data)
+            return
+        if self._writer is None:  # Without a name: a browser sends that for an input left empty.
+            self._writer = await self._open(self._part)
+        if self._writer.size + len(data) > self._max_size:
+            limit = self._max_size
+            raise Problem(413, f"A file may have at most {limit} bytes.", limit=limit)
+        await self._writer.write(data)
+
+    async def _open(self, part: Part) -> Writer:
+        if len(self._writers) == MAX_FILES:
+            raise Problem(413, f"A form may have at most {MAX_FILES} files.")
+        filename = clean_filename(part.filename)
+        content_type = content_type_of(part.content_type, filename)
+        draft = Draft(filename=filename, content_type=content_type, owner=self._owner)
+        digester = Digester([], [self._wanted] if self._wanted else [])
+        tap = digester.update if digester else None
+        # There must be room for all that follows, be it this file's or another's.
+        creating = self._storage.create(draft, tap, self._rest)
+        writer = await self.files.enter_async_context(creating)
+        self._writers.append((writer, digester))
+        return writer
+
+    def _count_field(self, size: int) -> None:
+        self._field_bytes += size
+        if self._field_bytes > MAX_FIELD_BYTES:
+            raise Problem(413, f"All fields together may have at most {MAX_FIELD_BYTES} bytes.")
+
+    def _metadata(self) -> dict[str, str]:
+        values: dict[str, list[str]] = {}
+        for name, data in self._fields:
+            try:
+                values.setdefault(name, []).append(data.decode())
+            except UnicodeDecodeError:
+                raise malformed("a field is not text in UTF-8") from None
+        return {name: "\n".join(lines) for name, lines in values.items()}

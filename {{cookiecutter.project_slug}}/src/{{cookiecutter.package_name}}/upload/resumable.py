@@ -1,0 +1,264 @@
+"""Resumable Uploads for HTTP: the IETF's protocol, of which URLSession and tus-js-client speak
+drafts (interop versions 6 and 8).
+
+Any creation with `Upload-Complete` begins an upload resource; `PATCH` appends to it; the request
+that says `?1` is answered as the whole upload in one request would have been.
+
+Source: draft-ietf-httpbis-resumable-upload; RFC 9651 (structured fields); RFC 9530 (digests).
+"""
+
+import re
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import Request, Response
+
+from ..storage import file_url
+from ..storage.partials import Partial
+from ..streaming import Digester, Problem, RequestBody, exchange_of, wanted_digest
+from .addresses import upload_url
+from .answers import stored_answer
+from .descriptions import content_type_of, draft_of
+from .session import Session
+from .sessions import sessions_of
+
+MEDIA_TYPE = "application/partial-upload"
+PROBLEMS = "https://iana.org/assignments/http-problem-types#"
+#: The versions whose 104 responses we speak.
+INTEROP = (6, 8)
+
+#: Structured fields (RFC 9651, section 3.3), with parameters that mean nothing to us.
+_PARAMETERS = r"(?:; *[a-z*][a-z0-9_.*-]*(?:=(?:\"(?:[^\"\\]|\\.)*\"|[^;\"]+))?)*"
+_BOOLEAN = re.compile(r"\?([01])" + _PARAMETERS)
+_INTEGER = re.compile(r"(\d{1,15})" + _PARAMETERS, re.ASCII)
+
+
+def is_creation(request: Request) -> bool:
+    """Whether a request begins an upload of this protocol; a malformed field is ignored."""
+    return _complete(request) is not None
+
+
+def limits(request: Request, expires_at: float | None = None) -> str:
+    """Return the value of `Upload-Limit`: bytes of a file, seconds for which an upload is kept."""
+    upload = request.app.state.settings.upload
+    age = upload.expire_after if expires_at is None else expires_at - time.time()
+    return f"max-size={upload.max_size}, max-age={max(int(age), 0)}"
+
+
+async def create(request: Request) -> Response:
+    """Begin an upload; when the request says that it is all, answer for the whole."""
+    complete = _complete(request)
+    if complete is None:
+        raise Problem(400, "Upload-Complete says whether this is all (?1) or more will come (?0).")
+    length = _agreed(request, 0, None, complete)
+    body = RequestBody(request, limit=_room(request, length))
+    names = ("Repr-Digest", "Want-Repr-Digest")
+    fields = {name: ", ".join(request.headers.getlist(name)) for name in names}
+    Digester(filter(None, [fields["Repr-Digest"]]))  # Malformed it is refused at once.
+    draft = draft_of(request)
+    if draft.content_type == MEDIA_TYPE:  # What some clients say of a first part, too.
+        draft = draft.model_copy(update={"content_type": content_type_of("", draft.filename)})
+    partial = Partial(draft=draft, length=length, fields=fields)
+    check = _check_of(request)
+    sessions = sessions_of(request)
+    await sessions.create(partial)
+    url = upload_url(request, partial.id)
+    informed = await _inform(request, {"Location": url, "Upload-Limit": limits(request)})
+    async with sessions.hold(partial.id) as session:
+        try:
+            answer = await _receive(request, session, body, length, check, complete)
+        except BaseException as error:
+            refused = isinstance(error, Problem) and error.status_code in (400, 413, 415)
+            if refused or not informed:  # Else its client knows where to go on.
+                await session.discard()
+            raise
+    if complete:
+        return answer
+    headers = {"Location": url, "Upload-Limit": limits(request), "Upload-Complete": "?0"}
+    headers["Upload-Offset"] = str(session.offset)
+    return Response(status_code=201, headers=headers)
+
+
+async def offset(request: Request, upload_id: str) -> Response:
+    """Tell how many bytes are there, and where the file is when that is all."""
+    sessions = sessions_of(request)
+    async with sessions.hold(upload_id) as session:
+        headers = {
+            "Upload-Offset": str(session.offset),
+            "Upload-Complete": "?1" if session.record else "?0",
+            "Upload-Limit": limits(request, await sessions.expires_at(session.partial)),
+            "Cache-Control": "no-store",
+        }
+    if session.length is not None:
+        headers["Upload-Length"] = str(session.length)
+    if session.record:
+        url = file_url(request, upload_id)
+        headers["Content-Location"] = urlsplit(url).path
+        if request.method == "GET" and not url.endswith("/record"):
+            return Response(status_code=303, headers=headers | {"Location": url})
+    return Response(status_code=204, headers=headers)
+
+
+async def append(request: Request, upload_id: str) -> Response:
+    """Take bytes from where the upload ends."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
+        raise Problem(415, f"The bytes come as {MEDIA_TYPE}.", headers={"Accept-Patch": MEDIA_TYPE})
+    start, complete = _integer(request, "upload-offset"), _complete(request)
+    if start is None or complete is None:
+        raise Problem(400, "Upload-Offset and Upload-Complete are needed.")
+    check = _check_of(request)
+    async with sessions_of(request).hold(upload_id) as session:
+        if session.partial.is_part or session.partial.parts:
+            raise Problem(403, "A concatenation of tus is continued by tus.")
+        if start != session.offset:
+            raise _mismatch(session, start)
+        length = _agreed(request, start, session.length, complete)
+        body = RequestBody(request, limit=_room(request, length) - start)
+        if length is not None and (body.declared or 0) > body.limit:
+            await session.discard()
+            raise _inconsistent()
+        return await _receive(request, session, body, length, check, complete)
+
+
+async def cancel(request: Request, upload_id: str) -> Response:
+    """Forget an upload; a file that has become of it stays."""
+    async with sessions_of(request).hold(upload_id) as session:
+        await session.discard()
+    return Response(status_code=204)
+
+
+async def _receive(
+    request: Request,
+    session: Session,
+    body: RequestBody,
+    length: int | None,
+    check: Digester | None,
+    complete: bool,
+) -> Response:
+    try:
+        if session.record:  # Complete: its last answer may have been lost, and comes again.
+            await body.read()
+        else:
+
+            async def inform(offset: int) -> None:
+                await _inform(request, {"Upload-Offset": str(offset)})
+
+            await session.receive(body, length, check, inform)
+    except Problem as problem:
+        if problem.status_code != 413 or length is None:
+            raise
+        # More came than the length that was declared: no byte of it can be trusted.
+        await session.discard()
+        raise _inconsistent() from None
+    if complete:
+        try:
+            return await _finish(request, session)
+        except Problem as problem:
+            if problem.status_code < 500 and session.length == session.offset:
+                # It is complete, and this is what its target says of it.
+                problem.headers = {**(problem.headers or {}), "Upload-Complete": "?1"}
+            raise
+    headers = {"Upload-Offset": str(session.offset), "Upload-Complete": "?0"}
+    return Response(status_code=204, headers=headers)
+
+
+async def _finish(request: Request, session: Session) -> Response:
+    if session.length is not None and session.offset != session.length:
+        raise _inconsistent()
+    kept = session.partial.fields
+    wanted = wanted_digest(
+        request.headers.get("want-repr-digest", kept.get("Want-Repr-Digest", ""))
+    )
+    fields = [kept.get("Repr-Digest", "")]
+    fields += request.headers.getlist("repr-digest")
+    digester = Digester(filter(None, fields), [wanted] if wanted else [])
+    if digester and not session.record:
+        # Hashed once it is whole: the state of a hash does not survive a restart, the bytes do.
+        async for chunk in session.read():
+            digester.update(chunk)
+        try:
+            digester.verify()
+        except Problem:
+            await session.discard()
+            raise
+    record = await session.finish(digester.encoded() or None)
+    answer = stored_answer(request, record)
+    answer.headers["Upload-Complete"] = "?1"
+    answer.headers["Upload-Offset"] = str(record.size)
+    return answer
+
+
+async def _inform(request: Request, headers: dict[str, str]) -> bool:
+    """Send a 104 to a client that asks for it, where the server can and the settings say so.
+
+    Returns whether it was sent.
+    """
+    version = _integer(request, "upload-draft-interop-version")
+    can = "http.response.informational" in request.scope.get("extensions", {})
+    if can and version in INTEROP and request.app.state.settings.upload.interim_responses:
+        headers["Upload-Draft-Interop-Version"] = str(version)
+        lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        message = {"type": "http.response.informational", "status": 104, "headers": lines}
+        await exchange_of(request.scope).send(message)
+        return True
+    return False
+
+
+def _agreed(request: Request, start: int, known: int | None, complete: bool) -> int | None:
+    """Return the length of an upload; raises Problem 400 when two sources of it disagree."""
+    lengths = {known, _integer(request, "upload-length")}
+    content_length = request.headers.get("content-length")
+    if complete and content_length is not None:
+        lengths.add(start + int(content_length))
+    lengths.discard(None)
+    if len(lengths) > 1:
+        raise _inconsistent()
+    length = lengths.pop() if lengths else None
+    if length is not None and length < start:
+        raise _inconsistent()
+    return length
+
+
+def _room(request: Request, length: int | None) -> int:
+    limit: int = request.app.state.settings.upload.max_size
+    if length is not None and length > limit:
+        raise Problem(
+            413,
+            f"A file may have at most {limit} bytes.",
+            headers={"Upload-Limit": limits(request)},
+            limit=limit,
+        )
+    return limit if length is None else length
+
+
+def _complete(request: Request) -> bool | None:
+    fields = request.headers.getlist("upload-complete")
+    match = _BOOLEAN.fullmatch(fields[0].strip()) if len(fields) == 1 else None
+    return match[1] == "1" if match else None
+
+
+def _integer(request: Request, name: str) -> int | None:
+    fields = request.headers.getlist(name)
+    match = _INTEGER.fullmatch(fields[0].strip()) if len(fields) == 1 else None
+    return int(match[1]) if match else None
+
+
+def _check_of(request: Request) -> Digester | None:
+    digester = Digester(request.headers.getlist("content-digest"))
+    return digester if digester else None
+
+
+def _mismatch(session: Session, provided: int) -> Problem:
+    members: dict[str, Any] = {
+        "type": PROBLEMS + "mismatching-upload-offset",
+        "expected-offset": session.offset,
+        "provided-offset": provided,
+    }
+    headers = {"Upload-Offset": str(session.offset), "Upload-Complete": "?0"}
+    return Problem(409, f"The upload ends at byte {session.offset}.", headers=headers, **members)
+
+
+def _inconsistent() -> Problem:
+    kind = PROBLEMS + "inconsistent-upload-length"
+    return Problem(400, "The length of the upload is not what was said before.", type=kind)

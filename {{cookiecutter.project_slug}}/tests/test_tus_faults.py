@@ -1,0 +1,236 @@
+"""tus 1.0.0 under faults: clients that vanish, stall, race or send too much, and sudden death.
+
+Core Protocol: "The Server SHOULD always attempt to store as much of the received data as possible."
+"""
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .peer import PATIENCE
+from .service import SOAK, Service, ServiceProcess
+from .stored import bytes_of
+from .tus import Tus, begin_patch, id_of, patch_head, settle
+from .uploads import sha256
+
+PATCH = "PATCH /uploads/{upload_id}"
+
+
+@pytest.fixture
+async def patient(serve: Any) -> Service:
+    """A service that would wait for a stalled client longer than any test."""
+    service: Service = await serve(streaming={"idle_timeout": 60})
+    return service
+
+
+@pytest.mark.trap("U1")
+@pytest.mark.spec("tus-C27")
+@pytest.mark.parametrize("size", [1, 100_000, 3 << 20])
+@pytest.mark.parametrize("way", ["reset", "close"])
+async def test_what_came_before_a_client_vanished_is_kept(
+    patient: Service, size: int, way: str
+) -> None:
+    data = random.randbytes(4 << 20)
+    async with Tus(patient) as tus, patient.raw_connection() as peer:
+        url = await tus.upload(len(data))
+        await begin_patch(peer, url, 0, f"Content-Length: {len(data)}")
+        await peer.send(data[:size])
+        await settle(patient)
+        peer.reset() if way == "reset" else peer.close()
+        assert await patient.outcome_of(PATCH) == "client_abort"
+
+        offset = await tus.offset(url)
+        # A reset takes along what the kernel held; what is closed in order arrives whole.
+        assert offset == size if way == "close" else 0 < offset <= size
+        assert (await tus.patch(url, offset, data[offset:])).status_code == 204
+    assert sha256(await bytes_of(patient, id_of(url))) == sha256(data)
+
+
+@pytest.mark.spec("tus-C27")
+@pytest.mark.parametrize("size", [1, 60_000, 3 << 20])
+async def test_a_client_that_sends_and_leaves_in_order_loses_nothing(
+    patient: Service, size: int
+) -> None:
+    data = random.randbytes(4 << 20)
+    async with Tus(patient) as tus, patient.raw_connection() as peer:
+        url = await tus.upload(len(data))
+        await peer.send(patch_head(url, 0, f"Content-Length: {len(data)}") + data[:size])
+        peer.close()
+        await patient.ended(PATCH)
+
+        assert await tus.offset(url) == size
+
+
+@pytest.mark.spec("tus-C14", "tus-C27")
+async def test_a_question_about_a_stalled_upload_is_answered_at_once(patient: Service) -> None:
+    """A client whose network changed asks while the server still waits for its old connection."""
+    async with Tus(patient) as tus, patient.raw_connection() as stalled:
+        url = await tus.upload(6)
+        await begin_patch(stalled, url, 0, "Content-Length: 6")
+        await stalled.send(b"abc")
+        await settle(patient)
+
+        assert await tus.offset(url) == 3
+        cut = await stalled.read_head()
+        assert cut.startswith(b"HTTP/1.1 423 ")
+        assert b"\r\nconnection: close\r\n" in cut.lower()
+        assert (await tus.patch(url, 3, b"def")).status_code == 204
+    assert await bytes_of(patient, id_of(url)) == b"abcdef"
+
+
+@pytest.mark.trap("U7")
+@pytest.mark.spec("tus-C21", "tus-C24")
+@pytest.mark.parametrize("length", ["Content-Length: 9", "Transfer-Encoding: chunked"])
+async def test_the_newest_of_two_chunks_goes_on_where_the_other_was(
+    patient: Service, length: str
+) -> None:
+    first = b"abc" if length.startswith("Content") else b"3\r\nabc\r\n"
+    async with Tus(patient) as tus, patient.raw_connection() as older:
+        url = await tus.upload(9)
+        await begin_patch(older, url, 0, length)
+        await older.send(first)
+        await settle(patient)
+
+        assert (await tus.patch(url, 0, b"XXX")).status_code == 409
+        assert b" 423 " in await older.read_head()
+        assert (await tus.patch(url, 3, b"def")).headers["upload-offset"] == "6"
+        assert (await tus.patch(url, 6, b"ghi")).status_code == 204
+    assert await bytes_of(patient, id_of(url)) == b"abcdefghi"
+
+
+@pytest.mark.trap("U7")
+@pytest.mark.spec("tus-C21", "tus-C24")
+@pytest.mark.parametrize("round_", range(4 * SOAK))
+async def test_chunks_that_race_for_one_offset_are_never_mixed(
+    patient: Service, round_: int
+) -> None:
+    size = random.Random(round_).choice([1, 65_536, 1 << 20, (2 << 20) + 1])
+    racers = [bytes([65 + number]) * size for number in range(4)]
+    async with Tus(patient) as tus:
+        url = await tus.upload(size)
+        answers = await asyncio.gather(*(tus.patch(url, 0, racer) for racer in racers))
+        statuses = [answer.status_code for answer in answers]
+        assert set(statuses) <= {204, 409, 423}
+        assert statuses.count(204) <= 1
+        if 204 not in statuses:
+            offset = await tus.offset(url)
+            assert (await tus.patch(url, offset, b"Z" * (size - offset))).status_code == 204
+
+    stored = await bytes_of(patient, id_of(url))
+    assert len(stored) == size
+    won = stored.rstrip(b"Z")  # What is left is of one racer, and all of it when one was told so.
+    assert sha256(won) in {sha256(racer[: len(won)]) for racer in racers}
+    if 204 in statuses:
+        assert sha256(stored) == sha256(racers[statuses.index(204)])
+
+
+@pytest.mark.spec("tus-C27")
+@pytest.mark.parametrize("round_", range(2 * SOAK))
+async def test_a_file_arrives_whole_however_often_its_connection_breaks(
+    patient: Service, round_: int
+) -> None:
+    choice = random.Random(round_)
+    data = choice.randbytes(4 << 20)
+    async with Tus(patient) as tus:
+        url = await tus.upload(len(data))
+        offset = furthest = 0
+        for _ in range(12):
+            stop = choice.randrange(offset, len(data))
+            furthest = max(furthest, stop)
+            async with patient.raw_connection() as peer:
+                head = patch_head(url, offset, f"Content-Length: {len(data) - offset}")
+                await peer.send(head + data[offset:stop])
+                choice.choice([peer.reset, peer.close, lambda: None])()
+                # Before, during or after the chunk: its connection is not the one that asks.
+                told = await tus.offset(url)
+            assert offset <= told <= furthest
+            offset = told
+        # A chunk whose connection is seen only now may still come in between, as for any client.
+        async with asyncio.timeout(PATIENCE):
+            while (await tus.patch(url, offset, data[offset:])).status_code != 204:
+                offset = await tus.offset(url)
+    assert sha256(await bytes_of(patient, id_of(url))) == sha256(data)
+
+
+@pytest.mark.spec("tus-C19", "tus-C21")
+async def test_an_upload_that_another_process_works_on_is_locked(serve: Any) -> None:
+    service: Service = await serve(streaming={"idle_timeout": 60})
+    sibling: Service = await serve()
+    async with Tus(service) as tus, Tus(sibling) as other, service.raw_connection() as peer:
+        path = "/uploads/" + id_of(await tus.upload(6))
+        await begin_patch(peer, path, 0, "Content-Length: 6")
+        await peer.send(b"abc")
+        await settle(service)
+
+        locked = [await other.head(path), await other.patch(path, 0, b"XXX")]
+        assert [response.status_code for response in locked] == [423, 423]
+        assert int(locked[0].headers["retry-after"]) >= 1
+        await peer.send(b"def")
+        assert b" 204 " in await peer.read_head()
+        assert await other.offset(path) == 6
+    assert await bytes_of(service, id_of(path)) == b"abcdef"
+
+
+@pytest.mark.spec("tus-C24", "tus-C27")
+@pytest.mark.parametrize("round_", range(SOAK))
+async def test_after_a_sudden_death_an_upload_goes_on(tmp_path: Path, round_: int) -> None:
+    choice = random.Random(round_)
+    data = choice.randbytes(4 << 20)
+    sure = choice.randrange(len(data) // 2)
+    async with ServiceProcess(tmp_path) as process, process.raw_connection() as peer:
+        async with Tus(process) as tus:
+            path = "/uploads/" + id_of(await tus.upload(len(data), {}, data[:sure]))
+        await begin_patch(peer, path, sure, f"Content-Length: {len(data) - sure}")
+        await peer.send(data[sure : choice.randrange(sure, len(data))])
+        process.kill()
+
+    async with Service(storage={"url": f"file:{tmp_path / 'data'}"}) as service:
+        async with Tus(service) as tus:
+            offset = await tus.offset(path)
+            assert sure <= offset < len(data)  # What was acknowledged is there.
+            assert (await tus.patch(path, offset, data[offset:])).status_code == 204
+        assert sha256(await bytes_of(service, id_of(path))) == sha256(data)
+
+
+@pytest.mark.spec("tus-C21", "tus-C24")
+async def test_after_a_sudden_death_nothing_lies_beyond_the_length(tmp_path: Path) -> None:
+    data = random.randbytes(3 << 20)
+    excess = b"X" * (2 << 20)
+    async with ServiceProcess(tmp_path) as process, process.raw_connection() as peer:
+        async with Tus(process) as tus:
+            path = "/uploads/" + id_of(await tus.upload(len(data), {}, data[:4]))
+        await peer.send(patch_head(path, 4, "Transfer-Encoding: chunked"))
+        body = data[4:] + excess
+        await peer.send(f"{len(body) + 1:x}\r\n".encode() + body)
+        process.kill()
+
+    async with Service(storage={"url": f"file:{tmp_path / 'data'}"}) as service:
+        async with Tus(service) as tus:
+            offset = await tus.offset(path)
+            assert 4 <= offset <= len(data)
+            assert (await tus.patch(path, offset, data[offset:])).status_code == 204
+            assert (await tus.record(path))["size"] == len(data)
+        assert sha256(await bytes_of(service, id_of(path))) == sha256(data)
+
+
+@pytest.mark.spec("tus-C27")
+async def test_a_drain_keeps_what_came(tmp_path: Path) -> None:
+    limits = {"SERVER__DRAIN_TIMEOUT": "300 ms"}
+    async with ServiceProcess(tmp_path, **limits) as process, process.raw_connection() as peer:
+        async with Tus(process) as tus:
+            path = "/uploads/" + id_of(await tus.upload(6))
+        await begin_patch(peer, path, 0, "Content-Length: 6")
+        await peer.send(b"abc")
+        await settle(process)
+        process.terminate()
+        assert b" 503 " in await peer.read_head()
+        assert await process.exit_code() == 0
+
+    async with (
+        Service(storage={"url": f"file:{tmp_path / 'data'}"}) as service,
+        Tus(service) as tus,
+    ):
+        assert await tus.offset(path) == 3

@@ -1,0 +1,128 @@
+"""A small tus client.
+
+It checks what every answer of a tus server must do: name its version (tus 1.0.0, "Tus-Resumable").
+"""
+
+import base64
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from .peer import Peer
+
+VERSION = "1.0.0"
+CHUNK = "application/offset+octet-stream"
+
+#: Pairs may repeat a name. Every character is sent as one byte, also those that are not ASCII.
+Fields = Mapping[str, str] | Iterable[tuple[str, str]]
+Body = bytes | AsyncIterator[bytes]
+
+
+class Tus:
+    """Speaks tus to a service; `Tus-Resumable` is added to every request that does not have it."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+
+    async def __aenter__(self) -> Self:
+        self.http: httpx.AsyncClient = await self._service.client().__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.aclose()
+
+    async def send(
+        self, method: str, url: str, fields: Fields = (), body: Body = b""
+    ) -> httpx.Response:
+        pairs = list(fields.items() if isinstance(fields, Mapping) else fields)
+        if not any(name == "Tus-Resumable" for name, _ in pairs):
+            pairs.append(("Tus-Resumable", VERSION))
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in pairs]
+        response = await self.http.request(method, url, headers=headers, content=body)
+        assert response.headers.get_list("tus-resumable") == [VERSION], response
+        return response
+
+    async def create(self, fields: Fields, body: Body = b"") -> httpx.Response:
+        return await self.send("POST", "/uploads", fields, body)
+
+    async def upload(self, length: int | None, fields: Fields = (), body: Body = b"") -> str:
+        """Create an upload and return its address; without a length that comes later."""
+        known = "Upload-Defer-Length" if length is None else "Upload-Length"
+        pairs = dict(fields) | {known: str(1 if length is None else length)}
+        if body:
+            pairs["Content-Type"] = CHUNK
+        response = await self.create(pairs, body)
+        assert response.status_code == 201, response.text
+        return response.headers["location"]
+
+    async def patch(
+        self, url: str, offset: int, body: Body = b"", fields: Fields = ()
+    ) -> httpx.Response:
+        own = {"Content-Type": CHUNK, "Upload-Offset": str(offset)}
+        return await self.send("PATCH", url, own | dict(fields), body)
+
+    async def head(self, url: str) -> httpx.Response:
+        return await self.send("HEAD", url)
+
+    async def offset(self, url: str) -> int:
+        response = await self.head(url)
+        assert response.status_code == 200
+        return int(response.headers["upload-offset"])
+
+    async def delete(self, url: str) -> httpx.Response:
+        return await self.send("DELETE", url)
+
+    async def record(self, url: str) -> Any:
+        """Return the record of the file that an upload became; None when it did not."""
+        response = await self.http.get(f"/files/{id_of(url)}/record")
+        return response.json() if response.status_code == 200 else None
+
+
+def id_of(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+def metadata(**pairs: str | bytes) -> str:
+    """Return pairs as `Upload-Metadata`."""
+    values = {key: v if isinstance(v, bytes) else v.encode() for key, v in pairs.items()}
+    return ",".join(f"{key} {base64.b64encode(v).decode()}" for key, v in values.items())
+
+
+async def in_pieces(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
+    """Yield a body whose length is not declared: it is sent with `Transfer-Encoding: chunked`."""
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+def patch_head(url: str, offset: int, *fields: str) -> bytes:
+    """Return the head of a PATCH; `fields` say how long its body is."""
+    lines = [
+        f"PATCH /uploads/{id_of(url)} HTTP/1.1",
+        "Host: x",
+        f"Tus-Resumable: {VERSION}",
+        f"Content-Type: {CHUNK}",
+        f"Upload-Offset: {offset}",
+        *fields,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def begin_patch(peer: Peer, url: str, offset: int, *fields: str) -> None:
+    """Send the head of a PATCH, and return when the service has begun to read the body."""
+    await peer.send(patch_head(url, offset, *fields, "Expect: 100-continue"))
+    await peer.read_until(b"100 Continue\r\n\r\n")
+
+
+async def settle(service: Any) -> None:
+    """Return when the service has read what was sent to it before: its loop has turned since."""
+    async with service.client() as client:
+        for _ in range(3):
+            await client.get("/health/live")
+
+
+def unfinished(tmp_path: Path) -> list[str]:
+    """Return what is kept of uploads that are no files yet, or not any more."""
+    folders = [tmp_path / "data" / "uploads", tmp_path / "data" / "parts"]
+    return sorted(path.name for folder in folders for path in folder.iterdir())
