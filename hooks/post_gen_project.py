@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
-PACKAGE = f"src/{ANSWERS['package_name']}"
-
+SRC = f"src/{ANSWERS['package_name']}"
 UPLOAD = ANSWERS["use_upload"]
 RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
 DOWNLOAD = ANSWERS["use_download"]
@@ -19,23 +18,16 @@ def tests(*names):
     return [f"tests/{name}.py" for name in names]
 
 
-def code(module, *names):
-    return [f"{PACKAGE}/{module}/{name}.py" for name in names]
-
-
-#: What is generated only for some answers; everything else belongs to every project. A test holds
-#: this table against the tree.
+#: What only some answers generate; the rest is in every project. A test holds it against the tree.
 OWNED = [
-    (UPLOAD, [f"{PACKAGE}/upload", *tests("test_upload", "test_upload_faults", "uploads")]),
-    (UPLOAD, tests("test_multipart", "test_ingest")),
-    (RESUMABLE, code("upload", "uploads", "tus", "resumable", "session", "sessions", "addresses", "checksums")),
-    (RESUMABLE, code("storage", "partials")),
-    (DOWNLOAD, [f"{PACKAGE}/download", *tests("test_download", "test_conditional")]),
-    (UPLOAD or DOWNLOAD, [f"{PACKAGE}/storage", *tests("test_storage", "stored")]),
-    (REALTIME, [f"{PACKAGE}/realtime"]),
-    (REALTIME, tests("test_realtime", "test_realtime_faults", "subscriber")),
-    (ANSWERS["use_error_handling"], [f"{PACKAGE}/errors", *tests("test_errors")]),
-    (ANSWERS["use_demo_page"], [f"{PACKAGE}/web", *tests("test_web")]),
+    (UPLOAD, [f"{SRC}/upload", *tests("test_upload", "test_upload_faults", "uploads")]),
+    (UPLOAD, tests("forms", "test_callbacks", "test_form_parser", "test_ingest", "test_multipart")),
+    (RESUMABLE, [f"{SRC}/upload/resumable", f"{SRC}/storage/partials.py", "tests/resumable"]),
+    (DOWNLOAD, [f"{SRC}/download", *tests("test_download", "test_conditional")]),
+    (UPLOAD or DOWNLOAD, [f"{SRC}/storage", *tests("test_storage", "stored")]),
+    (REALTIME, [f"{SRC}/realtime", *tests("test_realtime", "test_realtime_faults", "subscriber")]),
+    (ANSWERS["use_error_handling"], [f"{SRC}/errors", *tests("test_errors")]),
+    (ANSWERS["use_demo_page"], [f"{SRC}/web", *tests("test_web")]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),
     (ANSWERS["ci"] == "github", [".github"]),
     (ANSWERS["ci"] == "gitlab", [".gitlab-ci.yml"]),

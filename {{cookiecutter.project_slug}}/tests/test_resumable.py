@@ -5,6 +5,7 @@ import random
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -223,7 +224,8 @@ async def test_the_age_among_the_limits_is_the_time_that_is_left(
         [part] = (tmp_path / "data" / "uploads").glob("*.part")
         os.utime(part, (time.time() - 1000,) * 2)
 
-        assert limits_of(await client.head(url))["max-age"] <= 86_400 - 1000
+        for _ in range(2):  # Looking at it does not make it younger.
+            assert limits_of(await client.head(url))["max-age"] <= 86_400 - 1000
 
 
 @pytest.mark.spec("draft-U14")
@@ -271,7 +273,7 @@ async def test_a_complete_upload_leads_to_its_file(service: Service) -> None:
 
     assert (head.status_code, head.headers["upload-complete"]) == (204, "?1")
     assert (head.headers["upload-offset"], head.headers["upload-length"]) == ("3", "3")
-    assert head.headers["content-location"] == f"/files/{record['id']}"
+    assert head.headers["content-location"] == urlsplit(record["url"]).path
     # {% if cookiecutter.use_download %}
     assert (got.status_code, got.headers["location"]) == (303, record["url"])
     # {% else %}

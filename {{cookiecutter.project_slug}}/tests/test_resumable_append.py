@@ -1,5 +1,6 @@
 """The IETF draft "Resumable Uploads for HTTP": append, cancel, concurrency and problem types."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,7 @@ async def test_an_upload_of_unknown_length_ends_at_the_limit(serve: Any) -> None
             response = await append(client, url, 600, content, complete=True)
             assert response.status_code == 413, declared
             assert limits_of(response)["max-size"] == 1000
+            assert await offset_of(client, url) == 600
     assert await files(service) == []
 
 
@@ -224,6 +226,21 @@ async def test_a_content_coding_is_refused_and_not_forgotten(service: Service) -
             response = await create(client, b"abc", field, complete=complete)
             assert response.status_code == 415
             assert response.headers["accept-encoding"] == "identity"
+
+        url = await begin(client, b"abc")
+        response = await append(client, url, 3, b"def", {"Content-Encoding": "gzip"})
+        assert response.status_code == 415
+        assert await offset_of(client, url) == 3
+
+
+@pytest.mark.spec("draft-S2", "draft-S3")
+async def test_an_address_is_an_id_that_nobody_can_guess(service: Service) -> None:
+    async with service.client() as client:
+        urls = [await begin(client) for _ in range(10)]
+
+    pattern = re.escape(f"{service.url}/uploads/") + r"[0-9a-f]{8}-[0-9a-f]{4}-7([0-9a-f]{3})-"
+    matches = [re.fullmatch(pattern + r"([0-9a-f]{4}-[0-9a-f]{12})", url) for url in urls]
+    assert len({match[2] for match in matches if match}) == 10
 
 
 @pytest.mark.spec("draft-S4")

@@ -1,7 +1,9 @@
 """The IETF draft "Resumable Uploads for HTTP": clients that leave, stall, fight and come back."""
 
 import asyncio
+import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +18,6 @@ from .resumable import (
     bare,
     bare_append,
     begin,
-    create,
     offset_of,
     read_heads,
     send_part,
@@ -92,8 +93,8 @@ async def test_a_client_that_vanishes_loses_nothing_that_was_counted(service: Se
         url = await begin(client)
         for _ in range(5 * SOAK):
             async with service.raw_connection() as peer:
-                await peer.send(bare_append(url, offset, len(data) - offset, "Upload-Complete: ?0"))
-                await peer.send(data[offset : offset + 200_000])
+                start = bare_append(url, offset, len(data) - offset, "Upload-Complete: ?0")
+                await send_part(peer, start, data[offset : offset + 200_000])
                 peer.reset()
             reached = await offset_of(client, url)
             assert offset <= reached <= offset + 200_000
@@ -130,15 +131,16 @@ async def test_a_part_that_stalls_is_answered_with_408_and_kept(service: Service
 
 
 @pytest.mark.spec("draft-S6")
-async def test_an_upload_does_not_live_longer_because_somebody_looks_at_it(serve: Any) -> None:
-    service: Service = await serve(upload={"expire_after": 0.05})
+async def test_an_upload_that_nobody_goes_on_with_is_gone_after_its_time(
+    service: Service, tmp_path: Path
+) -> None:
     async with service.client() as client:
-        url = (await create(client)).headers["location"]
-        async with asyncio.timeout(PATIENCE):
-            while (await client.head(url)).status_code != 404:
-                pass
+        url = await begin(client, b"abc")
+        [part] = (tmp_path / "data" / "uploads").glob("*.part")
+        os.utime(part, (time.time() - 86_401,) * 2)
 
-        assert (await append(client, url, 0, b"abc", complete=True)).status_code == 404
+        assert (await client.head(url)).status_code == 404
+        assert (await append(client, url, 3, b"def", complete=True)).status_code == 404
     assert await files(service) == []
 
 
@@ -200,6 +202,19 @@ async def test_cancelling_cuts_an_append_under_way(serve: Any, tmp_path: Path) -
         assert (await client.head(url)).status_code == 404
     assert await files(service) == []
     assert unfinished(tmp_path) == set()
+
+
+@pytest.mark.spec("draft-X3", "draft-S6")
+async def test_a_stalled_append_is_cut_also_when_it_has_the_last_slot(serve: Any) -> None:
+    service: Service = await serve(streaming={**PATIENT, "max_streams": 1})
+    async with service.client() as client, service.raw_connection() as peer:
+        url = await begin(client)
+        await stall(peer, url, b"abc")
+        await settle(service)
+
+        assert await offset_of(client, url) == 3
+        assert await was_cut(peer)
+        assert (await append(client, url, 3, b"def")).status_code == 204
 
 
 @pytest.mark.spec("draft-X1", "draft-X2")

@@ -9,7 +9,8 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
-from {{cookiecutter.package_name}}.storage import Callbacks, Draft, import_files, open_storage
+from {{cookiecutter.package_name}}.storage import Draft, import_files, open_storage
+from {{cookiecutter.package_name}}.storage.callbacks import Callbacks
 from {{cookiecutter.package_name}}.storage.claims import Claim
 from {{cookiecutter.package_name}}.storage.local import LocalStorage
 from {{cookiecutter.package_name}}.streaming import Problem, complete, repeating

@@ -8,5 +8,7 @@ from starlette.responses import StreamingResponse
 class ByteStream(StreamingResponse):
     media_type = "application/octet-stream"
 
-    def __init__(self, *arguments: Any, failure_record: Any = None, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, failure_record: Any = None, body_read: Any = None, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)

@@ -1,7 +1,4 @@
-"""The application: settings, the streaming kernel, and the modules that were chosen.
-
-This is the only place where modules meet; none of them imports another.
-"""
+"""The application: settings, the streaming kernel, and the chosen modules, which meet only here."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,17 +16,17 @@ from .errors import install as install_errors
 from .realtime import open_hub, router as realtime_router
 # {% endif %}
 from .settings import Settings
-# {% if cookiecutter.use_upload %}
-from .storage import Callbacks, import_files, open_storage, router as storage_router
-# {% elif cookiecutter.use_download %}
+# {% if cookiecutter.use_upload or cookiecutter.use_download %}
 from .storage import import_files, open_storage, router as storage_router
+# {% endif %}
+# {% if cookiecutter.use_upload %}
+from .storage.callbacks import Callbacks
 # {% endif %}
 from .streaming import ExchangeMiddleware, Kernel
 # {% if cookiecutter.use_upload %}
 from .upload import AllowedTypes, router as upload_router
 # {% if cookiecutter.resumable_uploads %}
-from .upload.sessions import open_sessions
-from .upload.uploads import router as uploads_router
+from .upload.resumable import open_sessions, router as resumable_router
 # {% endif %}
 # {% endif %}
 # {% if cookiecutter.use_demo_page %}
@@ -52,13 +49,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             # {% if cookiecutter.use_upload %}
-            # Here is where `on_stored` and the others are registered.
+            # `on_stored` and the others are registered here.
             callbacks = Callbacks(accept=AllowedTypes(settings.upload.allowed_types))
             storage = await stack.enter_async_context(open_storage(settings.storage, callbacks))
             app.state.storage = storage
             # {% if cookiecutter.resumable_uploads %}
-            uploads = open_sessions(storage, settings)
-            app.state.uploads = await stack.enter_async_context(uploads)
+            app.state.uploads = await stack.enter_async_context(open_sessions(storage, settings))
             # {% endif %}
             # {% elif cookiecutter.use_download %}
             app.state.storage = await stack.enter_async_context(open_storage(settings.storage))
@@ -74,8 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,  # A redirect would come after a whole body, and lose it.
     )
-    app.state.settings = settings
-    app.state.kernel = kernel
+    app.state.settings, app.state.kernel = settings, kernel
     # {% if cookiecutter.use_demo_page %}
     app.include_router(web_router)
     # {% endif %}
@@ -85,7 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # {% endif %}
     # {% if cookiecutter.use_upload %}
     # {% if cookiecutter.resumable_uploads %}
-    app.include_router(uploads_router)
+    app.include_router(resumable_router)
     # {% endif %}
     app.include_router(upload_router)
     # {% endif %}

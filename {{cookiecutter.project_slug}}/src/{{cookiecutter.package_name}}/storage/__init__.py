@@ -11,7 +11,6 @@ Routes: `GET /files`, `GET /files/{id}/record`, `DELETE /files/{id}`.
 Settings: `APP_STORAGE__…`. Source: RFC 9562 (UUIDv7).
 """
 
-from .callbacks import Callbacks
 from .importing import import_files
 from .interface import Storage, Writer
 from .local import open_storage
@@ -19,7 +18,6 @@ from .records import Draft, FileRecord
 from .router import StorageDep, StoredFile, file_url, router
 
 __all__ = [
-    "Callbacks",
     "Draft",
     "FileRecord",
     "Storage",

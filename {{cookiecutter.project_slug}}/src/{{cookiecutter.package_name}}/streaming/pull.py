@@ -20,7 +20,7 @@ from typing import Any
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from .deadlines import CLEANUP_SECONDS, send_within, while_connected
 from .exchange import Exchange, exchange_of
@@ -38,6 +38,9 @@ class ByteStream(Response):
     A `Problem` raised by the source before its first item is the answer. A failure after that
     aborts the connection, so that no client takes what it got for all there is; `failure_record`
     comes first where the format has a place for it. `background` runs whatever the outcome.
+
+    A source that reads the request body while it is sent sets `body_read` at the body's end: until
+    then it is the one reader of `receive`, and the one that sees the client leave.
     """
 
     media_type = "application/octet-stream"
@@ -50,9 +53,11 @@ class ByteStream(Response):
         media_type: str | None = None,
         background: BackgroundTask | None = None,
         failure_record: FailureRecord | None = None,
+        body_read: asyncio.Event | None = None,
     ) -> None:
         self.source = source
         self.failure_record = failure_record
+        self.body_read = body_read
         self.status_code = status_code
         self.media_type = media_type or self.media_type
         self.background = background
@@ -61,8 +66,14 @@ class ByteStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
         chunks = self._chunks(exchange)
+
+        async def receive_behind_body() -> Message:
+            if self.body_read is not None:
+                await self.body_read.wait()
+            return await receive()
+
         try:
-            async with while_connected(receive):
+            async with while_connected(receive_behind_body):
                 await self._stream(chunks, exchange, send)
         finally:
             await self._end(chunks)
@@ -100,6 +111,8 @@ class ByteStream(Response):
                 chunk = await anext(chunks)
             except StopAsyncIteration:
                 return
+            except ClientDisconnect:
+                raise  # Seen by a source that reads the request body.
             except Exception as error:
                 if self.failure_record is not None:
                     document = exchange.kernel.describe(Problem.of(error), exchange)

@@ -21,10 +21,11 @@ _UNKNOWN = "application/octet-stream"
 def draft_of(request: Request) -> Draft:
     """Return what a request says of the file in its body.
 
-    Raises Problem 415 for a body that is no raw file (a form, or one with a content coding):
-    stored as it is, it would be a wrong file.
+    Raises Problem 415 for a body that is no raw file: stored as it is, it would be a wrong one.
     """
-    _refuse_other_bodies(request)
+    refuse_coding(request)
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise Problem(415, "Send the file itself as the body, not a form.")
     name = request.query_params.get("filename")
     filename = clean_filename(name or disposition_name(request.headers.get("content-disposition")))
     content_type = content_type_of(request.headers.get("content-type", ""), filename)
@@ -45,13 +46,12 @@ def digester_of(request: Request) -> Digester:
     return Digester(fields, [wanted] if wanted else [])
 
 
-def _refuse_other_bodies(request: Request) -> None:
+def refuse_coding(request: Request) -> None:
+    """Raise Problem 415 for a body with a content coding, whose bytes are not the file's."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(
             415, "Send the file without content coding.", headers={"Accept-Encoding": "identity"}
         )
-    if request.headers.get("content-type", "").lower().startswith("multipart/"):
-        raise Problem(415, "Send the file itself as the body, not a form.")
 
 
 def disposition_name(field: str | None) -> str | None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from ..storage import FileRecord, Storage, StorageDep, StoredFile
 from ..streaming import Admission, Problem, RequestBody
 from .answers import stored_answer
-from .descriptions import digester_of, draft_of
+from .descriptions import digester_of, draft_of, refuse_coding
 from .multipart import store_form
 
 router = APIRouter(tags=["upload"])
@@ -55,15 +55,16 @@ async def upload_files(request: Request, storage: StorageDep) -> Response:
 
     `Content-Digest` and `Repr-Digest` are verified, `Want-Repr-Digest` is answered (RFC 9530).
     """
+    if request.headers.get("upload-complete", "").strip() == "?0":
+        # Where uploads can be resumed this is taken elsewhere. Stored, it would be half a file.
+        raise Problem(400, "Uploads in several requests are not available here.")
+    refuse_coding(request)
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return stored_answer(request, await store_form(request, storage))
     return stored_answer(request, await _store_body(request, storage))
 
 
 async def _store_body(request: Request, storage: Storage) -> FileRecord:
-    if request.headers.get("upload-complete", "").strip() == "?0":
-        # Where uploads can be resumed this is taken elsewhere. Stored, it would be half a file.
-        raise Problem(400, "Uploads in several requests are not available here.")
     body = RequestBody(request, limit=request.app.state.settings.upload.max_size)
     digester = digester_of(request)
     tap = digester.update if digester else None

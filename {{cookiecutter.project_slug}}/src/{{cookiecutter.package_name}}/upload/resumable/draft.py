@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 
-from ..storage import file_url
-from ..storage.partials import Partial
-from ..streaming import Digester, Problem, RequestBody, exchange_of, wanted_digest
+from ...storage import file_url
+from ...storage.partials import Partial
+from ...streaming import Digester, Problem, RequestBody, exchange_of, wanted_digest
+from ..answers import stored_answer
+from ..descriptions import content_type_of, draft_of, refuse_coding
 from .addresses import upload_url
-from .answers import stored_answer
-from .descriptions import content_type_of, draft_of
 from .session import Session
 from .sessions import sessions_of
 
@@ -29,7 +29,7 @@ PROBLEMS = "https://iana.org/assignments/http-problem-types#"
 INTEROP = (6, 8)
 
 #: Structured fields (RFC 9651, section 3.3), with parameters that mean nothing to us.
-_PARAMETERS = r"(?:; *[a-z*][a-z0-9_.*-]*(?:=(?:\"(?:[^\"\\]|\\.)*\"|[^;\"]+))?)*"
+_PARAMETERS = r"(?:; *[a-z*][a-z0-9_.*-]*(?:=(?:\"(?:[^\"\\]|\\.)*\"|[^;\", ]+))?)*"
 _BOOLEAN = re.compile(r"\?([01])" + _PARAMETERS)
 _INTEGER = re.compile(r"(\d{1,15})" + _PARAMETERS, re.ASCII)
 
@@ -104,6 +104,7 @@ async def append(request: Request, upload_id: str) -> Response:
     """Take bytes from where the upload ends."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
         raise Problem(415, f"The bytes come as {MEDIA_TYPE}.", headers={"Accept-Patch": MEDIA_TYPE})
+    refuse_coding(request)
     start, complete = _integer(request, "upload-offset"), _complete(request)
     if start is None or complete is None:
         raise Problem(400, "Upload-Offset and Upload-Complete are needed.")

@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import Request
 
-from ..settings import Settings, UploadSettings
-from ..storage.claims import Claim
-from ..storage.local import LocalStorage
-from ..storage.partials import LocalPartials, Partial
-from ..storage.records import checked_id
-from ..streaming import Problem, complete, repeating
+from ...settings import Settings, UploadSettings
+from ...storage.claims import Claim
+from ...storage.local import LocalStorage
+from ...storage.partials import LocalPartials, Partial
+from ...storage.records import checked_id
+from ...streaming import Problem, complete, repeating
 from .session import Lane, Session
 
 #: Seconds to wait for a request of this process that was cut, and for another process.

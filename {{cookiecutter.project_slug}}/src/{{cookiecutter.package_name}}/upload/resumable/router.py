@@ -13,11 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from ..streaming import Admission, Problem
-from . import resumable, tus
+from ...streaming import Admission, Problem
+from . import draft, tus
 
 ALLOW = "POST, HEAD, GET, PATCH, DELETE, OPTIONS"
-ACCEPT = f"{tus.MEDIA_TYPE}, {resumable.MEDIA_TYPE}"
+ACCEPT = f"{tus.MEDIA_TYPE}, {draft.MEDIA_TYPE}"
 
 
 class _UploadRoute(APIRoute):
@@ -34,7 +34,7 @@ class _UploadRoute(APIRoute):
                 response = await handler(request)
             except HTTPException as error:
                 if error.status_code == 413:
-                    more["Upload-Limit"] = resumable.limits(request)
+                    more["Upload-Limit"] = draft.limits(request)
                 if "upload-complete" in request.headers:
                     more["Upload-Complete"] = "?0"
                 error.headers = {**more, **(error.headers or {})}
@@ -50,17 +50,18 @@ class _CreationRoute(_UploadRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
-        if match is Match.FULL and not resumable.is_creation(Request(scope)):
+        if match is Match.FULL and not draft.is_creation(Request(scope)):
             return Match.NONE, {}
         return match, child
 
 
 router = APIRouter(tags=["upload"], route_class=_UploadRoute)
+_admission = Depends(Admission("upload"))
 
 
 async def create_upload(request: Request) -> Response:
     """Begin an upload."""
-    protocol: Any = resumable
+    protocol: Any = draft
     method = request.method
     if "tus-resumable" in request.headers:
         tus.check_version(request)
@@ -72,13 +73,13 @@ async def create_upload(request: Request) -> Response:
 
 async def use_upload(request: Request, upload_id: str) -> Response:
     """Tell the offset of an upload, append to it, or remove it, as the method says."""
-    protocol: Any = resumable
+    protocol: Any = draft
     method = request.method
     if "tus-resumable" in request.headers:
         tus.check_version(request)
         protocol, method = tus, tus.method_of(request)
     if method == "GET":
-        protocol = resumable  # A browser's question, whoever asks: it leads to the file.
+        protocol = draft  # A browser's question, whoever asks: it leads to the file.
     match method:
         case "HEAD" | "GET":
             return await protocol.offset(request, upload_id)  # type: ignore[no-any-return]
@@ -92,7 +93,7 @@ async def use_upload(request: Request, upload_id: str) -> Response:
 async def upload_options(request: Request) -> Response:
     """Tell the protocols, their extensions and limits."""
     headers = tus.options(request)
-    headers |= {"Upload-Limit": resumable.limits(request), "Accept-Patch": ACCEPT, "Allow": ALLOW}
+    headers |= {"Upload-Limit": draft.limits(request), "Accept-Patch": ACCEPT, "Allow": ALLOW}
     return Response(status_code=204, headers=headers)
 
 
@@ -102,9 +103,11 @@ METHODS = ("POST", "PATCH", "HEAD", "GET", "DELETE", "PUT")
 
 def _route(path: str, endpoint: Callable[..., Any], methods: Sequence[str], *shown: str) -> None:
     for method in methods:
+        # What brings no bytes holds no slot: it may be what frees one that a stalled request has.
+        dependencies = [_admission] if method in ("POST", "PATCH", "PUT") else []
         router.add_api_route(
             path, endpoint, methods=[method], response_class=Response, status_code=204,
-            dependencies=[Depends(Admission("upload"))], include_in_schema=method in shown,
+            dependencies=dependencies, include_in_schema=method in shown,
         )  # fmt: skip
 
 
@@ -114,7 +117,7 @@ _route("/uploads/{upload_id}", use_upload, METHODS, "PATCH", "HEAD", "GET", "DEL
 for path in ("/uploads", "/uploads/", "/uploads/{upload_id}", "/files"):
     router.options(path, status_code=204, include_in_schema=path == "/uploads")(upload_options)
 router.add_api_route(
-    "/files", resumable.create, methods=["POST"], response_class=Response,
-    dependencies=[Depends(Admission("upload"))], include_in_schema=False,
+    "/files", draft.create, methods=["POST"], response_class=Response,
+    dependencies=[_admission], include_in_schema=False,
     route_class_override=_CreationRoute,
 )  # fmt: skip

@@ -13,14 +13,14 @@ from urllib.parse import urljoin, urlsplit
 
 from fastapi import Request, Response
 
-from ..storage import Draft, file_url
-from ..storage.names import clean_filename
-from ..storage.partials import Partial
-from ..storage.records import is_id
-from ..streaming import Problem, RequestBody, exchange_of
+from ...storage import Draft, file_url
+from ...storage.names import clean_filename
+from ...storage.partials import Partial
+from ...storage.records import is_id
+from ...streaming import Problem, RequestBody, exchange_of
+from ..descriptions import content_type_of, owner_of, refuse_coding
 from .addresses import upload_url, uploads_url
-from .checksums import ALGORITHMS, checksum_of, decoded
-from .descriptions import content_type_of, owner_of
+from .checksums import ALGORITHMS, Checksum, checksum_of, decoded
 from .session import Session
 from .sessions import sessions_of
 
@@ -116,22 +116,31 @@ async def append(request: Request, upload_id: str) -> Response:
     check = checksum_of(request.headers.getlist("upload-checksum"))
     sessions = sessions_of(request)
     async with sessions.hold(upload_id) as session:
-        if session.partial.parts:
-            raise Problem(403, "A final upload takes no bytes.")
-        if start != session.offset:
-            state = await _state(request, session)
-            raise Problem(409, f"The upload ends at byte {session.offset}.", headers=state)
-        length = _agreed(session, declared)
-        body = RequestBody(request, limit=_room(request, length) - start)
-        if session.record:
-            await body.read()  # Nothing is left to come, and a limit of nothing says so.
-        else:
-            await session.receive(body, length, check)
-            await session.settle()
+        try:
+            await _append(request, session, start, declared, check)
+        except Problem as problem:
+            problem.headers = await _state(request, session) | dict(problem.headers or {})
+            raise
         headers = await _state(request, session)
     if session.partial.is_part and session.offset == session.length:
         await sessions.settle_all(part=upload_id)
     return Response(status_code=204, headers=headers)
+
+
+async def _append(
+    request: Request, session: Session, start: int, declared: int | None, check: Checksum | None
+) -> None:
+    if session.partial.parts:
+        raise Problem(403, "A final upload takes no bytes.")
+    if start != session.offset:
+        raise Problem(409, f"The upload ends at byte {session.offset}.")
+    length = _agreed(session, declared)
+    body = RequestBody(request, limit=_room(request, length) - start)
+    if session.record:
+        await body.read()  # Nothing is left to come, and a limit of nothing says so.
+    else:
+        await session.receive(body, length, check)
+        await session.settle()
 
 
 async def cancel(request: Request, upload_id: str) -> Response:
@@ -164,8 +173,8 @@ async def _partial_of(request: Request) -> Partial:
         _room(request, length)
     elif (length is None) is not bool(deferred):
         raise Problem(400, "Either Upload-Length or Upload-Defer-Length says how long it will be.")
-    names = ("Upload-Metadata", "Upload-Concat")
-    fields = {name: request.headers[name] for name in names if name in request.headers}
+    said = {name: request.headers.getlist(name) for name in ("Upload-Metadata", "Upload-Concat")}
+    fields = {name: ",".join(values) for name, values in said.items() if values}
     is_part = fields.get("Upload-Concat") == "partial"
     return Partial(
         draft=_draft(request),
@@ -265,5 +274,6 @@ def _integer(request: Request, name: str) -> int | None:
 
 
 def _check_media_type(request: Request) -> None:
+    refuse_coding(request)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
         raise Problem(415, f"The bytes come as {MEDIA_TYPE}.", headers={"Accept-Patch": MEDIA_TYPE})

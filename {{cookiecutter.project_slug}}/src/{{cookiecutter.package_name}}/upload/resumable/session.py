@@ -5,9 +5,9 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Protocol
 
-from ..storage import FileRecord
-from ..storage.partials import LocalPartials, Partial
-from ..streaming import Problem, RequestBody, complete
+from ...storage import FileRecord
+from ...storage.partials import LocalPartials, Partial
+from ...streaming import Problem, RequestBody, complete
 
 #: Seconds in which a request that is cut may still take what its client has sent.
 GRACE = 0.05

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from ..streaming import Problem
+from ...streaming import Problem
 
 
 class _Crc32:

@@ -1,0 +1,170 @@
+"""`POST /ingest/{name}`: typed rows, validated as they arrive and handed on in batches.
+
+A new ingestion is one decorated asynchronous function in this file: its first parameter says the
+model of a row, further ones are those of a path operation, its docstring is the documentation.
+The body is read on when it has returned: a slow database slows its client, and nothing piles up.
+
+Sources: jsonlines.org; RFC 4180; RFC 9110, section 15.5.16 (415); W3C LDP 1.0 (Accept-Post).
+"""
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from email.message import Message
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
+from starlette.exceptions import HTTPException
+
+from ..streaming import Admission, JsonLines, Problem, RequestBody, exchange_of
+from .rows import CsvRows, JsonRows, Record, Records, Report, Result, validate
+
+Ingestion = TypeVar("Ingestion", bound=Callable[..., Awaitable[None]])
+Consume = Callable[[list[Any]], Awaitable[None]]
+
+router = APIRouter(tags=["upload"])
+logger = logging.getLogger(__name__)
+
+FORMATS: dict[str, type[JsonRows | CsvRows]] = {
+    "application/jsonl": JsonRows,
+    "application/x-ndjson": JsonRows,
+    "text/csv": CsvRows,
+}
+
+
+@dataclass
+class _Intake:
+    """One request, and its rows on their way to the consumer."""
+
+    request: Request
+    rows: JsonRows | CsvRows
+    consume: Consume
+    report: Report = field(default_factory=Report)
+    body_read: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def results(self) -> AsyncGenerator[list[Result]]:
+        """Yield the results of each batch when it has been consumed."""
+        try:
+            async with aclosing(self._batches()) as batches:
+                async for batch in batches:
+                    yield await self._take(batch)
+        except Problem as problem:
+            problem.members.update(self.report.model_dump())  # What is done is done.
+            raise
+
+    async def _batches(self) -> AsyncGenerator[list[Record]]:
+        limit = self.request.app.state.settings.upload.max_size
+        records = Records(self.rows.goes_on)
+        async for chunk in RequestBody(self.request, limit):
+            if exchange_of(self.request.scope).body_complete:
+                self.body_read.set()
+            for batch in records.feed(chunk):
+                yield batch
+                await asyncio.sleep(0)  # To validate is not to wait: let others run.
+        self.body_read.set()
+        yield records.end()
+
+    async def _take(self, batch: list[Record]) -> list[Result]:
+        valid, results = validate(self.rows.parse, batch)
+        try:
+            if valid:
+                await self.consume(valid)
+        except HTTPException:
+            raise
+        except Exception as error:
+            exchange = exchange_of(self.request.scope)
+            logger.exception("%s failed: id=%s", exchange.route, exchange.request_id)
+            raise Problem(500, "The rows could not be taken in.") from error
+        self.report.add(results)
+        return results
+
+
+def ingestion(name: str, router: APIRouter = router) -> Callable[[Ingestion], Ingestion]:
+    """Register a consumer, `async def …(rows: list[Model], …) -> None`, as `POST /ingest/{name}`.
+
+    What it raises ends the request, a Problem as it is and anything else as 500; the rows that it
+    was given then count as not accepted.
+    """
+
+    def register(consume: Ingestion) -> Ingestion:
+        rows, *given = inspect.signature(consume, eval_str=True).parameters.values()
+        adapter: TypeAdapter[Any] = TypeAdapter(get_args(rows.annotation)[0])
+
+        def bind(**parameters: Any) -> Consume:
+            return partial(consume, **parameters)
+
+        # The parameters that FastAPI sees: all but the rows.
+        keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in given]
+        bound: Any = bind
+        bound.__signature__ = inspect.Signature(keywords)
+
+        @router.post(
+            f"/ingest/{name}",
+            name=f"ingest_{name}",
+            description=inspect.getdoc(consume),
+            response_model=Report,
+            responses={200: {"content": {"application/jsonl": {}}}},
+            dependencies=[Depends(Admission("ingest"))],
+            openapi_extra=_request_body(name, adapter),
+        )
+        async def ingest(
+            request: Request,
+            consume: Annotated[Consume, Depends(bound)],
+            results: Literal["stream"] | None = None,
+        ) -> Report | Response:
+            intake = _Intake(request, _format_of(request)(adapter), consume)
+            if results:
+                return JsonLines(intake.results(), body_read=intake.body_read)
+            async with aclosing(intake.results()) as batches:
+                async for _ in batches:
+                    pass
+            return intake.report
+
+        return consume
+
+    return register
+
+
+def _request_body(name: str, adapter: TypeAdapter[Any]) -> dict[str, Any]:
+    # With an id of its own, so that references within the schema stay within it.
+    row = {"$id": f"/ingest/{name}", **adapter.json_schema()}
+    content = {
+        media_type: {"itemSchema": row} if rows is JsonRows else {"schema": {"type": "string"}}
+        for media_type, rows in FORMATS.items()
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _format_of(request: Request) -> type[JsonRows | CsvRows]:
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    rows = FORMATS.get(message.get_content_type())
+    coding = request.headers.get("content-encoding", "identity").lower()
+    is_utf8 = message.get_content_charset("utf-8") in ("utf-8", "us-ascii")
+    if rows is None or not is_utf8 or coding != "identity":
+        headers = {"Accept-Post": ", ".join(FORMATS), "Accept-Encoding": "identity"}
+        raise Problem(415, "Send JSON Lines or CSV in UTF-8, not compressed.", headers=headers)
+    return rows
+
+
+class Reading(BaseModel):
+    """A row of the example."""
+
+    sensor: Annotated[str, Field(min_length=1, max_length=64)]
+    value: FiniteFloat
+
+
+#: The example's, in the memory of this process; where yours go is up to you.
+latest: deque[Reading] = deque(maxlen=1000)
+
+
+@ingestion("readings")
+async def readings(rows: list[Reading]) -> None:
+    """Keep the latest thousand readings."""
+    latest.extend(rows)

@@ -1,0 +1,300 @@
+"""Ingest: rows are validated as they arrive, and what is accepted has been consumed."""
+
+import asyncio
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, TypeAdapter, field_validator
+
+from {{cookiecutter.package_name}}.streaming import Problem, exchange_of
+from {{cookiecutter.package_name}}.upload.ingest import ingestion, latest
+from {{cookiecutter.package_name}}.upload.rows import (
+    BATCH_ROWS,
+    ROW_LIMIT,
+    CsvRows,
+    JsonRows,
+    Records,
+    validate,
+)
+
+from .peer import PATIENCE
+from .service import SOAK, Service, ServiceProcess
+
+JSONL = {"Content-Type": "application/jsonl"}
+CSV = {"Content-Type": "text/csv"}
+ROW = b'{"sensor":"s","value":1}\n'
+FAILING = ROW * BATCH_ROWS + ROW.replace(b"1", b"2")
+
+
+class Row(BaseModel):
+    sensor: str
+    value: int
+
+    @field_validator("value")
+    @classmethod
+    def _is_small(cls, value: int) -> int:
+        if value > 1000:
+            raise ValueError(f"secret {value}")
+        return value
+
+
+class Sink:
+    """A consumer that knows what it was given, and does with it what a test wants."""
+
+    def __init__(self) -> None:
+        self.router = APIRouter()
+        self.rows: list[Row] = []
+        self.taken = asyncio.Event()
+        self.ahead = 0
+        ingestion("sink", self.router)(self.consume)
+
+    async def consume(self, rows: list[Row], request: Request, then: str = "") -> None:
+        """Take rows; this is the documentation."""
+        if then == "refuse":
+            raise Problem(409, "not now")
+        if then == "fail" and rows[-1].value == 2:
+            raise RuntimeError("secret 2")
+        self.rows += rows
+        self.taken.set()
+        for _ in range(5):
+            await asyncio.sleep(0)  # Somebody who reads on without us would do so now.
+        unread = exchange_of(request.scope).bytes_in - len(ROW) * len(self.rows)
+        self.ahead = max(self.ahead, unread)
+        if then == "hang":
+            await asyncio.Event().wait()
+
+
+def head(target: str, length: int) -> bytes:
+    line = f"POST /ingest/{target} HTTP/1.1\r\nHost: x\r\nContent-Type: application/jsonl"
+    return f"{line}\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def where(report: Any) -> list[tuple[int, str]]:
+    return [(error["line"], error["pointer"]) for error in report["errors"]]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_yet() -> None:
+    latest.clear()
+
+
+async def test_the_answer_tells_what_became_of_the_rows_without_them(serve: Any) -> None:
+    sink = Sink()
+    service: Service = await serve(sink.router)
+    body = ROW + b'{"sensor":"s","value":"secret"}\n\n{secret\n{"value":1001}\n'
+    body += b"{}\n" * 900 + ROW[:-1]
+    async with service.client() as client:
+        response = await client.post("/ingest/sink", content=body, headers=JSONL)
+
+    report = response.json()
+    assert (response.status_code, report["accepted"], report["rejected"]) == (200, 2, 903)
+    assert where(report)[:4] == [(2, "/value"), (4, ""), (5, "/sensor"), (5, "/value")]
+    assert len(report["errors"]) == 100
+    assert "secret" not in response.text
+    assert sink.rows == [Row(sensor="s", value=1)] * 2
+    assert await service.outcome_of("POST /ingest/sink") == "complete"
+
+
+async def test_csv_is_taken_as_spreadsheets_write_it(service: Service) -> None:
+    body = (
+        b'\xef\xbb\xbf"sensor",value\r\n'
+        b'"two\r\nlines, and ""quotes""",1.5\r\n'
+        b'\r\n5" pipe,2\r\nx\r\nx,y\r\n\xff,3\r\n"a"b,4\r\nlast,5'
+    )
+    async with service.client() as client:
+        response = await client.post("/ingest/readings", content=body, headers=CSV)
+
+    assert [row.sensor for row in latest] == ['two\r\nlines, and "quotes"', '5" pipe', "last"]
+    assert [row.value for row in latest] == [1.5, 2, 5]
+    assert where(response.json()) == [(6, ""), (7, "/value"), (8, ""), (9, "")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "body", "lines"),
+    [
+        (JsonRows, b'\xef\xbb\xbf{"a":"\xc3\xa9"}\r\n\n \r\n{"a":"\\""}\n{"a":"c"}', [1, 4, 5]),
+        (CsvRows, b'\xef\xbb\xbf"a",b\r\n"\xc3\xa9\n\n""",1\r\n\n5",\n"x\n",', [2, 6, 7]),
+        (CsvRows, b'a\n"x\ny\n', [2]),
+    ],
+)
+def test_a_body_means_the_same_however_it_is_cut(rows: Any, body: bytes, lines: list[int]) -> None:
+    def read(*chunks: bytes) -> Any:
+        parser = rows(TypeAdapter(dict[str, str]))
+        records = Records(parser.goes_on)
+        batches = [batch for chunk in chunks for batch in records.feed(chunk)]
+        found = [validate(parser.parse, batch) for batch in [*batches, records.end()]]
+        return [list(chain(*parts)) for parts in zip(*found, strict=True)]
+
+    whole = read(body)
+    assert [result.line for result in whole[1]] == lines
+    assert all(read(body[:cut], body[cut:]) == whole for cut in range(len(body)))
+    assert read(*(body[at : at + 1] for at in range(len(body)))) == whole
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "body", "status"),
+    [
+        ("readings", {"Content-Type": "application/json"}, ROW, 415),
+        ("readings", {"Content-Type": "text/csv; charset=utf-16"}, ROW, 415),
+        ("readings", JSONL | {"Content-Encoding": "gzip"}, ROW, 415),
+        ("readings", CSV, b"a,a\n1,2\n", 400),
+        ("readings?results=some", JSONL, ROW, 422),
+        ("nothing", JSONL, ROW, 404),
+        ("readings", {"Content-Type": "application/x-ndjson; charset=UTF-8"}, ROW, 200),
+        ("readings", CSV, b"", 200),
+    ],
+)
+async def test_nothing_but_a_body_of_rows_is_taken(
+    service: Service, target: str, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    async with service.client() as client:
+        response = await client.post(f"/ingest/{target}", content=body, headers=headers)
+
+    assert response.status_code == status
+    offered = "application/jsonl, application/x-ndjson, text/csv" if status == 415 else None
+    assert response.headers.get("accept-post") == offered
+
+
+@pytest.mark.parametrize("content", [JSONL, CSV])
+async def test_a_row_that_is_too_long_ends_the_request_and_keeps_the_rows_before_it(
+    service: Service, content: dict[str, str]
+) -> None:
+    body = b'sensor,value\ns,1\n"' + b"x\n" * ROW_LIMIT
+    if content is JSONL:
+        body = ROW + b'{"sensor":"' + b"x" * (2 * ROW_LIMIT)
+    async with service.client() as client:
+        response = await client.post("/ingest/readings", content=body, headers=content)
+
+    assert (response.status_code, len(latest)) == (413, 1)
+    # {% if cookiecutter.use_error_handling %}
+    assert (response.json()["accepted"], response.json()["limit"]) == (1, ROW_LIMIT)
+    # {% endif %}
+
+
+async def test_a_consumer_that_fails_never_looks_like_success(serve: Any) -> None:
+    sink = Sink()
+    service: Service = await serve(sink.router)
+    async with service.client() as client:
+        failed = await client.post("/ingest/sink?then=fail", content=FAILING, headers=JSONL)
+        refused = await client.post("/ingest/sink?then=refuse", content=FAILING, headers=JSONL)
+
+    assert (failed.status_code, refused.status_code) == (500, 409)
+    assert "secret" not in failed.text
+    assert await service.outcome_of("POST /ingest/sink") == "server_error"
+    # {% if cookiecutter.use_error_handling %}
+    assert failed.json()["accepted"] == len(sink.rows) > 0
+    assert refused.json()["accepted"] == 0
+    # {% endif %}
+
+
+async def test_results_are_streamed_while_the_rows_are_sent(service: Service) -> None:
+    results = []
+    async with service.raw_connection() as peer:
+        await peer.send(head("readings?results=stream", 2 * len(ROW) + 3))
+        for row in [ROW, b"{}\n", ROW]:
+            await peer.send(row)
+            await peer.read_until(b'{"line":')
+            results.append(json.loads(b'{"line":' + await peer.read_until(b"\n")))
+        await peer.read_until(b'{"$end":{"count":3')
+
+    assert [(one["line"], one["accepted"]) for one in results] == [(1, True), (2, False), (3, True)]
+    assert [error["pointer"] for error in results[1]["errors"]] == ["/sensor", "/value"]
+    assert results[0].keys() == {"line", "accepted"}
+    assert await service.outcome_of("POST /ingest/readings") == "complete"
+
+
+async def test_results_that_break_off_say_so(serve: Any) -> None:
+    sink = Sink()
+    service: Service = await serve(sink.router)
+    received = b""
+    async with service.client() as client:
+        target = "/ingest/sink?results=stream&then=fail"
+        with pytest.raises(httpx.RemoteProtocolError):
+            async with client.stream("POST", target, content=FAILING, headers=JSONL) as response:
+                async for chunk in response.aiter_raw():
+                    received += chunk
+
+    *results, last = map(json.loads, received.splitlines())
+    assert last["$error"]["status"] == 500
+    assert last["$error"]["accepted"] == len(results) == len(sink.rows) > 0
+    assert b"secret" not in received
+
+
+@pytest.mark.parametrize(
+    ("query", "length"),
+    [("", 1000), ("?results=stream", 1000), ("?results=stream&then=hang", 2 * len(ROW))],
+)
+async def test_a_client_that_leaves_leaves_what_was_taken(
+    serve: Any, query: str, length: int
+) -> None:
+    sink = Sink()
+    service: Service = await serve(sink.router, streaming={"idle_timeout": PATIENCE})
+    async with service.raw_connection() as peer:
+        await peer.send(head(f"sink{query}", length) + ROW * 2)
+        await service.in_server(asyncio.wait_for(sink.taken.wait(), PATIENCE))
+        peer.reset()
+        assert await service.outcome_of("POST /ingest/sink") == "client_abort"
+    assert len(sink.rows) == 2
+
+
+async def test_the_body_is_read_on_when_the_consumer_has_returned(serve: Any) -> None:
+    sink = Sink()
+    service: Service = await serve(sink.router)
+    count = (2 << 20) // len(ROW)
+    async with service.client() as client:
+        response = await client.post("/ingest/sink", content=ROW * count, headers=JSONL)
+
+    assert (response.json()["accepted"], len(sink.rows)) == (count, count)
+    assert 0 < sink.ahead < 1 << 20
+
+
+async def test_rows_that_stop_coming_are_answered_with_408(service: Service) -> None:
+    async with service.raw_connection() as peer:
+        await peer.send(head("readings", 1000) + ROW)
+        assert b" 408 " in await peer.read_head()
+    assert len(latest) == 1
+
+
+async def test_an_ingestion_during_a_drain_is_refused(service: Service) -> None:
+    await service.call(service.app.state.kernel.drain.begin)
+    async with service.client() as client:
+        response = await client.post("/ingest/readings", content=ROW, headers=JSONL)
+
+    assert (response.status_code, len(latest)) == (503, 0)
+
+
+async def test_the_documentation_has_the_rows_and_the_parameters(serve: Any) -> None:
+    service: Service = await serve(Sink().router)
+    async with service.client() as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+
+    operation = paths["/ingest/sink"]["post"]
+    assert operation["description"] == "Take rows; this is the documentation."
+    assert [parameter["name"] for parameter in operation["parameters"]] == ["results", "then"]
+    content = operation["requestBody"]["content"]["application/jsonl"]
+    assert content["itemSchema"]["required"] == ["sensor", "value"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.parametrize("results", ["", "?results=stream"])
+async def test_the_memory_is_flat_whatever_the_number_of_rows(tmp_path: Path, results: str) -> None:
+    block = (ROW[:-2] + b',"note":"%s"}\n' % (b"x" * 500)) * 1000
+
+    async def send(peer: Any, blocks: int) -> None:
+        await peer.send(head(f"readings{results}", len(block) * blocks))
+        for number in range(1, blocks + 1):
+            await peer.send(block)
+            if results:
+                await peer.read_until(b'{"line":%d,' % (number * 1000))
+        await peer.read_until(b'{"$end"' if results else b'"rejected":0')
+
+    async with ServiceProcess(tmp_path) as process, process.raw_connection() as peer:
+        await send(peer, 1)
+        idle = process.peak_memory()
+        await send(peer, 20 * SOAK)
+        assert process.peak_memory() - idle < 4 << 20
