@@ -36,7 +36,10 @@ def bars(title: str, legend: tuple[str, str], rows: Sequence[Row]) -> str:
     """Draw two horizontal bars per row; shorter ones are better or worse as the title says."""
     scale = (WIDTH - LABELS - VALUES) / max(value for row in rows for value in row.values)
     height = TOP + len(rows) * (2 * BAR + GAP)
-    shapes = [f'<text class="title" x="0" y="16">{escape(title)}</text>', *_legend(legend)]
+    shapes = [
+        f'<text class="title" x="0" y="16">{escape(title)}</text>',
+        *_legend(legend),
+    ]
     for number, row in enumerate(rows):
         top = TOP + number * (2 * BAR + GAP)
         shapes.append('<g class="own">' if row.own else "<g>")

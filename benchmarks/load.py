@@ -26,6 +26,10 @@ PATIENCE = 60
 
 BLOCK = 1 << 20
 BOUNDARY = "b47c1d8e2f"
+PART = (
+    f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n'
+    "Content-Type: application/octet-stream\r\n\r\n"
+)
 #: `application/octet-stream` of the file `a.bin`; some servers refuse uploads without it.
 TUS_METADATA = "filename YS5iaW4=,filetype YXBwbGljYXRpb24vb2N0ZXQtc3RyZWFt"
 
@@ -58,6 +62,18 @@ class Load:
     seconds: float
     client_cpu: float
     """CPU seconds of this process; near `seconds`, it is this process that was measured."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """The body of a request: `size` bytes, and what a form has around them."""
+
+    size: int
+    before: bytes = b""
+    after: bytes = b""
+
+
+NOTHING = Body(0)
 
 
 class Reservoir:
@@ -142,48 +158,41 @@ def connect(plan: Plan) -> socket.socket:
     return sock
 
 
-def exchange(plan: Plan, source: Source, head: str, size: int = 0, tail: bytes = b"") -> str:
-    """Send one request of `size` bytes and the tail; return the answer's head."""
+def exchange(plan: Plan, source: Source, head: str, body: Body = NOTHING) -> str:
+    """Send one request and return the answer's head."""
     start, *fields = head.splitlines()
-    length = size + len(tail)
-    preamble = b""
-    if plan.request == "form":
-        preamble = _PART.encode()
-        length += len(preamble)
-    lines = [start + " HTTP/1.1", f"Host: {HOST}:{plan.port}", "Connection: close", *fields]
-    request = "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
+    length = len(body.before) + body.size + len(body.after)
+    fields += [
+        f"Host: {HOST}:{plan.port}",
+        f"Content-Length: {length}",
+        "Connection: close",
+    ]
     with connect(plan) as sock:
-        sock.sendall(request + preamble)
-        source.send(sock, size, plan.chunk)
-        sock.sendall(tail)
+        sock.sendall("\r\n".join([f"{start} HTTP/1.1", *fields, "", ""]).encode() + body.before)
+        source.send(sock, body.size, plan.chunk)
+        sock.sendall(body.after)
         answer = b""
         while data := sock.recv(65536):
             answer += data
-    headers = answer.partition(b"\r\n\r\n")[0].decode("latin-1")
-    if not headers.startswith("HTTP/1.1 2"):
+    if not answer.startswith(b"HTTP/1.1 2"):
         raise OSError(f"{start}: {answer[:500]!r}")
-    return headers
-
-
-_PART = (
-    f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n'
-    "Content-Type: application/octet-stream\r\n\r\n"
-)
+    return answer.partition(b"\r\n\r\n")[0].decode("latin-1")
 
 
 def upload(plan: Plan, source: Source, number: int) -> None:
     """Upload once, in the way that the plan says."""
+    body = Body(plan.size)
     match plan.request:
         case "raw":
             kind = "Content-Type: application/octet-stream"
-            exchange(plan, source, f"POST {plan.path}\n{kind}", plan.size)
+            exchange(plan, source, f"POST {plan.path}\n{kind}", body)
         case "put":
             name = f"{number}-{time.monotonic_ns()}"
-            exchange(plan, source, f"PUT {plan.path}{name}", plan.size)
+            exchange(plan, source, f"PUT {plan.path}{name}", body)
         case "form":
             kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}"
-            end = f"\r\n--{BOUNDARY}--\r\n".encode()
-            exchange(plan, source, f"POST {plan.path}\n{kind}", plan.size, end)
+            form = Body(plan.size, PART.encode(), f"\r\n--{BOUNDARY}--\r\n".encode())
+            exchange(plan, source, f"POST {plan.path}\n{kind}", form)
         case "tus":
             upload_by_tus(plan, source)
         case _:
@@ -199,7 +208,7 @@ def upload_by_tus(plan: Plan, source: Source) -> None:
     (location,) = (value for name, value in fields.items() if name.lower() == "location")
     kind = "Content-Type: application/offset+octet-stream\nUpload-Offset: 0"
     head = f"PATCH {urlsplit(location).path}\n{version}\n{kind}"
-    exchange(plan, source, head, plan.size)
+    exchange(plan, source, head, Body(plan.size))
 
 
 def run(plan: Plan) -> Load:

@@ -21,8 +21,6 @@ MIB, GIB = 1 << 20, 1 << 30
 START_TIME = 30
 PING_EVERY = 0.005
 WARM_UP = 64 << 10
-#: Bytes that a load may hold for the server.
-MAX_MEMORY = 2 << 30
 
 
 class MeasureError(Exception):
@@ -71,7 +69,7 @@ class Server:
     port: int
     files: Path
 
-    def plan(self, scenario: Scenario, size: int) -> load.Plan:
+    def plan(self, scenario: Scenario, size: int, memory: int = 0) -> load.Plan:
         variant = self.variant
         each = size // scenario.uploads
         return load.Plan(
@@ -81,12 +79,17 @@ class Server:
             scenario.uploads,
             each,
             scenario.chunk,
-            memory=min(variant.copies * size, MAX_MEMORY),
+            memory,
         )
 
 
 def measure(
-    tools: Tools, variant: Variant, scenario: Scenario, size: int, *, together: bool = False
+    tools: Tools,
+    variant: Variant,
+    scenario: Scenario,
+    size: int,
+    *,
+    together: bool = False,
 ) -> Sample:
     """Measure one load on a fresh server.
 
@@ -95,7 +98,7 @@ def measure(
     """
     with running(tools, variant) as server:
         load.run(server.plan(Scenario(1, 0), WARM_UP))
-        plan = server.plan(scenario, size)
+        plan = server.plan(scenario, size, 0 if together else variant.copies * size)
         idle = processes.forget_peak(server.pid)
         before = processes.cpu_seconds(server.pid)
         result, pings = send(server, plan, ping=together)
@@ -183,7 +186,9 @@ def send(server: Server, plan: load.Plan, *, ping: bool) -> tuple[load.Load, lis
     """Send a load from another process, and ping meanwhile if asked to."""
     with processes.cores(processes.CLIENT_CORES):
         client = subprocess.Popen(
-            [sys.executable, str(HERE / "load.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, str(HERE / "load.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         with client:
             if client.stdin:

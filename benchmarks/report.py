@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +54,8 @@ def page(tools: Tools, samples: Samples, size: int, rounds: int) -> str:
     scenarios = list(dict.fromkeys(scenario for _, scenario in samples))
     sections = [
         "# Uploads, side by side",
-        f"{size} MiB per load, medians of {rounds} rounds. {machine(tools)}.",
+        f"{size} MiB per load, {rounds} rounds of which the median is shown. "
+        f"{machine(tools, {variant.program for variant, _ in samples})}.",
         "![CPU seconds per GiB](upload.svg)",
         *(scenario_table(scenario, samples) for scenario in scenarios),
         ratio_table("CPU seconds per GiB, ours : theirs", "cpu", scenarios, samples),
@@ -65,12 +65,25 @@ def page(tools: Tools, samples: Samples, size: int, rounds: int) -> str:
 
 
 def scenario_table(scenario: Scenario, samples: Samples) -> str:
-    columns = ["", "MiB/s", "CPU-s/GiB", "±", "memory, MiB", "ping p99, ms", "client busy"]
+    columns = [
+        "",
+        "MiB/s",
+        "CPU-s/GiB",
+        "±",
+        "memory, MiB",
+        "ping p99, ms",
+        "client busy",
+    ]
     rows = []
     for (variant, tried), found in samples.items():
         if tried == scenario:
             s = summary(found)
-            cells = [f"{s.rate:.0f}", f"{s.cpu:.2f}", f"{s.spread / 2:.0%}", f"{s.memory:.1f}"]
+            cells = [
+                f"{s.rate:.0f}",
+                f"{s.cpu:.2f}",
+                f"{s.spread / 2:.0%}",
+                f"{s.memory:.1f}",
+            ]
             rows.append([variant.label, *cells, f"{s.ping:.1f}", f"{s.client:.0%}"])
     return f"### {scenario.title}\n\n{markdown(columns, rows)}"
 
@@ -95,7 +108,7 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def machine(tools: Tools) -> str:
+def machine(tools: Tools, used: set[str]) -> str:
     """Say on what this was measured; other figures are to be expected elsewhere."""
     model = next(
         line.partition(":")[2].strip()
@@ -104,10 +117,11 @@ def machine(tools: Tools) -> str:
     )
     programs = [f"Python {platform.python_version()}"]
     programs += [f"{name} {version(name)}" for name in ("fastapi", "uvicorn", "tuspyserver")]
-    if shutil.which("node"):
+    if "npm" in used:
         programs.append(f"Node {_output('node', '--version').lstrip('v')}")
-        programs += [f"{name} {_npm_version(tools, name)}" for name in ("@tus/server",)]
-    if shutil.which("nginx"):
+        manifest = tools.node / "node_modules" / "@tus" / "server" / "package.json"
+        programs.append(f"@tus/server {json.loads(manifest.read_text())['version']}")
+    if "nginx" in used:
         programs.append(f"nginx {_output('nginx', '-v').rpartition('/')[2]}")
     return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}; " + ", ".join(programs)
 
@@ -115,11 +129,6 @@ def machine(tools: Tools) -> str:
 def _output(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return (done.stdout or done.stderr).strip()
-
-
-def _npm_version(tools: Tools, name: str) -> str:
-    manifest = tools.node / "node_modules" / name / "package.json"
-    return str(json.loads(manifest.read_text())["version"])
 
 
 def picture(samples: Samples) -> str:

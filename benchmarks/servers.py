@@ -58,7 +58,14 @@ class Tools:
         directory.mkdir(exist_ok=True)
         for name in ("package.json", "tus_server.mjs"):
             shutil.copy(HERE / name, directory)
-        command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+        command = [
+            "npm",
+            "install",
+            "--no-package-lock",
+            "--no-audit",
+            "--no-fund",
+            "--silent",
+        ]
         subprocess.run(command, cwd=directory, check=True)
         return directory
 
@@ -78,7 +85,14 @@ def start_ours(tools: Tools, files: Path, port: int) -> Command:
 
 
 def start_naive(tools: Tools, files: Path, port: int) -> Command:
-    words = ["-m", "uvicorn", "naive_upload:app", "--port", str(port), "--no-access-log"]
+    words = [
+        "-m",
+        "uvicorn",
+        "naive_upload:app",
+        "--port",
+        str(port),
+        "--no-access-log",
+    ]
     # Forms are spooled into TMPDIR: the same file system for everybody.
     return Command([sys.executable, *words], env={"FILES": str(files), "TMPDIR": str(files)})
 
@@ -150,7 +164,14 @@ VARIANTS = [
     Variant("raw", "ours, raw body", start_ours, "raw", "/files"),
     Variant("tus", "ours, tus PATCH", start_ours, "tus", "/uploads"),
     Variant("multipart", "ours, multipart", start_ours, "form", "/files"),
-    Variant("discard", "FastAPI, receive and discard", start_naive, "raw", "/discard", copies=0),
+    Variant(
+        "discard",
+        "FastAPI, receive and discard",
+        start_naive,
+        "raw",
+        "/discard",
+        copies=0,
+    ),
     Variant("chunks", "FastAPI, aiofiles write per chunk", start_naive, "raw", "/chunks"),
     Variant("form", "FastAPI, UploadFile and copy", start_naive, "form", "/form", copies=2),
     Variant("tuspyserver", "tuspyserver", start_naive, "tus", "/tus"),

@@ -48,7 +48,7 @@ def main() -> None:
         tools = Tools(Path(directory), build, options.service)
         if options.bars:
             sys.exit(not check_bars(tools, [v for v in chosen if v.ours], size * MIB))
-        compare(tools, chosen, size * MIB, options.rounds, write=not options.only)
+        sys.exit(not compare(tools, chosen, size * MIB, options.rounds, write=not options.only))
 
 
 def parse() -> argparse.Namespace:
@@ -83,7 +83,7 @@ def need_space(directory: Path, size: int) -> None:
 
 def compare(
     tools: Tools, variants: Sequence[Variant], size: int, rounds: int, *, write: bool
-) -> None:
+) -> bool:
     """Measure all variants in turn, several times; print the medians, and write them down."""
     samples: dict[tuple[Variant, Scenario], list[Sample]] = {
         (variant, scenario): [] for scenario in SCENARIOS for variant in variants
@@ -100,6 +100,8 @@ def compare(
             continue
         samples[variant, scenario].append(sample)
         say(f"{variant.label}; {scenario.title}: {sample.rate:.0f} MiB/s, {sample.cpu:.2f} CPU-s")
+    if failed.issuperset(variants):
+        return False
     complete = {key: found for key, found in samples.items() if key[0] not in failed}
     text = report.page(tools, complete, size // MIB, rounds)
     sys.stdout.write(text)
@@ -107,6 +109,7 @@ def compare(
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "upload.md").write_text(text, "utf-8")
         (RESULTS / "upload.svg").write_text(report.picture(complete), "utf-8")
+    return not failed
 
 
 def turns(variants: Sequence[Variant], rounds: int) -> Iterator[tuple[Variant, Scenario]]:

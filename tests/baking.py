@@ -17,7 +17,7 @@ from answers import REPOSITORY, Answer
 #: What tools leave in a work tree; none of it belongs to the template.
 LEFTOVERS = (
     ".git", ".tools", ".venv", "venv", "build", "dist", "node_modules", "uv.lock", ".coverage",
-    "__pycache__", "*.pyc", "*.egg-info", ".*_cache",
+    ".hypothesis", "__pycache__", "*.pyc", "*.egg-info", ".*_cache",
 )  # fmt: skip
 TEMPLATE_FOLDER = "{{cookiecutter.project_slug}}"
 

@@ -129,9 +129,7 @@ async def test_the_bytes_say_whether_a_type_is_allowed(
 ) -> None:
     service: Service = await serve(upload={"allowed_types": "image/*, text/csv"})
     async with service.client() as client:
-        response = await client.post(
-            "/files", content=content, headers={"Content-Type": declared}
-        )
+        response = await client.post("/files", content=content, headers={"Content-Type": declared})
 
     assert response.status_code == status
     assert len(await files(service)) == (status == 201)

@@ -180,11 +180,13 @@ async def test_a_file_that_cannot_be_stored_takes_back_the_ones_before_it(
     seen: list[int] = []
     publish = LocalStorage.publish
 
-    async def full_for_the_third(self: LocalStorage, part: Path, record: Any) -> None:
+    async def full_for_the_third(
+        self: LocalStorage, descriptor: int, part: Path, record: Any
+    ) -> None:
         seen.append(len([each async for each in self.records()]))
         if len(seen) == 3:
             raise Problem(507)
-        await publish(self, part, record)
+        await publish(self, descriptor, part, record)
 
     monkeypatch.setattr(LocalStorage, "publish", full_for_the_third)
     response = await post(service, form(*[file(name, b"x") for name in "abcd"]))

@@ -64,7 +64,7 @@ class Abortable:
             cycle.flow.resume_reading()
             await cycle.message_event.wait()
         cycle.message_event.clear()
-        chunks, cycle.chunks = cycle.chunks, []
+        chunks, cycle.chunks, cycle.buffered = cycle.chunks, [], 0
         if cycle.response_complete or (cycle.disconnected and not chunks):
             return {"type": "http.disconnect"}
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -159,7 +159,7 @@ class _Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         cycle: Any = self.cycle
         if cycle is not None:  # Else it is an upgrade.
-            cycle.chunks = []
+            cycle.chunks, cycle.buffered = [], 0
         if len(self.pipeline) == 1:
             self.flow.resume_reading()  # A socket that is not read does not tell that it closed.
 
@@ -168,7 +168,8 @@ class _Protocol(HttpToolsProtocol):
         if cycle is None or cycle.response_complete:
             return
         cycle.chunks.append(body)
-        if sum(map(len, cycle.chunks)) > BUFFER:
+        cycle.buffered += len(body)
+        if cycle.buffered > BUFFER:
             self.flow.pause_reading()
         cycle.message_event.set()
 

@@ -26,10 +26,6 @@ class Callbacks:
     #: Called when a file has been deleted; at most once, as nothing is left to repeat it from.
     on_deleted: Callable[[FileRecord], Awaitable[None]] | None = None
 
-    def check(self, draft: Draft, head: bytes) -> None:
-        if self.accept:
-            self.accept(draft, head)
-
     async def progress(self, file_id: str, size: int) -> None:
         if self.on_progress:
             try:

@@ -14,9 +14,9 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiofiles
@@ -35,6 +35,8 @@ from .writer import LocalWriter, is_full, no_space
 READ_SIZE = 256 << 10
 THREADS = 16
 PAGE = 500
+#: How long the end of the service waits for writers that are being cancelled.
+CLOSE_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -80,10 +82,9 @@ class LocalStorage:
         if quota and await self.catalogue.stored_bytes(draft.owner) + size > quota:
             raise Problem(413, f"All files together may have at most {quota} bytes.", limit=quota)
 
-    async def check_space(self, size: int) -> None:
-        """Raise Problem 507 when the disk has no room for `size` more bytes."""
-        free = (await in_thread(self.threads, shutil.disk_usage, self.root)).free
-        if free - self._settings.keep_free < size:
+    def check_space(self, size: int) -> None:
+        """Raise Problem 507 when the disk has no room for `size` more bytes; blocking."""
+        if shutil.disk_usage(self.root).free - self._settings.keep_free < size:
             raise Problem(507, "There is not enough space to store the file.")
 
     @asynccontextmanager
@@ -91,27 +92,36 @@ class LocalStorage:
         self, draft: Draft, tap: Tap | None = None, size: int = 0
     ) -> AsyncGenerator[LocalWriter]:
         await self.check_quota(draft, size)
-        await self.check_space(size)
         with no_space():
-            file_id, claim = await self._claim_new()
+            file_id, claim = await in_thread(self.threads, self._claim_new, size)
         part = self._parts / f"{file_id}.part"
+        writer = None
+        with self.working():
+            try:
+                with no_space():
+                    opening = aiofiles.open(part, "x+b", buffering=0, executor=self.threads)
+                    file = await complete(opening)
+                writer = LocalWriter(self, file_id, draft, part, file, tap)
+                try:
+                    yield writer
+                finally:
+                    await complete(writer.close())
+            finally:
+                if writer is not None and writer.committed:
+                    await in_thread(self.threads, claim.release)
+                else:
+                    await complete(self._reconcile(file_id, claim))
+
+    @contextmanager
+    def working(self) -> Generator[None]:
+        """Let the store stay open until the block has ended, or for CLOSE_SECONDS."""
         done = asyncio.get_running_loop().create_future()
         self._writing.add(done)
         try:
-            with no_space():
-                opening = aiofiles.open(part, "x+b", buffering=0, executor=self.threads)
-                file = await complete(opening)
-            writer = LocalWriter(self, file_id, draft, part, file, tap)
-            try:
-                yield writer
-            finally:
-                await complete(writer.close())
+            yield
         finally:
-            try:
-                await complete(self._reconcile(file_id, claim))
-            finally:
-                self._writing.discard(done)
-                done.set_result(None)
+            self._writing.discard(done)
+            done.set_result(None)
 
     async def inspect(self, record: FileRecord, part: Path) -> None:
         """Show a file to the callback that may refuse it; a refused one goes into quarantine."""
@@ -126,9 +136,9 @@ class LocalStorage:
             await in_thread(self.threads, part.replace, quarantine / record.id)
             raise
 
-    async def publish(self, part: Path, record: FileRecord) -> None:
-        """Give a synced part its final name, then its record."""
-        await in_thread(self.threads, _move_durably, part, self.path(record.id))
+    async def publish(self, descriptor: int, part: Path, record: FileRecord) -> None:
+        """Make an open part durable, give it its final name, then its record."""
+        await in_thread(self.threads, _move_durably, descriptor, part, self.path(record.id))
         await self.adopt(record)
 
     async def adopt(self, record: FileRecord) -> None:
@@ -232,14 +242,15 @@ class LocalStorage:
     async def close(self) -> None:
         """Wait for writers that are being cancelled to clean up, then close."""
         if self._writing:
-            await asyncio.wait(self._writing, timeout=2)
+            await asyncio.wait(self._writing, timeout=CLOSE_SECONDS)
         await self.catalogue.close()
         self.threads.shutdown(wait=False)
 
-    async def _claim_new(self) -> tuple[str, Claim]:
+    def _claim_new(self, size: int) -> tuple[str, Claim]:
+        self.check_space(size)
         while True:
             file_id = new_id()
-            claim = await in_thread(self.threads, Claim.take, self._lock_path(file_id))
+            claim = Claim.take(self._lock_path(file_id))
             if claim is not None:
                 return file_id, claim
 
@@ -261,7 +272,8 @@ class LocalStorage:
         return self._parts / f"{file_id}.lock"
 
 
-def _move_durably(part: Path, final: Path) -> None:
+def _move_durably(descriptor: int, part: Path, final: Path) -> None:
+    os.fsync(descriptor)
     part.replace(final)
     if sys.platform != "win32":  # Windows opens no directory, and its rename is in the journal.
         descriptor = os.open(final.parent, os.O_RDONLY)

@@ -12,7 +12,7 @@ import errno
 import os
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,11 +20,11 @@ import aiofiles
 import aiofiles.os
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..streaming import Problem, complete, in_thread
+from ..streaming import complete, in_thread
 from .claims import Claim
 from .interface import Tap
 from .local import LocalStorage
-from .records import Draft, FileRecord, new_id
+from .records import Draft, FileRecord, created_at, is_id, new_id
 from .writer import LocalWriter, no_space
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS uploads (id TEXT PRIMARY KEY, state TEXT NOT NULL)"
@@ -54,87 +54,94 @@ class LocalPartials:
 
     def __init__(self, storage: LocalStorage) -> None:
         self._storage = storage
+        self._threads = storage.threads
         self._folder = storage.root / "uploads"
         self._folder.mkdir(exist_ok=True)
         storage.catalogue.execute(_SCHEMA)
 
+    def working(self) -> AbstractContextManager[None]:
+        return self._storage.working()
+
     async def add(self, partial: Partial) -> None:
         """Begin an upload; raises Problem 413 or 507 when there is no room for it."""
-        reserved, owned = await self._reserved(partial.draft.owner)
-        length = partial.length or 0
-        await self._storage.check_quota(partial.draft, owned + length)
-        await self._storage.check_space(reserved + length)
-        claim = await self.claim(partial.id)
-        if claim is None:
-            raise Problem(503)  # Somebody else has drawn the same 74 random bits.
-        try:
-            with no_space():
-                await in_thread(self._storage.threads, self._path(partial.id).touch)
-                await complete(self.save(partial))
-        finally:
-            await self.release(claim)
-
-    async def get(self, upload_id: str) -> Partial | None:
         rows = await self._storage.catalogue.run(
-            "SELECT state FROM uploads WHERE id = ?", upload_id
+            "SELECT id, json_extract(state, '$.length'), json_extract(state, '$.draft.owner')"
+            " FROM uploads WHERE json_extract(state, '$.completed_at') IS NULL"
         )
-        return Partial.model_validate_json(str(rows[0][0])) if rows else None
+        length, owner = partial.length or 0, partial.draft.owner
+        missing, owned = await in_thread(self._threads, _reserved, self._folder, rows, owner)
+        await self._storage.check_quota(partial.draft, length + owned)
+        with no_space():
+            await in_thread(self._threads, self._storage.check_space, length + missing)
+            await complete(self.save(partial))
+            await in_thread(self._threads, self._path(partial.id).touch)
 
-    async def all(self) -> list[Partial]:
-        rows = await self._storage.catalogue.run("SELECT state FROM uploads ORDER BY id")
+    async def load(self, upload_id: str) -> tuple[Partial, FileRecord | None] | None:
+        """Return what is known of an upload, and the file that has become of it."""
+        rows = await self._storage.catalogue.run(
+            "SELECT state, record FROM uploads LEFT JOIN files USING (id) WHERE id = ?", upload_id
+        )
+        if not rows:
+            return None
+        state, record = rows[0]
+        file = FileRecord.model_validate_json(str(record)) if record else None
+        return Partial.model_validate_json(str(state)), file
+
+    async def unsettled(self) -> list[Partial]:
+        """Return the uploads that may become files by themselves, and have not."""
+        rows = await self._storage.catalogue.run(
+            "SELECT state FROM uploads WHERE json_extract(state, '$.completed_at') IS NULL"
+            " AND json_extract(state, '$.completes') ORDER BY id"
+        )
         return [Partial.model_validate_json(str(row[0])) for row in rows]
 
-    async def save(self, partial: Partial) -> None:
-        await self._storage.catalogue.run(
-            "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)",
-            partial.id,
-            partial.model_dump_json(),
+    async def expired(self, before: float, among: str | None = None) -> list[str]:
+        """Return the uploads that last changed before then, and what is left of lost ones."""
+        rows = await self._storage.catalogue.run(
+            "SELECT id, json_extract(state, '$.completed_at') FROM uploads"
+            " WHERE ?1 IS NULL OR id = ?1",
+            among,
         )
+        return await in_thread(self._threads, _expired, self._folder, rows, before, among)
+
+    async def save(self, partial: Partial) -> None:
+        with no_space():
+            await self._storage.catalogue.run(
+                "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)",
+                partial.id,
+                partial.model_dump_json(),
+            )
 
     async def claim(self, upload_id: str) -> Claim | None:
         """Claim an upload among all processes; None when another one has it."""
-        lock = self._folder / f"{upload_id}.lock"
-        return await in_thread(self._storage.threads, Claim.take, lock)
+        with no_space():
+            return await in_thread(self._threads, Claim.take, self._folder / f"{upload_id}.lock")
 
     async def release(self, claim: Claim) -> None:
-        await in_thread(self._storage.threads, claim.release)
+        await in_thread(self._threads, claim.release)
 
-    async def size(self, upload_id: str) -> int | None:
-        """Return how many bytes there are; None when not even their file is."""
+    async def stat(self, upload_id: str) -> os.stat_result | None:
+        """Return the size and age of what there is; None when not even its file is."""
         try:
-            path = self._path(upload_id)
-            return (await aiofiles.os.stat(path, executor=self._storage.threads)).st_size
+            return await aiofiles.os.stat(self._path(upload_id), executor=self._threads)
         except FileNotFoundError:
             return None
 
     async def sizes(self) -> dict[str, int]:
         """Return how many bytes there are of every upload that has any left here."""
-        return await in_thread(self._storage.threads, _sizes, self._folder)
-
-    async def changed_at(self, partial: Partial) -> float:
-        """Return when the upload last changed, in seconds since the epoch."""
-        if partial.completed_at is not None:
-            return partial.completed_at
-        try:
-            path = self._path(partial.id)
-            return (await aiofiles.os.stat(path, executor=self._storage.threads)).st_mtime
-        except FileNotFoundError:
-            return int(partial.id.replace("-", "")[:12], 16) / 1000  # The time in a UUIDv7.
+        return await in_thread(self._threads, _sizes, self._folder)
 
     async def truncate(self, upload_id: str, size: int) -> None:
-        path = self._path(upload_id)
-        await in_thread(self._storage.threads, os.truncate, path, size)
+        await in_thread(self._threads, os.truncate, self._path(upload_id), size)
 
     @asynccontextmanager
-    async def open(self, partial: Partial, tap: Tap | None = None) -> AsyncGenerator[LocalWriter]:
-        """Write on where the bytes end; what was taken is kept, however the block ends."""
+    async def open(
+        self, partial: Partial, size: int, tap: Tap | None = None
+    ) -> AsyncGenerator[LocalWriter]:
+        """Write on at `size`, where the bytes end; what was taken is kept, however this ends."""
         path = self._path(partial.id)
-        threads = self._storage.threads
-        file = await complete(aiofiles.open(path, "r+b", buffering=0, executor=threads))
-        size = await in_thread(threads, os.fstat, file.fileno())
-        writer = LocalWriter(
-            self._storage, partial.id, partial.draft, path, file, tap, size.st_size
-        )
+        file = await complete(aiofiles.open(path, "r+b", buffering=0, executor=self._threads))
+        writer = LocalWriter(self._storage, partial.id, partial.draft, path, file, tap, size)
         try:
             yield writer
         finally:
@@ -149,54 +156,68 @@ class LocalPartials:
         sources = [self._path(part) for part in parts]
         target = self._path(upload_id)
         with no_space():
-            await in_thread(self._storage.threads, _concatenate, target, sources)
+            await in_thread(self._threads, _concatenate, target, sources)
 
     async def remove(self, upload_id: str) -> None:
         """Forget an upload and its bytes; a file that has become of it stays."""
-        await self._storage.catalogue.run("DELETE FROM uploads WHERE id = ?", upload_id)
-        await in_thread(self._storage.threads, self._path(upload_id).unlink, missing_ok=True)
+        with no_space():
+            await self._storage.catalogue.run("DELETE FROM uploads WHERE id = ?", upload_id)
+        await in_thread(self._threads, self._path(upload_id).unlink, missing_ok=True)
 
     async def recover(self, partial: Partial) -> FileRecord | None:
-        """Return the file that an upload has become, ending what a crash cut short; else None.
+        """Return the file of an upload whose part is gone, if a crash came behind the rename.
 
-        Bytes under their final name without a record were made durable before they got it.
+        Bytes under their final name were made durable before they got it.
         """
-        final, threads = self._storage.path(partial.id), self._storage.threads
-        record = await self._storage.catalogue.get(partial.id)
-        if record is None and await aiofiles.os.path.exists(final, executor=threads):
-            record = FileRecord(
-                **partial.draft.model_dump(),
-                id=partial.id,
-                size=(await aiofiles.os.stat(final, executor=threads)).st_size,
-                created_at=datetime.now(UTC),
-            )
-            await complete(self._storage.adopt(record))
+        final = self._storage.path(partial.id)
+        try:
+            size = (await aiofiles.os.stat(final, executor=self._threads)).st_size
+        except FileNotFoundError:
+            return None
+        draft = partial.draft.model_dump()
+        record = FileRecord(**draft, id=partial.id, size=size, created_at=datetime.now(UTC))
+        await complete(self._storage.adopt(record))
         return record
-
-    async def orphans(self) -> list[str]:
-        """Return the ids with files and without a row: of uploads that had just begun."""
-        names = await aiofiles.os.listdir(self._folder, executor=self._storage.threads)
-        rows = await self._storage.catalogue.run("SELECT id FROM uploads")
-        return sorted({name.partition(".")[0] for name in names} - {str(row[0]) for row in rows})
-
-    async def _reserved(self, owner: str | None) -> tuple[int, int]:
-        """Return the bytes still to come of all unfinished uploads, and all of one owner's."""
-        sizes = await self.sizes()
-        reserved = owned = 0
-        for partial in await self.all():
-            if partial.completed_at is None:
-                size = sizes.get(partial.id, 0)
-                reserved += max((partial.length or 0) - size, 0)
-                owned += max(partial.length or 0, size) if partial.draft.owner == owner else 0
-        return reserved, owned
 
     def _path(self, upload_id: str) -> Path:
         return self._folder / f"{upload_id}.part"
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    with os.scandir(folder) as entries:
-        return {e.name[:-5]: e.stat().st_size for e in entries if e.name.endswith(".part")}
+    sizes = {}
+    for part in folder.glob("*.part"):
+        with suppress(FileNotFoundError):  # It has just become a file.
+            sizes[part.stem] = part.stat().st_size
+    return sizes
+
+
+def _reserved(folder: Path, rows: list[tuple[object, ...]], owner: str | None) -> tuple[int, int]:
+    """Return the bytes still to come of all unfinished uploads, and all bytes of one owner's."""
+    sizes = _sizes(folder)
+    missing = owned = 0
+    for upload_id, known, of in rows:
+        size = sizes.get(str(upload_id), 0)
+        length = known if isinstance(known, int) else size
+        missing += max(length - size, 0)
+        owned += max(length, size) if of == owner else 0
+    return missing, owned
+
+
+def _expired(
+    folder: Path, rows: list[tuple[object, ...]], before: float, among: str | None
+) -> list[str]:
+    found = {among} if among else {path.stem for path in folder.iterdir()}
+    found -= {str(row[0]) for row in rows}
+    for upload_id, completed_at in rows:
+        changed_at = completed_at
+        if not isinstance(changed_at, float):
+            try:
+                changed_at = (folder / f"{upload_id}.part").stat().st_mtime
+            except FileNotFoundError:
+                changed_at = created_at(str(upload_id))
+        if changed_at < before:
+            found.add(str(upload_id))
+    return sorted(filter(is_id, found))
 
 
 def _concatenate(target: Path, sources: list[Path]) -> None:

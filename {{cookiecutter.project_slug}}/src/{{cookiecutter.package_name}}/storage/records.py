@@ -42,6 +42,11 @@ def new_id() -> str:
     return str(UUID(int=value | 0b10 << 62 | secrets.randbits(62)))
 
 
+def created_at(file_id: str) -> float:
+    """Return when an id was made, in seconds since the epoch."""
+    return (UUID(file_id).int >> 80) / 1000
+
+
 def is_id(text: str) -> bool:
     """Whether the text is the canonical form of a UUID, and so safe in a path."""
     try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from aiofiles.threadpool.binary import AsyncFileIO
 
-from ..streaming import Problem, complete, in_thread
+from ..streaming import Problem, complete
 from .interface import Tap
 from .records import Draft, FileRecord
 
@@ -49,6 +49,7 @@ class LocalWriter:
         self.draft = draft
         self.size = size
         self.written = size
+        self.committed = False
         self._storage = storage
         self._part = part
         self._file = file
@@ -78,8 +79,9 @@ class LocalWriter:
         await self.flush()
         storage = self._storage
         await storage.check_quota(self.draft, self.size)  # Others may have filled it meanwhile.
-        await self._file.seek(0)
-        storage.callbacks.check(self.draft, await complete(self._file.read(HEAD)))
+        if storage.callbacks.accept:
+            await complete(self._file.seek(0))
+            storage.callbacks.accept(self.draft, await complete(self._file.read(HEAD)))
         record = FileRecord(
             **self.draft.model_dump(),
             id=self.id,
@@ -88,10 +90,10 @@ class LocalWriter:
             digest=digest,
         )
         with no_space():
-            await in_thread(storage.threads, os.fsync, self._file.fileno())
             await storage.inspect(record, self._part)
             # Once begun it goes to its end: a record must never be without its bytes.
-            await complete(storage.publish(self._part, record))
+            await complete(storage.publish(self._file.fileno(), self._part, record))
+        self.committed = True
         await storage.announce(record)
         return record
 
@@ -111,8 +113,9 @@ class LocalWriter:
 
     def _begin(self) -> None:
         """Hand what is collected to a thread; only when nothing is being written."""
-        if not self.written and self._collected >= HEAD:
-            self._storage.callbacks.check(self.draft, b"".join(self._chunks[:HEAD])[:HEAD])
+        accept = self._storage.callbacks.accept
+        if accept and not self.written and self._collected >= HEAD:
+            accept(self.draft, b"".join(self._chunks[:HEAD])[:HEAD])
         chunks, size = self._chunks, self._collected
         self._chunks, self._collected = [], 0
         loop = asyncio.get_running_loop()

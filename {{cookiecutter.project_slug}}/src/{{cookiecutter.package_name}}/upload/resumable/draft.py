@@ -62,7 +62,7 @@ async def create(request: Request) -> Response:
     partial = Partial(draft=draft, length=length, fields=fields)
     check = _check_of(request)
     sessions = sessions_of(request)
-    await sessions.create(partial)
+    await sessions.partials.add(partial)
     url = upload_url(request, partial.id)
     informed = await _inform(request, {"Location": url, "Upload-Limit": limits(request)})
     async with sessions.hold(partial.id) as session:
@@ -87,7 +87,7 @@ async def offset(request: Request, upload_id: str) -> Response:
         headers = {
             "Upload-Offset": str(session.offset),
             "Upload-Complete": "?1" if session.record else "?0",
-            "Upload-Limit": limits(request, await sessions.expires_at(session.partial)),
+            "Upload-Limit": limits(request, sessions.expires_at(session.changed_at)),
             "Cache-Control": "no-store",
         }
     if session.length is not None:
@@ -137,15 +137,12 @@ async def _receive(
     check: Digester | None,
     complete: bool,
 ) -> Response:
+
+    async def inform(offset: int) -> None:
+        await _inform(request, {"Upload-Offset": str(offset)})
+
     try:
-        if session.record:  # Complete: its last answer may have been lost, and comes again.
-            await body.read()
-        else:
-
-            async def inform(offset: int) -> None:
-                await _inform(request, {"Upload-Offset": str(offset)})
-
-            await session.receive(body, length, check, inform)
+        await session.receive(body, length, check, inform)
     except Problem as problem:
         if problem.status_code != 413 or length is None:
             raise

@@ -4,17 +4,21 @@ A request with `Tus-Resumable` is one of tus, any other one of the IETF's draft;
 uploads, and `OPTIONS` tells of both. `POST /files` with `Upload-Complete` is a creation too.
 """
 
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
 from ...streaming import Admission, Problem
 from . import draft, tus
+
+logger = logging.getLogger(__name__)
 
 ALLOW = "POST, HEAD, GET, PATCH, DELETE, OPTIONS"
 ACCEPT = f"{tus.MEDIA_TYPE}, {draft.MEDIA_TYPE}"
@@ -39,6 +43,11 @@ class _UploadRoute(APIRoute):
                     more["Upload-Complete"] = "?0"
                 error.headers = {**more, **(error.headers or {})}
                 raise
+            except ClientDisconnect:
+                raise
+            except Exception as error:
+                logger.exception("%s %s failed", request.method, request.url.path)
+                raise Problem(500, headers=more) from error
             response.headers.update(more)
             return response
 

@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 from ...storage import FileRecord
 from ...storage.partials import LocalPartials, Partial
+from ...storage.writer import LocalWriter
 from ...streaming import Problem, RequestBody, complete
 
 #: Seconds in which a request that is cut may still take what its client has sent.
 GRACE = 0.05
+
 #: Called with the offset, whenever this many bytes more have been written.
 Inform = Callable[[int], Awaitable[None]]
 INFORM_EVERY = 8 << 20
@@ -49,28 +51,27 @@ class Session:
         self,
         partials: LocalPartials,
         partial: Partial,
-        offset: int,
         record: FileRecord | None,
+        offset: int,
+        changed_at: float,
         lane: Lane,
+        number: int,
         max_size: int,
     ) -> None:
         self.partial = partial
-        self.offset = offset
         #: The file that has become of the upload.
         self.record = record
+        self.offset = offset
+        #: When the upload last changed, in seconds since the epoch.
+        self.changed_at = changed_at
         self._partials = partials
         self._lane = lane
-        self._number = lane.newest
+        self._number = number
         self._max_size = max_size
 
     @property
     def length(self) -> int | None:
         return self.record.size if self.record else self.partial.length
-
-    async def change(self, **changes: Any) -> None:
-        """Change what is known of the upload, durably."""
-        self.partial = self.partial.model_copy(update=changes)
-        await complete(self._partials.save(self.partial))
 
     async def receive(
         self,
@@ -82,40 +83,34 @@ class Session:
         """Append a body, and take the word of its request on the length of the whole.
 
         What came of a body that breaks off is kept. Nothing is kept of one that exceeds its limit
-        or fails its check, or that broke off and so cannot be checked. Raises Problem 423 when a
-        newer request takes over.
+        or fails its check, or that broke off and so cannot be checked. An upload that `completes`
+        becomes a file with its last byte. Raises Problem 423 when a newer request takes over.
         """
+        if self.record is not None:
+            # Complete: its last answer may have been lost, and this says so with an empty body.
+            await self._pour(body, None)
+            return
         start, known = self.offset, self.partial.length
         if check or length != known:
-            await self.change(length=length, rollback=start if check else None)
+            await self._change(length=length, rollback=start if check else None)
         try:
             tap = check.update if check else None
-            async with self._partials.open(self.partial, tap) as writer:
+            async with self._partials.open(self.partial, start, tap) as writer:
                 try:
                     await self._pour(body, writer, inform)
                 finally:
                     await complete(writer.flush())
-                    self.offset = writer.written
-            if check:
-                check.verify()
+                    self.offset, self.changed_at = writer.written, time.time()
+                if check:
+                    check.verify()
+                if self.partial.completes and self.offset == length:
+                    await self._commit(writer)
         except BaseException:
-            if check or body.received > body.limit:
+            if self.record is None and (check or body.received > body.limit):
                 await complete(self._undo(start, known))
             raise
-        if check:
-            await self.change(rollback=None)
-
-    async def truncate(self, offset: int) -> None:
-        """Go back to an offset."""
-        await self._partials.truncate(self.partial.id, offset)
-        self.offset = offset
         if self.partial.rollback is not None:
-            await self.change(rollback=None)
-
-    async def _undo(self, offset: int, length: int | None) -> None:
-        await self.truncate(offset)
-        if self.partial.length != length:
-            await self.change(length=length)
+            await self._change(rollback=None)
 
     async def settle(self) -> None:
         """Make a file of an upload that needs no more word for it, if all of it is there."""
@@ -127,60 +122,87 @@ class Session:
     async def finish(self, digest: dict[str, str] | None = None) -> FileRecord:
         """Make a file of what is there; an upload that is refused now is gone."""
         if self.record is None:
-            try:
-                async with self._partials.open(self.partial) as writer:
-                    self.record = await writer.commit(digest)
-            except Problem as problem:
-                if problem.status_code < 500:
-                    await self.discard()
-                raise
-            await self.change(length=self.record.size, completed_at=time.time())
+            async with self._partials.open(self.partial, self.offset) as writer:
+                return await self._commit(writer, digest)
         return self.record
 
     async def discard(self) -> None:
+        """Forget the upload and its bytes."""
         await complete(self._partials.remove(self.partial.id))
 
     def read(self) -> AsyncGenerator[bytes]:
         """Yield the bytes so far."""
         return self._partials.read(self.partial.id, self.offset)
 
-    async def _pour(self, body: RequestBody, writer: Any, inform: Inform | None) -> None:
+    async def adopt(self, record: FileRecord) -> None:
+        """Take a file for what has become of the upload."""
+        self.record, self.offset, self.changed_at = record, record.size, time.time()
+        await self._change(length=record.size, rollback=None, completed_at=self.changed_at)
+
+    async def roll_back(self) -> None:
+        """Drop the bytes whose digest nobody has checked, if a request left any."""
+        if self.partial.rollback is not None:
+            await complete(self._undo(min(self.partial.rollback, self.offset), self.length))
+
+    async def _commit(
+        self, writer: LocalWriter, digest: dict[str, str] | None = None
+    ) -> FileRecord:
+        try:
+            record = await writer.commit(digest)
+        except Problem as problem:
+            if problem.status_code < 500:
+                await self.discard()
+            raise
+        await self.adopt(record)
+        return record
+
+    async def _change(self, **changes: Any) -> None:
+        """Change what is known of the upload, durably."""
+        self.partial = self.partial.model_copy(update=changes)
+        await complete(self._partials.save(self.partial))
+
+    async def _undo(self, offset: int, length: int | None) -> None:
+        await self._partials.truncate(self.partial.id, offset)
+        self.offset = offset
+        if (self.partial.rollback, self.partial.length) != (None, length):
+            await self._change(rollback=None, length=length)
+
+    async def _pour(
+        self, body: RequestBody, writer: LocalWriter | None, inform: Inform | None = None
+    ) -> None:
         superseded = self._number != self._lane.newest
-        informed = writer.written
+        informed = self.offset
         try:
             async with asyncio.timeout(GRACE if superseded else None) as scope:
                 self._lane.scope = None if superseded else scope
                 async for chunk in body:
+                    if writer is None:
+                        continue  # There is no room, which the limit of the body says.
                     await writer.write(chunk)
                     if inform and writer.written - informed >= INFORM_EVERY:
                         informed = writer.written
                         await inform(informed)
         except TimeoutError:
-            raise _taken_over() from None
+            raise Problem(423, "A newer request works on this upload.") from None
         finally:
             self._lane.scope = None
 
     async def _assemble(self) -> bool:
         """Put the parts of an upload together; return whether it has parts, and all are there."""
         sizes = await self._partials.sizes() if self.partial.parts else {}
-        lengths = []
+        length = 0
         for part in self.partial.parts:
-            state = await self._partials.get(part)
-            if state is None or state.length is None or state.rollback is not None:
+            known = await self._partials.load(part)
+            state = known[0] if known else None
+            if state is None or state.rollback is not None or state.length != sizes.get(part):
                 return False
-            if state.length != sizes.get(part):
-                return False
-            lengths.append(state.length)
-        if not lengths:
+            length += sizes[part]
+        if not self.partial.parts:
             return False
-        if sum(lengths) > self._max_size:
+        if length > self._max_size:
             await self.discard()
             raise Problem(413, f"A file may have at most {self._max_size} bytes.")
         await self._partials.concatenate(self.partial.id, self.partial.parts)
-        self.offset = sum(lengths)
-        await self.change(length=self.offset)
+        self.offset = length
+        await self._change(length=length)
         return True
-
-
-def _taken_over() -> Problem:
-    return Problem(423, "A newer request works on this upload.")

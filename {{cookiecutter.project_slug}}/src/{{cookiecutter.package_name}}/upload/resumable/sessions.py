@@ -7,19 +7,22 @@ a lock decides, and whoever comes second is answered with 423.
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from fastapi import Request
 
 from ...settings import Settings, UploadSettings
 from ...storage.claims import Claim
 from ...storage.local import LocalStorage
-from ...storage.partials import LocalPartials, Partial
+from ...storage.partials import LocalPartials
 from ...storage.records import checked_id
 from ...streaming import Problem, complete, repeating
 from .session import Lane, Session
+
+logger = logging.getLogger(__name__)
 
 #: Seconds to wait for a request of this process that was cut, and for another process.
 PATIENCE = 5.0
@@ -35,9 +38,6 @@ class Sessions:
         self._max_size = settings.max_size
         self._lanes: dict[str, Lane] = {}
 
-    async def create(self, partial: Partial) -> None:
-        await self.partials.add(partial)
-
     @asynccontextmanager
     async def hold(self, upload_id: str) -> AsyncGenerator[Session]:
         """Work on an upload; raises Problem 404, or 423 when another process does."""
@@ -47,10 +47,9 @@ class Sessions:
         number = lane.newest
         lane.cut()
         try:
-            async with self._locked(lane, upload_id):
-                session = await self._open(upload_id, lane)
-                session._number = number
-                yield session
+            with self.partials.working():
+                async with self._locked(lane, upload_id):
+                    yield await self._open(upload_id, lane, number)
         finally:
             lane.requests -= 1
             if not lane.requests:
@@ -80,63 +79,75 @@ class Sessions:
             await asyncio.sleep(0.02)
         return claim
 
-    async def _open(self, upload_id: str, lane: Lane) -> Session:
-        partial = await self.partials.get(upload_id)
-        if partial is None or await self.expires_at(partial) < time.time():
+    async def _open(self, upload_id: str, lane: Lane, number: int) -> Session:
+        known = await self.partials.load(upload_id)
+        if known is None:
             raise _gone()
-        record = await self.partials.recover(partial)
-        if record is None and partial.completed_at is not None:
-            raise _gone()  # The file that became of it has been deleted.
-        offset = record.size if record else await self.partials.size(upload_id)
-        if offset is None:
-            raise _gone()  # A power cut took its name, or the owner of the disk its bytes.
-        session = Session(self.partials, partial, offset, record, lane, self._max_size)
-        if record and partial.completed_at is None:
-            await session.change(length=record.size, completed_at=time.time())
-        if partial.rollback is not None:
-            await complete(session.truncate(min(partial.rollback, offset)))
+        partial, record = known
+        stat = None if record else await self.partials.stat(upload_id)
+        if record is None and stat is None and partial.completed_at is None:
+            record = await self.partials.recover(partial)
+        changed_at = partial.completed_at or (stat.st_mtime if stat else time.time())
+        if (record is None and stat is None) or self.expires_at(changed_at) < time.time():
+            raise _gone()  # Deleted, expired, or taken by a power cut.
+        offset = record.size if record else stat.st_size if stat else 0
+        session = Session(
+            self.partials, partial, record, offset, changed_at, lane, number, self._max_size
+        )
+        if record is None:
+            await session.roll_back()
+        elif partial.completed_at is None:
+            await session.adopt(record)
         return session
 
-    async def expires_at(self, partial: Partial) -> float:
-        """Return until when an upload is kept, in seconds since the epoch."""
-        return await self.partials.changed_at(partial) + self._expire_after
+    def expires_at(self, changed_at: float) -> float:
+        """Return until when an upload is kept that changed then, in seconds since the epoch."""
+        return changed_at + self._expire_after
 
     async def settle_all(self, part: str | None = None) -> None:
         """Make files of the uploads that a crash, or a missing `part`, has kept from it."""
         sizes = await self.partials.sizes()
-        for partial in await self.partials.all():
-            if partial.completed_at is not None or partial.id in self._lanes:
-                continue
-            size = sizes.get(partial.id)
-            whole = size is None or (partial.completes and size == partial.length)
-            if part in partial.parts if part else (whole or partial.parts):
-                with suppress(Problem):
-                    async with self.hold(partial.id) as session:
-                        await session.settle()
+        for partial in await self.partials.unsettled():
+            if part is not None:
+                wanted = part in partial.parts
+            else:
+                size = sizes.get(partial.id)
+                whole = partial.parts or size is None or size == partial.length
+                wanted = bool(whole) and partial.id not in self._lanes
+            if wanted:
+                await self._try(self._settle, partial.id)
 
     async def sweep(self) -> None:
-        """Remove what has expired, and end what a crash cut short; one process does it for all."""
+        """End what a crash cut short, and remove what has expired; one process does it for all."""
         leader = await self.partials.claim("sweep")
         if leader is None:
             return
         try:
-            for partial in await self.partials.all():
-                if await self.expires_at(partial) < time.time():
-                    await self._remove(partial.id)
-            for orphan in await self.partials.orphans():
-                if orphan != "sweep":
-                    await self._remove(orphan)
             await self.settle_all()
+            for upload_id in await self.partials.expired(time.time() - self._expire_after):
+                await self._try(self._remove, upload_id)
         finally:
             await self.partials.release(leader)
+
+    async def _try(self, work: Callable[[str], Awaitable[None]], upload_id: str) -> None:
+        """Do something about an upload; a failure must not keep others, or the start, from it."""
+        try:
+            await work(upload_id)
+        except Problem as problem:
+            logger.info("Upload %s: %s", upload_id, problem.detail)
+        except Exception:
+            logger.exception("Upload %s cannot be settled", upload_id)
+
+    async def _settle(self, upload_id: str) -> None:
+        async with self.hold(upload_id) as session:
+            await session.settle()
 
     async def _remove(self, upload_id: str) -> None:
         claim = await self.partials.claim(upload_id)
         if claim is None:
             return  # Somebody works on it.
         try:
-            partial = await self.partials.get(upload_id)
-            if partial is None or await self.expires_at(partial) < time.time():
+            if await self.partials.expired(time.time() - self._expire_after, upload_id):
                 await complete(self.partials.remove(upload_id))
         finally:
             await self.partials.release(claim)

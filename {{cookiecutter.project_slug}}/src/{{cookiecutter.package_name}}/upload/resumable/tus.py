@@ -71,7 +71,7 @@ async def create(request: Request) -> Response:
         _check_media_type(request)
     check = checksum_of(request.headers.getlist("upload-checksum"))
     sessions = sessions_of(request)
-    await sessions.create(partial)
+    await sessions.partials.add(partial)
     async with sessions.hold(partial.id) as session:
         try:
             if has_body:
@@ -80,7 +80,7 @@ async def create(request: Request) -> Response:
         except BaseException:
             await session.discard()  # Its client will never know where it is.
             raise
-        headers = await _state(request, session)
+        headers = _state(request, session)
         if not has_body:
             headers.pop("Upload-Offset", None)
     headers["Location"] = upload_url(request, partial.id)
@@ -91,7 +91,7 @@ async def offset(request: Request, upload_id: str) -> Response:
     """Tell how many bytes are there."""
     async with sessions_of(request).hold(upload_id) as session:
         await session.settle()
-        headers = await _state(request, session)
+        headers = _state(request, session)
         fields, length = session.partial.fields, session.length
         if length is None and session.partial.parts:
             length = await _sum(request, session.partial.parts)
@@ -119,9 +119,9 @@ async def append(request: Request, upload_id: str) -> Response:
         try:
             await _append(request, session, start, declared, check)
         except Problem as problem:
-            problem.headers = await _state(request, session) | dict(problem.headers or {})
+            problem.headers = _state(request, session) | dict(problem.headers or {})
             raise
-        headers = await _state(request, session)
+        headers = _state(request, session)
     if session.partial.is_part and session.offset == session.length:
         await sessions.settle_all(part=upload_id)
     return Response(status_code=204, headers=headers)
@@ -136,11 +136,7 @@ async def _append(
         raise Problem(409, f"The upload ends at byte {session.offset}.")
     length = _agreed(session, declared)
     body = RequestBody(request, limit=_room(request, length) - start)
-    if session.record:
-        await body.read()  # Nothing is left to come, and a limit of nothing says so.
-    else:
-        await session.receive(body, length, check)
-        await session.settle()
+    await session.receive(body, length, check)
 
 
 async def cancel(request: Request, upload_id: str) -> Response:
@@ -152,8 +148,8 @@ async def cancel(request: Request, upload_id: str) -> Response:
     return Response(status_code=204)
 
 
-async def _state(request: Request, session: Session) -> dict[str, str]:
-    expires_at = await sessions_of(request).expires_at(session.partial)
+def _state(request: Request, session: Session) -> dict[str, str]:
+    expires_at = sessions_of(request).expires_at(session.changed_at)
     headers = {"Upload-Expires": formatdate(expires_at, usegmt=True)}
     if session.record or not session.partial.parts:  # Else there is no offset to be told of yet.
         headers["Upload-Offset"] = str(session.offset)
@@ -200,8 +196,8 @@ async def _parts_of(request: Request) -> list[Partial]:
 
 async def _sum(request: Request, parts: tuple[str, ...]) -> int | None:
     """Return the length of all parts together; None until each of them has one."""
-    found = [await sessions_of(request).partials.get(part) for part in parts]
-    lengths = [part.length if part else None for part in found]
+    found = [await sessions_of(request).partials.load(part) for part in parts]
+    lengths = [known[0].length if known else None for known in found]
     return None if None in lengths else sum(filter(None, lengths))
 
 
@@ -212,7 +208,8 @@ async def _part_at(request: Request, url: str) -> Partial:
     part_id = url.removeprefix(base)
     if not url.startswith(base) or not is_id(part_id):
         raise Problem(400, "A part is an upload of this service.")
-    part = await sessions_of(request).partials.get(part_id)
+    known = await sessions_of(request).partials.load(part_id)
+    part = known[0] if known else None
     if part is None or part.draft.owner != owner_of(request):
         raise Problem(404, "There is no upload at the address of a part.")
     if not part.is_part:

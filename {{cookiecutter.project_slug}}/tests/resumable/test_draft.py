@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .resumable import append, begin, create, is_problem, limits_of, offset_of, unfinished
-from .service import Service
-from .stored import bytes_of, files
+from .draft import append, begin, create, is_problem, limits_of, offset_of, unfinished
+from ..service import Service
+from ..stored import bytes_of, files
 from .tus import in_pieces
-from .uploads import sha256
+from ..uploads import sha256
 
 #: No boolean of structured fields (RFC 9651, section 3.3.6), or more than one.
 NO_BOOLEAN = [

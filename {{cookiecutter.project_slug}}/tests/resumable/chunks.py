@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .peer import Peer
+from ..peer import Peer
 from .tus import patch_head
 
 CONTENT = random.Random(0).randbytes(3 << 20)

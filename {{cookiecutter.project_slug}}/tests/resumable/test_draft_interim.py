@@ -12,8 +12,11 @@ from {{cookiecutter.package_name}}.storage import FileRecord
 from {{cookiecutter.package_name}}.storage.callbacks import Callbacks
 from {{cookiecutter.package_name}}.streaming import Problem
 
-from .peer import PATIENCE
-from .resumable import (
+from ..peer import PATIENCE
+from ..service import Service
+from ..stored import bytes_of, files
+from ..uploads import digest, sha256
+from .draft import (
     Head,
     append,
     bare,
@@ -24,10 +27,7 @@ from .resumable import (
     read_heads,
     unfinished,
 )
-from .service import Service
-from .stored import bytes_of, files
 from .tus import in_pieces, settle
-from .uploads import digest, sha256
 
 INTEROP = "Upload-Draft-Interop-Version"
 

@@ -10,11 +10,11 @@ import pytest
 
 from {{cookiecutter.package_name}}.storage import writer
 
-from .peer import PATIENCE
-from .service import Service
-from .stored import bytes_of, files
+from ..peer import PATIENCE
+from ..service import Service
+from ..stored import bytes_of, files
+from ..uploads import sha256
 from .tus import Tus, begin_patch, id_of, metadata
-from .uploads import sha256
 
 PARTIAL = {"Upload-Concat": "partial"}
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from .peer import Peer
+from ..peer import Peer
 
 PARTIAL = "application/partial-upload"
 TYPES = "https://iana.org/assignments/http-problem-types#"

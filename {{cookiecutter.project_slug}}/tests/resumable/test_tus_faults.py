@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from .peer import PATIENCE
-from .service import SOAK, Service, ServiceProcess
-from .stored import bytes_of
+from ..peer import PATIENCE
+from ..service import SOAK, Service, ServiceProcess
+from ..stored import bytes_of
+from ..uploads import sha256
 from .tus import Tus, begin_patch, id_of, patch_head, settle
-from .uploads import sha256
 
 PATCH = "PATCH /uploads/{upload_id}"
 

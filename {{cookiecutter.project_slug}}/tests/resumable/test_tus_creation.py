@@ -11,10 +11,10 @@ import pytest
 from {{cookiecutter.package_name}}.storage import FileRecord
 from {{cookiecutter.package_name}}.storage.callbacks import Callbacks
 
-from .service import Service
-from .stored import bytes_of, files
+from ..service import Service
+from ..stored import bytes_of, files
+from ..uploads import sha256
 from .tus import CHUNK, Tus, id_of, in_pieces, metadata, unfinished
-from .uploads import sha256
 
 EXPECT = {"Upload-Length": "3", "Content-Type": CHUNK}
 

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from .service import Service
-from .stored import bytes_of, files
+from ..service import Service
+from ..stored import bytes_of, files
+from ..uploads import sha256
 from .tus import CHUNK, Tus, begin_patch, id_of, in_pieces, patch_head
-from .uploads import sha256
 
 EXTENSIONS = (
     "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination,"

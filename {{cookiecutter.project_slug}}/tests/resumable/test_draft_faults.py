@@ -11,8 +11,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from .peer import PATIENCE, Peer
-from .resumable import (
+from ..peer import PATIENCE, Peer
+from ..service import SOAK, Service, ServiceProcess
+from ..stored import bytes_of, files
+from ..uploads import sha256
+from .draft import (
     ROUTE,
     append,
     bare,
@@ -23,10 +26,7 @@ from .resumable import (
     send_part,
     unfinished,
 )
-from .service import SOAK, Service, ServiceProcess
-from .stored import bytes_of, files
 from .tus import settle
-from .uploads import sha256
 
 #: Nothing stalls here but what a test cuts.
 PATIENT = {"idle_timeout": PATIENCE}

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from .resumable import (
+from ..service import Service
+from ..stored import bytes_of, files
+from .draft import (
     append,
     bare_append,
     begin,
@@ -17,8 +19,6 @@ from .resumable import (
     read_heads,
     unfinished,
 )
-from .service import Service
-from .stored import bytes_of, files
 from .tus import Tus, in_pieces
 
 #: Neither one integer nor one boolean of structured fields (RFC 9651, section 3.3).

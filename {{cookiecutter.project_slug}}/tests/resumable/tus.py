@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx
 
-from .peer import Peer
+from ..peer import Peer
 
 VERSION = "1.0.0"
 CHUNK = "application/offset+octet-stream"

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from .peer import Peer
-from .service import SOAK, Service, ServiceProcess
-from .stored import bytes_of, files
+from ..peer import Peer
+from ..service import SOAK, Service, ServiceProcess
+from ..stored import bytes_of, files
+from ..uploads import sha256
 from .tus import Tus, id_of, patch_head
-from .uploads import sha256
 
 PIECE = 65_536
 #: Bytes of one upload: some fit into the buffer of the service, some are several of its blocks.

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from .service import Service, ServiceProcess
-from .stored import bytes_of, files
+from ..service import Service, ServiceProcess
+from ..stored import bytes_of, files
+from ..uploads import sha256
 from .tus import CHUNK, Tus, begin_patch, id_of, in_pieces, settle, unfinished
-from .uploads import sha256
 
 ALGORITHMS = ("sha1", "sha256", "sha512", "md5", "crc32")
 

@@ -23,11 +23,11 @@ from hypothesis.stateful import (
 )
 
 from .chunks import CONTENT, WRONG, Chunk, Sending, check_fields
-from .peer import PATIENCE
-from .service import SOAK, Service
-from .stored import bytes_of
+from ..peer import PATIENCE
+from ..service import SOAK, Service
+from ..stored import bytes_of
 from .tus import Tus, id_of, in_pieces, settle
-from .uploads import sha256
+from ..uploads import sha256
 
 T = TypeVar("T")
 SIZES = st.one_of(st.integers(0, 2000), st.integers(0, len(CONTENT)))

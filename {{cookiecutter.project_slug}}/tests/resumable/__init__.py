@@ -1,0 +1,1 @@
+"""Uploads that can be resumed: the protocols item by item, and their faults."""
