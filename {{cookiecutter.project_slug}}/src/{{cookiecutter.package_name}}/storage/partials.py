@@ -176,7 +176,8 @@ class LocalPartials:
             return None
         draft = partial.draft.model_dump()
         record = FileRecord(**draft, id=partial.id, size=size, created_at=datetime.now(UTC))
-        await complete(self._storage.adopt(record))
+        with no_space():
+            await complete(self._storage.adopt(record))
         return record
 
     def _path(self, upload_id: str) -> Path:

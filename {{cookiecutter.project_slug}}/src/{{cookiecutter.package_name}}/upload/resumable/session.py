@@ -103,14 +103,14 @@ class Session:
                     self.offset, self.changed_at = writer.written, time.time()
                 if check:
                     check.verify()
+                    check = None
+                    await self._change(rollback=None)
                 if self.partial.completes and self.offset == length:
                     await self._commit(writer)
         except BaseException:
             if self.record is None and (check or body.received > body.limit):
                 await complete(self._undo(start, known))
             raise
-        if self.partial.rollback is not None:
-            await self._change(rollback=None)
 
     async def settle(self) -> None:
         """Make a file of an upload that needs no more word for it, if all of it is there."""
