@@ -159,9 +159,6 @@ async def test_a_digest_is_answered_when_it_is_asked_for(service: Service) -> No
     [
         ({"Content-Type": "multipart/mixed; boundary=b"}, 415),
         ({"Content-Encoding": "gzip"}, 415),
-        # {% if not cookiecutter.resumable_uploads %}
-        ({"Upload-Complete": "?0"}, 400),
-        # {% endif %}
         ({"Content-Digest": "nonsense"}, 400),
     ],
 )
@@ -172,6 +169,15 @@ async def test_what_would_become_a_wrong_file_is_refused(
         response = await client.post("/files", content=FORM, headers=headers)
 
     assert response.status_code == status
+    assert await files(service) == []
+
+
+async def test_a_part_of_an_upload_is_never_stored_as_a_file(service: Service) -> None:
+    async with service.client() as client:
+        response = await client.post("/files", content=b"x", headers={"Upload-Complete": "?0"})
+
+    assert response.status_code in (201, 400)  # The beginning of an upload, where there are such.
+    assert "/files/" not in response.headers.get("location", "")
     assert await files(service) == []
 
 

@@ -128,7 +128,7 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_loop(
     async with service.client() as client:
         monkeypatch.setattr(writer, "write_at", hang)
         upload = asyncio.create_task(client.post("/files", content=b"x" * (1 << 20)))
-        await anyio.to_thread.run_sync(entered.wait, PATIENCE)
+        assert await anyio.to_thread.run_sync(entered.wait, PATIENCE)
         try:
             assert (await client.get("/health/live", timeout=PATIENCE / 2)).status_code == 200
         finally:

@@ -40,31 +40,33 @@ COMMANDS["import"] = import_files
 # {% endif %}
 
 
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """Open what the modules need, for as long as the service runs."""
+    settings: Settings = app.state.settings
+    async with AsyncExitStack() as stack:
+        # {% if cookiecutter.use_upload %}
+        # `on_stored` and the others are registered here.
+        callbacks = Callbacks(accept=AllowedTypes(settings.upload.allowed_types))
+        storage = await stack.enter_async_context(open_storage(settings.storage, callbacks))
+        app.state.storage = storage
+        # {% if cookiecutter.resumable_uploads %}
+        app.state.uploads = await stack.enter_async_context(open_sessions(storage, settings))
+        # {% endif %}
+        # {% elif cookiecutter.use_download %}
+        app.state.storage = await stack.enter_async_context(open_storage(settings.storage))
+        # {% endif %}
+        # {% if cookiecutter.use_realtime %}
+        app.state.hub = await stack.enter_async_context(open_hub(settings.realtime))
+        # {% endif %}
+        await stack.enter_async_context(app.state.kernel.running(settings.server.drain_notice))
+        yield
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application; `settings` default to the environment's."""
     settings = settings or Settings()
     kernel = Kernel(settings.streaming)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with AsyncExitStack() as stack:
-            # {% if cookiecutter.use_upload %}
-            # `on_stored` and the others are registered here.
-            callbacks = Callbacks(accept=AllowedTypes(settings.upload.allowed_types))
-            storage = await stack.enter_async_context(open_storage(settings.storage, callbacks))
-            app.state.storage = storage
-            # {% if cookiecutter.resumable_uploads %}
-            app.state.uploads = await stack.enter_async_context(open_sessions(storage, settings))
-            # {% endif %}
-            # {% elif cookiecutter.use_download %}
-            app.state.storage = await stack.enter_async_context(open_storage(settings.storage))
-            # {% endif %}
-            # {% if cookiecutter.use_realtime %}
-            app.state.hub = await stack.enter_async_context(open_hub(settings.realtime))
-            # {% endif %}
-            await stack.enter_async_context(kernel.running(settings.server.drain_notice))
-            yield
-
     app = FastAPI(
         title="{{ cookiecutter.__project_name }}",
         lifespan=lifespan,

@@ -87,13 +87,11 @@ def limits_of(response: httpx.Response) -> dict[str, int]:
 
 def is_problem(response: httpx.Response, name: str, **members: int) -> bool:
     """Whether an error is of a type of the draft (section 7), and says so."""
-    # {% if cookiecutter.use_error_handling %}
+    if response.headers["content-type"] == "application/json":
+        return "detail" in response.json()  # The document has no room for more.
     said = {key.replace("_", "-"): value for key, value in members.items()} | {"type": TYPES + name}
     is_document = response.headers["content-type"] == "application/problem+json"
     return is_document and said.items() <= response.json().items()
-    # {% else %}
-    return "detail" in response.json()  # The document has no room for more.
-    # {% endif %}
 
 
 def unfinished(tmp_path: Path) -> set[str]:
