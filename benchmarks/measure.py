@@ -80,6 +80,7 @@ class Server:
             each,
             scenario.chunk,
             memory,
+            min(processes.SERVER_CORE),
         )
 
 

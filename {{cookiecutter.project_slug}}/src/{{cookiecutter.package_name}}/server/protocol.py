@@ -10,6 +10,7 @@ import logging
 import socket
 import struct
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -65,6 +66,7 @@ class Abortable:
             await cycle.message_event.wait()
         cycle.message_event.clear()
         chunks, cycle.chunks, cycle.buffered = cycle.chunks, [], 0
+        cycle.flow.resume_reading()
         if cycle.response_complete or (cycle.disconnected and not chunks):
             return {"type": "http.disconnect"}
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -135,6 +137,8 @@ class _Protocol(HttpToolsProtocol):
 
     #: The request that is being answered.
     _running: Any = None
+    #: Bytes of a body of known length that are still to come; of them the parser knows nothing.
+    _missing = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -160,11 +164,33 @@ class _Protocol(HttpToolsProtocol):
         cycle: Any = self.cycle
         if cycle is not None:  # Else it is an upgrade.
             cycle.chunks, cycle.buffered = [], 0
+            self._missing = _declared_length(self.headers)
         if len(self.pipeline) == 1:
             self.flow.resume_reading()  # A socket that is not read does not tell that it closed.
 
+    def data_received(self, data: bytes) -> None:
+        if not self._missing:
+            super().data_received(data)
+        elif len(data) < self._missing:
+            self.on_body(data)  # As it came: the parser would only count it, and copy it.
+        else:
+            # The parser still waits for this body, so the next request gets a new one.
+            end = self._missing
+            self.on_body(data[:end])
+            self.parser = type(self.parser)(self)
+            with suppress(AttributeError):  # As in uvicorn, for httptools before 0.6.3.
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.on_message_complete()
+            if data[end:]:
+                super().data_received(data[end:])
+
+    def on_message_complete(self) -> None:
+        self._missing = 0
+        super().on_message_complete()
+
     def on_body(self, body: bytes) -> None:
         cycle: Any = self.cycle
+        self._missing = max(self._missing - len(body), 0)
         if cycle is None or cycle.response_complete:
             return
         cycle.chunks.append(body)
@@ -179,9 +205,18 @@ class _Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, abortable)
 
 
+def _declared_length(headers: list[tuple[bytes, bytes]]) -> int:
+    """Return the bytes that the body will have; 0 for none and for an unknown length."""
+    fields = dict(headers)
+    if b"transfer-encoding" in fields:
+        return 0
+    return int(fields.get(b"content-length", b"0"))
+
+
 def _choose() -> type[asyncio.Protocol]:
     needed = (
-        "connection_made", "connection_lost", "on_headers_complete", "on_body", "_start_asgi_task"
+        "connection_made", "connection_lost", "data_received", "on_headers_complete", "on_body",
+        "on_message_complete", "_start_asgi_task",
     )  # fmt: skip
     missing = [name for name in needed if not hasattr(HttpToolsProtocol, name)]
     if missing:

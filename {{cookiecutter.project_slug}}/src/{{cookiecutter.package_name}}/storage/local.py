@@ -34,6 +34,8 @@ from .writer import LocalWriter, is_full, no_space
 #: Bytes per read: large enough that the thread hop costs little per byte.
 READ_SIZE = 256 << 10
 THREADS = 16
+#: Threads that copy blocks to the disk: each that runs takes a turn from the event loop.
+WRITERS = min(4, os.cpu_count() or 1)
 PAGE = 500
 #: How long the end of the service waits for writers that are being cancelled.
 CLOSE_SECONDS = 5.0
@@ -70,6 +72,7 @@ class LocalStorage:
             (self._files / f"{number:02x}").mkdir(parents=True, exist_ok=True)
         self.catalogue = Catalogue(root / "catalogue.sqlite3")
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
+        self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._writing: set[asyncio.Future[None]] = set()
 
     def path(self, file_id: str) -> Path:
@@ -245,6 +248,7 @@ class LocalStorage:
             await asyncio.wait(self._writing, timeout=CLOSE_SECONDS)
         await self.catalogue.close()
         self.threads.shutdown(wait=False)
+        self.writers.shutdown(wait=False)
 
     def _claim_new(self, size: int) -> tuple[str, Claim]:
         self.check_space(size)

@@ -9,7 +9,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,8 +107,7 @@ class LocalWriter:
         finally:
             self._storage.buffered -= self._collected
             if self._writing is not None:
-                with suppress(OSError):
-                    self._writing.exception()  # Seen: whoever wrote was told, or has left.
+                self._writing.exception()  # Seen: whoever wrote was told, or has left.
             await self._file.close()
 
     def _begin(self) -> None:
@@ -119,7 +118,7 @@ class LocalWriter:
         chunks, size = self._chunks, self._collected
         self._chunks, self._collected = [], 0
         loop = asyncio.get_running_loop()
-        self._writing = loop.run_in_executor(self._storage.threads, self._write, chunks)
+        self._writing = loop.run_in_executor(self._storage.writers, self._write, chunks)
         self._writing.add_done_callback(lambda _: self._storage.release(size))
 
     async def _settle(self) -> None:
