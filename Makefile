@@ -28,7 +28,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 endef
 export IN_THE_FOREGROUND
 
-.PHONY: serve test soak lint format clean caches
+.PHONY: serve test soak bench-upload lint format clean caches
 
 serve: caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
@@ -49,6 +49,10 @@ test: | $(UV)
 # The same tests with large numbers: SOAK multiplies the rounds and sizes of the heavy ones.
 soak: | $(UV)
 	@SOAK=20 $(RUN) pytest --numprocesses=auto --dist=loadgroup $(ARGS)
+
+# Our uploads beside those of others, in one run; benchmarks/README.md says how to read it.
+bench-upload: | $(UV)
+	@$(UV) run --quiet benchmarks/upload.py $(ARGS)
 
 lint: | $(UV)
 	$(RUN) ruff check $(CODE)
