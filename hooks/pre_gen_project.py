@@ -16,9 +16,10 @@ TEXTS = (*NAMES, "description", "author_name", "author_email")
 DEPENDENCIES = {
     "aiofiles", "annotated_doc", "annotated_types", "anyio", "click", "coverage", "dotenv",
     "fastapi", "filetype", "h11", "httpcore", "httptools", "httpx", "hypothesis", "idna",
-    "multipart", "mypy", "opentelemetry", "pydantic", "pydantic_core", "pydantic_settings", "pytest",
-    "python_multipart", "ruff", "sortedcontainers", "starlette", "tests", "typing_extensions",
-    "typing_inspection", "uvicorn", "uvloop", "watchfiles", "websockets", "yaml",
+    "multipart", "mypy", "opentelemetry", "pydantic", "pydantic_core", "pydantic_settings",
+    "pytest", "python_multipart", "ruff", "sortedcontainers", "starlette", "tests",
+    "typing_extensions", "typing_inspection", "uvicorn", "uvloop", "watchfiles", "websockets",
+    "yaml",
 }  # fmt: skip
 WINDOWS = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 

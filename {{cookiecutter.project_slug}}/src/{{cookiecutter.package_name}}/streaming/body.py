@@ -26,54 +26,54 @@ class RequestBody:
     """
 
     def __init__(self, request: Request, limit: int) -> None:
+        limits = kernel_of(request.scope).limits
         self._receive = request.receive
-        self._limits = kernel_of(request.scope).limits
-        self._loop = asyncio.get_running_loop()
-        self._watch = _Watch(self._loop)
+        self._idle, self._min_rate = limits.idle_timeout, limits.min_rate
+        self._watch = _Watch()
+        self._more = True
+        self._waited = 0.0
         self.limit = limit
         declared = request.headers.get("content-length")
         self.declared = int(declared) if declared is not None else None
         self.received = 0
-        self._waited = 0.0
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         if self.declared is not None and self.declared > self.limit:
             raise self._too_large()
-        more = True
-        try:
-            while more:
-                message = await self._next()
-                chunk, more = message.get("body", b""), message.get("more_body", False)
-                self.received += len(chunk)
-                if self.received > self.limit:
-                    raise self._too_large()
-                if chunk:
-                    yield chunk
-        finally:
-            self._watch.end()
+        while self._more:
+            message = await self._next()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunk: bytes = message.get("body", b"")
+            self._more = message.get("more_body", False)
+            self.received += len(chunk)
+            if self.received > self.limit:
+                raise self._too_large()
+            if chunk:
+                return chunk
+        self._watch.end()
+        raise StopAsyncIteration
 
     async def read(self) -> bytes:
         """Return the whole body; for small ones, as the limit is the memory that it may take."""
         return b"".join([chunk async for chunk in self])
 
     async def _next(self) -> Message:
+        watch = self._watch
         # Only the time that the client keeps us waiting counts: a slow disk is not its fault.
-        idle = self._limits.idle_timeout
-        budget = idle + self.received / self._limits.min_rate - self._waited
-        started = self._loop.time()
-        self._watch.begin(started + min(budget, idle))
+        budget = self._idle + self.received / self._min_rate - self._waited
+        started = watch.begin(min(budget, self._idle))
         try:
-            message = await self._receive()
+            return await self._receive()
         except asyncio.CancelledError:
-            if self._watch.expired():
+            if watch.expired():
                 raise Problem(408, "The body stalled or arrived too slowly.") from None
             raise
         finally:
-            self._watch.pause()
-        self._waited += self._loop.time() - started
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        return message
+            self._waited += watch.pause() - started
 
     def _too_large(self) -> Problem:
         return Problem(413, f"The body may have at most {self.limit} bytes.", limit=self.limit)
@@ -86,23 +86,26 @@ class _Watch:
     and only then sets itself to what the deadline is by now.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._task: asyncio.Task[object] | None = None
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
         self._timer: asyncio.TimerHandle | None = None
+        self._fires_at = 0.0
         self._deadline: float | None = None
         self._cancelled: int | None = None
 
-    def begin(self, deadline: float) -> None:
-        """Begin a wait of the current task that ends at `deadline` (seconds of the loop)."""
-        self._task = asyncio.current_task()
-        if self._timer is None or self._timer.when() > deadline:
-            self.end()
-            self._timer = self._loop.call_at(deadline, self._look)
-        self._deadline = deadline
+    def begin(self, seconds: float) -> float:
+        """Begin a wait that may take so long; return the loop's time, in seconds."""
+        now = self._loop.time()
+        self._deadline = now + seconds
+        if self._timer is None or self._fires_at > self._deadline:
+            self._set(self._deadline)
+        return now
 
-    def pause(self) -> None:
+    def pause(self) -> float:
+        """End a wait; return the loop's time."""
         self._deadline = None
+        return self._loop.time()
 
     def expired(self) -> bool:
         """Whether it was the deadline that cancelled the wait, and nobody else as well."""
@@ -110,10 +113,15 @@ class _Watch:
         return task is not None and before is not None and task.uncancel() <= before
 
     def end(self) -> None:
-        self._deadline = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _set(self, deadline: float) -> None:
+        self.end()
+        self._task = asyncio.current_task() or self._task
+        self._fires_at = deadline
+        self._timer = self._loop.call_at(deadline, self._look)
 
     def _look(self) -> None:
         self._timer = None
@@ -123,4 +131,4 @@ class _Watch:
             self._cancelled = self._task.cancelling()
             self._task.cancel()
         else:
-            self._timer = self._loop.call_at(self._deadline, self._look)
+            self._set(self._deadline)
