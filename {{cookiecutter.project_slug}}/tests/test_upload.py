@@ -220,3 +220,24 @@ async def test_a_name_keeps_the_joiners_that_its_script_is_written_with(service:
         response = await client.post("/files", params={"filename": name})
 
     assert response.json()["filename"] == name
+
+
+@pytest.mark.parametrize("cut", [1, 65_536, 299_999, 300_000])
+async def test_requests_one_behind_the_other_on_a_connection_are_told_apart(
+    service: Service, cut: int
+) -> None:
+    """A body ends where its length says, also in the middle of what arrives at once."""
+    first, second = random.randbytes(300_000), random.randbytes(10)
+    async with service.raw_connection() as peer:
+        await peer.send(head(len(first), "Expect: 100-continue"))
+        await peer.read_until(b"100 Continue\r\n\r\n")
+        await peer.send(first[:cut])
+        await peer.send(first[cut:] + head(len(second)) + second[:3])
+        await peer.read_until(b'"id":"')
+        ids = [(await peer.read_until(b'"'))[:-1].decode()]
+        await peer.send(second[3:])
+        await peer.read_until(b'"id":"')
+        ids.append((await peer.read_until(b'"'))[:-1].decode())
+
+    stored = [await bytes_of(service, file_id) for file_id in ids]
+    assert list(map(sha256, stored)) == [sha256(first), sha256(second)]

@@ -1,0 +1,51 @@
+"""Every requirement of a protocol is held by a test, or `docs/protocols.md` says why not."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from answers import REPOSITORY
+from baking import Project
+
+#: How many requirements the protocols have, by the heading of their part of the page.
+PROTOCOLS = {"tus": 92, "draft": 69}
+ITEM = re.compile(r"^\| \**([A-Z]\d+)\**(?: [MSm, ]+)? \|(.*)\|$", re.MULTILINE)
+WITHOUT_A_TEST = re.compile(r"left out|left to|nothing to do|does not arise|do not arise")
+MARKED = re.compile(r"pytest\.mark\.spec\(([^)]*)\)")
+
+
+def items(protocol: str) -> dict[str, str]:
+    """Return what the page says of each requirement."""
+    page = (REPOSITORY / "docs/protocols.md").read_text("utf-8")
+    _, tus, draft = re.split(r"^## ", page, flags=re.MULTILINE)
+    part = {"tus": tus, "draft": draft}[protocol]
+    apart = " ".join(re.findall(r"^Left out.*$", part, re.MULTILINE))
+    said = {number: text for number, text in ITEM.findall(part)}
+    return {k: v + (" left out" if re.search(rf"\b{k}\b", apart) else "") for k, v in said.items()}
+
+
+def marked(project: Project) -> Iterator[str]:
+    for path in Path(project.path, "tests").rglob("*.py"):
+        for names in MARKED.findall(path.read_text("utf-8")):
+            yield from re.findall(r'"([a-z]+-[A-Z]\d+)"', names)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_page_has_every_requirement(protocol: str) -> None:
+    assert len(items(protocol)) == PROTOCOLS[protocol]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_requirement_has_a_test_or_a_reason(protocol: str, full: Project) -> None:
+    tested = set(marked(full))
+    without = {k: v for k, v in items(protocol).items() if f"{protocol}-{k}" not in tested}
+
+    assert {k: v for k, v in without.items() if not WITHOUT_A_TEST.search(v)} == {}
+
+
+def test_no_test_names_a_requirement_that_is_not_there(full: Project) -> None:
+    known = {f"{protocol}-{number}" for protocol in PROTOCOLS for number in items(protocol)}
+
+    assert set(marked(full)) - known == set()
