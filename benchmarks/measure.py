@@ -192,11 +192,15 @@ def send(server: Server, plan: load.Plan, *, ping: bool) -> tuple[load.Load, lis
             stdout=subprocess.PIPE,
         )
         with client:
-            if client.stdin:
-                client.stdin.write(json.dumps(vars(plan)).encode())
-                client.stdin.close()
-            pings = list(ping_during(client, server)) if ping else []
-            output = client.stdout.read() if client.stdout else b""
+            try:
+                if client.stdin:
+                    client.stdin.write(json.dumps(vars(plan)).encode())
+                    client.stdin.close()
+                pings = list(ping_during(client, server)) if ping else []
+                output = client.stdout.read() if client.stdout else b""
+            except BaseException:
+                client.kill()
+                raise
     if client.returncode:
         raise MeasureError(f"the load ended with {client.returncode}")
     return load.Load(**json.loads(output)), pings

@@ -19,6 +19,7 @@ uv run benchmarks/upload.py
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -38,6 +39,8 @@ RESULTS = HERE / "results"
 
 
 def main() -> None:
+    # Ended from outside, it stops its server and removes its files as well.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     options = parse()
     build = (options.directory or REPOSITORY / "build" / "benchmarks").resolve()
     build.mkdir(parents=True, exist_ok=True)

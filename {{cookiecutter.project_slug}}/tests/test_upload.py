@@ -241,3 +241,20 @@ async def test_requests_one_behind_the_other_on_a_connection_are_told_apart(
 
     stored = [await bytes_of(service, file_id) for file_id in ids]
     assert list(map(sha256, stored)) == [sha256(first), sha256(second)]
+
+
+async def test_an_upgrade_behind_a_body_takes_nothing_of_it(service: Service) -> None:
+    upgrade = "Host: x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"
+    lines = [
+        "GET /nowhere HTTP/1.1",
+        *upgrade,
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        "",
+        "",
+    ]
+    async with service.raw_connection() as peer:
+        await peer.send(head(5) + b"hello" + "\r\n".join(lines).encode())
+        await service.ended("POST /files")
+
+    [record] = await files(service)
+    assert await bytes_of(service, record.id) == b"hello"

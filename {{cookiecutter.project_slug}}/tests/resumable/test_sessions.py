@@ -20,9 +20,7 @@ from {{cookiecutter.package_name}}.storage.callbacks import Callbacks
 from ..service import Service, ServiceProcess
 from ..stored import bytes_of, files
 from ..uploads import sha256
-from .tus import CHUNK, Tus, begin_patch, id_of, settle, unfinished
-
-PATCH = {"Tus-Resumable": "1.0.0", "Content-Type": CHUNK}
+from .tus import Tus, begin_patch, id_of, metadata, settle, unfinished
 
 
 async def away(record: FileRecord, chunks: Any) -> None:
@@ -247,3 +245,54 @@ async def test_clients_that_vanish_leave_nothing_open(serve: Any, tmp_path: Path
         assert_nothing_is_held(service)
         await tus.delete(url)
     assert unfinished(tmp_path) == []
+
+
+async def test_a_deletion_while_an_upload_completes_takes_no_bytes(service: Service) -> None:
+    storage = service.app.state.storage
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    adopt = storage.adopt
+
+    async def slowly(record: FileRecord) -> None:
+        reached.set()
+        await go_on.wait()
+        await adopt(record)
+
+    storage.adopt = slowly
+    async with Tus(service) as tus:
+        url = await tus.upload(3)
+        last = asyncio.create_task(tus.patch(url, 0, b"abc"))
+        await service.in_server(reached.wait())
+        assert (await tus.http.delete(f"/files/{id_of(url)}")).status_code == 404
+        await service.call(go_on.set)
+        assert (await last).status_code == 204
+    assert await bytes_of(service, id_of(url)) == b"abc"
+
+
+async def test_the_type_of_a_part_is_that_of_the_whole(serve: Any) -> None:
+    service: Service = await serve(upload={"allowed_types": "image/*"})
+    image = b"\x89PNG\r\n\x1a\n" + random.randbytes(20_000)
+    async with Tus(service) as tus:
+        halves = (image[:10_000], image[10_000:])
+        parts = [await tus.upload(len(h), {"Upload-Concat": "partial"}, h) for h in halves]
+        whole = await tus.create({"Upload-Concat": f"final;{' '.join(parts)}"})
+        refused = await tus.create({"Upload-Concat": f"final;{parts[1]}"})
+
+    assert (whole.status_code, refused.status_code) == (201, 415)
+    assert sha256(await bytes_of(service, id_of(whole.headers["location"]))) == sha256(image)
+
+
+async def test_a_length_that_its_own_chunk_exceeds_is_not_taken(service: Service) -> None:
+    async with Tus(service) as tus:
+        url = await tus.upload(None)
+        assert (await tus.patch(url, 0, b"abcde", {"Upload-Length": "3"})).status_code == 413
+        assert (await tus.patch(url, 0, b"abcde", {"Upload-Length": "5"})).status_code == 204
+    assert await bytes_of(service, id_of(url)) == b"abcde"
+
+
+async def test_a_type_with_line_breaks_is_no_type(service: Service) -> None:
+    evil = metadata(filename="a.txt", filetype="text/html\r\n\r\n;<script>")
+    async with Tus(service) as tus:
+        url = await tus.upload(3, {"Upload-Metadata": evil}, b"abc")
+        record = await tus.record(url)
+
+    assert record["content_type"] == "text/plain"

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of a body that may wait for the application before the client is held up.
 BUFFER = 256 << 10
+MAX_CHUNKS = 1024
 
 #: SO_LINGER with a time of zero: closing sends RST and drops what is buffered.
 _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -160,9 +161,10 @@ class _Protocol(HttpToolsProtocol):
             self._running.message_event.set()
 
     def on_headers_complete(self) -> None:
+        before = self.cycle
         super().on_headers_complete()
         cycle: Any = self.cycle
-        if cycle is not None:  # Else it is an upgrade.
+        if cycle is not before:  # Else it is an upgrade, and the request before it may still run.
             cycle.chunks, cycle.buffered = [], 0
             self._missing = _declared_length(self.headers)
         if len(self.pipeline) == 1:
@@ -195,7 +197,7 @@ class _Protocol(HttpToolsProtocol):
             return
         cycle.chunks.append(body)
         cycle.buffered += len(body)
-        if cycle.buffered > BUFFER:
+        if cycle.buffered > BUFFER or len(cycle.chunks) > MAX_CHUNKS:
             self.flow.pause_reading()
         cycle.message_event.set()
 

@@ -10,8 +10,10 @@ from typing import Protocol
 
 from .records import Draft, FileRecord
 
+#: Bytes on their way; whoever gives them away changes them no more.
+Chunk = bytes | memoryview
 #: Called with every chunk in the thread that writes it; a digest is computed there.
-Tap = Callable[[bytes], None]
+Tap = Callable[[Chunk], None]
 
 
 class Writer(Protocol):
@@ -21,7 +23,7 @@ class Writer(Protocol):
     draft: Draft
     size: int
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: Chunk) -> None:
         """Take more bytes; raises Problem 507 when there is no space for them."""
 
     async def flush(self) -> None:

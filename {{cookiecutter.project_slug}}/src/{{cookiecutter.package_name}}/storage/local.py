@@ -16,7 +16,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import aiofiles
@@ -47,7 +47,7 @@ async def open_storage(
 ) -> AsyncGenerator["LocalStorage"]:
     """Open the store that the settings name, recover what a crash left, and keep sweeping."""
     storage = LocalStorage(settings, callbacks or Callbacks())
-    await storage.sweep()
+    await storage.recover()
     try:
         async with repeating(settings.sweep_interval, storage.sweep):
             yield storage
@@ -64,6 +64,7 @@ class LocalStorage:
         #: Bytes that writers have taken and not yet written.
         self.buffered = 0
         self._announcing: set[str] = set()
+        self._quota_turn = asyncio.Lock()
         self._settings = settings
         self._files = root / "files"
         self._parts = root / "parts"
@@ -79,6 +80,16 @@ class LocalStorage:
         """Where the bytes of a file are; the last bits of an id are random and spread them."""
         return self._files / file_id[-2:] / checked_id(file_id)
 
+    @asynccontextmanager
+    async def within_quota(self, draft: Draft, size: int) -> AsyncGenerator[None]:
+        """Store a file of `size` bytes; raises Problem 413 when it exceeds the owner's quota."""
+        if self._settings.quota is None:
+            yield
+            return
+        async with self._quota_turn:  # Else two files might take what is left at once.
+            await self.check_quota(draft, size)
+            yield
+
     async def check_quota(self, draft: Draft, size: int) -> None:
         """Raise Problem 413 when `size` more bytes exceed the owner's quota."""
         quota = self._settings.quota
@@ -89,6 +100,11 @@ class LocalStorage:
         """Raise Problem 507 when the disk has no room for `size` more bytes; blocking."""
         if shutil.disk_usage(self.root).free - self._settings.keep_free < size:
             raise Problem(507, "There is not enough space to store the file.")
+
+    def check_reserve(self) -> None:
+        """Raise OSError as of a full disk when no more than the reserve is left; blocking."""
+        if shutil.disk_usage(self.root).free < self._settings.keep_free:
+            raise OSError(errno.ENOSPC, "what is left of the disk is to be kept free")
 
     @asynccontextmanager
     async def create(
@@ -133,7 +149,9 @@ class LocalStorage:
         try:
             async with aclosing(self.read_path(part, 0, record.size)) as chunks:
                 await self.callbacks.inspect(record, chunks)
-        except Problem:
+        except Problem as problem:
+            if problem.status_code >= 500:
+                raise  # Nothing was found out about the file.
             quarantine = self.root / "quarantine"
             await aiofiles.os.makedirs(quarantine, exist_ok=True, executor=self.threads)
             await in_thread(self.threads, part.replace, quarantine / record.id)
@@ -155,7 +173,8 @@ class LocalStorage:
         self._announcing.add(record.id)
         try:
             if await self.callbacks.stored(record):
-                await self.catalogue.confirm(record.id)
+                with suppress(sqlite3.OperationalError):  # It will be called once more.
+                    await self.catalogue.confirm(record.id)
         finally:
             self._announcing.discard(record.id)
 
@@ -199,6 +218,7 @@ class LocalStorage:
             remaining -= len(page)
 
     async def delete(self, file_id: str) -> None:
+        await self.record(file_id)  # Without one there may be an upload that is about to get it.
         lock = self._lock_path(checked_id(file_id))
         while (claim := await in_thread(self.threads, Claim.take, lock)) is None:
             await self.record(file_id)  # Somebody sweeps, or removes it: then this says 404.
@@ -224,13 +244,17 @@ class LocalStorage:
             return await self.catalogue.remove(file_id)
 
     async def sweep(self) -> None:
+        await self.recover()
+        if self.callbacks.on_stored:
+            await self._announce_again()
+
+    async def recover(self) -> None:
+        """Put right what dead writers left behind."""
         names = await aiofiles.os.listdir(self._parts, executor=self.threads)
         for file_id in sorted(filter(is_id, {name.partition(".")[0] for name in names})):
             claim = await in_thread(self.threads, Claim.take, self._lock_path(file_id))
             if claim is not None:
                 await complete(self._reconcile(file_id, claim))
-        if self.callbacks.on_stored:
-            await self._announce_again()
 
     async def _announce_again(self) -> None:
         for record in await self.catalogue.unannounced():

@@ -142,6 +142,7 @@ class LocalPartials:
         path = self._path(partial.id)
         file = await complete(aiofiles.open(path, "r+b", buffering=0, executor=self._threads))
         writer = LocalWriter(self._storage, partial.id, partial.draft, path, file, tap, size)
+        writer.is_file = not partial.is_part
         try:
             yield writer
         finally:
@@ -156,7 +157,9 @@ class LocalPartials:
         sources = [self._path(part) for part in parts]
         target = self._path(upload_id)
         with no_space():
-            await in_thread(self._threads, _concatenate, target, sources)
+            length = sum([source.stat().st_size for source in sources])
+            await in_thread(self._threads, self._storage.check_space, length)
+            await in_thread(self._storage.writers, _concatenate, target, sources)
 
     async def remove(self, upload_id: str) -> None:
         """Forget an upload and its bytes; a file that has become of it stays."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from ..streaming import Problem, complete
-from .interface import Tap
+from .interface import Chunk, Tap
 from .records import Draft, FileRecord
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ BLOCK = 1 << 20
 MAX_CHUNKS = 1024
 #: Bytes that all writers of a process hold; above that each writes what it has, and waits for it.
 MAX_BUFFERED = 24 << 20
+#: Bytes behind which the disk begins to write.
+WRITE_BACK = 8 << 20
 #: Bytes by which a file's type is recognised.
 HEAD = 4096
 
@@ -49,16 +51,19 @@ class LocalWriter:
         self.draft = draft
         self.size = size
         self.written = size
+        self._started = size
         self.committed = False
+        #: Whether the first bytes are those of a file, and tell its type.
+        self.is_file = True
         self._storage = storage
         self._part = part
         self._file = file
         self._tap = tap
-        self._chunks: list[bytes] = []
+        self._chunks: list[Chunk] = []
         self._collected = 0
         self._writing: asyncio.Future[None] | None = None
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: Chunk) -> None:
         self._chunks.append(data)
         self._collected += len(data)
         self.size += len(data)
@@ -78,7 +83,6 @@ class LocalWriter:
     async def commit(self, digest: dict[str, str] | None = None) -> FileRecord:
         await self.flush()
         storage = self._storage
-        await storage.check_quota(self.draft, self.size)  # Others may have filled it meanwhile.
         if storage.callbacks.accept:
             await complete(self._file.seek(0))
             storage.callbacks.accept(self.draft, await complete(self._file.read(HEAD)))
@@ -91,8 +95,9 @@ class LocalWriter:
         )
         with no_space():
             await storage.inspect(record, self._part)
-            # Once begun it goes to its end: a record must never be without its bytes.
-            await complete(storage.publish(self._file.fileno(), self._part, record))
+            async with storage.within_quota(self.draft, self.size):
+                # Once begun it goes to its end: a record must never be without its bytes.
+                await complete(storage.publish(self._file.fileno(), self._part, record))
         self.committed = True
         await storage.announce(record)
         return record
@@ -113,7 +118,7 @@ class LocalWriter:
     def _begin(self) -> None:
         """Hand what is collected to a thread; only when nothing is being written."""
         accept = self._storage.callbacks.accept
-        if accept and not self.written and self._collected >= HEAD:
+        if accept and self.is_file and not self.written and self._collected >= HEAD:
             accept(self.draft, b"".join(self._chunks[:HEAD])[:HEAD])
         chunks, size = self._chunks, self._collected
         self._chunks, self._collected = [], 0
@@ -129,11 +134,12 @@ class LocalWriter:
             self._writing = None
             await self._storage.callbacks.progress(self.id, self.written)
 
-    def _write(self, chunks: list[bytes]) -> None:
+    def _write(self, chunks: list[Chunk]) -> None:
         if self._tap is not None:
             for chunk in chunks:
                 self._tap(chunk)
-        rest: list[bytes | memoryview] = list(chunks)
+        self._storage.check_reserve()
+        rest = list(chunks)
         while rest:
             count = write_at(self._file.fileno(), rest, self.written)
             self.written += count
@@ -141,16 +147,22 @@ class LocalWriter:
                 count -= len(rest.pop(0))
             if count:
                 rest[0] = memoryview(rest[0])[count:]
+        if self.written - self._started >= WRITE_BACK and hasattr(os, "posix_fadvise"):
+            # The only word by which Python lets Linux begin to write these pages to the disk, and
+            # not wait. Without it all of a large file would be waited for at its end, by fsync.
+            length, advice = self.written - self._started, os.POSIX_FADV_DONTNEED
+            os.posix_fadvise(self._file.fileno(), self._started, length, advice)
+            self._started = self.written
 
 
 if hasattr(os, "pwritev"):
 
-    def write_at(descriptor: int, chunks: list[bytes | memoryview], offset: int) -> int:
+    def write_at(descriptor: int, chunks: list[Chunk], offset: int) -> int:
         """Write buffers at an offset in bytes; return how many bytes were taken."""
         return os.pwritev(descriptor, chunks, offset)
 else:
 
-    def write_at(descriptor: int, chunks: list[bytes | memoryview], offset: int) -> int:
+    def write_at(descriptor: int, chunks: list[Chunk], offset: int) -> int:
         """Write buffers at an offset in bytes; return how many bytes were taken."""
         os.lseek(descriptor, offset, os.SEEK_SET)
         return os.write(descriptor, b"".join(chunks))

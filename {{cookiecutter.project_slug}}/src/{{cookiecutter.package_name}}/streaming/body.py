@@ -92,12 +92,15 @@ class _Watch:
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at = 0.0
         self._deadline: float | None = None
-        self._cancelled: int | None = None
+        self._cancelling = 0
+        self._fired = False
 
     def begin(self, seconds: float) -> float:
         """Begin a wait that may take so long; return the loop's time, in seconds."""
         now = self._loop.time()
         self._deadline = now + seconds
+        self._task = task = asyncio.current_task()
+        self._cancelling = task.cancelling() if task else 0
         if self._timer is None or self._fires_at > self._deadline:
             self._set(self._deadline)
         return now
@@ -109,8 +112,8 @@ class _Watch:
 
     def expired(self) -> bool:
         """Whether it was the deadline that cancelled the wait, and nobody else as well."""
-        task, before = self._task, self._cancelled
-        return task is not None and before is not None and task.uncancel() <= before
+        task = self._task
+        return self._fired and task is not None and task.uncancel() <= self._cancelling
 
     def end(self) -> None:
         if self._timer is not None:
@@ -119,7 +122,6 @@ class _Watch:
 
     def _set(self, deadline: float) -> None:
         self.end()
-        self._task = asyncio.current_task() or self._task
         self._fires_at = deadline
         self._timer = self._loop.call_at(deadline, self._look)
 
@@ -128,7 +130,7 @@ class _Watch:
         if self._deadline is None:
             return  # Nobody waits; who does next sets a timer.
         if self._deadline <= self._loop.time() and self._task is not None:
-            self._cancelled = self._task.cancelling()
+            self._fired = True
             self._task.cancel()
         else:
             self._set(self._deadline)

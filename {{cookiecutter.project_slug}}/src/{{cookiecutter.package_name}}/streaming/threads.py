@@ -59,15 +59,19 @@ async def iterate_in_thread(executor: Executor, source: Iterable[T]) -> AsyncGen
 
 @asynccontextmanager
 async def repeating(interval: float, work: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
-    """Do some work every `interval` seconds while the block runs; a failure is only logged."""
+    """Do some work every `interval` seconds while the block runs; a failure is only logged.
+
+    It is done for the first time a second after the start, when everything else is there.
+    """
 
     async def repeat() -> None:
+        await asyncio.sleep(min(interval, 1.0))
         while True:
-            await asyncio.sleep(interval)
             try:
                 await work()
             except Exception:
                 logger.exception("%s failed; again in %s s", work.__qualname__, interval)
+            await asyncio.sleep(interval)
 
     task = asyncio.create_task(repeat())
     try:

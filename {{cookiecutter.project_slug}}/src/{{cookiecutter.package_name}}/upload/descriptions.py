@@ -14,7 +14,7 @@ from ..storage import Draft
 from ..storage.names import clean_filename
 from ..streaming import Digester, Problem, principal_of, wanted_digest
 
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(\s*;[\x20-\x7e]*)?", re.ASCII)
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+([ \t]*;[\x20-\x7e]*)?", re.ASCII)
 _UNKNOWN = "application/octet-stream"
 
 

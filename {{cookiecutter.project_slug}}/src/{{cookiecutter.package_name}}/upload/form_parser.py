@@ -59,17 +59,17 @@ class FormParser:
                 "on_header_value": lambda data, start, end: self._add(1, data[start:end]),
                 "on_header_end": self._end_line,
                 "on_headers_finished": lambda: self._events.append(_part(self._header)),
-                "on_part_data": lambda data, start, end: self._events.append(data[start:end]),
+                "on_part_data": self._add_data,
                 "on_end": self._end,
             },
             max_header_count=MAX_HEADER_LINES,
             max_header_size=MAX_HEADER,
         )
-        self._events: list[Part | bytes] = []
+        self._events: list[Part | memoryview] = []
         self._place = "before"
         self._outside = 0
 
-    def feed(self, chunk: bytes) -> list[Part | bytes]:
+    def feed(self, chunk: bytes) -> list[Part | memoryview]:
         """Return the parts that begin in a chunk, and bytes, each of the part that began last."""
         place = self._place
         try:
@@ -104,6 +104,9 @@ class FormParser:
         name, value = self._line
         self._header[name.lower()] = value.strip()
         self._line = [b"", b""]
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        self._events.append(memoryview(data)[start:end])  # A slice would copy all of it.
 
     def _end(self) -> None:
         self._place = "behind"

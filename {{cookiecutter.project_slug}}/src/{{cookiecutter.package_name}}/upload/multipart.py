@@ -71,7 +71,9 @@ class _Form:
             events = self._parser.feed(chunk)
             # Of what is still to come, the last boundary is no file's.
             rest = (self._body.declared or 0) - self._body.received - self._parser.closing
-            self._rest = max(0, rest) + sum(len(data) for data in events if isinstance(data, bytes))
+            self._rest = max(0, rest) + sum(
+                len(data) for data in events if not isinstance(data, Part)
+            )
             for event in events:
                 if isinstance(event, Part):
                     await self._begin(event)
@@ -113,7 +115,7 @@ class _Form:
             self._fields.append((part.name, bytearray()))
             self._count_field(len(part.name.encode()))
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: memoryview) -> None:
         if self._part.filename is None:
             self._count_field(len(data))
             self._fields[-1][1].extend(data)

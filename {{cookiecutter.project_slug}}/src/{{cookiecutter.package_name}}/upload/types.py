@@ -1,6 +1,7 @@
 """What the first bytes of a file say of its type; a client's word is no reason to store it."""
 
 import fnmatch
+import re
 
 import filetype
 
@@ -15,17 +16,21 @@ class AllowedTypes:
 
     def __init__(self, patterns: str) -> None:
         """`patterns` are media types with commas, `image/*` included; none allows everything."""
-        self._patterns = [pattern.strip().lower() for pattern in patterns.split(",") if pattern]
+        self._patterns = [p.strip().lower() for p in patterns.split(",") if p.strip()]
 
     def __call__(self, draft: Draft, head: bytes) -> None:
-        """Raise Problem 415 when the type is not allowed; `head` are up to 4 KiB."""
-        if self._patterns:
-            found = type_of(draft, head)
-            if not any(fnmatch.fnmatchcase(found, pattern) for pattern in self._patterns):
-                raise Problem(415, f"Files of the type {found} are not stored here.")
+        """Raise Problem 415 when the type is not allowed; `head` are up to 4 KiB.
+
+        The type that the client names has to be allowed too, as it is the one that is kept.
+        """
+        named = _named(draft)
+        found = type_of(head, named)
+        for kind in {found} if named == _BINARY else {found, named}:
+            if self._patterns and not any(fnmatch.fnmatchcase(kind, p) for p in self._patterns):
+                raise Problem(415, f"Files of the type {kind} are not stored here.")
 
 
-def type_of(draft: Draft, head: bytes) -> str:
+def type_of(head: bytes, named: str) -> str:
     """Return the media type of a file by its first bytes.
 
     Text has no signature: for what is UTF-8 without controls, the client may name the kind.
@@ -33,11 +38,16 @@ def type_of(draft: Draft, head: bytes) -> str:
     kind = filetype.guess_mime(head)
     if kind:
         return str(kind)
-    declared = draft.content_type.partition(";")[0].strip().lower()
     if not _is_text(head):
         return _BINARY
-    is_text_type = declared.startswith("text/") or declared.endswith(("json", "xml", "jsonl"))
-    return declared if is_text_type else "text/plain"
+    is_svg = named == "image/svg+xml" and b"<svg" in head
+    if is_svg or named.startswith("text/") or re.fullmatch(r"application/.*(json|xml)l?", named):
+        return named
+    return "text/plain"
+
+
+def _named(draft: Draft) -> str:
+    return draft.content_type.partition(";")[0].strip().lower()
 
 
 def _is_text(head: bytes) -> bool:

@@ -9,6 +9,7 @@ Source: draft-ietf-httpbis-resumable-upload; RFC 9651 (structured fields); RFC 9
 
 import re
 import time
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from fastapi import Request, Response
 
 from ...storage import file_url
 from ...storage.partials import Partial
-from ...streaming import Digester, Problem, RequestBody, exchange_of, wanted_digest
+from ...streaming import Digester, Problem, RequestBody, exchange_of, in_thread, wanted_digest
 from ..answers import stored_answer
 from ..descriptions import content_type_of, draft_of, refuse_coding
 from .addresses import upload_url
@@ -83,7 +84,7 @@ async def create(request: Request) -> Response:
 async def offset(request: Request, upload_id: str) -> Response:
     """Tell how many bytes are there, and where the file is when that is all."""
     sessions = sessions_of(request)
-    async with sessions.hold(upload_id) as session:
+    async with sessions.hold(upload_id, request) as session:
         headers = {
             "Upload-Offset": str(session.offset),
             "Upload-Complete": "?1" if session.record else "?0",
@@ -109,7 +110,7 @@ async def append(request: Request, upload_id: str) -> Response:
     if start is None or complete is None:
         raise Problem(400, "Upload-Offset and Upload-Complete are needed.")
     check = _check_of(request)
-    async with sessions_of(request).hold(upload_id) as session:
+    async with sessions_of(request).hold(upload_id, request) as session:
         if session.partial.is_part or session.partial.parts:
             raise Problem(403, "A concatenation of tus is continued by tus.")
         if start != session.offset:
@@ -124,7 +125,7 @@ async def append(request: Request, upload_id: str) -> Response:
 
 async def cancel(request: Request, upload_id: str) -> Response:
     """Forget an upload; a file that has become of it stays."""
-    async with sessions_of(request).hold(upload_id) as session:
+    async with sessions_of(request).hold(upload_id, request) as session:
         await session.discard()
     return Response(status_code=204)
 
@@ -173,8 +174,10 @@ async def _finish(request: Request, session: Session) -> Response:
     digester = Digester(filter(None, fields), [wanted] if wanted else [])
     if digester and not session.record:
         # Hashed once it is whole: the state of a hash does not survive a restart, the bytes do.
-        async for chunk in session.read():
-            digester.update(chunk)
+        threads = request.app.state.storage.threads
+        async with aclosing(session.read()) as chunks:
+            async for chunk in chunks:
+                await in_thread(threads, digester.update, chunk)
         try:
             digester.verify()
         except Problem:

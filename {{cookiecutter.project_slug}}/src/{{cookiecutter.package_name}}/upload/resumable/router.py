@@ -5,7 +5,7 @@ uploads, and `OPTIONS` tells of both. `POST /files` with `Upload-Complete` is a 
 """
 
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -22,6 +22,17 @@ logger = logging.getLogger(__name__)
 
 ALLOW = "POST, HEAD, GET, PATCH, DELETE, OPTIONS"
 ACCEPT = f"{tus.MEDIA_TYPE}, {draft.MEDIA_TYPE}"
+
+
+class _UploadAdmission(Admission):
+    """Holds no slot for what brings no bytes: it may free one that a stalled request has."""
+
+    async def __call__(self, request: Request) -> AsyncIterator[None]:
+        if tus.method_of(request) in ("HEAD", "GET", "DELETE"):
+            yield
+            return
+        async for _ in super().__call__(request):
+            yield
 
 
 class _UploadRoute(APIRoute):
@@ -65,7 +76,7 @@ class _CreationRoute(_UploadRoute):
 
 
 router = APIRouter(tags=["upload"], route_class=_UploadRoute)
-_admission = Depends(Admission("upload"))
+_admission = Depends(_UploadAdmission("upload"))
 
 
 async def create_upload(request: Request) -> Response:
@@ -112,11 +123,9 @@ METHODS = ("POST", "PATCH", "HEAD", "GET", "DELETE", "PUT")
 
 def _route(path: str, endpoint: Callable[..., Any], methods: Sequence[str], *shown: str) -> None:
     for method in methods:
-        # What brings no bytes holds no slot: it may be what frees one that a stalled request has.
-        dependencies = [_admission] if method in ("POST", "PATCH", "PUT") else []
         router.add_api_route(
             path, endpoint, methods=[method], response_class=Response, status_code=204,
-            dependencies=dependencies, include_in_schema=method in shown,
+            dependencies=[_admission], include_in_schema=method in shown,
         )  # fmt: skip
 
 

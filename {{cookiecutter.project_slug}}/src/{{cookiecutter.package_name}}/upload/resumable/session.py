@@ -21,7 +21,7 @@ INFORM_EVERY = 8 << 20
 class Check(Protocol):
     """A digest of the bytes of one request."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Take the next bytes; in a thread."""
 
     def verify(self) -> None:
@@ -108,7 +108,8 @@ class Session:
                 if self.partial.completes and self.offset == length:
                     await self._commit(writer)
         except BaseException:
-            if self.record is None and (check or body.received > body.limit):
+            too_long = max(body.declared or 0, body.received) > body.limit
+            if self.record is None and (check or too_long):
                 await complete(self._undo(start, known))
             raise
 

@@ -20,6 +20,7 @@ from ...storage.local import LocalStorage
 from ...storage.partials import LocalPartials
 from ...storage.records import checked_id
 from ...streaming import Problem, complete, repeating
+from ..descriptions import owner_of
 from .session import Lane, Session
 
 logger = logging.getLogger(__name__)
@@ -39,8 +40,11 @@ class Sessions:
         self._lanes: dict[str, Lane] = {}
 
     @asynccontextmanager
-    async def hold(self, upload_id: str) -> AsyncGenerator[Session]:
-        """Work on an upload; raises Problem 404, or 423 when another process does."""
+    async def hold(self, upload_id: str, request: Request | None = None) -> AsyncGenerator[Session]:
+        """Work on an upload; raises Problem 404, or 423 when another process does.
+
+        For a `request` it has to be an upload of the one who sent that.
+        """
         lane = self._lanes.setdefault(checked_id(upload_id), Lane())
         lane.requests += 1
         lane.newest += 1
@@ -49,7 +53,10 @@ class Sessions:
         try:
             with self.partials.working():
                 async with self._locked(lane, upload_id):
-                    yield await self._open(upload_id, lane, number)
+                    session = await self._open(upload_id, lane, number)
+                    if request and session.partial.draft.owner != owner_of(request):
+                        raise _gone()
+                    yield session
         finally:
             lane.requests -= 1
             if not lane.requests:

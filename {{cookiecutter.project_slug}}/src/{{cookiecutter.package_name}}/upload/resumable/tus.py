@@ -89,7 +89,7 @@ async def create(request: Request) -> Response:
 
 async def offset(request: Request, upload_id: str) -> Response:
     """Tell how many bytes are there."""
-    async with sessions_of(request).hold(upload_id) as session:
+    async with sessions_of(request).hold(upload_id, request) as session:
         await session.settle()
         headers = _state(request, session)
         fields, length = session.partial.fields, session.length
@@ -115,7 +115,7 @@ async def append(request: Request, upload_id: str) -> Response:
     declared = _length(request)
     check = checksum_of(request.headers.getlist("upload-checksum"))
     sessions = sessions_of(request)
-    async with sessions.hold(upload_id) as session:
+    async with sessions.hold(upload_id, request) as session:
         try:
             await _append(request, session, start, declared, check)
         except Problem as problem:
@@ -141,7 +141,7 @@ async def _append(
 
 async def cancel(request: Request, upload_id: str) -> Response:
     """Remove an upload, and the file that has become of it."""
-    async with sessions_of(request).hold(upload_id) as session:
+    async with sessions_of(request).hold(upload_id, request) as session:
         if session.record:
             await request.app.state.storage.delete(upload_id)
         await session.discard()
@@ -184,10 +184,10 @@ async def _partial_of(request: Request) -> Partial:
 
 async def _parts_of(request: Request) -> list[Partial]:
     """Return the uploads that a final upload consists of; raises Problem 400 or 404."""
-    field = request.headers.get("upload-concat", "partial")
-    if field == "partial":
+    fields = request.headers.getlist("upload-concat")
+    if fields in ([], ["partial"]):
         return []
-    kind, _, urls = field.partition(";")
+    kind, _, urls = ",".join(fields).partition(";")
     found = [await _part_at(request, url) for url in urls.split()]
     if kind != "final" or not found:
         raise Problem(400, "Upload-Concat is 'partial', or 'final;' and the addresses of parts.")
