@@ -22,7 +22,7 @@ def items(protocol: str) -> dict[str, str]:
     _, tus, draft = re.split(r"^## ", page, flags=re.MULTILINE)
     part = {"tus": tus, "draft": draft}[protocol]
     apart = " ".join(re.findall(r"^Left out.*$", part, re.MULTILINE))
-    said = {number: text for number, text in ITEM.findall(part)}
+    said: dict[str, str] = dict(ITEM.findall(part))
     return {k: v + (" left out" if re.search(rf"\b{k}\b", apart) else "") for k, v in said.items()}
 
 
