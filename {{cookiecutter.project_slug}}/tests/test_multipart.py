@@ -181,7 +181,7 @@ async def test_a_file_that_cannot_be_stored_takes_back_the_ones_before_it(
     publish = LocalStorage.publish
 
     async def full_for_the_third(
-        self: LocalStorage, descriptor: int, part: Path, record: Any
+        self: LocalStorage, descriptor: int | None, part: Path, record: Any
     ) -> None:
         seen.append(len([each async for each in self.records()]))
         if len(seen) == 3:

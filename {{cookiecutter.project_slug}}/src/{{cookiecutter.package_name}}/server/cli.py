@@ -6,6 +6,7 @@ import logging
 import math
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -17,6 +18,8 @@ from ..app import COMMANDS
 from ..settings import Settings, explain
 from ..streaming import StreamAborted
 
+#: Open files and connections of one process, where the system lets it have so many.
+MAX_FILES = 1 << 16
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -40,6 +43,7 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
     # uvicorn raises the signal again when it has ended; before it starts, this ends us as well.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
+    _allow_many_files()
     server = settings.server
     uvicorn.run(
         f"{PACKAGE}.app:create_app",
@@ -55,6 +59,17 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
         timeout_graceful_shutdown=math.ceil(server.drain_timeout),
         server_header=False,
     )
+
+
+def _allow_many_files() -> None:
+    """Raise a low limit of the shell: a connection takes one, a file under way two."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # Windows has neither the module nor the limit.
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+        if soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

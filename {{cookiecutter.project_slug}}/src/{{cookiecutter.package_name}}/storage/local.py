@@ -157,8 +157,8 @@ class LocalStorage:
             await in_thread(self.threads, part.replace, quarantine / record.id)
             raise
 
-    async def publish(self, descriptor: int, part: Path, record: FileRecord) -> None:
-        """Make an open part durable, give it its final name, then its record."""
+    async def publish(self, descriptor: int | None, part: Path, record: FileRecord) -> None:
+        """Make an open part durable (a closed one is), give it its final name, then its record."""
         await in_thread(self.threads, _move_durably, descriptor, part, self.path(record.id))
         await self.adopt(record)
 
@@ -300,8 +300,9 @@ class LocalStorage:
         return self._parts / f"{file_id}.lock"
 
 
-def _move_durably(descriptor: int, part: Path, final: Path) -> None:
-    os.fsync(descriptor)
+def _move_durably(descriptor: int | None, part: Path, final: Path) -> None:
+    if descriptor is not None:
+        os.fsync(descriptor)
     part.replace(final)
     if sys.platform != "win32":  # Windows opens no directory, and its rename is in the journal.
         descriptor = os.open(final.parent, os.O_RDONLY)

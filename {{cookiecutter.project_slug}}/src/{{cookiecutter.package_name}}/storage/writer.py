@@ -8,6 +8,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from aiofiles.threadpool.binary import AsyncFileIO
 
-from ..streaming import Problem, complete
+from ..streaming import Problem, complete, in_thread
 from .interface import Chunk, Tap
 from .records import Draft, FileRecord
 
@@ -95,9 +96,13 @@ class LocalWriter:
         )
         with no_space():
             await storage.inspect(record, self._part)
+            if sys.platform == "win32":  # It renames no open file; closing it once more is fine.
+                await in_thread(storage.threads, os.fsync, self._file.fileno())
+                await complete(self._file.close())
             async with storage.within_quota(self.draft, self.size):
                 # Once begun it goes to its end: a record must never be without its bytes.
-                await complete(storage.publish(self._file.fileno(), self._part, record))
+                descriptor = None if self._file.closed else self._file.fileno()
+                await complete(storage.publish(descriptor, self._part, record))
         self.committed = True
         await storage.announce(record)
         return record
