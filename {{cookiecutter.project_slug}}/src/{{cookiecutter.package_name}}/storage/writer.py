@@ -29,8 +29,9 @@ BLOCK = 1 << 20
 MAX_CHUNKS = 1024
 #: Bytes that all writers of a process hold; above that each writes what it has, and waits for it.
 MAX_BUFFERED = 24 << 20
-#: Bytes behind which the disk begins to write.
+#: Bytes that the disk is told to begin with at once, in files that are larger than this.
 WRITE_BACK = 8 << 20
+LARGE = 32 << 20
 #: Bytes by which a file's type is recognised.
 HEAD = 4096
 
@@ -152,11 +153,12 @@ class LocalWriter:
                 count -= len(rest.pop(0))
             if count:
                 rest[0] = memoryview(rest[0])[count:]
-        if self.written - self._started >= WRITE_BACK and hasattr(os, "posix_fadvise"):
+        unstarted = self.written - self._started
+        if self.written > LARGE and unstarted >= WRITE_BACK and hasattr(os, "posix_fadvise"):
             # The only word by which Python lets Linux begin to write these pages to the disk, and
             # not wait. Without it all of a large file would be waited for at its end, by fsync.
-            length, advice = self.written - self._started, os.POSIX_FADV_DONTNEED
-            os.posix_fadvise(self._file.fileno(), self._started, length, advice)
+            advice = os.POSIX_FADV_DONTNEED
+            os.posix_fadvise(self._file.fileno(), self._started, unstarted, advice)
             self._started = self.written
 
 
