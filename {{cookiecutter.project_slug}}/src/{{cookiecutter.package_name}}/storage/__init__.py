@@ -1,8 +1,9 @@
 """Storage: immutable files with server-made ids, and a record of each.
 
 * `interface`: the `Storage` protocol, which an object store fits as well as a directory.
-* `local`: files in a directory (`writer`), records in one SQLite catalogue (`catalogue`), locks
-  (`claims`); `partials`: files that arrive in several requests, when uploads can be resumed.
+* `local`: files in a directory, their records in one SQLite catalogue (`catalogue`), locks
+  (`claims`), blocks on their way (`writer`), quota and free space (`room`); `partials`: files
+  that arrive in several requests, when uploads can be resumed.
 * `callbacks`: what the service does when a file comes or goes.
 * `records`: what a file is; `names`: what becomes of a client's file name.
 * `importing`: `serve import PATH…`.

@@ -11,7 +11,6 @@ under an unlocked claim, so recovery looks at `parts/` alone, however many files
 import asyncio
 import errno
 import os
-import shutil
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Generator
@@ -29,6 +28,7 @@ from .catalogue import Catalogue
 from .claims import Claim
 from .interface import Tap
 from .records import Draft, FileRecord, checked_id, is_id, new_id, not_found
+from .room import Room
 from .writer import LocalWriter, is_full, no_space
 
 #: Bytes per read: large enough that the thread hop costs little per byte.
@@ -64,14 +64,13 @@ class LocalStorage:
         #: Bytes that writers have taken and not yet written.
         self.buffered = 0
         self._announcing: set[str] = set()
-        self._quota_turn = asyncio.Lock()
-        self._settings = settings
         self._files = root / "files"
         self._parts = root / "parts"
         self._parts.mkdir(parents=True, exist_ok=True)
         for number in range(256):
             (self._files / f"{number:02x}").mkdir(parents=True, exist_ok=True)
         self.catalogue = Catalogue(root / "catalogue.sqlite3")
+        self.room = Room(root, settings, self.catalogue)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
         self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._writing: set[asyncio.Future[None]] = set()
@@ -81,36 +80,10 @@ class LocalStorage:
         return self._files / file_id[-2:] / checked_id(file_id)
 
     @asynccontextmanager
-    async def within_quota(self, draft: Draft, size: int) -> AsyncGenerator[None]:
-        """Store a file of `size` bytes; raises Problem 413 when it exceeds the owner's quota."""
-        if self._settings.quota is None:
-            yield
-            return
-        async with self._quota_turn:  # Else two files might take what is left at once.
-            await self.check_quota(draft, size)
-            yield
-
-    async def check_quota(self, draft: Draft, size: int) -> None:
-        """Raise Problem 413 when `size` more bytes exceed the owner's quota."""
-        quota = self._settings.quota
-        if quota and await self.catalogue.stored_bytes(draft.owner) + size > quota:
-            raise Problem(413, f"All files together may have at most {quota} bytes.", limit=quota)
-
-    def check_space(self, size: int) -> None:
-        """Raise Problem 507 when the disk has no room for `size` more bytes; blocking."""
-        if shutil.disk_usage(self.root).free - self._settings.keep_free < size:
-            raise Problem(507, "There is not enough space to store the file.")
-
-    def check_reserve(self) -> None:
-        """Raise OSError as of a full disk when no more than the reserve is left; blocking."""
-        if shutil.disk_usage(self.root).free < self._settings.keep_free:
-            raise OSError(errno.ENOSPC, "what is left of the disk is to be kept free")
-
-    @asynccontextmanager
     async def create(
         self, draft: Draft, tap: Tap | None = None, size: int = 0
     ) -> AsyncGenerator[LocalWriter]:
-        await self.check_quota(draft, size)
+        await self.room.check_quota(draft, size)
         with no_space():
             file_id, claim = await in_thread(self.threads, self._claim_new, size)
         part = self._parts / f"{file_id}.part"
@@ -275,7 +248,7 @@ class LocalStorage:
         self.writers.shutdown(wait=False)
 
     def _claim_new(self, size: int) -> tuple[str, Claim]:
-        self.check_space(size)
+        self.room.check_space(size)
         while True:
             file_id = new_id()
             claim = Claim.take(self._lock_path(file_id))

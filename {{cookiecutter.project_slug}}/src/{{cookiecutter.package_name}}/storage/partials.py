@@ -70,9 +70,9 @@ class LocalPartials:
         )
         length, owner = partial.length or 0, partial.draft.owner
         missing, owned = await in_thread(self._threads, _reserved, self._folder, rows, owner)
-        await self._storage.check_quota(partial.draft, length + owned)
+        await self._storage.room.check_quota(partial.draft, length + owned)
         with no_space():
-            await in_thread(self._threads, self._storage.check_space, length + missing)
+            await in_thread(self._threads, self._storage.room.check_space, length + missing)
             await complete(self.save(partial))
             await in_thread(self._threads, self._path(partial.id).touch)
 
@@ -158,7 +158,7 @@ class LocalPartials:
         target = self._path(upload_id)
         with no_space():
             length = sum([source.stat().st_size for source in sources])
-            await in_thread(self._threads, self._storage.check_space, length)
+            await in_thread(self._threads, self._storage.room.check_space, length)
             await in_thread(self._storage.writers, _concatenate, target, sources)
 
     async def remove(self, upload_id: str) -> None:

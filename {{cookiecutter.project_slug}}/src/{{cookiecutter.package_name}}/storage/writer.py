@@ -100,7 +100,7 @@ class LocalWriter:
             if sys.platform == "win32":  # It renames no open file; closing it once more is fine.
                 await in_thread(storage.threads, os.fsync, self._file.fileno())
                 await complete(self._file.close())
-            async with storage.within_quota(self.draft, self.size):
+            async with storage.room.within_quota(self.draft, self.size):
                 # Once begun it goes to its end: a record must never be without its bytes.
                 descriptor = None if self._file.closed else self._file.fileno()
                 await complete(storage.publish(descriptor, self._part, record))
@@ -144,7 +144,7 @@ class LocalWriter:
         if self._tap is not None:
             for chunk in chunks:
                 self._tap(chunk)
-        self._storage.check_reserve()
+        self._storage.room.check_reserve()
         rest = list(chunks)
         while rest:
             count = write_at(self._file.fileno(), rest, self.written)
