@@ -176,3 +176,17 @@ async def test_an_upload_leaves_the_disk_what_it_must_keep(serve: Any) -> None:
         response = await client.post("/files", content=b"x")
 
     assert response.status_code == 507
+
+
+async def test_a_scanner_that_finds_nothing_out_puts_nothing_into_quarantine(
+    service: Service, tmp_path: Path
+) -> None:
+    async def inspect(record: FileRecord, chunks: AsyncIterator[bytes]) -> None:
+        raise Problem(503, "The scanner is busy.")
+
+    register(service, inspect=inspect)
+    async with service.client() as client:
+        assert (await client.post("/files", content=b"abc")).status_code == 503
+
+    assert await files(service) == []
+    assert not (tmp_path / "data" / "quarantine").exists()

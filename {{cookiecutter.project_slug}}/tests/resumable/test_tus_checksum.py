@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from {{cookiecutter.package_name}}.storage import FileRecord
+from {{cookiecutter.package_name}}.storage.callbacks import Callbacks
+from {{cookiecutter.package_name}}.streaming import Problem
+
 from ..service import Service, ServiceProcess
 from ..stored import bytes_of, files
 from ..uploads import sha256
@@ -265,3 +269,17 @@ async def test_an_upload_under_way_does_not_expire(
         assert b" 204 " in await peer.read_head()
     assert await bytes_of(service, id_of(url)) == b"abcdef"
     assert len(await files(service)) == 1
+
+
+async def test_an_upload_that_the_scanner_had_no_time_for_is_tried_again(service: Service) -> None:
+    async def busy(record: FileRecord, chunks: Any) -> None:
+        raise Problem(503, "The scanner is busy.")
+
+    service.app.state.storage.callbacks = Callbacks(inspect=busy)
+    async with Tus(service) as tus:
+        url = await tus.upload(3)
+        assert (await tus.patch(url, 0, b"abc")).status_code == 503
+
+        service.app.state.storage.callbacks = Callbacks()
+        assert await tus.offset(url) == 3
+    assert await bytes_of(service, id_of(url)) == b"abc"
