@@ -12,12 +12,14 @@ from .streaming import kernel_of
 router = APIRouter(tags=["health"])
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live")
 async def live() -> dict[str, str]:
     """Answer as long as the event loop runs."""
     return {"status": "live"}
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", responses={503: {"description": "The service is draining."}})
 async def ready(request: Request) -> JSONResponse:
     """Answer 200 when new streams are welcome, 503 while the service drains."""
@@ -26,12 +28,8 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ready"})
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/", include_in_schema=False)
 async def index(request: Request) -> dict[str, str]:
     """Name the service and where to go on."""
     return {"service": request.app.title, "docs": "/docs", "health": "/health/ready"}
-
-
-router.head("/", include_in_schema=False)(index)
-router.head("/health/live", include_in_schema=False)(live)
-router.head("/health/ready", include_in_schema=False)(ready)

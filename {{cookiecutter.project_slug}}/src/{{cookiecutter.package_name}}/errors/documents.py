@@ -14,7 +14,6 @@ MEDIA_TYPE = "application/problem+json"
 
 
 def describe(error: HTTPException, exchange: Exchange) -> dict[str, Any]:
-    """Return the problem document of an error in this exchange."""
     members = error.members if isinstance(error, Problem) else {}
     title = title_of(error.status_code)
     return {

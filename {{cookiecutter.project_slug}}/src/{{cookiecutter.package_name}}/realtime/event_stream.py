@@ -36,22 +36,21 @@ def frame(data: str, *, event: str | None = None, event_id: str | None = None) -
 class EventStreamChannel(Channel):
     """One subscriber."""
 
-    __slots__ = ("_greeting", "_hub", "_subscription", "heartbeat_after")
+    __slots__ = ("_greeting", "_subscription", "heartbeat_after")
 
     #: A lone comment line: a whole block of comment is an empty event to some clients.
     heartbeat = b":\n"
 
-    def __init__(self, exchange: Exchange, hub: Hub, subscription: Subscription) -> None:
+    def __init__(self, exchange: Exchange, subscription: Subscription) -> None:
         super().__init__(exchange)
-        self.heartbeat_after = hub.settings.heartbeat
-        self._hub = hub
+        self.heartbeat_after = subscription.hub.settings.heartbeat
         self._subscription = subscription
         # At once: proxies pass the head on, and the client has a position to come back to.
         self._greeting = f"retry: {RETRY_MS}\nid: {subscription.event_id}\n\n".encode()
-        subscription.attach(self)
+        subscription.topic.channels.add(self)
 
     def close(self) -> None:
-        self._subscription.detach(self)
+        self._subscription.topic.channels.discard(self)
 
     def take(self) -> bytes:
         greeting, self._greeting = self._greeting, b""
@@ -69,7 +68,8 @@ class EventStreamChannel(Channel):
         return frame(json.dumps(document), event="error")
 
     def _encode(self, message: Message, sequence: int) -> bytes:
-        return frame(message.data, event=message.event, event_id=self._hub.event_id(sequence))
+        event_id = self._subscription.hub.event_id(sequence)
+        return frame(message.data, event=message.event, event_id=event_id)
 
 
 class EventStream(PushResponse):
@@ -84,5 +84,4 @@ class EventStream(PushResponse):
         self._last_event_id = last_event_id
 
     def open(self, exchange: Exchange) -> EventStreamChannel:
-        subscription = self._hub.subscribe(self._topic, self._last_event_id)
-        return EventStreamChannel(exchange, self._hub, subscription)
+        return EventStreamChannel(exchange, self._hub.subscribe(self._topic, self._last_event_id))

@@ -7,9 +7,9 @@ what lies behind its own position, at once or when its client can take more.
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from ..settings import RealtimeSettings
-from ..streaming import Channel
 from .backends.memory import MemoryBackend
 from .messages import Message
 from .ring import Event, Evicted, Ring
@@ -22,18 +22,7 @@ _POSITION = re.compile(r"([0-9a-z]+)-(\d{1,18})", re.ASCII)
 
 @asynccontextmanager
 async def open_hub(settings: RealtimeSettings) -> AsyncGenerator["Hub"]:
-    """Open the hub of this process."""
     yield Hub(settings)
-
-
-class Topic:
-    """The latest events of a topic and the channels that are subscribed to it."""
-
-    __slots__ = ("channels", "ring")
-
-    def __init__(self, ring: Ring) -> None:
-        self.ring = ring
-        self.channels: set[Channel] = set()
 
 
 class Hub:
@@ -41,48 +30,42 @@ class Hub:
 
     def __init__(self, settings: RealtimeSettings) -> None:
         self.settings = settings
-        self._backend = MemoryBackend(self._deliver)
-        self._topics: dict[str, Topic] = {}
+        self.backend = MemoryBackend(self._deliver)
+        self._topics: dict[str, Ring] = {}
         #: The highest number among the events of topics that were forgotten.
         self._forgotten = 0
 
     async def publish(self, topic: str, message: Message) -> str:
-        """Publish a message and return its id."""
-        return self.event_id(await self._backend.publish(topic, message))
+        return self.event_id(await self.backend.publish(topic, message))
 
     def event_id(self, sequence: int) -> str:
         """Return the id of an event: the epoch tells apart what two runs have numbered alike."""
-        return f"{self._backend.epoch}-{sequence}"
+        return f"{self.backend.epoch}-{sequence}"
 
     def subscribe(self, name: str, last_event_id: str | None) -> "Subscription":
         """Return a subscription from behind `last_event_id`, or from now on when that is None."""
         topic = self._topic(name)
-        top = self._backend.top
+        top = self.backend.top
         if last_event_id is None:
             return Subscription(self, name, topic, top)
         match = _POSITION.fullmatch(last_event_id)
-        if match is None or match[1] != self._backend.epoch or int(match[2]) > top:
+        if match is None or match[1] != self.backend.epoch or int(match[2]) > top:
             return Subscription(self, name, topic, top, gap="epoch")
         return Subscription(self, name, topic, int(match[2]))
 
-    @property
-    def top(self) -> int:
-        """The number of the newest event of all topics."""
-        return self._backend.top
-
     def _deliver(self, name: str, sequence: int, message: Message) -> None:
         topic = self._topic(name)
-        topic.ring.append(sequence, message)
+        topic.append(sequence, message)
         for channel in tuple(topic.channels):
             channel.wake()
 
-    def _topic(self, name: str) -> Topic:
+    def _topic(self, name: str) -> Ring:
         """Return a topic, and make it the last to be forgotten."""
         topic = self._topics.pop(name, None)
         if topic is None:
             self._forget()
             limits = self.settings
-            topic = Topic(Ring(self._forgotten, limits.history_size, limits.history_bytes))
+            topic = Ring(self._forgotten, limits.history_size, limits.history_bytes)
         self._topics[name] = topic
         return topic
 
@@ -92,35 +75,24 @@ class Hub:
         for name, topic in self._topics.items():
             if not topic.channels:
                 del self._topics[name]
-                self._forgotten = max(self._forgotten, topic.ring.last)
+                self._forgotten = max(self._forgotten, topic.last)
                 return
 
 
+@dataclass(slots=True)
 class Subscription:
     """A position in the ring of a topic."""
 
-    __slots__ = ("_gap", "_hub", "_name", "_topic", "position")
-
-    def __init__(
-        self, hub: Hub, name: str, topic: Topic, position: int, gap: str | None = None
-    ) -> None:
-        self._hub = hub
-        self._name = name
-        self._topic = topic
-        self.position = position
-        #: Why events before the position may be missing: "epoch", "evicted", or None.
-        self._gap = gap
+    hub: Hub
+    name: str
+    topic: Ring
+    position: int
+    #: Why events before the position may be missing: "epoch", "evicted", or None.
+    gap: str | None = None
 
     @property
     def event_id(self) -> str:
-        return self._hub.event_id(self.position)
-
-    def attach(self, channel: Channel) -> None:
-        """Wake this channel for every new event of the topic."""
-        self._topic.channels.add(channel)
-
-    def detach(self, channel: Channel) -> None:
-        self._topic.channels.discard(channel)
+        return self.hub.event_id(self.position)
 
     def take(self) -> tuple[dict[str, str] | None, list[Event]]:
         """Return what to tell of a gap, if there is one, and the events behind the position.
@@ -128,15 +100,15 @@ class Subscription:
         The position moves behind the events; a gap is told once, with the position after it.
         """
         try:
-            events = self._topic.ring.after(self.position)
+            events = self.topic.after(self.position)
         except Evicted:
             events = []
-            self._gap = "evicted"
-            self.position = self._hub.top
+            self.gap = "evicted"
+            self.position = self.hub.backend.top
         reset = None
-        if self._gap is not None:
-            reset = {"topic": self._name, "reason": self._gap, "top": self.event_id}
-            self._gap = None
+        if self.gap is not None:
+            reset = {"topic": self.name, "reason": self.gap, "top": self.event_id}
+            self.gap = None
         events = events[: _share(events)]
         if events:
             self.position = events[-1].sequence

@@ -6,8 +6,10 @@ topics. So a stalled subscriber costs an integer, not a queue.
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import takewhile
 
+from ..streaming import Channel
 from .messages import Message
 
 Encode = Callable[[Message, int], bytes]
@@ -17,16 +19,14 @@ class Evicted(Exception):
     """Events behind this position are gone: a gap, which must be told."""
 
 
+@dataclass(slots=True)
 class Event:
     """A numbered message; `previous` is the number of the event before it in its topic."""
 
-    __slots__ = ("_encoded", "message", "previous", "sequence")
-
-    def __init__(self, sequence: int, previous: int, message: Message) -> None:
-        self.sequence = sequence
-        self.previous = previous
-        self.message = message
-        self._encoded: bytes | None = None
+    sequence: int
+    previous: int
+    message: Message
+    _encoded: bytes | None = None
 
     def encoded(self, encode: Encode) -> bytes:
         """Return the event as a frame, encoded when first asked for."""
@@ -48,6 +48,8 @@ class Ring:
         self.floor = floor
         #: The number of the newest event.
         self.last = floor
+        #: Who is subscribed to the topic.
+        self.channels: set[Channel] = set()
         self._events: deque[Event] = deque()
         self._bytes = 0
         self._max_events = max_events

@@ -30,8 +30,7 @@ class Published(BaseModel):
     topic: str
 
 
-def hub_of(request: Request) -> Hub:
-    """Return the application's hub."""
+async def hub_of(request: Request) -> Hub:
     hub: Hub = request.app.state.hub
     return hub
 

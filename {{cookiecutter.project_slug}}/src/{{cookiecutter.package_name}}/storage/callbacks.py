@@ -27,25 +27,24 @@ class Callbacks:
     on_deleted: Callable[[FileRecord], Awaitable[None]] | None = None
 
     async def progress(self, file_id: str, size: int) -> None:
-        if self.on_progress:
-            try:
-                await self.on_progress(file_id, size)
-            except Exception:
-                logger.exception("on_progress failed for %s", file_id)
+        await _call(self.on_progress, file_id, file_id, size)
 
     async def stored(self, record: FileRecord) -> bool:
-        """Return whether the callback did its work."""
-        try:
-            if self.on_stored:
-                await self.on_stored(record)
-        except Exception:
-            logger.exception("on_stored failed for %s; it will be called again", record.id)
-            return False
-        return True
+        """Return whether the callback did its work; else it is to be called again."""
+        return await _call(self.on_stored, record.id, record)
 
     async def deleted(self, record: FileRecord) -> None:
-        try:
-            if self.on_deleted:
-                await self.on_deleted(record)
-        except Exception:
-            logger.exception("on_deleted failed for %s", record.id)
+        await _call(self.on_deleted, record.id, record)
+
+
+async def _call(
+    callback: Callable[..., Awaitable[None]] | None, file_id: str, *arguments: object
+) -> bool:
+    """Call a callback, if there is one; a failure is logged, and told by False."""
+    try:
+        if callback is not None:
+            await callback(*arguments)
+    except Exception:
+        logger.exception("%r failed for %s", callback, file_id)
+        return False
+    return True

@@ -25,21 +25,20 @@ def import_files(settings: Settings, paths: list[str]) -> None:
 
 
 async def _import(settings: Settings, paths: list[str]) -> int:
-    failures = 0
+    exit_code = 0
     async with open_storage(settings.storage) as storage:
         for path in map(Path, paths):
             try:
-                record = await store_file(storage, path)
+                record = await _store(storage, path)
                 sys.stdout.write(f"{record.id} {record.filename}\n")
             except (OSError, Problem) as error:
-                failures += 1
+                exit_code = 1
                 reason = error.detail if isinstance(error, Problem) else error.strerror
                 sys.stderr.write(f"{path}: {reason}\n")
-    return 1 if failures else 0
+    return exit_code
 
 
-async def store_file(storage: Storage, path: Path) -> FileRecord:
-    """Copy a file into the store; raises OSError when it cannot be read."""
+async def _store(storage: Storage, path: Path) -> FileRecord:
     content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     draft = Draft(filename=clean_filename(path.name), content_type=content_type)
     async with aiofiles.open(path, "rb") as file, storage.create(draft) as writer:

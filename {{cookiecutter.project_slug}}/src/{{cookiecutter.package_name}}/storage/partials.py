@@ -8,16 +8,17 @@ never per chunk. Bytes whose digest is still to be checked are written behind th
 row holds as `rollback`; a crash then leaves a tail, which the next request cuts off.
 """
 
+import asyncio
 import errno
 import os
-import sys
+import shutil
+import time
 from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import aiofiles
-import aiofiles.os
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..streaming import complete, in_thread
@@ -53,51 +54,50 @@ class LocalPartials:
     """The unfinished uploads of one directory; several processes may share it."""
 
     def __init__(self, storage: LocalStorage) -> None:
-        self._storage = storage
+        self.storage = storage
         self._threads = storage.threads
         self._folder = storage.root / "uploads"
         self._folder.mkdir(exist_ok=True)
         storage.catalogue.execute(_SCHEMA)
 
-    def working(self) -> AbstractContextManager[None]:
-        return self._storage.working()
-
     async def add(self, partial: Partial) -> None:
         """Begin an upload; raises Problem 413 or 507 when there is no room for it."""
-        rows = await self._storage.catalogue.run(
-            "SELECT id, json_extract(state, '$.length'), json_extract(state, '$.draft.owner')"
-            " FROM uploads WHERE json_extract(state, '$.completed_at') IS NULL"
-        )
-        length, owner = partial.length or 0, partial.draft.owner
-        missing, owned = await in_thread(self._threads, _reserved, self._folder, rows, owner)
-        await self._storage.room.check_quota(partial.draft, length + owned)
+        room, length = self.storage.room, partial.length or 0
+        await room.check_quota(partial.draft, length + await self._begun(partial.draft.owner))
         with no_space():
-            await in_thread(self._threads, self._storage.room.check_space, length + missing)
+            await in_thread(self._threads, room.check_space, length)
             await complete(self.save(partial))
             await in_thread(self._threads, self._path(partial.id).touch)
 
-    async def load(self, upload_id: str) -> tuple[Partial, FileRecord | None] | None:
-        """Return what is known of an upload, and the file that has become of it."""
-        rows = await self._storage.catalogue.run(
+    async def _begun(self, owner: str | None) -> int:
+        """Return how many bytes the unfinished uploads of an owner will have."""
+        if self.storage.room.quota is None:
+            return 0
+        sizes = await self.sizes()
+        owned = [other for other in await self.unfinished() if other.draft.owner == owner]
+        return sum(max(sizes.get(other.id, 0), other.length or 0) for other in owned)
+
+    async def load(self, upload_id: str) -> tuple[Partial | None, FileRecord | None]:
+        """Return what is known of an upload, if anything, and the file that has become of it."""
+        rows = await self.storage.catalogue.run(
             "SELECT state, record FROM uploads LEFT JOIN files USING (id) WHERE id = ?", upload_id
         )
         if not rows:
-            return None
+            return None, None
         state, record = rows[0]
         file = FileRecord.model_validate_json(str(record)) if record else None
         return Partial.model_validate_json(str(state)), file
 
-    async def unsettled(self) -> list[Partial]:
-        """Return the uploads that may become files by themselves, and have not."""
-        rows = await self._storage.catalogue.run(
+    async def unfinished(self) -> list[Partial]:
+        rows = await self.storage.catalogue.run(
             "SELECT state FROM uploads WHERE json_extract(state, '$.completed_at') IS NULL"
-            " AND json_extract(state, '$.completes') ORDER BY id"
+            " ORDER BY id"
         )
         return [Partial.model_validate_json(str(row[0])) for row in rows]
 
     async def expired(self, before: float, among: str | None = None) -> list[str]:
         """Return the uploads that last changed before then, and what is left of lost ones."""
-        rows = await self._storage.catalogue.run(
+        rows = await self.storage.catalogue.run(
             "SELECT id, json_extract(state, '$.completed_at') FROM uploads"
             " WHERE ?1 IS NULL OR id = ?1",
             among,
@@ -106,30 +106,46 @@ class LocalPartials:
 
     async def save(self, partial: Partial) -> None:
         with no_space():
-            await self._storage.catalogue.run(
+            await self.storage.catalogue.run(
                 "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)",
                 partial.id,
                 partial.model_dump_json(),
             )
 
-    async def claim(self, upload_id: str) -> Claim | None:
-        """Claim an upload among all processes; None when another one has it."""
+    @asynccontextmanager
+    async def claimed(self, upload_id: str, patience: float = 0) -> AsyncGenerator[bool]:
+        """Claim an upload among all processes; False when another keeps it for `patience` s."""
+        lock = self._folder / f"{upload_id}.lock"
+        stop = time.monotonic() + patience
         with no_space():
-            return await in_thread(self._threads, Claim.take, self._folder / f"{upload_id}.lock")
-
-    async def release(self, claim: Claim) -> None:
-        await in_thread(self._threads, claim.release)
+            claim = await in_thread(self._threads, Claim.take, lock)
+            while claim is None and time.monotonic() < stop:
+                await asyncio.sleep(0.02)
+                claim = await in_thread(self._threads, Claim.take, lock)
+        try:
+            yield claim is not None
+        finally:
+            if claim is not None:
+                await in_thread(self._threads, claim.release)
 
     async def stat(self, upload_id: str) -> os.stat_result | None:
         """Return the size and age of what there is; None when not even its file is."""
         try:
-            return await aiofiles.os.stat(self._path(upload_id), executor=self._threads)
+            return await in_thread(self._threads, self._path(upload_id).stat)
         except FileNotFoundError:
             return None
 
     async def sizes(self) -> dict[str, int]:
         """Return how many bytes there are of every upload that has any left here."""
-        return await in_thread(self._threads, _sizes, self._folder)
+
+        def look() -> dict[str, int]:
+            sizes = {}
+            for part in self._folder.glob("*.part"):
+                with suppress(FileNotFoundError):  # It has just become a file.
+                    sizes[part.stem] = part.stat().st_size
+            return sizes
+
+        return await in_thread(self._threads, look)
 
     async def truncate(self, upload_id: str, size: int) -> None:
         await in_thread(self._threads, os.truncate, self._path(upload_id), size)
@@ -141,7 +157,7 @@ class LocalPartials:
         """Write on at `size`, where the bytes end; what was taken is kept, however this ends."""
         path = self._path(partial.id)
         file = await complete(aiofiles.open(path, "r+b", buffering=0, executor=self._threads))
-        writer = LocalWriter(self._storage, partial.id, partial.draft, path, file, tap, size)
+        writer = LocalWriter(self.storage, partial.id, partial.draft, path, file, tap, size)
         writer.is_file = not partial.is_part
         try:
             yield writer
@@ -150,21 +166,20 @@ class LocalPartials:
 
     def read(self, upload_id: str, size: int) -> AsyncGenerator[bytes]:
         """Yield the bytes so far, up to `size`."""
-        return self._storage.read_path(self._path(upload_id), 0, size)
+        return self.storage.read_path(self._path(upload_id), 0, size)
 
-    async def concatenate(self, upload_id: str, parts: tuple[str, ...]) -> None:
-        """Make the bytes of an upload those of others, in this order; they keep theirs."""
+    async def concatenate(self, upload_id: str, parts: tuple[str, ...], size: int) -> None:
+        """Make the bytes of an upload those of others, `size` in all; they keep theirs."""
         sources = [self._path(part) for part in parts]
-        target = self._path(upload_id)
         with no_space():
-            length = sum([source.stat().st_size for source in sources])
-            await in_thread(self._threads, self._storage.room.check_space, length)
-            await in_thread(self._storage.writers, _concatenate, target, sources)
+            await in_thread(self._threads, self.storage.room.check_space, size)
+            target = self._path(upload_id)
+            await in_thread(self.storage.writers, _concatenate, target, sources, size)
 
     async def remove(self, upload_id: str) -> None:
         """Forget an upload and its bytes; a file that has become of it stays."""
         with no_space():
-            await self._storage.catalogue.run("DELETE FROM uploads WHERE id = ?", upload_id)
+            await self.storage.catalogue.run("DELETE FROM uploads WHERE id = ?", upload_id)
         await in_thread(self._threads, self._path(upload_id).unlink, missing_ok=True)
 
     async def recover(self, partial: Partial) -> FileRecord | None:
@@ -172,39 +187,18 @@ class LocalPartials:
 
         Bytes under their final name were made durable before they got it.
         """
-        final = self._storage.path(partial.id)
         try:
-            size = (await aiofiles.os.stat(final, executor=self._threads)).st_size
+            stat = await in_thread(self._threads, self.storage.path(partial.id).stat)
         except FileNotFoundError:
             return None
-        draft = partial.draft.model_dump()
-        record = FileRecord(**draft, id=partial.id, size=size, created_at=datetime.now(UTC))
+        draft, now = partial.draft.model_dump(), datetime.now(UTC)
+        record = FileRecord(**draft, id=partial.id, size=stat.st_size, created_at=now)
         with no_space():
-            await complete(self._storage.adopt(record))
+            await complete(self.storage.adopt(record))
         return record
 
     def _path(self, upload_id: str) -> Path:
         return self._folder / f"{upload_id}.part"
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    sizes = {}
-    for part in folder.glob("*.part"):
-        with suppress(FileNotFoundError):  # It has just become a file.
-            sizes[part.stem] = part.stat().st_size
-    return sizes
-
-
-def _reserved(folder: Path, rows: list[tuple[object, ...]], owner: str | None) -> tuple[int, int]:
-    """Return the bytes still to come of all unfinished uploads, and all bytes of one owner's."""
-    sizes = _sizes(folder)
-    missing = owned = 0
-    for upload_id, known, of in rows:
-        size = sizes.get(str(upload_id), 0)
-        length = known if isinstance(known, int) else size
-        missing += max(length - size, 0)
-        owned += max(length, size) if of == owner else 0
-    return missing, owned
 
 
 def _expired(
@@ -224,24 +218,15 @@ def _expired(
     return sorted(filter(is_id, found))
 
 
-def _concatenate(target: Path, sources: list[Path]) -> None:
+def _concatenate(target: Path, sources: list[Path], size: int) -> None:
     with target.open("wb", buffering=0) as out:
         for source in sources:
             with source.open("rb", buffering=0) as part:
-                _copy(part.fileno(), out.fileno(), source.stat().st_size)
-
-
-def _copy(source: int, target: int, size: int) -> None:
-    """Copy within the kernel where it can (and share the blocks, on some file systems)."""
-    while size:
-        try:
-            if sys.platform != "linux":
-                raise OSError(errno.ENOSYS, "")
-            count = os.copy_file_range(source, target, size)
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP):
-                raise
-            count = os.write(target, os.read(source, min(size, 1 << 20)))
-        if not count:
-            raise OSError(errno.EIO, "a part is shorter than it was")
-        size -= count
+                if hasattr(os, "copy_file_range"):
+                    # Within the kernel, where it can; some file systems even share the blocks.
+                    with suppress(OSError):
+                        while os.copy_file_range(part.fileno(), out.fileno(), 1 << 30):
+                            pass
+                shutil.copyfileobj(part, out, 1 << 20)  # What is left: mostly nothing.
+    if target.stat().st_size != size:
+        raise OSError(errno.EIO, "a part is shorter than it was")

@@ -17,15 +17,16 @@ class Room:
     """The room of one directory; quotas are kept within a process, and roughly between several."""
 
     def __init__(self, root: Path, settings: StorageSettings, catalogue: Catalogue) -> None:
+        self.quota = settings.quota
         self._root = root
-        self._settings = settings
+        self._keep_free = settings.keep_free
         self._catalogue = catalogue
         self._quota_turn = asyncio.Lock()
 
     @asynccontextmanager
     async def within_quota(self, draft: Draft, size: int) -> AsyncGenerator[None]:
         """Store a file of `size` bytes; raises Problem 413 when it exceeds the owner's quota."""
-        if self._settings.quota is None:
+        if self.quota is None:
             yield
             return
         async with self._quota_turn:  # Else two files might take what is left at once.
@@ -34,16 +35,16 @@ class Room:
 
     async def check_quota(self, draft: Draft, size: int) -> None:
         """Raise Problem 413 when `size` more bytes exceed the owner's quota."""
-        quota = self._settings.quota
+        quota = self.quota
         if quota and await self._catalogue.stored_bytes(draft.owner) + size > quota:
             raise Problem(413, f"All files together may have at most {quota} bytes.", limit=quota)
 
     def check_space(self, size: int) -> None:
         """Raise Problem 507 when the disk has no room for `size` more bytes; blocking."""
-        if shutil.disk_usage(self._root).free - self._settings.keep_free < size:
+        if shutil.disk_usage(self._root).free - self._keep_free < size:
             raise Problem(507, "There is not enough space to store the file.")
 
     def check_reserve(self) -> None:
         """Raise OSError as of a full disk when no more than the reserve is left; blocking."""
-        if shutil.disk_usage(self._root).free < self._settings.keep_free:
+        if shutil.disk_usage(self._root).free < self._keep_free:
             raise OSError(errno.ENOSPC, "what is left of the disk is to be kept free")

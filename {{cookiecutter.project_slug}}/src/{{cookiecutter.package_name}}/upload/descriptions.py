@@ -33,13 +33,11 @@ def draft_of(request: Request) -> Draft:
 
 
 def owner_of(request: Request) -> str | None:
-    """Return whose file it will be; None without authentication."""
     principal = principal_of(request)
     return principal.id if principal else None
 
 
 def digester_of(request: Request) -> Digester:
-    """Return the digester for the digests that a request carries or asks for."""
     headers = request.headers
     fields = headers.getlist("content-digest") + headers.getlist("repr-digest")
     wanted = wanted_digest(headers.get("want-repr-digest", ""))
@@ -74,9 +72,9 @@ def _decoded(name: str | tuple[str | None, str | None, str]) -> str | None:
     if isinstance(name, str):
         return name
     charset, _, octets = name
-    if (charset or "").lower() in ("utf-8", "iso-8859-1"):
+    if charset and charset.lower() in ("utf-8", "iso-8859-1"):
         with suppress(UnicodeError):
-            return octets.encode("latin-1").decode(charset or "")
+            return octets.encode("latin-1").decode(charset)
     return None
 
 

@@ -60,31 +60,21 @@ class _Form:
         self._committed: list[str] = []
         self._fields: list[tuple[str, bytearray]] = []
         self._field_bytes = 0
-        self._rest = 0
         self._part: Part
         self._writer: Writer | None = None
 
     async def receive(self) -> None:
-        """Write the body into files, to its end."""
         async for chunk in self._body:
             self._digester.update(chunk)
-            events = self._parser.feed(chunk)
-            # Of what is still to come, the last boundary is no file's.
-            rest = (self._body.declared or 0) - self._body.received - self._parser.closing
-            self._rest = max(0, rest) + sum(
-                len(data) for data in events if not isinstance(data, Part)
-            )
-            for event in events:
+            for event in self._parser.feed(chunk):
                 if isinstance(event, Part):
                     await self._begin(event)
                 else:
                     await self._write(event)
-                    self._rest -= len(event)
         self._parser.finish()
         self._digester.verify()
 
     async def commit(self) -> list[FileRecord]:
-        """Make the files visible."""
         if not self._writers:
             raise Problem(422, "The form has no file.")
         metadata = self._metadata()
@@ -136,7 +126,8 @@ class _Form:
         digester = Digester([], [self._wanted] if self._wanted else [])
         tap = digester.update if digester else None
         # There must be room for all that follows, be it this file's or another's.
-        creating = self._storage.create(draft, tap, self._rest)
+        rest = (self._body.declared or 0) - self._body.received - self._parser.closing
+        creating = self._storage.create(draft, tap, max(rest, 0))
         writer = await self.files.enter_async_context(creating)
         self._writers.append((writer, digester))
         return writer

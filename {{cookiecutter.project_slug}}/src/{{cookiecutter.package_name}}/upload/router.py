@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from ..storage import FileRecord, Storage, StorageDep, StoredFile
+from ..storage import StorageDep, StoredFile
 from ..streaming import Admission, Problem, RequestBody
 from .answers import stored_answer
 from .descriptions import digester_of, draft_of, refuse_coding
@@ -12,33 +12,17 @@ from .multipart import store_form
 
 router = APIRouter(tags=["upload"])
 
+_FILE = {"type": "string", "format": "binary"}
+_FORM = {"type": "object", "properties": {"files": {"type": "array", "items": _FILE}}}
+_NAME = "The file's name; else `Content-Disposition` says it."
 #: For OpenAPI: a body parameter would make FastAPI read the body before we can.
 _ANY_BODY: dict[str, Any] = {
     "parameters": [
-        {
-            "name": "filename",
-            "in": "query",
-            "required": False,
-            "schema": {"type": "string"},
-            "description": "The file's name; else `Content-Disposition` says it.",
-        }
+        {"name": "filename", "in": "query", "schema": {"type": "string"}, "description": _NAME}
     ],
     "requestBody": {
         "required": True,
-        "content": {
-            "*/*": {"schema": {"type": "string", "format": "binary"}},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "files": {
-                            "type": "array",
-                            "items": {"type": "string", "format": "binary"},
-                        }
-                    },
-                }
-            },
-        },
+        "content": {"*/*": {"schema": _FILE}, "multipart/form-data": {"schema": _FORM}},
     },
 }
 
@@ -61,10 +45,6 @@ async def upload_files(request: Request, storage: StorageDep) -> Response:
     refuse_coding(request)
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return stored_answer(request, await store_form(request, storage))
-    return stored_answer(request, await _store_body(request, storage))
-
-
-async def _store_body(request: Request, storage: Storage) -> FileRecord:
     body = RequestBody(request, limit=request.app.state.settings.upload.max_size)
     digester = digester_of(request)
     tap = digester.update if digester else None
@@ -73,4 +53,4 @@ async def _store_body(request: Request, storage: Storage) -> FileRecord:
             await writer.write(chunk)
         await writer.flush()
         digester.verify()
-        return await writer.commit(digester.encoded() or None)
+        return stored_answer(request, await writer.commit(digester.encoded() or None))

@@ -1,5 +1,6 @@
 """What the first bytes of a file say of its type; a client's word is no reason to store it."""
 
+import codecs
 import fnmatch
 import re
 
@@ -23,7 +24,7 @@ class AllowedTypes:
 
         The type that the client names has to be allowed too, as it is the one that is kept.
         """
-        named = _named(draft)
+        named = draft.content_type.partition(";")[0].strip().lower()
         found = type_of(head, named)
         for kind in {found} if named == _BINARY else {found, named}:
             if self._patterns and not any(fnmatch.fnmatchcase(kind, p) for p in self._patterns):
@@ -46,16 +47,11 @@ def type_of(head: bytes, named: str) -> str:
     return "text/plain"
 
 
-def _named(draft: Draft) -> str:
-    return draft.content_type.partition(";")[0].strip().lower()
-
-
 def _is_text(head: bytes) -> bool:
     try:
-        text = head.decode()
-    except UnicodeDecodeError as error:
-        # The last character may be cut.
-        if error.start < len(head) - 3 or error.reason != "unexpected end of data":
-            return False
-        text = head[: error.start].decode()
+        text = codecs.getincrementaldecoder("utf-8")().decode(
+            head
+        )  # Its last character may be cut.
+    except UnicodeDecodeError:
+        return False
     return all(character >= " " or character in "\t\r\n\f\x1b" for character in text)

@@ -17,7 +17,7 @@ class MemoryBackend:
         self._deliver = deliver
 
     async def publish(self, topic: str, message: Message) -> int:
-        """Number a message, deliver it, and return its number."""
+        """Return the number of the message."""
         self.top += 1
         self._deliver(topic, self.top, message)
         return self.top

@@ -7,8 +7,6 @@ import base64
 import binascii
 import hashlib
 import zlib
-from collections.abc import Callable
-from typing import Any
 
 from ...streaming import Problem
 
@@ -26,37 +24,25 @@ class _Crc32:
         return self._value.to_bytes(4, "big")
 
 
-ALGORITHMS: dict[str, Callable[[], Any]] = {
-    "sha1": lambda: hashlib.sha1(usedforsecurity=False),
-    "sha256": hashlib.sha256,
-    "sha512": hashlib.sha512,
-    "md5": lambda: hashlib.md5(usedforsecurity=False),
-    "crc32": _Crc32,
-}
+ALGORITHMS = ("sha1", "sha256", "sha512", "md5", "crc32")
 
 
 class Checksum:
-    """The checksum of one request: `Upload-Checksum: algorithm base64`."""
+    """Raises Problem 400 for a field that is none."""
 
-    def __init__(self, algorithm: str, expected: bytes) -> None:
-        self._expected = expected
-        self._hash = ALGORITHMS[algorithm]()
+    def __init__(self, field: str) -> None:
+        algorithm, _, value = field.partition(" ")
+        if algorithm not in ALGORITHMS or not value:
+            raise Problem(400, f"A checksum is '{'|'.join(ALGORITHMS)} base64'.")
+        self._expected = decoded(value)
+        is_crc = algorithm == "crc32"
+        self._hash = _Crc32() if is_crc else hashlib.new(algorithm, usedforsecurity=False)
         self.update = self._hash.update
 
     def verify(self) -> None:
         """Raise Problem 460 when the bytes are others."""
         if self._hash.digest() != self._expected:
             raise Problem(460, "The bytes do not match their checksum.")
-
-
-def checksum_of(fields: list[str]) -> Checksum | None:
-    """Return the checksum in `Upload-Checksum` fields; raises Problem 400 for a wrong one."""
-    if not fields:
-        return None
-    algorithm, _, value = fields[0].partition(" ")
-    if len(fields) > 1 or algorithm not in ALGORITHMS or not value:
-        raise Problem(400, f"A checksum is '{'|'.join(ALGORITHMS)} base64'.")
-    return Checksum(algorithm, decoded(value))
 
 
 def decoded(text: str) -> bytes:

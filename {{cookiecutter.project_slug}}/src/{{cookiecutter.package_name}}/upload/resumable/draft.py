@@ -9,8 +9,8 @@ Source: draft-ietf-httpbis-resumable-upload; RFC 9651 (structured fields); RFC 9
 
 import re
 import time
+from collections.abc import Awaitable
 from contextlib import aclosing
-from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Request, Response
@@ -19,8 +19,8 @@ from ...storage import file_url
 from ...storage.partials import Partial
 from ...streaming import Digester, Problem, RequestBody, exchange_of, in_thread, wanted_digest
 from ..answers import stored_answer
-from ..descriptions import content_type_of, draft_of, refuse_coding
-from .addresses import upload_url
+from ..descriptions import content_type_of, draft_of
+from .fields import check_media_type, room, uploads_url
 from .session import Session
 from .sessions import sessions_of
 
@@ -53,19 +53,13 @@ async def create(request: Request) -> Response:
     if complete is None:
         raise Problem(400, "Upload-Complete says whether this is all (?1) or more will come (?0).")
     length = _agreed(request, 0, None, complete)
-    body = RequestBody(request, limit=_room(request, length))
-    names = ("Repr-Digest", "Want-Repr-Digest")
-    fields = {name: ", ".join(request.headers.getlist(name)) for name in names}
-    Digester(filter(None, [fields["Repr-Digest"]]))  # Malformed it is refused at once.
-    draft = draft_of(request)
-    if draft.content_type == MEDIA_TYPE:  # What some clients say of a first part, too.
-        draft = draft.model_copy(update={"content_type": content_type_of("", draft.filename)})
-    partial = Partial(draft=draft, length=length, fields=fields)
-    check = _check_of(request)
+    body = RequestBody(request, limit=room(request, length))
+    partial = _partial_of(request, length)
+    check = Digester(request.headers.getlist("content-digest")) or None
     sessions = sessions_of(request)
     await sessions.partials.add(partial)
-    url = upload_url(request, partial.id)
-    informed = await _inform(request, {"Location": url, "Upload-Limit": limits(request)})
+    headers = {"Location": f"{uploads_url(request)}/{partial.id}", "Upload-Limit": limits(request)}
+    informed = await _inform(request, headers)
     async with sessions.hold(partial.id) as session:
         try:
             answer = await _receive(request, session, body, length, check, complete)
@@ -76,9 +70,7 @@ async def create(request: Request) -> Response:
             raise
     if complete:
         return answer
-    headers = {"Location": url, "Upload-Limit": limits(request), "Upload-Complete": "?0"}
-    headers["Upload-Offset"] = str(session.offset)
-    return Response(status_code=201, headers=headers)
+    return Response(status_code=201, headers={**answer.headers, **headers})
 
 
 async def offset(request: Request, upload_id: str) -> Response:
@@ -103,20 +95,18 @@ async def offset(request: Request, upload_id: str) -> Response:
 
 async def append(request: Request, upload_id: str) -> Response:
     """Take bytes from where the upload ends."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
-        raise Problem(415, f"The bytes come as {MEDIA_TYPE}.", headers={"Accept-Patch": MEDIA_TYPE})
-    refuse_coding(request)
+    check_media_type(request, MEDIA_TYPE)
     start, complete = _integer(request, "upload-offset"), _complete(request)
     if start is None or complete is None:
         raise Problem(400, "Upload-Offset and Upload-Complete are needed.")
-    check = _check_of(request)
+    check = Digester(request.headers.getlist("content-digest")) or None
     async with sessions_of(request).hold(upload_id, request) as session:
         if session.partial.is_part or session.partial.parts:
             raise Problem(403, "A concatenation of tus is continued by tus.")
         if start != session.offset:
-            raise _mismatch(session, start)
+            raise _mismatch(session.offset, start)
         length = _agreed(request, start, session.length, complete)
-        body = RequestBody(request, limit=_room(request, length) - start)
+        body = RequestBody(request, limit=room(request, length) - start)
         if length is not None and (body.declared or 0) > body.limit:
             await session.discard()
             raise _inconsistent()
@@ -130,6 +120,16 @@ async def cancel(request: Request, upload_id: str) -> Response:
     return Response(status_code=204)
 
 
+def _partial_of(request: Request, length: int | None) -> Partial:
+    names = ("Repr-Digest", "Want-Repr-Digest")
+    fields = {name: ", ".join(request.headers.getlist(name)) for name in names}
+    Digester(filter(None, [fields["Repr-Digest"]]))  # Malformed it is refused at once.
+    draft = draft_of(request)
+    if draft.content_type == MEDIA_TYPE:  # What some clients say of a first part, too.
+        draft = draft.model_copy(update={"content_type": content_type_of("", draft.filename)})
+    return Partial(draft=draft, length=length, fields=fields)
+
+
 async def _receive(
     request: Request,
     session: Session,
@@ -138,9 +138,8 @@ async def _receive(
     check: Digester | None,
     complete: bool,
 ) -> Response:
-
-    async def inform(offset: int) -> None:
-        await _inform(request, {"Upload-Offset": str(offset)})
+    def inform(offset: int) -> Awaitable[bool]:
+        return _inform(request, {"Upload-Offset": str(offset)})
 
     try:
         await session.receive(body, length, check, inform)
@@ -150,32 +149,31 @@ async def _receive(
         # More came than the length that was declared: no byte of it can be trusted.
         await session.discard()
         raise _inconsistent() from None
-    if complete:
-        try:
-            return await _finish(request, session)
-        except Problem as problem:
-            if problem.status_code < 500 and session.length == session.offset:
-                # It is complete, and this is what its target says of it.
-                problem.headers = {**(problem.headers or {}), "Upload-Complete": "?1"}
-            raise
-    headers = {"Upload-Offset": str(session.offset), "Upload-Complete": "?0"}
-    return Response(status_code=204, headers=headers)
+    if not complete:
+        headers = {"Upload-Offset": str(session.offset), "Upload-Complete": "?0"}
+        return Response(status_code=204, headers=headers)
+    try:
+        return await _finish(request, session)
+    except Problem as problem:
+        if problem.status_code < 500 and session.length == session.offset:
+            # It is complete, and this is what its target says of it.
+            problem.headers = {**(problem.headers or {}), "Upload-Complete": "?1"}
+        raise
 
 
 async def _finish(request: Request, session: Session) -> Response:
-    if session.length is not None and session.offset != session.length:
+    if session.length not in (None, session.offset):
         raise _inconsistent()
     kept = session.partial.fields
     wanted = wanted_digest(
         request.headers.get("want-repr-digest", kept.get("Want-Repr-Digest", ""))
     )
-    fields = [kept.get("Repr-Digest", "")]
-    fields += request.headers.getlist("repr-digest")
-    digester = Digester(filter(None, fields), [wanted] if wanted else [])
+    fields = [kept.get("Repr-Digest", ""), *request.headers.getlist("repr-digest")]
+    digester = Digester(filter(None, fields), filter(None, [wanted]))
     if digester and not session.record:
         # Hashed once it is whole: the state of a hash does not survive a restart, the bytes do.
         threads = request.app.state.storage.threads
-        async with aclosing(session.read()) as chunks:
+        async with aclosing(session.partials.read(session.partial.id, session.offset)) as chunks:
             async for chunk in chunks:
                 await in_thread(threads, digester.update, chunk)
         try:
@@ -185,52 +183,32 @@ async def _finish(request: Request, session: Session) -> Response:
             raise
     record = await session.finish(digester.encoded() or None)
     answer = stored_answer(request, record)
-    answer.headers["Upload-Complete"] = "?1"
-    answer.headers["Upload-Offset"] = str(record.size)
+    answer.headers.update({"Upload-Complete": "?1", "Upload-Offset": str(record.size)})
     return answer
 
 
 async def _inform(request: Request, headers: dict[str, str]) -> bool:
-    """Send a 104 to a client that asks for it, where the server can and the settings say so.
-
-    Returns whether it was sent.
-    """
+    """Send a 104 if the client asks for it, the server can and the settings say so; tell if."""
     version = _integer(request, "upload-draft-interop-version")
     can = "http.response.informational" in request.scope.get("extensions", {})
-    if can and version in INTEROP and request.app.state.settings.upload.interim_responses:
-        headers["Upload-Draft-Interop-Version"] = str(version)
-        lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        message = {"type": "http.response.informational", "status": 104, "headers": lines}
-        await exchange_of(request.scope).send(message)
-        return True
-    return False
+    if not (can and version in INTEROP and request.app.state.settings.upload.interim_responses):
+        return False
+    told = headers | {"Upload-Draft-Interop-Version": str(version)}
+    lines = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+    message = {"type": "http.response.informational", "status": 104, "headers": lines}
+    await exchange_of(request.scope).send(message)
+    return True
 
 
 def _agreed(request: Request, start: int, known: int | None, complete: bool) -> int | None:
     """Return the length of an upload; raises Problem 400 when two sources of it disagree."""
-    lengths = {known, _integer(request, "upload-length")}
-    content_length = request.headers.get("content-length")
-    if complete and content_length is not None:
-        lengths.add(start + int(content_length))
-    lengths.discard(None)
-    if len(lengths) > 1:
+    said = [known, _integer(request, "upload-length")]
+    if complete and "content-length" in request.headers:
+        said.append(start + int(request.headers["content-length"]))
+    lengths = {length for length in said if length is not None}
+    if len(lengths) > 1 or any(length < start for length in lengths):
         raise _inconsistent()
-    length = lengths.pop() if lengths else None
-    if length is not None and length < start:
-        raise _inconsistent()
-    return length
-
-
-def _room(request: Request, length: int | None) -> int:
-    limit: int = request.app.state.settings.upload.max_size
-    if length is not None and length > limit:
-        raise Problem(
-            413,
-            f"A file may have at most {limit} bytes.",
-            headers={"Upload-Limit": limits(request)},
-            limit=limit,
-        )
-    return limit if length is None else length
+    return next(iter(lengths), None)
 
 
 def _complete(request: Request) -> bool | None:
@@ -245,19 +223,12 @@ def _integer(request: Request, name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _check_of(request: Request) -> Digester | None:
-    digester = Digester(request.headers.getlist("content-digest"))
-    return digester if digester else None
-
-
-def _mismatch(session: Session, provided: int) -> Problem:
-    members: dict[str, Any] = {
-        "type": PROBLEMS + "mismatching-upload-offset",
-        "expected-offset": session.offset,
-        "provided-offset": provided,
-    }
-    headers = {"Upload-Offset": str(session.offset), "Upload-Complete": "?0"}
-    return Problem(409, f"The upload ends at byte {session.offset}.", headers=headers, **members)
+def _mismatch(expected: int, provided: int) -> Problem:
+    members = {"expected-offset": expected, "provided-offset": provided}
+    kind = PROBLEMS + "mismatching-upload-offset"
+    headers = {"Upload-Offset": str(expected), "Upload-Complete": "?0"}
+    detail = f"The upload ends at byte {expected}."
+    return Problem(409, detail, headers=headers, type=kind, **members)
 
 
 def _inconsistent() -> Problem:

@@ -5,7 +5,7 @@ uploads, and `OPTIONS` tells of both. `POST /files` with `Upload-Complete` is a 
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -20,19 +20,12 @@ from . import draft, tus
 
 logger = logging.getLogger(__name__)
 
+#: Of every address, as tus lets a client send any of them and mean another.
+METHODS = ["POST", "PATCH", "HEAD", "GET", "DELETE", "PUT"]
 ALLOW = "POST, HEAD, GET, PATCH, DELETE, OPTIONS"
 ACCEPT = f"{tus.MEDIA_TYPE}, {draft.MEDIA_TYPE}"
 
-
-class _UploadAdmission(Admission):
-    """Holds no slot for what brings no bytes: it may free one that a stalled request has."""
-
-    async def __call__(self, request: Request) -> AsyncIterator[None]:
-        if tus.method_of(request) in ("HEAD", "GET", "DELETE"):
-            yield
-            return
-        async for _ in super().__call__(request):
-            yield
+_admission = Admission("upload")
 
 
 class _UploadRoute(APIRoute):
@@ -42,9 +35,7 @@ class _UploadRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            more = {}
-            if "tus-resumable" in request.headers:
-                more["Tus-Resumable"] = tus.VERSION
+            more = {"Tus-Resumable": tus.VERSION} if tus.is_spoken(request) else {}
             try:
                 response = await handler(request)
             except HTTPException as error:
@@ -75,41 +66,48 @@ class _CreationRoute(_UploadRoute):
         return match, child
 
 
-router = APIRouter(tags=["upload"], route_class=_UploadRoute)
-_admission = Depends(_UploadAdmission("upload"))
+router = APIRouter(tags=["upload"], route_class=_UploadRoute, default_response_class=Response)
 
 
+@router.api_route("/uploads/", methods=METHODS, include_in_schema=False)
+@router.api_route("/uploads", methods=METHODS, include_in_schema=False)
+@router.post("/uploads", status_code=201)
 async def create_upload(request: Request) -> Response:
     """Begin an upload."""
-    protocol: Any = draft
-    method = request.method
-    if "tus-resumable" in request.headers:
-        tus.check_version(request)
-        protocol, method = tus, tus.method_of(request)
-    if method != "POST":
+    protocol = _protocol_of(request)
+    if tus.method_of(request) != "POST":
         raise Problem(405, headers={"Allow": "POST, OPTIONS"})
-    return await protocol.create(request)  # type: ignore[no-any-return]
+    await _admission(request)
+    response: Response = await protocol.create(request)
+    return response
 
 
+@router.api_route("/uploads/{upload_id}", methods=METHODS, include_in_schema=False)
+@router.delete("/uploads/{upload_id}", status_code=204)
+@router.get("/uploads/{upload_id}", status_code=204)
+@router.head("/uploads/{upload_id}", status_code=204)
+@router.patch("/uploads/{upload_id}", status_code=204)
 async def use_upload(request: Request, upload_id: str) -> Response:
     """Tell the offset of an upload, append to it, or remove it, as the method says."""
-    protocol: Any = draft
-    method = request.method
-    if "tus-resumable" in request.headers:
-        tus.check_version(request)
-        protocol, method = tus, tus.method_of(request)
-    if method == "GET":
-        protocol = draft  # A browser's question, whoever asks: it leads to the file.
-    match method:
-        case "HEAD" | "GET":
-            return await protocol.offset(request, upload_id)  # type: ignore[no-any-return]
-        case "PATCH":
-            return await protocol.append(request, upload_id)  # type: ignore[no-any-return]
-        case "DELETE":
-            return await protocol.cancel(request, upload_id)  # type: ignore[no-any-return]
-    raise Problem(405, headers={"Allow": ALLOW})
+    protocol, method = _protocol_of(request), tus.method_of(request)
+    actions = {
+        "HEAD": protocol.offset,
+        "GET": draft.offset,  # A browser's question, whoever asks: it leads to the file.
+        "PATCH": protocol.append,
+        "DELETE": protocol.cancel,
+    }
+    if method not in actions:
+        raise Problem(405, headers={"Allow": ALLOW})
+    if method == "PATCH":
+        await _admission(request)  # Not the others: they may free the slot of a stalled request.
+    response: Response = await actions[method](request, upload_id)
+    return response
 
 
+@router.options("/files", include_in_schema=False)
+@router.options("/uploads/{upload_id}", include_in_schema=False)
+@router.options("/uploads/", include_in_schema=False)
+@router.options("/uploads", status_code=204)
 async def upload_options(request: Request) -> Response:
     """Tell the protocols, their extensions and limits."""
     headers = tus.options(request)
@@ -117,25 +115,18 @@ async def upload_options(request: Request) -> Response:
     return Response(status_code=204, headers=headers)
 
 
-#: For all methods, as tus lets a client send any one and mean another.
-METHODS = ("POST", "PATCH", "HEAD", "GET", "DELETE", "PUT")
-
-
-def _route(path: str, endpoint: Callable[..., Any], methods: Sequence[str], *shown: str) -> None:
-    for method in methods:
-        router.add_api_route(
-            path, endpoint, methods=[method], response_class=Response, status_code=204,
-            dependencies=[_admission], include_in_schema=method in shown,
-        )  # fmt: skip
-
-
-_route("/uploads", create_upload, METHODS, "POST")
-_route("/uploads/", create_upload, METHODS)
-_route("/uploads/{upload_id}", use_upload, METHODS, "PATCH", "HEAD", "GET", "DELETE")
-for path in ("/uploads", "/uploads/", "/uploads/{upload_id}", "/files"):
-    router.options(path, status_code=204, include_in_schema=path == "/uploads")(upload_options)
 router.add_api_route(
-    "/files", draft.create, methods=["POST"], response_class=Response,
-    dependencies=[_admission], include_in_schema=False,
+    "/files",
+    draft.create,
+    methods=["POST"],
+    dependencies=[Depends(_admission)],
+    include_in_schema=False,
     route_class_override=_CreationRoute,
-)  # fmt: skip
+)
+
+
+def _protocol_of(request: Request) -> Any:
+    if not tus.is_spoken(request):
+        return draft
+    tus.check_version(request)
+    return tus

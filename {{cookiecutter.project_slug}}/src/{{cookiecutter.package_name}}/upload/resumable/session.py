@@ -1,73 +1,68 @@
-"""One upload in the hands of one request: appending to it, and making a file of it."""
+"""What a request does with an upload: append to it, and make a file of it."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Protocol
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from ...storage import FileRecord
 from ...storage.partials import LocalPartials, Partial
 from ...storage.writer import LocalWriter
-from ...streaming import Problem, RequestBody, complete
+from ...streaming import Digester, Problem, RequestBody, complete
+from .checksums import Checksum
 
-#: Seconds in which a request that is cut may still take what its client has sent.
+#: Seconds in which a request that is cut may still take what its client has sent, and those in
+#: which it must have ended.
 GRACE = 0.05
+PATIENCE = 5.0
 
 #: Called with the offset, whenever this many bytes more have been written.
-Inform = Callable[[int], Awaitable[None]]
+Inform = Callable[[int], Awaitable[object]]
 INFORM_EVERY = 8 << 20
 
 
-class Check(Protocol):
-    """A digest of the bytes of one request."""
-
-    def update(self, data: bytes | memoryview, /) -> None:
-        """Take the next bytes; in a thread."""
-
-    def verify(self) -> None:
-        """Raise Problem when they are not the ones that were promised."""
-
-
 class Lane:
-    """The requests of this process that want the same upload."""
+    """The requests of this process that want the same upload, in their order."""
 
     def __init__(self) -> None:
-        self.lock = asyncio.Lock()
         self.requests = 0
-        self.newest = 0
+        #: The time limit of the request whose body is being received.
         self.scope: asyncio.Timeout | None = None
+        self._lock = asyncio.Lock()
 
-    def cut(self) -> None:
-        """Let the request whose body is being received end now."""
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None]:
+        """Cut the request whose body is being received, and wait for it; raises Problem 423."""
         if self.scope is not None:
             self.scope.reschedule(asyncio.get_running_loop().time() + GRACE)
             self.scope = None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise busy() from None
+        try:
+            yield
+        finally:
+            self._lock.release()
 
 
+@dataclass
 class Session:
-    """One upload in the hands of one request; `offset` is how many bytes are there."""
+    """One upload in the hands of one request."""
 
-    def __init__(
-        self,
-        partials: LocalPartials,
-        partial: Partial,
-        record: FileRecord | None,
-        offset: int,
-        changed_at: float,
-        lane: Lane,
-        number: int,
-        max_size: int,
-    ) -> None:
-        self.partial = partial
-        #: The file that has become of the upload.
-        self.record = record
-        self.offset = offset
-        #: When the upload last changed, in seconds since the epoch.
-        self.changed_at = changed_at
-        self._partials = partials
-        self._lane = lane
-        self._number = number
-        self._max_size = max_size
+    partials: LocalPartials
+    lane: Lane
+    max_size: int
+    partial: Partial
+    #: The file that has become of the upload.
+    record: FileRecord | None
+    #: How many bytes are there.
+    offset: int
+    #: When the upload last changed, in seconds since the epoch.
+    changed_at: float
 
     @property
     def length(self) -> int | None:
@@ -76,8 +71,8 @@ class Session:
     async def receive(
         self,
         body: RequestBody,
-        length: int | None = None,
-        check: Check | None = None,
+        length: int | None,
+        check: Digester | Checksum | None,
         inform: Inform | None = None,
     ) -> None:
         """Append a body, and take the word of its request on the length of the whole.
@@ -95,7 +90,7 @@ class Session:
             await self._change(length=length, rollback=start if check else None)
         try:
             tap = check.update if check else None
-            async with self._partials.open(self.partial, start, tap) as writer:
+            async with self.partials.open(self.partial, start, tap) as writer:
                 try:
                     await self._pour(body, writer, inform)
                 finally:
@@ -123,17 +118,12 @@ class Session:
     async def finish(self, digest: dict[str, str] | None = None) -> FileRecord:
         """Make a file of what is there; an upload that is refused now is gone."""
         if self.record is None:
-            async with self._partials.open(self.partial, self.offset) as writer:
+            async with self.partials.open(self.partial, self.offset) as writer:
                 return await self._commit(writer, digest)
         return self.record
 
     async def discard(self) -> None:
-        """Forget the upload and its bytes."""
-        await complete(self._partials.remove(self.partial.id))
-
-    def read(self) -> AsyncGenerator[bytes]:
-        """Yield the bytes so far."""
-        return self._partials.read(self.partial.id, self.offset)
+        await complete(self.partials.remove(self.partial.id))
 
     async def adopt(self, record: FileRecord) -> None:
         """Take a file for what has become of the upload."""
@@ -160,10 +150,10 @@ class Session:
     async def _change(self, **changes: Any) -> None:
         """Change what is known of the upload, durably."""
         self.partial = self.partial.model_copy(update=changes)
-        await complete(self._partials.save(self.partial))
+        await complete(self.partials.save(self.partial))
 
     async def _undo(self, offset: int, length: int | None) -> None:
-        await self._partials.truncate(self.partial.id, offset)
+        await self.partials.truncate(self.partial.id, offset)
         self.offset = offset
         if (self.partial.rollback, self.partial.length) != (None, length):
             await self._change(rollback=None, length=length)
@@ -171,11 +161,11 @@ class Session:
     async def _pour(
         self, body: RequestBody, writer: LocalWriter | None, inform: Inform | None = None
     ) -> None:
-        superseded = self._number != self._lane.newest
+        superseded = self.lane.requests > 1  # Whoever came before has ended.
         informed = self.offset
         try:
             async with asyncio.timeout(GRACE if superseded else None) as scope:
-                self._lane.scope = None if superseded else scope
+                self.lane.scope = None if superseded else scope
                 async for chunk in body:
                     if writer is None:
                         continue  # There is no room, which the limit of the body says.
@@ -186,24 +176,27 @@ class Session:
         except TimeoutError:
             raise Problem(423, "A newer request works on this upload.") from None
         finally:
-            self._lane.scope = None
+            self.lane.scope = None
 
     async def _assemble(self) -> bool:
         """Put the parts of an upload together; return whether it has parts, and all are there."""
-        sizes = await self._partials.sizes() if self.partial.parts else {}
         length = 0
         for part in self.partial.parts:
-            known = await self._partials.load(part)
-            state = known[0] if known else None
-            if state is None or state.rollback is not None or state.length != sizes.get(part):
+            state, _ = await self.partials.load(part)
+            stat = await self.partials.stat(part)
+            if not state or not stat or state.rollback is not None or state.length != stat.st_size:
                 return False
-            length += sizes[part]
+            length += stat.st_size
         if not self.partial.parts:
             return False
-        if length > self._max_size:
+        if length > self.max_size:
             await self.discard()
-            raise Problem(413, f"A file may have at most {self._max_size} bytes.")
-        await self._partials.concatenate(self.partial.id, self.partial.parts)
+            raise Problem(413, f"A file may have at most {self.max_size} bytes.")
+        await self.partials.concatenate(self.partial.id, self.partial.parts, length)
         self.offset = length
         await self._change(length=length)
         return True
+
+
+def busy() -> Problem:
+    return Problem(423, "Another request works on this upload.", headers={"Retry-After": "1"})

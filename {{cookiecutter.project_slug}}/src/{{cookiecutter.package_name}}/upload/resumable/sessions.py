@@ -6,27 +6,24 @@ connection, and the offset that it is told is one that its next request may use.
 a lock decides, and whoever comes second is answered with 423.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 
 from fastapi import Request
 
 from ...settings import Settings, UploadSettings
-from ...storage.claims import Claim
 from ...storage.local import LocalStorage
 from ...storage.partials import LocalPartials
 from ...storage.records import checked_id
 from ...streaming import Problem, complete, repeating
 from ..descriptions import owner_of
-from .session import Lane, Session
+from .session import Lane, Session, busy
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to wait for a request of this process that was cut, and for another process.
-PATIENCE = 5.0
+#: Seconds to wait for another process.
 CONTENTION = 0.3
 
 
@@ -47,13 +44,12 @@ class Sessions:
         """
         lane = self._lanes.setdefault(checked_id(upload_id), Lane())
         lane.requests += 1
-        lane.newest += 1
-        number = lane.newest
-        lane.cut()
         try:
-            with self.partials.working():
-                async with self._locked(lane, upload_id):
-                    session = await self._open(upload_id, lane, number)
+            with self.partials.storage.working():
+                async with lane.turn(), self.partials.claimed(upload_id, CONTENTION) as ours:
+                    if not ours:
+                        raise busy()
+                    session = await self._open(upload_id, lane)
                     if request and session.partial.draft.owner != owner_of(request):
                         raise _gone()
                     yield session
@@ -62,35 +58,10 @@ class Sessions:
             if not lane.requests:
                 del self._lanes[upload_id]
 
-    @asynccontextmanager
-    async def _locked(self, lane: Lane, upload_id: str) -> AsyncGenerator[None]:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await lane.lock.acquire()
-        except TimeoutError:
-            raise _busy() from None
-        try:
-            claim = await self._claim(upload_id)
-            try:
-                yield
-            finally:
-                await complete(self.partials.release(claim))
-        finally:
-            lane.lock.release()
-
-    async def _claim(self, upload_id: str) -> Claim:
-        stop = time.monotonic() + CONTENTION
-        while (claim := await self.partials.claim(upload_id)) is None:
-            if time.monotonic() > stop:
-                raise _busy()
-            await asyncio.sleep(0.02)
-        return claim
-
-    async def _open(self, upload_id: str, lane: Lane, number: int) -> Session:
-        known = await self.partials.load(upload_id)
-        if known is None:
+    async def _open(self, upload_id: str, lane: Lane) -> Session:
+        partial, record = await self.partials.load(upload_id)
+        if partial is None:
             raise _gone()
-        partial, record = known
         stat = None if record else await self.partials.stat(upload_id)
         if record is None and stat is None and partial.completed_at is None:
             record = await self.partials.recover(partial)
@@ -98,9 +69,7 @@ class Sessions:
         if (record is None and stat is None) or self.expires_at(changed_at) < time.time():
             raise _gone()  # Deleted, expired, or taken by a power cut.
         offset = record.size if record else stat.st_size if stat else 0
-        session = Session(
-            self.partials, partial, record, offset, changed_at, lane, number, self._max_size
-        )
+        session = Session(self.partials, lane, self._max_size, partial, record, offset, changed_at)
         if record is None:
             await session.roll_back()
         elif partial.completed_at is None:
@@ -114,50 +83,42 @@ class Sessions:
     async def settle_all(self, part: str | None = None) -> None:
         """Make files of the uploads that a crash, or a missing `part`, has kept from it."""
         sizes = await self.partials.sizes()
-        for partial in await self.partials.unsettled():
-            if part is not None:
-                wanted = part in partial.parts
+        for partial in await self.partials.unfinished():
+            if part is None:
+                whole = partial.parts or sizes.get(partial.id) in (None, partial.length)
+                wanted = whole and partial.id not in self._lanes
             else:
-                size = sizes.get(partial.id)
-                whole = partial.parts or size is None or size == partial.length
-                wanted = bool(whole) and partial.id not in self._lanes
-            if wanted:
-                await self._try(self._settle, partial.id)
+                wanted = part in partial.parts
+            if partial.completes and wanted:
+                with _logged(partial.id):
+                    async with self.hold(partial.id) as session:
+                        await session.settle()
 
     async def sweep(self) -> None:
         """End what a crash cut short, and remove what has expired; one process does it for all."""
-        leader = await self.partials.claim("sweep")
-        if leader is None:
-            return
-        try:
-            await self.settle_all()
-            for upload_id in await self.partials.expired(time.time() - self._expire_after):
-                await self._try(self._remove, upload_id)
-        finally:
-            await self.partials.release(leader)
+        async with self.partials.claimed("sweep") as leads:
+            if leads:
+                await self.settle_all()
+                before = time.time() - self._expire_after
+                for upload_id in await self.partials.expired(before):
+                    with _logged(upload_id):
+                        await self._remove(upload_id, before)
 
-    async def _try(self, work: Callable[[str], Awaitable[None]], upload_id: str) -> None:
-        """Do something about an upload; a failure must not keep others, or the start, from it."""
-        try:
-            await work(upload_id)
-        except Problem as problem:
-            logger.info("Upload %s: %s", upload_id, problem.detail)
-        except Exception:
-            logger.exception("Upload %s cannot be settled", upload_id)
-
-    async def _settle(self, upload_id: str) -> None:
-        async with self.hold(upload_id) as session:
-            await session.settle()
-
-    async def _remove(self, upload_id: str) -> None:
-        claim = await self.partials.claim(upload_id)
-        if claim is None:
-            return  # Somebody works on it.
-        try:
-            if await self.partials.expired(time.time() - self._expire_after, upload_id):
+    async def _remove(self, upload_id: str, before: float) -> None:
+        async with self.partials.claimed(upload_id) as ours:  # Else somebody works on it.
+            if ours and await self.partials.expired(before, upload_id):
                 await complete(self.partials.remove(upload_id))
-        finally:
-            await self.partials.release(claim)
+
+
+@contextmanager
+def _logged(upload_id: str) -> Generator[None]:
+    """Do something about an upload; a failure must not keep others, or the start, from it."""
+    try:
+        yield
+    except Problem as problem:
+        logger.info("Upload %s: %s", upload_id, problem.detail)
+    except Exception:
+        logger.exception("Upload %s cannot be settled", upload_id)
 
 
 @asynccontextmanager
@@ -170,14 +131,9 @@ async def open_sessions(storage: LocalStorage, settings: Settings) -> AsyncGener
 
 
 def sessions_of(request: Request) -> Sessions:
-    """Return the application's uploads."""
     sessions: Sessions = request.app.state.uploads
     return sessions
 
 
 def _gone() -> Problem:
     return Problem(404, "There is no upload with this id.")
-
-
-def _busy() -> Problem:
-    return Problem(423, "Another request works on this upload.", headers={"Retry-After": "1"})

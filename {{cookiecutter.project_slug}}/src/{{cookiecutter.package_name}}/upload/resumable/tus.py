@@ -18,9 +18,9 @@ from ...storage.names import clean_filename
 from ...storage.partials import Partial
 from ...storage.records import is_id
 from ...streaming import Problem, RequestBody, exchange_of
-from ..descriptions import content_type_of, owner_of, refuse_coding
-from .addresses import upload_url, uploads_url
-from .checksums import ALGORITHMS, Checksum, checksum_of, decoded
+from ..descriptions import content_type_of, owner_of
+from .checksums import ALGORITHMS, Checksum, decoded
+from .fields import check_media_type, room, uploads_url
 from .session import Session
 from .sessions import sessions_of
 
@@ -33,18 +33,23 @@ EXTENSIONS = (
 #: Bytes of `Upload-Metadata`: it is kept as it is and repeated.
 MAX_METADATA = 8 << 10
 
-_INTEGER = re.compile(r"\d{1,18}", re.ASCII)
+_INTEGER = re.compile(r"\d+", re.ASCII)
 #: A key without spaces and commas, and its value in base64; without a value it stands alone.
 _PAIR = re.compile(r"([!-+\--~]+)(?: ([A-Za-z0-9+/=]*))?")
 
 
+def is_spoken(request: Request) -> bool:
+    return "tus-resumable" in request.headers
+
+
 def method_of(request: Request) -> str:
-    """Return the method that the client means."""
+    """Return the method that the client means: tus lets it send any other."""
+    if not is_spoken(request):
+        return request.method
     return request.headers.get("x-http-method-override", request.method).strip().upper()
 
 
 def options(request: Request) -> dict[str, str]:
-    """Return what the service offers, as header fields."""
     return {
         "Tus-Version": VERSION,
         "Tus-Resumable": VERSION,
@@ -63,13 +68,13 @@ def check_version(request: Request) -> None:
 async def create(request: Request) -> Response:
     """Begin an upload, with its first bytes when they come along; or put parts together."""
     partial = await _partial_of(request)
-    body = RequestBody(request, limit=_room(request, partial.length))
+    body = RequestBody(request, limit=room(request, partial.length))
     has_body = not exchange_of(request.scope).body_complete
     if has_body:
         if partial.parts:
             raise Problem(400, "A final upload has no bytes of its own.")
-        _check_media_type(request)
-    check = checksum_of(request.headers.getlist("upload-checksum"))
+        check_media_type(request, MEDIA_TYPE)
+    check = _check_of(request)
     sessions = sessions_of(request)
     await sessions.partials.add(partial)
     async with sessions.hold(partial.id) as session:
@@ -83,7 +88,7 @@ async def create(request: Request) -> Response:
         headers = _state(request, session)
         if not has_body:
             headers.pop("Upload-Offset", None)
-    headers["Location"] = upload_url(request, partial.id)
+    headers["Location"] = f"{uploads_url(request)}/{partial.id}"
     return Response(status_code=201, headers=headers)
 
 
@@ -95,11 +100,10 @@ async def offset(request: Request, upload_id: str) -> Response:
         fields, length = session.partial.fields, session.length
         if length is None and session.partial.parts:
             length = await _sum(request, session.partial.parts)
-    if length is None:
-        if not session.partial.parts:
-            headers["Upload-Defer-Length"] = "1"
-    else:
+    if length is not None:
         headers["Upload-Length"] = str(length)
+    elif not session.partial.parts:
+        headers["Upload-Defer-Length"] = "1"
     headers |= fields | {"Cache-Control": "no-store"}
     if session.record:
         headers["Content-Location"] = urlsplit(file_url(request, upload_id)).path
@@ -108,16 +112,22 @@ async def offset(request: Request, upload_id: str) -> Response:
 
 async def append(request: Request, upload_id: str) -> Response:
     """Take bytes from where the upload ends."""
-    _check_media_type(request)
+    check_media_type(request, MEDIA_TYPE)
     start = _integer(request, "Upload-Offset")
     if start is None:
         raise Problem(400, "Upload-Offset is missing.")
-    declared = _length(request)
-    check = checksum_of(request.headers.getlist("upload-checksum"))
+    declared = _integer(request, "Upload-Length")
+    check = _check_of(request)
     sessions = sessions_of(request)
     async with sessions.hold(upload_id, request) as session:
         try:
-            await _append(request, session, start, declared, check)
+            if session.partial.parts:
+                raise Problem(403, "A final upload takes no bytes.")
+            if start != session.offset:
+                raise Problem(409, f"The upload ends at byte {session.offset}.")
+            length = _agreed(session, declared)
+            body = RequestBody(request, limit=room(request, length) - start)
+            await session.receive(body, length, check)
         except Problem as problem:
             problem.headers = _state(request, session) | dict(problem.headers or {})
             raise
@@ -125,18 +135,6 @@ async def append(request: Request, upload_id: str) -> Response:
     if session.partial.is_part and session.offset == session.length:
         await sessions.settle_all(part=upload_id)
     return Response(status_code=204, headers=headers)
-
-
-async def _append(
-    request: Request, session: Session, start: int, declared: int | None, check: Checksum | None
-) -> None:
-    if session.partial.parts:
-        raise Problem(403, "A final upload takes no bytes.")
-    if start != session.offset:
-        raise Problem(409, f"The upload ends at byte {session.offset}.")
-    length = _agreed(session, declared)
-    body = RequestBody(request, limit=_room(request, length) - start)
-    await session.receive(body, length, check)
 
 
 async def cancel(request: Request, upload_id: str) -> Response:
@@ -157,7 +155,7 @@ def _state(request: Request, session: Session) -> dict[str, str]:
 
 
 async def _partial_of(request: Request) -> Partial:
-    length = _length(request)
+    length = _integer(request, "Upload-Length")
     parts = await _parts_of(request)
     deferred = request.headers.getlist("upload-defer-length")
     if deferred and deferred != ["1"]:
@@ -165,8 +163,7 @@ async def _partial_of(request: Request) -> Partial:
     if parts:
         if length is not None or deferred:
             raise Problem(400, "The length of a final upload is that of its parts.")
-        length = await _sum(request, tuple(part.id for part in parts))
-        _room(request, length)
+        length = await _sum(request, parts)
     elif (length is None) is not bool(deferred):
         raise Problem(400, "Either Upload-Length or Upload-Defer-Length says how long it will be.")
     said = {name: request.headers.getlist(name) for name in ("Upload-Metadata", "Upload-Concat")}
@@ -178,43 +175,42 @@ async def _partial_of(request: Request) -> Partial:
         fields=fields,
         completes=not is_part,
         is_part=is_part,
-        parts=tuple(part.id for part in parts),
+        parts=parts,
     )
 
 
-async def _parts_of(request: Request) -> list[Partial]:
+async def _parts_of(request: Request) -> tuple[str, ...]:
     """Return the uploads that a final upload consists of; raises Problem 400 or 404."""
     fields = request.headers.getlist("upload-concat")
     if fields in ([], ["partial"]):
-        return []
+        return ()
     kind, _, urls = ",".join(fields).partition(";")
     found = [await _part_at(request, url) for url in urls.split()]
     if kind != "final" or not found:
         raise Problem(400, "Upload-Concat is 'partial', or 'final;' and the addresses of parts.")
-    return found
+    return tuple(found)
 
 
-async def _sum(request: Request, parts: tuple[str, ...]) -> int | None:
-    """Return the length of all parts together; None until each of them has one."""
-    found = [await sessions_of(request).partials.load(part) for part in parts]
-    lengths = [known[0].length if known else None for known in found]
-    return None if None in lengths else sum(filter(None, lengths))
-
-
-async def _part_at(request: Request, url: str) -> Partial:
+async def _part_at(request: Request, url: str) -> str:
     base = uploads_url(request) + "/"
     with suppress(ValueError):  # A malformed one is not ours.
         url = urljoin(base, url)
     part_id = url.removeprefix(base)
     if not url.startswith(base) or not is_id(part_id):
         raise Problem(400, "A part is an upload of this service.")
-    known = await sessions_of(request).partials.load(part_id)
-    part = known[0] if known else None
+    part, _ = await sessions_of(request).partials.load(part_id)
     if part is None or part.draft.owner != owner_of(request):
         raise Problem(404, "There is no upload at the address of a part.")
     if not part.is_part:
         raise Problem(400, "Only a partial upload can be a part.")
-    return part
+    return part_id
+
+
+async def _sum(request: Request, parts: tuple[str, ...]) -> int | None:
+    """Return the length of all parts together; None until each of them has one."""
+    found = [await sessions_of(request).partials.load(part) for part in parts]
+    lengths = [part.length if part else None for part, _ in found]
+    return None if None in lengths else sum(filter(None, lengths))
 
 
 def _draft(request: Request) -> Draft:
@@ -230,7 +226,7 @@ def _metadata(fields: list[str]) -> dict[str, str]:
     """Parse `Upload-Metadata`: pairs of a key and base64 text, with commas."""
     found: dict[str, str] = {}
     for pair in ",".join(fields).split(",") if any(fields) else []:
-        match = _PAIR.fullmatch(pair.strip(" ") if pair.strip(" ") else pair)
+        match = _PAIR.fullmatch(pair.strip(" "))
         if not match or match[1] in found or sum(map(len, fields)) > MAX_METADATA:
             raise Problem(400, "Upload-Metadata is 'key base64,key base64', each key once.")
         found[match[1]] = decoded(match[2] or "").decode(errors="replace")
@@ -246,31 +242,16 @@ def _agreed(session: Session, declared: int | None) -> int | None:
     return declared
 
 
-def _length(request: Request) -> int | None:
-    length = _integer(request, "Upload-Length")
-    _room(request, length)
-    return length
-
-
-def _room(request: Request, length: int | None) -> int:
-    """Return how many bytes an upload can have; raises Problem 413 when that is not enough."""
-    limit: int = request.app.state.settings.upload.max_size
-    if length is not None and length > limit:
-        raise Problem(413, f"A file may have at most {limit} bytes.", limit=limit)
-    return limit if length is None else length
-
-
 def _integer(request: Request, name: str) -> int | None:
     values = request.headers.getlist(name)
-    if values and (len(values) > 1 or not _INTEGER.fullmatch(values[0])):
-        # So long that it cannot be counted is too long, which is the limit's to say.
-        if len(values) == 1 and re.fullmatch(r"\d+", values[0], re.ASCII):
-            return 1 << 62
+    if not values:
+        return None
+    if len(values) > 1 or not _INTEGER.fullmatch(values[0]):
         raise Problem(400, f"{name} is a number of bytes.")
-    return int(values[0]) if values else None
+    # So long that it cannot be counted is too long, which is the limit's to say.
+    return int(values[0]) if len(values[0]) < 19 else 1 << 62
 
 
-def _check_media_type(request: Request) -> None:
-    refuse_coding(request)
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
-        raise Problem(415, f"The bytes come as {MEDIA_TYPE}.", headers={"Accept-Patch": MEDIA_TYPE})
+def _check_of(request: Request) -> Checksum | None:
+    fields = request.headers.getlist("upload-checksum")
+    return Checksum(", ".join(fields)) if fields else None
