@@ -73,6 +73,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,  # A redirect would come after a whole body, and lose it.
     )
     app.state.settings, app.state.kernel = settings, kernel
+    # {% if cookiecutter.use_download %}
+    app.include_router(download_router)
+    # {% endif %}
     # {% if cookiecutter.use_demo_page %}
     app.include_router(web_router)
     # {% endif %}
@@ -85,9 +88,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(resumable_router)
     # {% endif %}
     app.include_router(upload_router)
-    # {% endif %}
-    # {% if cookiecutter.use_download %}
-    app.include_router(download_router)
     # {% endif %}
     # {% if cookiecutter.use_realtime %}
     app.include_router(realtime_router)

@@ -36,6 +36,10 @@ class ServerSettings(limits.Section):
     """The address that clients see, such as `https://files.example.com`; else the request's own."""
     trusted_proxies: str = "127.0.0.1"
     """Addresses whose `X-Forwarded-*` headers are believed, with commas; `*` for all."""
+    header_timeout: Annotated[limits.Duration, Field(gt=0)] = 20.0
+    """Seconds that the head of a request may take."""
+    max_header_size: limits.Size = 64 << 10
+    """Bytes that it may have."""
     drain_notice: limits.Duration = 0.0
     """Seconds between the failing readiness check and the end of accepting."""
     drain_timeout: Annotated[limits.Duration, Field(gt=0)] = 10.0
@@ -81,6 +85,19 @@ class UploadSettings(limits.Section):
 
 
 # {% endif %}
+# {% if cookiecutter.use_download %}
+class DownloadSettings(limits.Section):
+    """How files are sent: `APP_DOWNLOAD__…`."""
+
+    offload: Annotated[str, Field(pattern=r"^(x-accel-redirect)?$")] = ""
+    """Who sends the bytes of files: the service itself, or the nginx in front of it."""
+    max_age: limits.Duration = 0.0
+    """Seconds for which a client may keep a file without asking again; it may be deleted since."""
+    max_transform: limits.Size = 10 << 30
+    """Bytes of one body that is transformed."""
+
+
+# {% endif %}
 # {% if cookiecutter.use_realtime %}
 class RealtimeSettings(limits.Section):
     """What is kept of topics and sent on them: `APP_REALTIME__…`."""
@@ -113,6 +130,9 @@ class Settings(BaseSettings):
     # {% endif %}
     # {% if cookiecutter.use_upload %}
     upload: UploadSettings = UploadSettings()
+    # {% endif %}
+    # {% if cookiecutter.use_download %}
+    download: DownloadSettings = DownloadSettings()
     # {% endif %}
     # {% if cookiecutter.use_realtime %}
     realtime: RealtimeSettings = RealtimeSettings()

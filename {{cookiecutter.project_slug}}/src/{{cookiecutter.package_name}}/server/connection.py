@@ -1,12 +1,9 @@
 """What uvicorn's HTTP protocol does not do and no application can: aborts, interim responses,
-HTTP/1.0 framing, and bodies without copies.
+HTTP/1.0 framing, and bodies and files without copies.
 
-It leans on uvicorn's internals, so it looks for them at import: where they differ, `Protocol` is
-what uvicorn would choose itself, and a log line says so.
+It leans on uvicorn's internals: `protocol` looks whether they are what they were.
 """
 
-import asyncio
-import logging
 import socket
 import struct
 import sys
@@ -15,13 +12,11 @@ from functools import cache
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..settings import Settings
 from ..streaming import SlowClient
-
-logger = logging.getLogger(__name__)
+from . import sendfile
+from .head import HeadLimits
 
 #: Bytes of a body that may wait for the application before the client is held up.
 BUFFER = 256 << 10
@@ -41,10 +36,11 @@ class Abortable:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = self.cycle
         framing = _CloseDelimited(cycle, send) if scope["http_version"] == "1.0" else None
+        scope["extensions"] = sendfile.extensions(scope["scheme"])
         if framing is None:
-            scope["extensions"] = {"http.response.informational": {}}
+            scope["extensions"]["http.response.informational"] = {}
         try:
-            await self.app(scope, self.receive, framing.send if framing else self._informing(send))
+            await self.app(scope, self.receive, self._extended(framing.send if framing else send))
         except BaseException as error:
             # A peer that does not read never takes what is buffered, and without chunks a plain
             # close looks like the end of the body: in both cases only a reset tells the truth.
@@ -73,17 +69,28 @@ class Abortable:
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return {"type": "http.request", "body": body, "more_body": cycle.more_body}
 
-    def _informing(self, send: Send) -> Send:
-        """Let interim responses pass (RFC 9110, section 15.2): uvicorn knows 100 and 101 alone."""
+    def _extended(self, send: Send) -> Send:
+        """Let the messages of our extensions pass: uvicorn does not know them."""
         cycle = self.cycle
 
-        async def send_informational(message: Message) -> None:
-            if message["type"] != "http.response.informational":
-                await send(message)
-            elif not cycle.response_started and not cycle.disconnected:
-                cycle.transport.write(_interim(message))
+        async def send_extended(message: Message) -> None:
+            match message["type"]:
+                case "http.response.body":
+                    await send(message)
+                case "http.response.start":
+                    await send(message)
+                    sendfile.announce(cycle)
+                case sendfile.ZERO_COPY_SEND:
+                    await sendfile.send_part(cycle, message)
+                case sendfile.PATH_SEND:
+                    await sendfile.send_path(cycle, message)
+                case "http.response.informational":  # RFC 9110, section 15.2.
+                    if not cycle.response_started and not cycle.disconnected:
+                        cycle.transport.write(_interim(message))
+                case _:
+                    await send(message)
 
-        return send_informational
+        return send_extended
 
 
 class _CloseDelimited:
@@ -133,7 +140,7 @@ def reset(transport: Any) -> None:
     transport.abort()
 
 
-class _Protocol(HttpToolsProtocol):
+class Connection(HeadLimits):
     """uvicorn's httptools protocol, with aborts, HTTP/1.0 framing and dead peers."""
 
     #: The request that is being answered.
@@ -213,18 +220,3 @@ def _declared_length(headers: list[tuple[bytes, bytes]]) -> int:
     if b"transfer-encoding" in fields:
         return 0
     return int(fields.get(b"content-length", b"0"))
-
-
-def _choose() -> type[asyncio.Protocol]:
-    needed = (
-        "connection_made", "connection_lost", "data_received", "on_headers_complete", "on_body",
-        "on_message_complete", "_start_asgi_task",
-    )  # fmt: skip
-    missing = [name for name in needed if not hasattr(HttpToolsProtocol, name)]
-    if missing:
-        logger.warning("uvicorn has changed (%s): using its own protocol", ", ".join(missing))
-        return AutoHTTPProtocol
-    return _Protocol
-
-
-Protocol = _choose()

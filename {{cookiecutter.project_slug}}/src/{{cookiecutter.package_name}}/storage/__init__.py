@@ -4,7 +4,9 @@
 * `local`: files in a directory, their records in one SQLite catalogue (`catalogue`), locks
   (`claims`), blocks on their way (`writer`), quota and free space (`room`); `partials`: files
   that arrive in several requests, when uploads can be resumed.
+* `reading`: from the page cache, or in a thread.
 * `callbacks`: what the service does when a file comes or goes.
+* `conditional`: what the preconditions of a request ask for; pure functions.
 * `records`: what a file is; `names`: what becomes of a client's file name.
 * `importing`: `serve import PATH…`.
 
@@ -13,14 +15,15 @@ Settings: `APP_STORAGE__…`. Source: RFC 9562 (UUIDv7).
 """
 
 from .importing import import_files
-from .interface import Storage, Writer
+from .interface import OpenFile, Storage, Writer
 from .local import open_storage
 from .records import Draft, FileRecord
-from .router import StorageDep, StoredFile, file_url, router
+from .router import StorageDep, StoredFile, file_url, router, storage_of
 
 __all__ = [
     "Draft",
     "FileRecord",
+    "OpenFile",
     "Storage",
     "StorageDep",
     "StoredFile",
@@ -29,4 +32,5 @@ __all__ = [
     "import_files",
     "open_storage",
     "router",
+    "storage_of",
 ]

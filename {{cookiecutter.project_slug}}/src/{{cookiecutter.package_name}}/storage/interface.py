@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from ..streaming import FilePart
 from .records import Draft, FileRecord
 
 #: Bytes on their way; whoever gives them away changes them no more.
@@ -36,6 +37,13 @@ class Writer(Protocol):
         """
 
 
+class OpenFile(Protocol):
+    """A stored file that is open for reading."""
+
+    def parts(self, start: int, stop: int) -> AsyncGenerator[bytes | FilePart]:
+        """Yield what is between `start` and `stop` (exclusive), as it is sent best."""
+
+
 class Storage(Protocol):
     """Immutable files with records."""
 
@@ -49,6 +57,9 @@ class Storage(Protocol):
 
     async def record(self, file_id: str) -> FileRecord:
         """Return the record of a complete file; raises Problem 404."""
+
+    def open(self, record: FileRecord) -> AbstractAsyncContextManager[OpenFile]:
+        """Open a file; raises Problem 404, at the latest with its first bytes."""
 
     def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` up to `stop` (exclusive); raises Problem 404."""

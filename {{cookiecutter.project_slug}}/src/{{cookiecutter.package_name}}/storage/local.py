@@ -9,7 +9,6 @@ under an unlocked claim, so recovery looks at `parts/` alone, however many files
 """
 
 import asyncio
-import errno
 import os
 import sqlite3
 import sys
@@ -27,16 +26,17 @@ from .callbacks import Callbacks
 from .catalogue import Catalogue
 from .claims import Claim
 from .interface import Tap
+from .reading import LocalFile, OpenFiles, read_path
 from .records import Draft, FileRecord, checked_id, is_id, new_id, not_found
 from .room import Room
 from .writer import LocalWriter, is_full, no_space
 
-#: Bytes per read: large enough that the thread hop costs little per byte.
-READ_SIZE = 256 << 10
 THREADS = 16
 #: Threads that copy blocks to the disk: each that runs takes a turn from the event loop.
 WRITERS = min(4, os.cpu_count() or 1)
 PAGE = 500
+#: Files that stay open when they have been read. Windows cannot remove an open one.
+OPEN_FILES = 0 if sys.platform == "win32" else 512
 #: How long the end of the service waits for writers that are being cancelled.
 CLOSE_SECONDS = 5.0
 
@@ -74,6 +74,7 @@ class LocalStorage:
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
         self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._writing: set[asyncio.Future[None]] = set()
+        self._open_files = OpenFiles(OPEN_FILES)
 
     def path(self, file_id: str) -> Path:
         """Where the bytes of a file are; the last bits of an id are random and spread them."""
@@ -156,30 +157,33 @@ class LocalStorage:
         self.buffered -= size
 
     async def record(self, file_id: str) -> FileRecord:
+        if found := self._open_files.find(file_id):
+            return found[0]
         record = await self.catalogue.get(checked_id(file_id))
         if record is None:
             raise not_found()
         return record
 
+    @asynccontextmanager
+    async def open(self, record: FileRecord) -> AsyncGenerator[LocalFile]:
+        if found := self._open_files.find(record.id):
+            file = found[1]
+        else:
+            file = LocalFile(self.path(record.id), self.threads)
+            await file.open()
+            self._open_files.keep(record, file)
+        file.readers += 1
+        try:
+            yield file
+        finally:
+            self._open_files.release(file)
+
     def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         return self.read_path(self.path(file_id), start, stop)
 
-    async def read_path(self, path: Path, start: int, stop: int) -> AsyncGenerator[bytes]:
+    def read_path(self, path: Path, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yield the bytes of a file or a part."""
-        try:
-            file = await aiofiles.open(path, "rb", buffering=0, executor=self.threads)
-        except FileNotFoundError:
-            raise not_found() from None
-        try:
-            await complete(file.seek(start))
-            while start < stop:
-                chunk = await complete(file.read(min(READ_SIZE, stop - start)))
-                if not chunk:
-                    raise OSError(errno.EIO, "a stored file is shorter than its record")
-                start += len(chunk)
-                yield chunk
-        finally:
-            await complete(file.close())
+        return read_path(path, start, stop, self.threads)
 
     async def records(
         self, after: int = 0, limit: int | None = None
@@ -217,6 +221,7 @@ class LocalStorage:
             return await self.catalogue.remove(file_id)
 
     async def sweep(self) -> None:
+        self._open_files.sweep()
         await self.recover()
         if self.callbacks.on_stored:
             await self._announce_again()
@@ -243,6 +248,7 @@ class LocalStorage:
         """Wait for writers that are being cancelled to clean up, then close."""
         if self._writing:
             await asyncio.wait(self._writing, timeout=CLOSE_SECONDS)
+        self._open_files.close()
         await self.catalogue.close()
         self.threads.shutdown(wait=False)
         self.writers.shutdown(wait=False)

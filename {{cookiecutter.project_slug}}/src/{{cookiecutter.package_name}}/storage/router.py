@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.routing import NoMatchFound
 
-from ..streaming import Admission, JsonLines
+from ..streaming import Admission, JsonLines, Problem
+from .conditional import Verdict, combined, evaluate
 from .interface import Storage
 from .records import FileRecord
 
@@ -32,7 +34,11 @@ def storage_of(request: Request) -> Storage:
     return storage
 
 
-StorageDep = Annotated[Storage, Depends(storage_of)]
+async def _storage(request: Request) -> Storage:
+    return storage_of(request)  # A synchronous dependency would be run in a thread.
+
+
+StorageDep = Annotated[Storage, Depends(_storage)]
 
 
 def file_url(request: Request, file_id: str) -> str:
@@ -71,6 +77,10 @@ async def file_record(file_id: str, request: Request, storage: StorageDep) -> St
 
 
 @router.delete("/files/{file_id}", status_code=204, response_class=Response)
-async def delete_file(file_id: str, storage: StorageDep) -> None:
+async def delete_file(file_id: str, request: Request, storage: StorageDep) -> None:
     """Remove a file; who is downloading it gets the rest of it."""
+    record = await storage.record(file_id)
+    verdict = evaluate("DELETE", combined(request.headers), record, datetime.now(UTC))
+    if verdict is Verdict.PRECONDITION_FAILED:
+        raise Problem(412)
     await storage.delete(file_id)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 << 20
 
+#: The ASGI extension that sends from a descriptor, and its message.
+ZERO_COPY = "http.response.zerocopysend"
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 
 
@@ -51,8 +54,11 @@ class Exchange:
     outcome: Outcome | None = None
     disconnected: bool = False
     response_complete: bool = False
+    #: The modules that count this exchange among their streams.
+    admitted_to: list[str] = field(default_factory=list)
     #: Bytes of the declared Content-Length that are still to be sent; None without one.
     remaining: int | None = None
+    _body_read: asyncio.Event | None = None
 
     @property
     def method(self) -> str:
@@ -70,7 +76,15 @@ class Exchange:
             self.body_complete = not message.get("more_body", False)
         elif not self.response_complete:
             self.disconnected = True
+        if self._body_read is not None and self.body_complete:
+            self._body_read.set()
         return message
+
+    async def body_read(self) -> None:
+        """Wait until somebody else has read the request body; for ever, when the client leaves."""
+        if not self.body_complete:
+            self._body_read = asyncio.Event()
+            await self._body_read.wait()
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -81,12 +95,30 @@ class Exchange:
             if self.remaining is not None:
                 self.remaining -= size
             if not message.get("more_body", False):
+                self.leave()
                 if self._refuses_body():
                     await self._send({**message, "more_body": True})
                     await self._linger()
                     message = {"type": "http.response.body", "body": b"", "more_body": False}
                 self.response_complete = True
+        elif message["type"] == "http.response.pathsend":  # A FileResponse: all of the body.
+            self.bytes_out, self.remaining = self.remaining or 0, 0
+            self.response_complete = True
         await self._send(message)
+
+    def takes_files(self, length: str | None) -> bool:
+        """Whether the server takes parts of files, and has been told of our body of `length` bytes.
+
+        If not, some middleware holds the head back, or has announced another body.
+        """
+        offer = (self.scope.get("extensions") or {}).get(ZERO_COPY) or {}
+        return str(offer.get("announced")) == length
+
+    async def send_file(self, part: Message) -> None:
+        """Send a message of the extension ZERO_COPY, with more to come."""
+        await self._send({"type": ZERO_COPY, **part, "more_body": True})
+        self.bytes_out += part["count"]
+        self.remaining = (self.remaining or 0) - part["count"]
 
     async def push(self, body: bytes, more: bool = True) -> None:
         """Send a body message past every middleware: one call per event and subscriber."""
@@ -120,6 +152,11 @@ class Exchange:
                     await self.receive()
         except TimeoutError:
             pass
+
+    def leave(self) -> None:
+        """Give back the slots, before the client can know that it may come again."""
+        self.kernel.streams.subtract(self.admitted_to)
+        self.admitted_to.clear()
 
     def resolve(self, error: BaseException | None) -> Outcome:
         """Name the outcome of an exchange that nobody named while it ran."""
@@ -165,6 +202,7 @@ class ExchangeMiddleware:
         finally:
             exchange.ended_at = time.monotonic()
             exchange.outcome = exchange.resolve(error)
+            exchange.leave()
             self.kernel.observe(exchange)
 
     def _last_word(self, error: BaseException) -> Problem:
