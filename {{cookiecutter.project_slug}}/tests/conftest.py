@@ -1,6 +1,7 @@
 """Fixtures: the service with small limits, on a directory of its own."""
 
-from collections.abc import AsyncIterator, Callable
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,15 @@ from fastapi import APIRouter
 from {{cookiecutter.package_name}}.settings import Settings
 
 from .service import Service
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Without the garbage collector, a source is closed by whoever owns it or not at all."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """Pull streams: a source is closed when its client leaves, and no failure looks complete."""
 
 import asyncio
-import gc
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 import httpx
@@ -48,16 +47,7 @@ def route(answer: Callable[[], ByteStream]) -> APIRouter:
     return router
 
 
-@pytest.fixture
-def _no_collector() -> Iterator[None]:
-    """Without the garbage collector, a source is closed by whoever owns it or not at all."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.trap("D6", "D7", "D8", "R7")
 async def test_the_source_is_closed_when_the_client_leaves(serve: Any) -> None:
     source = Source()
@@ -73,6 +63,32 @@ async def test_the_source_is_closed_when_the_client_leaves(serve: Any) -> None:
     await service.in_server(asyncio.wait_for(source.closed.wait(), PATIENCE))
     assert source.sent < ENDLESS
     assert await service.outcome_of("GET /stream") == "client_abort"
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.trap("D6", "D8")
+async def test_a_synchronous_source_is_closed_when_the_client_leaves(serve: Any) -> None:
+    sent = 0
+    closed = asyncio.Event()
+
+    def endless() -> Generator[bytes]:
+        nonlocal sent
+        try:
+            while sent < ENDLESS:
+                sent += 1
+                yield CHUNK
+        finally:
+            closed.set()
+
+    service: Service = await serve(route(lambda: ByteStream(endless())))
+    async with service.raw_connection() as peer:
+        await peer.get("/stream")
+        await peer.read_until(CHUNK)
+        peer.reset()
+
+        assert await service.outcome_of("GET /stream") == "client_abort"
+    assert closed.is_set()
+    assert sent < ENDLESS
 
 
 @pytest.mark.trap("D6", "R7")

@@ -9,6 +9,11 @@ class ByteStream(StreamingResponse):
     media_type = "application/octet-stream"
 
     def __init__(
-        self, *arguments: Any, failure_record: Any = None, body_read: Any = None, **options: Any
+        self,
+        *arguments: Any,
+        failure_record: Any = None,
+        duplex: bool = False,
+        coding: Any = None,
+        **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)

@@ -5,96 +5,100 @@ Sources: RFC 9110, section 12.5.1 (Accept); RFC 4180 (CSV).
 """
 
 import csv
-import io
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
+import pydantic_core
 from pydantic import BaseModel
 
-from ..streaming import ByteStream, JsonLines, Problem
+from ..streaming import ByteStream, JsonLines, Problem, in_batches, weights
 
 Rows = AsyncGenerator[BaseModel]
 
 
-def as_csv(rows: Rows) -> ByteStream:
-    """Send rows as CSV with a header line."""
-    return ByteStream(_encoded(rows, _csv_lines()), media_type="text/csv")
+def as_jsonl(rows: Rows, model: type[BaseModel], **options: Any) -> ByteStream:
+    """Send rows as JSON Lines."""
+    return JsonLines(rows, **options)
 
 
-def as_text(rows: Rows) -> ByteStream:
+def as_csv(rows: Rows, model: type[BaseModel], **options: Any) -> ByteStream:
+    """Send rows as CSV, with a header line also when there are none."""
+    lines = _CsvLines(model)
+    source = in_batches(rows, lines.encode, lines.end)
+    return ByteStream(source, media_type="text/csv", **options)
+
+
+def as_text(rows: Rows, model: type[BaseModel], **options: Any) -> ByteStream:
     """Send rows as lines of tab-separated values."""
-    return ByteStream(_encoded(rows, _text_line), media_type="text/plain")
+    return ByteStream(in_batches(rows, _text_line), media_type="text/plain", **options)
 
-
-#: What would break a line of text becomes a space.
-_SEPARATORS = str.maketrans("\t\r\n", "   ")
 
 #: In order of preference.
-FORMATS: dict[str, Callable[[Rows], ByteStream]] = {
-    "application/jsonl": JsonLines,
+FORMATS: dict[str, Callable[..., ByteStream]] = {
+    "application/jsonl": as_jsonl,
     "text/csv": as_csv,
     "text/plain": as_text,
 }
 
 
-def negotiate(accept: str) -> Callable[[Rows], ByteStream]:
+def negotiate(accept: str) -> Callable[..., ByteStream]:
     """Return the format that an Accept field prefers; raises Problem 406 when it wants none.
 
     Of equally wanted formats the first of FORMATS is taken; an empty field accepts everything.
     """
-    ranges = list(_media_ranges(accept.strip(", ") or "*/*"))
-    quality = {name: _quality(name, ranges) for name in FORMATS}
-    best = max(FORMATS, key=lambda name: quality[name])
-    if not quality[best]:
-        raise Problem(406, f"Available are {', '.join(FORMATS)}.")
+    wanted = weights(accept) or {"*/*": 1.0}
+    best = max(FORMATS, key=lambda name: _quality(name, wanted))
+    if not _quality(best, wanted):
+        raise Problem(406, f"Available are {', '.join(FORMATS)}.", headers={"Vary": "Accept"})
     return FORMATS[best]
 
 
-def _media_ranges(accept: str) -> Iterator[tuple[str, float]]:
-    for member in accept.split(","):
-        media_range, *parameters = (part.strip().lower() for part in member.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    quality = min(1.0, max(0.0, float(parameter[2:])))
-                except ValueError:
-                    quality = 0.0
-        if media_range:
-            yield media_range, quality
-
-
-def _quality(name: str, ranges: list[tuple[str, float]]) -> float:
+def _quality(name: str, wanted: dict[str, float]) -> float:
     """Return the quality of the most specific media range that covers a type."""
-    for candidate in (name, name.partition("/")[0] + "/*", "*/*"):
-        for media_range, quality in ranges:
-            if media_range == candidate:
-                return quality
-    return 0.0
+    ranges = (name, name.partition("/")[0] + "/*", "*/*")
+    return next((wanted[one] for one in ranges if one in wanted), 0.0)
 
 
-async def _encoded(rows: Rows, encode: Callable[[BaseModel], str]) -> AsyncGenerator[bytes]:
-    async with aclosing(rows):
-        async for row in rows:
-            yield encode(row).encode()
+def _cell(value: Any) -> str:
+    """Return a string as it is, nothing for null, and anything else as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    text = pydantic_core.to_json(value, inf_nan_mode="null").decode()
+    return "" if text == "null" else text
 
 
-def _csv_lines() -> Callable[[BaseModel], str]:
-    fields: list[str] = []
+class _Echo:
+    """Where the csv module writes to, to get the line back."""
 
-    def encode(row: BaseModel) -> str:
-        out = io.StringIO()
+    def write(self, line: str) -> str:
+        return line
+
+
+class _CsvLines:
+    """Encodes rows, the first with the header before it."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        fields = [name for name, field in model.model_fields.items() if not field.exclude]
+        self._names = [*fields, *model.model_computed_fields]
+        self._write: Callable[[list[str]], str] = csv.writer(_Echo()).writerow
+        self._header: bytes = self._write(self._names).encode()
+
+    def encode(self, row: BaseModel) -> bytes:
         values = row.model_dump(mode="json")
-        writer = csv.DictWriter(out, fields or list(values))
-        if not fields:
-            fields.extend(values)
-            writer.writeheader()
-        writer.writerow(values)
-        return out.getvalue()
+        line = self._write([_cell(values.get(name)) for name in self._names]).encode()
+        header, self._header = self._header, b""
+        return header + line
 
-    return encode
+    def end(self) -> bytes:
+        return self._header
 
 
-def _text_line(row: BaseModel) -> str:
-    values = (str(value).translate(_SEPARATORS) for value in row.model_dump(mode="json").values())
-    return "\t".join(values) + "\n"
+#: What would break a line of text becomes a space.
+_SEPARATORS = str.maketrans("\t\r\n", "   ")
+
+
+def _text_line(row: BaseModel) -> bytes:
+    cells = (_cell(value).translate(_SEPARATORS) for value in row.model_dump(mode="json").values())
+    return ("\t".join(cells) + "\n").encode()

@@ -2,8 +2,10 @@
 
 * `exchange`: one request, one response, one outcome; the outermost middleware.
 * `pull` and `push`: the two ways to send (we iterate a source; others write to an open response).
-* `jsonl`: JSON Lines with an end marker.
+* `batches`: rows sent many at once; `jsonl`: JSON Lines with an end marker.
+* `codings`: compression that keeps nothing back, by `Accept-Encoding`.
 * `body`: the one reader of a request body, with its limits; `digests`: its integrity.
+* `pages`: parts of files as chunks, without a copy where the server takes them so.
 * `deadlines`, `drain`, `admission`, `threads`: bounds on time, on life, on number, on blocking.
 * `problem`, `principal`, and the slots of `kernel`: where other modules attach.
 
@@ -12,13 +14,17 @@ Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 """
 
 from .admission import Admission
+from .batches import in_batches
 from .body import RequestBody
+from .codings import Coding, Gzip, negotiate_coding, weights
+from .deadlines import send_within
 from .digests import Digester, digest_field, wanted_digest
 from .exchange import Exchange, ExchangeMiddleware, exchange_of
 from .jsonl import JsonLines
 from .kernel import Kernel, kernel_of
 from .limits import StreamingSettings
 from .outcomes import Outcome, SlowClient, StreamAborted
+from .pages import FilePart
 from .principal import Principal, principal_of
 from .problem import Problem, title_of
 from .pull import ByteStream
@@ -29,9 +35,12 @@ __all__ = [
     "Admission",
     "ByteStream",
     "Channel",
+    "Coding",
     "Digester",
     "Exchange",
     "ExchangeMiddleware",
+    "FilePart",
+    "Gzip",
     "JsonLines",
     "Kernel",
     "Outcome",
@@ -45,10 +54,14 @@ __all__ = [
     "complete",
     "digest_field",
     "exchange_of",
+    "in_batches",
     "in_thread",
     "kernel_of",
+    "negotiate_coding",
     "principal_of",
     "repeating",
+    "send_within",
     "title_of",
     "wanted_digest",
+    "weights",
 ]

@@ -4,46 +4,50 @@ The last line is `{"$end": {"count": n}}`, or `{"$error": {problem}}` after a fa
 whose last line is neither was cut. Source: jsonlines.org (one JSON value per line, UTF-8, LF).
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncGenerator
+from typing import Any, TypeVar
 
 import pydantic_core
 from pydantic import BaseModel
 
+from .batches import in_batches
 from .pull import ByteStream
 
-#: A list of rows is sent at once: each chunk costs more than its rows do.
-Rows = AsyncGenerator[BaseModel | Sequence[BaseModel]]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def _error_line(document: dict[str, Any]) -> bytes:
     return pydantic_core.to_json({"$error": document}) + b"\n"
 
 
-async def _lines(rows: Rows) -> AsyncGenerator[bytes]:
-    count = 0
-    async with aclosing(rows):
-        async for item in rows:
-            batch = (item,) if isinstance(item, BaseModel) else item
-            count += len(batch)
-            yield "".join([row.model_dump_json() + "\n" for row in batch]).encode()
-    yield b'{"$end":{"count":%d}}\n' % count
+class _Lines:
+    """Encodes rows and counts them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def encode(self, row: BaseModel) -> bytes:
+        self.count += 1
+        return row.model_dump_json().encode() + b"\n"
+
+    def end(self) -> bytes:
+        return b'{"$end":{"count":%d}}\n' % self.count
 
 
 class JsonLines(ByteStream):
-    """Send models as JSON Lines; `body_read` as in ByteStream."""
+    """Send models as JSON Lines, in batches; a list of models is a batch of its own.
+
+    `options` are those of ByteStream.
+    """
 
     media_type = "application/jsonl"
 
     def __init__(
         self,
-        rows: Rows,
+        rows: AsyncGenerator[Model | list[Model]],
         status_code: int = 200,
-        headers: Mapping[str, str] | None = None,
-        body_read: asyncio.Event | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            _lines(rows), status_code, headers, failure_record=_error_line, body_read=body_read
-        )
+        lines = _Lines()
+        source = in_batches(rows, lines.encode, lines.end)
+        super().__init__(source, status_code, failure_record=_error_line, **options)

@@ -22,12 +22,16 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from .codings import Coding
 from .deadlines import CLEANUP_SECONDS, send_within, while_connected
 from .exchange import Exchange, exchange_of
 from .outcomes import StreamAborted
+from .pages import FilePart
 from .problem import Problem
 from .threads import iterate_in_thread
 
+#: Parts of files go to the server without a copy, where it takes them and nobody encodes the body.
+Chunk = bytes | FilePart
 #: Encodes the description of a failure as the last bytes of a stream that has begun.
 FailureRecord = Callable[[dict[str, Any]], bytes]
 
@@ -39,37 +43,43 @@ class ByteStream(Response):
     aborts the connection, so that no client takes what it got for all there is; `failure_record`
     comes first where the format has a place for it. `background` runs whatever the outcome.
 
-    A source that reads the request body while it is sent sets `body_read` at the body's end: until
-    then it is the one reader of `receive`, and the one that sees the client leave.
+    `duplex`: the source reads the request body while it is sent. Until that has ended the source is
+    the one reader of `receive`, and the one that sees the client leave. `coding` compresses; what
+    fails is not finished in it either.
     """
 
     media_type = "application/octet-stream"
 
     def __init__(
         self,
-        source: AsyncIterable[bytes] | Iterable[bytes],
+        source: AsyncIterable[Chunk] | Iterable[Chunk],
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,
         media_type: str | None = None,
         background: BackgroundTask | None = None,
         failure_record: FailureRecord | None = None,
-        body_read: asyncio.Event | None = None,
+        duplex: bool = False,
+        coding: Coding | None = None,
     ) -> None:
         self.source = source
         self.failure_record = failure_record
-        self.body_read = body_read
+        self.duplex = duplex
+        self.coding = coding
+        self._takes_files = False
         self.status_code = status_code
         self.media_type = media_type or self.media_type
         self.background = background
         self.init_headers(headers)
+        if coding is not None:
+            self.headers["Content-Encoding"] = coding.name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
         chunks = self._chunks(exchange)
 
         async def receive_behind_body() -> Message:
-            if self.body_read is not None:
-                await self.body_read.wait()
+            if self.duplex:
+                await exchange.body_read()
             return await receive()
 
         try:
@@ -78,7 +88,7 @@ class ByteStream(Response):
         finally:
             await self._end(chunks)
 
-    async def _end(self, chunks: AsyncIterator[bytes]) -> None:
+    async def _end(self, chunks: AsyncIterator[Chunk]) -> None:
         try:
             # Here and now, not at the collector's leisure: it may hold a file or a connection.
             # And outside `while_connected`, whose cancellation would interrupt it.
@@ -89,16 +99,19 @@ class ByteStream(Response):
             if self.background is not None:
                 await self.background()
 
-    async def _stream(self, chunks: AsyncIterator[bytes], exchange: Exchange, send: Send) -> None:
+    async def _stream(self, chunks: AsyncIterator[Chunk], exchange: Exchange, send: Send) -> None:
         limit = exchange.kernel.limits.send_timeout
         first = await anext(chunks, b"")
         await send_within(send, self._head(), limit)
+        self._takes_files = exchange.takes_files(self.headers.get("content-length"))
+        end = b""
         if exchange.method != "HEAD":
             await self._send_body(first, chunks, exchange, send)
-        await send_within(send, {"type": "http.response.body"}, limit)
+            end = self.coding.end() if self.coding is not None else b""
+        await send_within(send, {"type": "http.response.body", "body": end}, limit)
 
     async def _send_body(
-        self, chunk: bytes, chunks: AsyncIterator[bytes], exchange: Exchange, send: Send
+        self, chunk: Chunk, chunks: AsyncIterator[Chunk], exchange: Exchange, send: Send
     ) -> None:
         while True:
             if chunk:
@@ -119,11 +132,19 @@ class ByteStream(Response):
                     await self._send_chunk(self.failure_record(document), exchange, send)
                 raise StreamAborted(exchange.request_id) from error
 
-    async def _send_chunk(self, chunk: bytes, exchange: Exchange, send: Send) -> None:
+    async def _send_chunk(self, chunk: Chunk, exchange: Exchange, send: Send) -> None:
+        if isinstance(chunk, FilePart):
+            if self._takes_files:
+                part = {"file": chunk.descriptor, "offset": chunk.start, "count": chunk.size}
+                await send_within(exchange.send_file, part, exchange.kernel.limits.send_timeout)
+                return
+            chunk = await chunk.read(exchange.kernel.threads)
+        if self.coding is not None:
+            chunk = await self.coding.encode(chunk)
         message = {"type": "http.response.body", "body": chunk, "more_body": True}
         await send_within(send, message, exchange.kernel.limits.send_timeout)
 
-    def _chunks(self, exchange: Exchange) -> AsyncIterator[bytes]:
+    def _chunks(self, exchange: Exchange) -> AsyncIterator[Chunk]:
         if isinstance(self.source, AsyncIterable):
             return aiter(self.source)
         return iterate_in_thread(exchange.kernel.threads, self.source)

@@ -46,7 +46,6 @@ class _Intake:
     rows: JsonRows | CsvRows
     consume: Consume
     report: Report = field(default_factory=Report)
-    body_read: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def results(self) -> AsyncGenerator[list[Result]]:
         """Yield the results of each batch when it has been consumed."""
@@ -62,12 +61,9 @@ class _Intake:
         limit = self.request.app.state.settings.upload.max_size
         records = Records(self.rows.goes_on)
         async for chunk in RequestBody(self.request, limit):
-            if exchange_of(self.request.scope).body_complete:
-                self.body_read.set()
             for batch in records.feed(chunk):
                 yield batch
                 await asyncio.sleep(0)  # To validate is not to wait: let others run.
-        self.body_read.set()
         yield records.end()
 
     async def _take(self, batch: list[Record]) -> list[Result]:
@@ -120,7 +116,7 @@ def ingestion(name: str, router: APIRouter = router) -> Callable[[Ingestion], In
         ) -> Report | Response:
             intake = _Intake(request, _format_of(request)(adapter), consume)
             if results:
-                return JsonLines(intake.results(), body_read=intake.body_read)
+                return JsonLines(intake.results(), duplex=True)
             async with aclosing(intake.results()) as batches:
                 async for _ in batches:
                     pass
