@@ -7,7 +7,6 @@ const PARALLEL_UPLOADS = 3; // a browser opens six connections to an HTTP/1.1 ho
 
 const $ = (id) => document.getElementById(id);
 const routes = new Set(); // what this service offers, as "get /files/*": filled by start()
-
 class Problem extends Error {} // its message is written for the person at the page
 
 function make(tag, properties, ...children) {
@@ -113,6 +112,7 @@ function drag(event) {
 const rows = new Map(); // the row of each file id
 let cursor = null; // of the last file the service listed
 let listing = null; // the AbortController of the request under way
+const zipUrl = () => `archive?id=${[...rows.keys()].slice(-1000).join("&id=")}`; // its limit
 
 async function* lines(body) {
   const reader = body.getReader();
@@ -192,7 +192,6 @@ async function deleteFile(id, name) {
 const names = new Set(["message"]); // the kinds of event to listen for
 const pending = []; // messages for the next frame: a fast topic must not freeze the page
 let source = null;
-
 const topicUrl = () => `topics/${encodeURIComponent($("topic").value)}/events`;
 const show = ({ type, data = "" }) => log(type, data);
 
@@ -291,6 +290,7 @@ $("upload-input").onchange = ({ target }) => {
 for (const type of ["dragover", "dragleave", "drop"]) document.addEventListener(type, drag);
 addEventListener("beforeunload", (event) => sending && event.preventDefault());
 $("files-more").onclick = loadFiles;
+$("files-zip").onclick = () => make("a", { href: zipUrl(), download: "" }).click();
 $("watch-form").onsubmit = watch;
 $("publish-form").onsubmit = publish;
 $("log-clear").onclick = () => $("message-log").replaceChildren();
