@@ -14,12 +14,12 @@ TEXTS = (*NAMES, "description", "author_name", "author_email")
 #: What the generated service and its tests import, and what those import in turn; a package of
 #: the same name would hide it.
 DEPENDENCIES = {
-    "aiofiles", "annotated_doc", "annotated_types", "anyio", "click", "coverage", "dotenv",
-    "fastapi", "filetype", "h11", "httpcore", "httptools", "httpx", "hypothesis", "idna",
-    "multipart", "mypy", "opentelemetry", "pydantic", "pydantic_core", "pydantic_settings",
-    "pytest", "python_multipart", "ruff", "sortedcontainers", "starlette", "tests",
-    "typing_extensions", "typing_inspection", "uvicorn", "uvloop", "watchfiles", "websockets",
-    "yaml",
+    "aiofiles", "annotated_doc", "annotated_types", "anyio", "backports", "click", "coverage",
+    "dotenv", "fastapi", "filetype", "granian", "h11", "httpcore", "httptools", "httpx",
+    "hypothesis", "idna", "multipart", "mypy", "opentelemetry", "pydantic", "pydantic_core",
+    "pydantic_settings", "pytest", "python_multipart", "ruff", "sortedcontainers", "starlette",
+    "tests", "typing_extensions", "typing_inspection", "uvicorn", "uvloop", "watchfiles",
+    "websockets", "yaml",
 }  # fmt: skip
 WINDOWS = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 

@@ -10,26 +10,33 @@ from answers import REPOSITORY
 from baking import Project
 
 #: How many requirements the protocols have, by the heading of their part of the page.
-PROTOCOLS = {"tus": 92, "draft": 69}
-ITEM = re.compile(r"^\| \**([A-Z]\d+)\**(?: [MSm, ]+)? \|(.*)\|$", re.MULTILINE)
+PROTOCOLS = {"tus": 92, "draft": 69, "downloads": 68}
+#: The number of a requirement; those of RFCs are named by RFC and section.
+NUMBER = r"[A-Z]\d+|rfc\d+-[\d.]*[a-z]?"
+ITEM = re.compile(rf"^\| \**({NUMBER})\**(?: [MSm, ]+)? \|(.*)\|$", re.MULTILINE)
 WITHOUT_A_TEST = re.compile(r"left out|left to|nothing to do|does not arise|do not arise")
 MARKED = re.compile(r"pytest\.mark\.spec\(([^)]*)\)")
 
 
 def items(protocol: str) -> dict[str, str]:
-    """Return what the page says of each requirement."""
+    """Return what the page says of each requirement, by the name that tests have for it."""
     page = (REPOSITORY / "docs/protocols.md").read_text("utf-8")
-    _, tus, draft = re.split(r"^## ", page, flags=re.MULTILINE)
-    part = {"tus": tus, "draft": draft}[protocol]
+    _, *parts = re.split(r"^## ", page, flags=re.MULTILINE)
+    part = dict(zip(PROTOCOLS, parts, strict=True))[protocol]
     apart = " ".join(re.findall(r"^Left out.*$", part, re.MULTILINE))
     said: dict[str, str] = dict(ITEM.findall(part))
-    return {k: v + (" left out" if re.search(rf"\b{k}\b", apart) else "") for k, v in said.items()}
+    return {
+        k if k.startswith("rfc") else f"{protocol}-{k}": (
+            v + (" left out" if re.search(rf"\b{re.escape(k)}\b", apart) else "")
+        )
+        for k, v in said.items()
+    }
 
 
 def marked(project: Project) -> Iterator[str]:
     for path in Path(project.path, "tests").rglob("*.py"):
         for names in MARKED.findall(path.read_text("utf-8")):
-            yield from re.findall(r'"([a-z]+-[A-Z]\d+)"', names)
+            yield from re.findall(r'"([^"]+)"', names)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -40,12 +47,12 @@ def test_the_page_has_every_requirement(protocol: str) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_requirement_has_a_test_or_a_reason(protocol: str, full: Project) -> None:
     tested = set(marked(full))
-    without = {k: v for k, v in items(protocol).items() if f"{protocol}-{k}" not in tested}
+    without = {k: v for k, v in items(protocol).items() if k not in tested}
 
     assert {k: v for k, v in without.items() if not WITHOUT_A_TEST.search(v)} == {}
 
 
 def test_no_test_names_a_requirement_that_is_not_there(full: Project) -> None:
-    known = {f"{protocol}-{number}" for protocol in PROTOCOLS for number in items(protocol)}
+    known = {name for protocol in PROTOCOLS for name in items(protocol)}
 
     assert set(marked(full)) - known == set()

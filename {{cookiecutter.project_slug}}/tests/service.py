@@ -70,18 +70,21 @@ class _PromptServer(uvicorn.Server):
 class Service:
     """The application on a socket, in a thread with an event loop of its own."""
 
-    def __init__(self, *routers: APIRouter, **sections: dict[str, Any]) -> None:
+    def __init__(
+        self, *routers: APIRouter, http: Any = Protocol, **sections: dict[str, Any]
+    ) -> None:
+        """`http` is the protocol class of uvicorn, or how it names one of its own."""
         self.app: FastAPI = create_app(make_settings(**sections))
         for router in routers:
             self.app.include_router(router)
         self._ended: list[Any] = []
         self._news = threading.Condition()
         self.app.state.kernel.observe = self._observe
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = self._bind()
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._server = _PromptServer(
-            uvicorn.Config(self.app, http=Protocol, log_config=None, lifespan="on")
+            uvicorn.Config(self.app, http=http, log_config=None, lifespan="on")
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -93,7 +96,7 @@ class Service:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.should_exit = True
+        self._stop()
         await anyio.to_thread.run_sync(self._thread.join, PATIENCE)
         self._socket.close()
         assert not self._thread.is_alive(), "the server did not end"
@@ -128,7 +131,16 @@ class Service:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._server.serve(sockets=[self._socket]))
+            runner.run(self._serve())
+
+    def _bind(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0))
+
+    async def _serve(self) -> None:
+        await self._server.serve(sockets=[self._socket])
+
+    def _stop(self) -> None:
+        self._server.should_exit = True
 
     def _observe(self, exchange: Any) -> None:
         with self._news:

@@ -1,12 +1,12 @@
 """Download: stored files and generated exports, sent as they are read.
 
 * `router`: `GET, HEAD /files/{id}` and `GET /exports/{name}`.
-* `conditional` and `ranges`: what a request's preconditions and Range ask for; pure functions.
-* `disposition`: the header fields that make a stranger's file safe to send.
+* `ranges`: what a Range asks for; a pure function.
+* `disposition`: the header fields that make a stranger's file safe to send; `integrity`: digests.
 * `exports`: the registry; a new export is one decorated generator of typed rows.
 
 Settings: the deadlines of `APP_STREAMING__…`. Sources: RFC 9110, sections 13 and 14; RFC 6266;
-RFC 8187; RFC 9530.
+RFC 8187; RFC 8246 (immutable); RFC 9530.
 """
 
 from .router import router
