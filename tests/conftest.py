@@ -1,6 +1,8 @@
 """What all tests share: the template, projects generated from it, and no silent skips in CI."""
 
 import os
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from answers import Answer
 from baking import Bake, Project, bake, copy_of_the_template
 from environment import Environment, environment_for
+from tools import program
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,6 +72,27 @@ def full(bake_once: Bake) -> Project:
 def environment(full: Project) -> Environment:
     """Install what any generated project needs."""
     return environment_for(full)
+
+
+@pytest.fixture(scope="session")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the scripts of clients, beside which packages can be installed."""
+    folder = tmp_path_factory.mktemp("clients") / "scripts"
+    return Path(shutil.copytree(Path(__file__).parent / "clients", folder))
+
+
+@pytest.fixture(scope="session")
+def node(scripts: Path) -> str:
+    """Return Node, with the packages that the scripts import."""
+    npm = program("npm")
+    quiet = ["--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"]
+    subprocess.run([npm, "install", "--loglevel=error", *quiet], cwd=scripts, check=True)
+    return program("node")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    return program("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -1,30 +1,42 @@
-"""A line between a client and a service, which goes dead in the middle of an upload.
+"""A line between a client and a service, which goes dead in the middle of a transfer.
 
 A client on the same machine is done before anybody can kill it. Here its bytes stop at a point, the
 same on every machine; there it hangs, and is killed.
 """
 
 import socket
+import subprocess
+import time
 from contextlib import suppress
 from socketserver import BaseRequestHandler, ThreadingTCPServer
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Self
 
 CHUNK = 64 << 10
 
 
 class Line(ThreadingTCPServer):
-    """Carries what clients send to `url` to a service, and its answers back."""
+    """Carries what clients send to `url` to a service, and its answers back.
 
-    def __init__(self, service_port: int) -> None:
+    The bytes of uploads are counted; with `down`, those of downloads.
+    """
+
+    request_queue_size = 64
+
+    def __init__(self, service_port: int, *, down: bool = False) -> None:
         super().__init__(("127.0.0.1", 0), BaseRequestHandler)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        #: Bytes that all clients have sent so far.
+        #: For the next connections; a service that was restarted has another one.
+        self.service_port = service_port
+        #: Bytes that all clients have sent so far, or got.
         self.carried = 0
+        #: The most connections at a time.
+        self.most = 0
         self.dead = Event()
-        self._service = ("127.0.0.1", service_port)
+        self._down = down
         self._limit = 0
-        self._sockets: list[socket.socket] = []
+        self._open: set[socket.socket] = set()
+        self._counting = Lock()
         self._thread = Thread(target=self.serve_forever, args=[0.01])
 
     def __enter__(self) -> Self:
@@ -42,40 +54,53 @@ class Line(ThreadingTCPServer):
         self._limit = limit
         self.dead.clear()
 
+    def wait_until_dead(self, client: "subprocess.Popen[bytes]", patience: float) -> None:
+        """Wait until the line has gone dead under a client, for so many seconds."""
+        end = time.monotonic() + patience
+        while not self.dead.wait(0.1):
+            assert client.poll() is None, "the client ended before it was killed"
+            assert time.monotonic() < end, "nothing is carried any more"
+
     def cut(self) -> None:
         """End all connections: the service notices that its clients are gone."""
-        sockets, self._sockets = self._sockets, []
-        for each in sockets:
+        for each in self._open.copy():
             hang_up(each)
 
     def finish_request(self, request: object, client_address: object) -> None:
         """Carry one connection; the server calls this in a thread."""
         assert isinstance(request, socket.socket)
-        with socket.create_connection(self._service) as service:
-            self._sockets += [request, service]
-            back = Thread(target=carry_back, args=(service, request))
-            back.start()
-            with suppress(OSError):
-                self._carry_forth(request, service)
-            back.join()
+        with (
+            suppress(ConnectionError),  # the service is dead
+            socket.create_connection(("127.0.0.1", self.service_port)) as service,
+        ):
+            with self._counting:
+                self._open |= {request, service}
+                self.most = max(self.most, len(self._open) // 2)
+            source, target = (service, request) if self._down else (request, service)
+            other_way = Thread(target=carry, args=(target, source))
+            other_way.start()
+            self._carry_counted(source, target)
+            other_way.join()
+            self._open -= {request, service}
 
-    def _carry_forth(self, client: socket.socket, service: socket.socket) -> None:
-        while not self.dead.is_set():
-            data = client.recv(max(1, min(CHUNK, self._limit - self.carried)))
-            service.sendall(data)
-            self.carried += len(data)
-            if self.carried >= self._limit:
-                self.dead.set()
-            elif not data:
-                hang_up(service)
-                break
+    def _carry_counted(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(max(1, min(CHUNK, self._limit - self.carried))):
+                if self.dead.is_set():
+                    return
+                target.sendall(data)
+                with self._counting:
+                    self.carried += len(data)
+                    if self.carried >= self._limit:
+                        self.dead.set()
+        hang_up(target)
 
 
-def carry_back(service: socket.socket, client: socket.socket) -> None:
+def carry(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
-        while data := service.recv(CHUNK):
-            client.sendall(data)
-    hang_up(client)
+        while data := source.recv(CHUNK):
+            target.sendall(data)
+    hang_up(target)
 
 
 def hang_up(connection: socket.socket) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import NamedTuple
 
 from baking import Project
 from environment import Environment
@@ -16,11 +17,27 @@ from environment import Environment
 RUNNING = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
 
 
+class Running(NamedTuple):
+    """A service that runs; `kill` its process for a sudden death."""
+
+    port: int
+    process: "subprocess.Popen[str]"
+
+
 @contextmanager
 def running(
     project: Project, environment: Environment, folder: Path, **settings: str
 ) -> Iterator[int]:
     """Run the service in a folder, with settings without their prefix; yield its port."""
+    with started(project, environment, folder, **settings) as service:
+        yield service.port
+
+
+@contextmanager
+def started(
+    project: Project, environment: Environment, folder: Path, **settings: str
+) -> Iterator[Running]:
+    """Run the service likewise; yield it with its process."""
     chosen = {"SERVER__PORT": "0", **settings}
     with subprocess.Popen(
         [environment.python, "-m", project.package],
@@ -41,7 +58,7 @@ def running(
         rest.start()
         try:
             assert port is not None, "the service did not start"
-            yield int(port)
+            yield Running(int(port), process)
         finally:
             process.terminate()
             rest.join()

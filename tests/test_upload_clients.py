@@ -8,10 +8,8 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
@@ -26,6 +24,7 @@ from baking import Project
 from environment import Environment, uv
 from line import Line
 from running import running
+from tools import program
 
 #: All run in one process of pytest, which installs the clients once.
 pytestmark = pytest.mark.xdist_group("upload clients")
@@ -68,27 +67,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("file") / "holiday.mp4"
     path.write_bytes(hashlib.shake_128(b"holiday").digest(SIZE))
     return path
-
-
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the clients' scripts, beside which packages can be installed."""
-    folder = tmp_path_factory.mktemp("clients") / "scripts"
-    return Path(shutil.copytree(Path(__file__).parent / "clients", folder))
-
-
-@pytest.fixture(scope="module")
-def node(scripts: Path) -> str:
-    """Node, with the packages that the scripts import."""
-    npm = program("npm")
-    quiet = ["--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"]
-    subprocess.run([npm, "install", "--loglevel=error", *quiet], cwd=scripts, check=True)
-    return program("node")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    return program("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +125,7 @@ def test_a_client_that_dies_half_way_goes_on_where_it_was(
             line.carry_until(SIZE * death // (KILLS + 1))
             with subprocess.Popen(run) as process:
                 try:
-                    wait_for_the_end_of(line, process)
+                    line.wait_until_dead(process, PATIENCE)
                 finally:
                     DEATHS.get(client, subprocess.Popen.kill)(process)
             line.cut()
@@ -169,22 +147,6 @@ def test_what_curl_sends_is_stored(way: str, file: Path, service: int) -> None:
         )  # fmt: skip
 
     assert stored_in(service) == [sha256_of(file.open("rb"))]
-
-
-def program(*names: str) -> str:
-    """Return the path of a program; a machine without it skips the test."""
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip(f"{names[0]} is not installed")
-    return found
-
-
-def wait_for_the_end_of(line: Line, process: "subprocess.Popen[bytes]") -> None:
-    """Wait until a line has gone dead under a client."""
-    end = time.monotonic() + PATIENCE
-    while not line.dead.wait(0.1):
-        assert process.poll() is None, "the client ended before it was killed"
-        assert time.monotonic() < end, "the client does not send"
 
 
 def stored_in(port: int) -> list[str]:

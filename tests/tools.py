@@ -1,4 +1,4 @@
-"""The tools that read what is generated: each as a command, from the environment of the tests."""
+"""Programs that tests run; the tools among them also from the environment of the tests."""
 
 import os
 import shutil
@@ -22,11 +22,8 @@ def run(tool: str, *arguments: str | Path, cwd: Path | None = None) -> Outcome:
     """Run a tool; a machine on which it is not installed skips the test."""
     # Tools look for each other as well: actionlint has shellcheck read the scripts of workflows.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    program = shutil.which(tool, path=path)
-    if program is None:
-        pytest.skip(f"{tool} is not installed")
     done = subprocess.run(
-        [program, *arguments],
+        [program(tool, path=path), *arguments],
         cwd=cwd,
         env={**os.environ, "PATH": path},
         stdin=subprocess.DEVNULL,
@@ -37,3 +34,11 @@ def run(tool: str, *arguments: str | Path, cwd: Path | None = None) -> Outcome:
     )
     sys.stdout.write(done.stdout)  # pytest shows it when the test fails
     return Outcome(done.returncode, done.stdout)
+
+
+def program(*names: str, path: str | None = None) -> str:
+    """Return the path of a program; a machine without it skips the test."""
+    found = next((each for name in names if (each := shutil.which(name, path=path))), None)
+    if found is None:
+        pytest.skip(f"{names[0]} is not installed")
+    return found

@@ -1,0 +1,147 @@
+"""What clients make of a file's name, and a browser and a checker of HTTP of its bytes."""
+
+import json
+import re
+import subprocess
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from uv import find_uv_bin
+
+from baking import Project
+from downloads import PATIENCE, SOAK, Stored, store
+from environment import Environment
+from running import running
+from tools import program
+
+#: All run in one process of pytest, which starts their services once.
+pytestmark = pytest.mark.xdist_group("download browser")
+
+NAMES = [
+    "plain.txt",
+    "Größe ½ naïve café.txt",
+    "中文 日本語 한국어.tar.gz",
+    "\U0001f389 \U0001f468\u200d\U0001f469\u200d\U0001f467.png",
+    "עברית عربى.pdf",
+    "it's; filename=evil.exe, (1) [2] {3} #4 & 100 %.txt",
+    "$HOME ~ `x` !.sh",
+    'say "hi".txt',
+    "長" * 25 + ".txt",
+]
+#: What Chromium allows in no name: of what a service stores, quotes and the joiners of emoji.
+NOT_IN_CHROMIUM = re.compile('["\u200d]')
+RATE = 44_100
+WAV = (64 << 20) if SOAK == 1 else (1 << 30)
+PLACES = [0.9, 0.05, 0.5, 0.995, 0.25]
+
+
+@pytest.fixture(scope="module")
+def service(
+    full: Project, environment: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
+    with running(full, environment, tmp_path_factory.mktemp("service")) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def named(service: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stored]:
+    """A file for each of the names."""
+    path = tmp_path_factory.mktemp("file") / "file"
+    path.write_bytes(b"content")
+    return {name: store(service, path, name, "text/plain") for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wget_saves_a_file_under_its_name(
+    name: str, service: int, named: dict[str, Stored], tmp_path: Path
+) -> None:
+    url = f"http://127.0.0.1:{service}/files/{named[name].id}"
+    # Else it writes many of the bytes that UTF-8 is made of as %80 and so on.
+    words = ["--content-disposition", "--restrict-file-names=nocontrol", "--no-verbose"]
+    subprocess.run([program("wget"), *words, url], cwd=tmp_path, check=True, timeout=PATIENCE)
+
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"content")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_curl_saves_a_file_under_the_ascii_form_of_its_name(
+    name: str, service: int, named: dict[str, Stored], tmp_path: Path
+) -> None:
+    url = f"http://127.0.0.1:{service}/files/{named[name].id}"
+    words = ["--silent", "--show-error", "--fail", "-OJ"]
+    subprocess.run([program("curl"), *words, url], cwd=tmp_path, check=True, timeout=PATIENCE)
+
+    # Of the field it knows `filename` alone, so nothing in there may mean anything to it.
+    with urlopen(url, timeout=PATIENCE) as response:
+        (plain,) = re.findall(r' filename="([^"]*)"', response.headers["Content-Disposition"])
+    assert plain == name or not re.fullmatch(r'[^"%\x7f-\U0010ffff]+', name)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(plain, b"content")]
+
+
+def test_chromium_saves_files_under_their_names(
+    service: int, named: dict[str, Stored], node: str, scripts: Path, chromium: str
+) -> None:
+    urls = [f"http://127.0.0.1:{service}/files/{each.id}" for each in named.values()]
+
+    saved = output_of(node, str(scripts / "download.mjs"), chromium, *urls)["saved"]
+
+    assert saved == [[NOT_IN_CHROMIUM.sub("_", name), each.digest] for name, each in named.items()]
+
+
+def test_chromium_seeks_in_a_video(
+    service: int, node: str, scripts: Path, chromium: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.wav"
+    duration = write_wav(path)
+    stored = store(service, path, media_type="audio/wav")
+    address = f"http://127.0.0.1:{service}"
+
+    played = output_of(
+        node, str(scripts / "video.mjs"), chromium, address,
+        f"{address}/files/{stored.id}?inline=1", *map(str, PLACES),
+    )  # fmt: skip
+
+    assert played["duration"] == pytest.approx(duration)
+    assert played["reached"] == pytest.approx(PLACES)
+    assert {answer["status"] for answer in played["answers"]} == {206}
+    begins = [int(answer["range"].split("=")[1].split("-")[0]) for answer in played["answers"]]
+    assert max(begins) > WAV / 2  # it has not read all that lies between
+
+
+def test_redbot_finds_conditional_requests_and_ranges_and_no_error(
+    service: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "noise.bin"
+    path.write_bytes(bytes(range(256)) * 4096)
+    stored = store(service, path, media_type="application/octet-stream")
+    url = f"http://127.0.0.1:{service}/files/{stored.id}"
+
+    har = output_of(find_uv_bin(), "tool", "run", "--quiet", "redbot", "--output-format=har", url)
+
+    (entry,) = har["log"]["entries"]
+    notes = {note["note_id"]: note["level"] for note in entry["_red_messages"]}
+    supported = {"IMS_304", "INM_304", "RANGE_CORRECT", "CL_CORRECT"}
+    assert {note for note in supported if notes.get(note) != "GOOD"} == set()
+    assert {note for note, level in notes.items() if level not in ("GOOD", "INFO")} == set()
+
+
+def output_of(*command: str) -> dict[str, Any]:
+    """Run a command, and return the JSON that it prints."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=PATIENCE)
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+def write_wav(path: Path) -> float:
+    """Write silence, and return how many seconds of it."""
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(2)
+        out.setsampwidth(2)
+        out.setframerate(RATE)
+        for _ in range(WAV >> 20):
+            out.writeframesraw(bytes(1 << 20))
+        return out.getnframes() / RATE

@@ -1,0 +1,144 @@
+"""The clients that people have download from a service, and go on after a sudden death."""
+
+import hashlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from baking import Project
+from downloads import PATIENCE, SOAK, Stored, sha256_of, store
+from environment import Environment
+from line import Line
+from running import running, started
+from tools import program
+
+#: All run in one process of pytest, which starts their services once.
+pytestmark = pytest.mark.xdist_group("download clients")
+
+SIZE = 16 << 20 if SOAK == 1 else 1 << 30
+KILLS = min(SOAK + 1, 5)
+#: After how many bytes somebody dies, of those that all runs of a client get.
+POINTS = [SIZE * number // (KILLS + 1) for number in range(1, KILLS + 1)]
+
+#: Commands that end at the first failure, and go on with what they have when they are run again.
+CLIENTS = {
+    "curl": "curl --silent --show-error --fail --continue-at - --output {saved} {url}",
+    "wget": "wget --no-verbose --continue --tries=1 --output-document={saved} {url}",
+    "aria2c": (
+        "aria2c --quiet --continue -x8 -s8 --min-split-size=1M --file-allocation=none"
+        " --disk-cache=0 --use-head=true --max-tries=1 --dir=/ --out={saved} {url}"
+    ),
+}
+#: How a client dies: suddenly, except for one that writes down what it has when it ends.
+DEATHS = {"aria2c": subprocess.Popen.terminate}
+CONNECTIONS = {"curl": 1, "wget": 1, "aria2c": 8}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which services run, one after the other."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def stored(full: Project, environment: Environment, data: Path) -> Stored:
+    """A file of noise, the same every time, in the store of those services."""
+    path = data / "holiday.mp4"
+    with path.open("wb") as out:
+        for number in range(SIZE >> 20):
+            out.write(hashlib.shake_128(b"%d" % number).digest(1 << 20))
+    with running(full, environment, data) as port:
+        return store(port, path)
+
+
+@pytest.fixture
+def service(full: Project, environment: Environment, data: Path, stored: Stored) -> Iterator[int]:
+    """The port of a service that has the file."""
+    with running(full, environment, data) as port:
+        yield port
+
+
+def command(client: str, line: Line, stored: Stored, saved: Path) -> list[str]:
+    name, *words = CLIENTS[client].split()
+    url = f"{line.url}/files/{stored.id}"
+    return [program(name), *(word.format(saved=saved, url=url) for word in words)]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_that_dies_half_way_goes_on_where_it_was(
+    client: str, stored: Stored, service: int, tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved"
+    with Line(service, down=True) as line:
+        run = command(client, line, stored, saved)
+        for point in POINTS:
+            had = blocks_of(saved)
+            line.carry_until(point)
+            with subprocess.Popen(run) as process:
+                try:
+                    line.wait_until_dead(process, PATIENCE)
+                    wait_for_more_than(had, saved)
+                finally:
+                    DEATHS.get(client, subprocess.Popen.kill)(process)
+            line.cut()
+        last = run_to_the_end(run, line)
+
+    assert sha256_of(saved.open("rb")) == stored.digest
+    assert last < SIZE
+    assert line.most >= CONNECTIONS[client]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_goes_on_when_the_service_is_back_from_a_sudden_death(
+    client: str,
+    full: Project,
+    environment: Environment,
+    data: Path,
+    stored: Stored,
+    tmp_path: Path,
+) -> None:
+    saved = tmp_path / "saved"
+    with Line(0, down=True) as line:
+        run = command(client, line, stored, saved)
+        for point in POINTS:
+            line.carry_until(point)
+            with started(full, environment, data) as service:
+                line.service_port = service.port
+                with subprocess.Popen(run) as process:
+                    try:
+                        line.wait_until_dead(process, PATIENCE)
+                        service.process.kill()
+                        line.cut()
+                        assert process.wait(PATIENCE) != 0, "a part of a file is no success"
+                    finally:
+                        process.kill()
+        with running(full, environment, data) as line.service_port:
+            last = run_to_the_end(run, line)
+
+    assert sha256_of(saved.open("rb")) == stored.digest
+    assert last < SIZE
+
+
+def run_to_the_end(run: list[str], line: Line) -> int:
+    """Run a client a last time; return how many bytes that took."""
+    before = line.carried
+    line.carry_until(sys.maxsize)
+    subprocess.run(run, check=True, timeout=PATIENCE)
+    return line.carried - before
+
+
+def blocks_of(saved: Path) -> int:
+    """Return how much of a file, which may have holes, is on the disk."""
+    return saved.stat().st_blocks if saved.exists() else 0
+
+
+def wait_for_more_than(had: int, saved: Path) -> None:
+    """Wait until a client has saved some of what it got."""
+    end = time.monotonic() + PATIENCE
+    while blocks_of(saved) <= had:
+        assert time.monotonic() < end, "the client saves nothing"
+        time.sleep(0.01)
