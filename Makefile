@@ -28,7 +28,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 endef
 export IN_THE_FOREGROUND
 
-.PHONY: serve test soak bench-upload lint format clean caches
+.PHONY: serve test soak bench-upload bench-download lint format clean caches
 
 serve: caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
@@ -53,6 +53,10 @@ soak: | $(UV)
 # Our uploads beside those of others, in one run; benchmarks/README.md says how to read it.
 bench-upload: | $(UV)
 	@$(UV) run --quiet benchmarks/upload.py $(ARGS)
+
+# Our downloads beside those of others; with ARGS=--bars it says which promises are kept.
+bench-download: | $(UV)
+	@$(UV) run --quiet benchmarks/download.py $(ARGS)
 
 lint: | $(UV)
 	$(RUN) ruff check $(CODE)

@@ -1,5 +1,6 @@
 """A bar chart as SVG, readable on a light and on a dark page."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -32,9 +33,15 @@ class Row:
     own: bool
 
 
-def bars(title: str, legend: tuple[str, str], rows: Sequence[Row]) -> str:
-    """Draw two horizontal bars per row; shorter ones are better or worse as the title says."""
-    scale = (WIDTH - LABELS - VALUES) / max(value for row in rows for value in row.values)
+def bars(
+    title: str, legend: tuple[str, str], rows: Sequence[Row], longest: float = math.inf
+) -> str:
+    """Draw two horizontal bars per row; shorter ones are better or worse as the title says.
+
+    Bars of values above `longest` are cut off there.
+    """
+    values = [value for row in rows for value in row.values]
+    scale = (WIDTH - LABELS - VALUES) / min(max(values), longest)
     height = TOP + len(rows) * (2 * BAR + GAP)
     shapes = [
         f'<text class="title" x="0" y="16">{escape(title)}</text>',
@@ -48,10 +55,9 @@ def bars(title: str, legend: tuple[str, str], rows: Sequence[Row]) -> str:
             f"{escape(row.label)}</text>"
         )
         for kind, value in zip("ab", row.values, strict=True):
-            width = max(1.0, value * scale)
+            width = max(1.0, min(value, longest) * scale)
             shapes.append(
-                f'<rect class="{kind}" x="{LABELS}" y="{top}" width="{width:.1f}"'
-                f' height="{BAR - 1}"/>'
+                f'<path class="{kind}" d="M{LABELS},{top}{_outline(width, value > longest)}z"/>'
                 f'<text class="quiet" x="{LABELS + width + 6:.1f}" y="{top + BAR - 3}"'
                 f' font-size="11">{value:.2f}</text>'
             )
@@ -64,6 +70,15 @@ def bars(title: str, legend: tuple[str, str], rows: Sequence[Row]) -> str:
         + "\n".join(shapes)
         + "\n</svg>\n"
     )
+
+
+def _outline(width: float, cut: bool) -> str:
+    """Return the way around a bar from its upper left; one that is cut off ends in teeth."""
+    side = f"v{BAR - 1}"
+    if cut:
+        tooth = (BAR - 1) / 4
+        side = f"l-4,{tooth} l4,{tooth} l-4,{tooth} l4,{tooth}"
+    return f"h{width:.1f}{side}h-{width:.1f}"
 
 
 def _legend(names: tuple[str, str]) -> list[str]:

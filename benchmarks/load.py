@@ -1,243 +1,74 @@
-"""Send a number of uploads to one server at once, and say how long that took.
+"""What loads a server: a process of its own, so that its work is not in the server's way.
 
-It runs in a process of its own, so that its work is not in the server's way, and it is bounded: in
-count, in bytes, in the time that one call may block and in the time of the whole.
+It is bounded: in count, in bytes, in the time that one call may block and in the time of the whole.
 """
 
 import json
-import mmap
-import os
 import resource
 import signal
 import socket
 import struct
 import sys
-import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from typing import Any
 
 HOST = "127.0.0.1"
-MAX_UPLOADS = 64
+#: Of one plan.
+MAX_CONNECTIONS = 128
 MAX_BYTES = 16 << 30
 #: Seconds that one call may block.
 PATIENCE = 60
-
-BLOCK = 1 << 20
-BOUNDARY = "b47c1d8e2f"
-PART = (
-    f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n'
-    "Content-Type: application/octet-stream\r\n\r\n"
-)
-#: `application/octet-stream` of the file `a.bin`; some servers refuse uploads without it.
-TUS_METADATA = "filename YS5iaW4=,filetype YXBwbGljYXRpb24vb2N0ZXQtc3RyZWFt"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to send: `uploads` times `size` bytes, with one of the `request`s below."""
-
-    port: int
-    request: str
-    path: str
-    uploads: int
-    size: int
-    chunk: int = 0
-    """Bytes that arrive at the server at a time; 0 for as many as fit."""
-    memory: int = 0
-    """Bytes of memory to hold first, and to free as the server needs them."""
-    server_core: int = 0
-    deadline: int = 600
-    """Seconds after which this process is ended."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.uploads <= MAX_UPLOADS or self.uploads * self.size > MAX_BYTES:
-            raise ValueError(f"at most {MAX_UPLOADS} uploads and {MAX_BYTES} bytes")
+#: Seconds after which this process is ended.
+DEADLINE = 600
 
 
 @dataclass(frozen=True)
 class Load:
-    """How the uploads went."""
+    """How a load went."""
 
     seconds: float
     client_cpu: float
     """CPU seconds of this process; near `seconds`, it is this process that was measured."""
 
 
-@dataclass(frozen=True)
-class Body:
-    """The body of a request: `size` bytes, and what a form has around them."""
-
-    size: int
-    before: bytes = b""
-    after: bytes = b""
+def within_bounds(connections: int, size: int) -> None:
+    if not 0 < connections <= MAX_CONNECTIONS or size > MAX_BYTES:
+        raise ValueError(f"at most {MAX_CONNECTIONS} connections and {MAX_BYTES} bytes")
 
 
-NOTHING = Body(0)
+def connect(port: int, buffers: dict[int, int] | None = None) -> socket.socket:
+    """Open a connection whose calls block at most for the patience.
 
-
-class Reservoir:
-    """Memory for the server's files, freed just before they need it.
-
-    A virtual machine may give free memory back to its host after a second or two, and the first use
-    of a page then costs several times what a server does with it. Memory in use is not given back.
-    """
-
-    STEP = 32 << 20
-    AHEAD = 64 << 20
-
-    def __init__(self, size: int, core: int) -> None:
-        self._size = size
-        self._core = {core}
-        self._sent = self._freed = 0
-        self._lock = threading.Lock()
-        self._memory = mmap.mmap(-1, max(size, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE)
-        self._memory.madvise(mmap.MADV_HUGEPAGE)
-        for page in range(0, size, mmap.PAGESIZE):
-            self._memory[page] = 1
-
-    def flow(self, size: int) -> None:
-        """Free as much as is sent now."""
-        with self._lock:
-            self._sent += size
-            if self._sent + self.AHEAD > self._freed:
-                self._free(self._sent + self.AHEAD + self.STEP)
-
-    def open(self) -> None:
-        """Free what is left: some servers copy what they have, once they have it all."""
-        with self._lock:
-            self._free(self._size)
-
-    def _free(self, until: int) -> None:
-        size = min(until, self._size) // self.STEP * self.STEP - self._freed
-        if size > 0:
-            # Each core keeps what is freed on it, and gives it out first: so free it on theirs.
-            own = os.sched_getaffinity(0)
-            os.sched_setaffinity(0, self._core)
-            self._memory.madvise(mmap.MADV_DONTNEED, self._freed, size)
-            os.sched_setaffinity(0, own)
-            self._freed += size
-
-
-class Source:
-    """The bytes of all uploads: a block of random ones, over and over."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.reservoir = Reservoir(plan.memory, plan.server_core)
-        self.block = memoryview(os.urandom(BLOCK))
-        self.descriptor = os.memfd_create("upload")
-        os.write(self.descriptor, self.block)
-
-    def send(self, sock: socket.socket, size: int, chunk: int) -> None:
-        """Send `size` bytes: from the page cache, or `chunk` bytes at a time."""
-        sent = 0
-        while sent < size:
-            start = sent % BLOCK
-            count = min(chunk or BLOCK, BLOCK - start, size - sent)
-            self.reservoir.flow(count)
-            if chunk:
-                sock.sendall(self.block[start : start + count])
-            else:
-                count = os.sendfile(sock.fileno(), self.descriptor, start, count)
-            sent += count
-        if size:
-            self.reservoir.open()
-
-
-def connect(plan: Plan) -> socket.socket:
-    """Open a connection whose sends block at most for the patience.
-
-    A network delivers a packet at a time, loopback whatever has piled up. With a send buffer that
-    holds one chunk, the next one leaves when the server's kernel has acknowledged the one before,
-    and that waits for the server to read it: so every read of the server gets one chunk.
+    `buffers`: bytes by SO_SNDBUF and SO_RCVBUF, where the kernel's own choice is not wanted; it
+    doubles these numbers, for what it needs itself.
     """
     sock = socket.socket()
     patience = struct.pack("ll", PATIENCE, 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
-    if plan.chunk:
-        # The kernel doubles this number, for what it needs itself.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, plan.chunk // 2)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.connect((HOST, plan.port))
+    for option, size in (buffers or {}).items():
+        sock.setsockopt(socket.SOL_SOCKET, option, size)
+    sock.connect((HOST, port))
     return sock
 
 
-def exchange(plan: Plan, source: Source, head: str, body: Body = NOTHING) -> str:
-    """Send one request and return the answer's head."""
-    start, *fields = head.splitlines()
-    length = len(body.before) + body.size + len(body.after)
-    fields += [
-        f"Host: {HOST}:{plan.port}",
-        f"Content-Length: {length}",
-        "Connection: close",
-    ]
-    with connect(plan) as sock:
-        sock.sendall("\r\n".join([f"{start} HTTP/1.1", *fields, "", ""]).encode() + body.before)
-        source.send(sock, body.size, plan.chunk)
-        sock.sendall(body.after)
-        answer = b""
-        while data := sock.recv(65536):
-            answer += data
-    if not answer.startswith(b"HTTP/1.1 2"):
-        raise OSError(f"{start}: {answer[:500]!r}")
-    return answer.partition(b"\r\n\r\n")[0].decode("latin-1")
-
-
-def upload(plan: Plan, source: Source, number: int) -> None:
-    """Upload once, in the way that the plan says."""
-    body = Body(plan.size)
-    match plan.request:
-        case "raw":
-            kind = "Content-Type: application/octet-stream"
-            exchange(plan, source, f"POST {plan.path}\n{kind}", body)
-        case "put":
-            name = f"{number}-{time.monotonic_ns()}"
-            exchange(plan, source, f"PUT {plan.path}{name}", body)
-        case "form":
-            kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}"
-            form = Body(plan.size, PART.encode(), f"\r\n--{BOUNDARY}--\r\n".encode())
-            exchange(plan, source, f"POST {plan.path}\n{kind}", form)
-        case "tus":
-            upload_by_tus(plan, source)
-        case _:
-            raise ValueError(plan.request)
-
-
-def upload_by_tus(plan: Plan, source: Source) -> None:
-    """Create an upload and send all of it in one PATCH."""
-    version = "Tus-Resumable: 1.0.0"
-    length = f"Upload-Length: {plan.size}\nUpload-Metadata: {TUS_METADATA}"
-    created = exchange(plan, source, f"POST {plan.path}\n{version}\n{length}")
-    fields = dict(line.split(": ", 1) for line in created.splitlines()[1:])
-    (location,) = (value for name, value in fields.items() if name.lower() == "location")
-    kind = "Content-Type: application/offset+octet-stream\nUpload-Offset: 0"
-    head = f"PATCH {urlsplit(location).path}\n{version}\n{kind}"
-    exchange(plan, source, head, Body(plan.size))
-
-
-def run(plan: Plan) -> Load:
-    """Send everything that the plan says, all uploads at once."""
-    source = Source(plan)
+def at_once(count: int, do: Callable[[int], None]) -> Load:
+    """Do something in as many threads, and measure it."""
     before = resource.getrusage(resource.RUSAGE_SELF)
     started = time.perf_counter()
-    with ThreadPoolExecutor(plan.uploads) as threads:
-        for done in [threads.submit(upload, plan, source, n) for n in range(plan.uploads)]:
+    with ThreadPoolExecutor(count) as threads:
+        for done in [threads.submit(do, number) for number in range(count)]:
             done.result()
     seconds = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_SELF)
-    os.close(source.descriptor)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Load(seconds, cpu)
 
 
-def main() -> None:
+def main(run: Callable[[dict[str, Any]], Load]) -> None:
     """Read a plan, and write how it went."""
-    plan = Plan(**json.load(sys.stdin))
-    signal.alarm(plan.deadline)
-    json.dump(vars(run(plan)), sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+    signal.alarm(DEADLINE)
+    json.dump(vars(run(json.load(sys.stdin))), sys.stdout)

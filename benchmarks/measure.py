@@ -1,26 +1,25 @@
-"""Start a server, send a load to it, and say what that cost."""
+"""Start a server, load it from another process, and say what that cost."""
 
 import http.client
-import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median, quantiles
 
-import load
 import processes
-from servers import HERE, Tools, Variant
+from load import HOST
+from servers import Tools, Variant
 
 MIB, GIB = 1 << 20, 1 << 30
 START_TIME = 30
 PING_EVERY = 0.005
-WARM_UP = 64 << 10
 
 
 class MeasureError(Exception):
@@ -28,36 +27,45 @@ class MeasureError(Exception):
 
 
 @dataclass(frozen=True)
-class Scenario:
-    """How many uploads at once, and how the network delivers them."""
-
-    uploads: int
-    chunk: int
-
-    @property
-    def title(self) -> str:
-        count = "1 upload" if self.uploads == 1 else f"{self.uploads} uploads at once"
-        chunks = f"{self.chunk >> 10} KiB network chunks" if self.chunk else "large network chunks"
-        return f"{count}, {chunks}"
-
-    @property
-    def short(self) -> str:
-        return f"{self.uploads} x {f'{self.chunk >> 10} KiB' if self.chunk else 'large'}"
-
-
-@dataclass(frozen=True)
 class Sample:
     """What one load cost."""
 
-    rate: float
-    """MiB/s."""
-    cpu: float
-    """CPU seconds of the server per GiB."""
-    client_cpu: float
-    memory: float
+    rate: float = 0.0
+    """MiB/s, or whatever else was counted per second."""
+    cpu: float = 0.0
+    """CPU seconds of the server per GiB, or microseconds per whatever else was counted."""
+    client_cpu: float = 0.0
+    memory: float = 0.0
     """MiB that the server had at most, over what it had before."""
-    pings: tuple[float, ...]
+    pings: tuple[float, ...] = ()
     """Seconds that each ping took."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The medians of all rounds, and the pings of all of them together."""
+
+    rate: float
+    cpu: float
+    client: float
+    memory: float
+    ping: float
+    """The 99th percentile, in ms."""
+    spread: float
+    """How far the CPU seconds of the rounds lie apart, as a share of the median."""
+
+
+def summary(samples: Sequence[Sample]) -> Summary:
+    cpus = [sample.cpu for sample in samples]
+    pings = [seconds for sample in samples for seconds in sample.pings]
+    return Summary(
+        rate=median(sample.rate for sample in samples),
+        cpu=median(cpus),
+        client=median(sample.client_cpu for sample in samples),
+        memory=median(sample.memory for sample in samples),
+        ping=quantiles(pings, n=100, method="inclusive")[-1] * 1000 if len(pings) > 1 else 0.0,
+        spread=(max(cpus) - min(cpus)) / median(cpus) if median(cpus) else 0.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -69,54 +77,15 @@ class Server:
     port: int
     files: Path
 
-    def plan(self, scenario: Scenario, size: int, memory: int = 0) -> load.Plan:
-        variant = self.variant
-        each = size // scenario.uploads
-        return load.Plan(
-            self.port,
-            variant.request,
-            variant.path,
-            scenario.uploads,
-            each,
-            scenario.chunk,
-            memory,
-            min(processes.SERVER_CORE),
-        )
 
+@dataclass(frozen=True)
+class Loaded:
+    """What the process that loaded a server has printed, and the seconds of each ping."""
 
-def measure(
-    tools: Tools,
-    variant: Variant,
-    scenario: Scenario,
-    size: int,
-    *,
-    together: bool = False,
-) -> Sample:
-    """Measure one load on a fresh server.
-
-    Pings cost a server CPU seconds too, so they come with the same load a second time; or
-    `together`, when the load is too large for that.
-    """
-    with running(tools, variant) as server:
-        load.run(server.plan(Scenario(1, 0), WARM_UP))
-        plan = server.plan(scenario, size, 0 if together else variant.copies * size)
-        idle = processes.forget_peak(server.pid)
-        before = processes.cpu_seconds(server.pid)
-        result, pings = send(server, plan, ping=together)
-        cpu = processes.cpu_seconds(server.pid) - before
-        memory = processes.peak(server.pid) - idle
-        if variant.copies and stored(server.files) < plan.uploads * plan.size:
-            raise MeasureError(f"{variant.label} has not stored what was sent")
-        if not together:
-            _, pings = send(server, plan, ping=True)
-    gib = plan.uploads * plan.size / GIB
-    return Sample(
-        rate=gib * 1024 / result.seconds,
-        cpu=cpu / gib,
-        client_cpu=result.client_cpu / result.seconds,
-        memory=max(0, memory) / MIB,
-        pings=tuple(pings),
-    )
+    output: bytes
+    pings: tuple[float, ...]
+    cpu: float
+    """CPU seconds of that process, from its start to its end."""
 
 
 @contextmanager
@@ -151,7 +120,7 @@ def running(tools: Tools, variant: Variant) -> Generator[Server]:
 
 def free_port() -> int:
     with socket.socket() as sock:
-        sock.bind((load.HOST, 0))
+        sock.bind((HOST, 0))
         port: int = sock.getsockname()[1]
         return port
 
@@ -161,7 +130,7 @@ def wait_for(process: subprocess.Popen[bytes], port: int, variant: Variant) -> N
     until = time.monotonic() + START_TIME
     while True:
         try:
-            connection = http.client.HTTPConnection(load.HOST, port, timeout=5)
+            connection = http.client.HTTPConnection(HOST, port, timeout=5)
             ping(connection, variant.ping)
             connection.close()
         except ConnectionError:
@@ -183,37 +152,31 @@ def ping(connection: http.client.HTTPConnection, path: str) -> float:
     return time.perf_counter() - started
 
 
-def send(server: Server, plan: load.Plan, *, ping: bool) -> tuple[load.Load, list[float]]:
-    """Send a load from another process, and ping meanwhile if asked to."""
+def send(server: Server, words: Sequence[str], plan: bytes = b"", *, ping: bool = False) -> Loaded:
+    """Run what loads a server in a process of its own, and ping meanwhile if asked to."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with processes.cores(processes.CLIENT_CORES):
-        client = subprocess.Popen(
-            [sys.executable, str(HERE / "load.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        client = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         with client:
             try:
                 if client.stdin:
-                    client.stdin.write(json.dumps(vars(plan)).encode())
+                    client.stdin.write(plan)
                     client.stdin.close()
-                pings = list(ping_during(client, server)) if ping else []
+                pings = tuple(ping_during(client, server)) if ping else ()
                 output = client.stdout.read() if client.stdout else b""
             except BaseException:
                 client.kill()
                 raise
     if client.returncode:
         raise MeasureError(f"the load ended with {client.returncode}")
-    return load.Load(**json.loads(output)), pings
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Loaded(output, pings, cpu)
 
 
 def ping_during(client: subprocess.Popen[bytes], server: Server) -> Generator[float]:
-    connection = http.client.HTTPConnection(load.HOST, server.port, timeout=30)
+    connection = http.client.HTTPConnection(HOST, server.port, timeout=30)
     while client.poll() is None:
         yield ping(connection, server.variant.ping)
         time.sleep(PING_EVERY)
     connection.close()
-
-
-def stored(directory: Path) -> int:
-    """Return the bytes of all files below a directory."""
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

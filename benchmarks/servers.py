@@ -1,4 +1,4 @@
-"""The servers that are compared, and how each is started."""
+"""What every server that is compared needs to be started; ours among them."""
 
 import os
 import pwd
@@ -7,12 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
-MAX_SIZE = 64 << 30
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,9 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(eq=False)
 class Tools:
-    """What has to be made or installed before servers can be started; each of it once."""
+    """Where things are made or installed before servers can be started; each of them once."""
 
     directory: Path
     """Removed when all is measured."""
@@ -51,61 +50,55 @@ class Tools:
         (project,) = output.iterdir()
         return project
 
-    @cached_property
-    def node(self) -> Path:
-        """Install the packages of `tus_server.mjs`."""
-        directory = self.kept / "node"
-        directory.mkdir(exist_ok=True)
-        for name in ("package.json", "tus_server.mjs"):
-            shutil.copy(HERE / name, directory)
-        command = [
-            "npm",
-            "install",
-            "--no-package-lock",
-            "--no-audit",
-            "--no-fund",
-            "--silent",
-        ]
-        subprocess.run(command, cwd=directory, check=True)
-        return directory
+    @property
+    def package(self) -> str:
+        """The name of our service's package."""
+        packages = (path for path in (self.service / "src").iterdir() if path.is_dir())
+        (name,) = (path.name for path in packages if path.name.isidentifier())
+        return name
+
+    def environment(self, store: Path, **settings: str) -> dict[str, str]:
+        """Return the environment of our service, with its files in a directory."""
+        named = {f"APP_{name.upper()}": value for name, value in settings.items()}
+        return {
+            "PYTHONPATH": str(self.service / "src"),
+            "APP_STORAGE__URL": f"file:{store}",
+            **named,
+        }
 
 
 Start = Callable[[Tools, Path, int], Command]
 
 
-def start_ours(tools: Tools, files: Path, port: int) -> Command:
-    (package,) = (path for path in (tools.service / "src").iterdir() if path.is_dir())
-    env = {
-        "PYTHONPATH": str(tools.service / "src"),
-        "APP_SERVER__PORT": str(port),
-        "APP_STORAGE__URL": f"file:{files}",
-        "APP_UPLOAD__MAX_SIZE": str(MAX_SIZE),
-    }
-    return Command([sys.executable, "-m", package.name], files, env)
+@dataclass(frozen=True)
+class Variant:
+    """One way of using one server."""
+
+    name: str
+    label: str
+    start: Start
+    ours: bool = field(default=False, kw_only=True)
+    ping: str = field(default="/health/live", kw_only=True)
+    program: str = field(default=sys.executable, kw_only=True)
+    """What must be installed."""
+
+    @property
+    def available(self) -> bool:
+        return shutil.which(self.program) is not None
 
 
-def start_naive(tools: Tools, files: Path, port: int) -> Command:
-    words = [
-        "-m",
-        "uvicorn",
-        "naive_upload:app",
-        "--port",
-        str(port),
-        "--no-access-log",
-    ]
-    # Forms are spooled into TMPDIR: the same file system for everybody.
-    return Command([sys.executable, *words], env={"FILES": str(files), "TMPDIR": str(files)})
+def uvicorn(app: str, port: int, **env: str) -> Command:
+    """Serve one of the applications beside this file."""
+    words = ["-m", "uvicorn", app, "--port", str(port), "--no-access-log"]
+    return Command([sys.executable, *words], env=env)
 
 
-def start_node(tools: Tools, files: Path, port: int) -> Command:
-    return Command(["node", "tus_server.mjs", str(port), str(files)], tools.node)
-
-
-def start_nginx(tools: Tools, files: Path, port: int, *, buffer: str = "16k") -> Command:
+def nginx(files: Path, port: int, http: str, server: str) -> Command:
+    """Run nginx with one worker and these directives."""
     config = files / "nginx.conf"
     # A worker of root's becomes another user, who may not see the directory; nobody else's does.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
-    config.write_text(NGINX.format(user=user, files=files, port=port, buffer=buffer))
+    config.write_text(NGINX.format(user=user, files=files, port=port, http=http, server=server))
     return Command(["nginx", "-p", str(files), "-c", str(config), "-e", "stderr"])
 
 
@@ -117,73 +110,14 @@ pid {files}/nginx.pid;
 events {{}}
 http {{
     access_log off;
-    client_max_body_size 0;
-    client_body_buffer_size {buffer};
-    client_body_temp_path {files}/incoming;
     keepalive_requests 1000000;
+    {http}
     server {{
         listen 127.0.0.1:{port};
-        root {files}/stored;
-        location / {{
-            dav_methods PUT;
-            create_full_put_path on;
-        }}
+        {server}
         location = /ping {{
             return 200 "live";
         }}
     }}
 }}
 """
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way of uploading to one server."""
-
-    name: str
-    label: str
-    start: Start
-    request: str
-    path: str
-    ping: str = "/health/live"
-    copies: int = 1
-    """How often what is uploaded is written."""
-    program: str = sys.executable
-    """What must be installed."""
-
-    @property
-    def ours(self) -> bool:
-        return self.start is start_ours
-
-    @property
-    def available(self) -> bool:
-        return shutil.which(self.program) is not None
-
-
-VARIANTS = [
-    Variant("raw", "ours, raw body", start_ours, "raw", "/files"),
-    Variant("tus", "ours, tus PATCH", start_ours, "tus", "/uploads"),
-    Variant("multipart", "ours, multipart", start_ours, "form", "/files"),
-    Variant(
-        "discard",
-        "FastAPI, receive and discard",
-        start_naive,
-        "raw",
-        "/discard",
-        copies=0,
-    ),
-    Variant("chunks", "FastAPI, aiofiles write per chunk", start_naive, "raw", "/chunks"),
-    Variant("form", "FastAPI, UploadFile and copy", start_naive, "form", "/form", copies=2),
-    Variant("tuspyserver", "tuspyserver", start_naive, "tus", "/tus"),
-    Variant("node", "@tus/server", start_node, "tus", "/files", "/ping", program="npm"),
-    Variant("nginx", "nginx, as it comes", start_nginx, "put", "/", "/ping", program="nginx"),
-    Variant(
-        "nginx-1m",
-        "nginx, 1 MiB buffer",
-        partial(start_nginx, buffer="1m"),
-        "put",
-        "/",
-        "/ping",
-        program="nginx",
-    ),
-]

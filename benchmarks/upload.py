@@ -5,6 +5,7 @@
 #     "tuspyserver>=4.4",
 #     # Those of the generated service:
 #     "aiofiles>=24.1",
+#     "backports.zstd>=1.0; python_version < '3.14'",
 #     "fastapi>=0.165",
 #     "filetype>=1.2",
 #     "pydantic-settings>=2.12",
@@ -18,120 +19,72 @@ uv run benchmarks/upload.py
 """
 
 import argparse
-import shutil
-import signal
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 
 import report
-from measure import GIB, MIB, MeasureError, Sample, Scenario, measure
-from servers import HERE, REPOSITORY, VARIANTS, Tools, Variant
+import side_by_side
+import upload_report
+from measure import GIB, MIB, Sample, summary
+from servers import Tools
+from side_by_side import say
+from upload_measure import Scenario, measure
+from upload_servers import VARIANTS, Upload
 
 SMALL = 16 << 10
 SCENARIOS = [Scenario(count, chunk) for count in (1, 32) for chunk in (0, SMALL)]
 #: What a load may take of the memory, by the uploads at once; in MiB.
 MEMORY_BARS = {1: 8, 32: 64}
 PING_BAR = 50  # ms
-RESULTS = HERE / "results"
 
 
 def main() -> None:
-    # Ended from outside, it stops its server and removes its files as well.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     options = parse()
-    build = (options.directory or REPOSITORY / "build" / "benchmarks").resolve()
-    build.mkdir(parents=True, exist_ok=True)
-    chosen = choose(options.only)
-    size = options.size or (4096 if options.bars else 512)
-    need_space(build, size * MIB)
-    with tempfile.TemporaryDirectory(dir=build) as directory:
-        tools = Tools(Path(directory), build, options.service)
+    chosen = side_by_side.choose(VARIANTS, options.only)
+    size = (options.size or (4096 if options.bars else 512)) * MIB
+    # A form is stored twice, and each load is sent twice.
+    with side_by_side.workshop(options, 4 * size + GIB) as tools:
         if options.bars:
-            sys.exit(not check_bars(tools, [v for v in chosen if v.ours], size * MIB))
-        sys.exit(not compare(tools, chosen, size * MIB, options.rounds, write=not options.only))
+            sys.exit(not check_bars(tools, [v for v in chosen if v.ours], size))
+        sys.exit(not compare(tools, chosen, size, options.rounds, write=not options.only))
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    names = ", ".join(variant.name for variant in VARIANTS)
-    parser.add_argument("--size", type=int, help="MiB of one load, over all its uploads (512)")
-    parser.add_argument("--rounds", type=int, default=3, help="loads of each kind (3)")
-    parser.add_argument("--only", type=lambda text: text.split(","), help=f"some of {names}")
+    size = "MiB of one load, over all its uploads (512)"
+    parser = side_by_side.options(__doc__, size, [variant.name for variant in VARIANTS])
     parser.add_argument("--bars", action="store_true", help="check the memory of 4 GiB uploads")
-    parser.add_argument("--service", type=Path, help="a generated service; else one is generated")
-    parser.add_argument("--directory", type=Path, help="where the files go (build/benchmarks)")
     return parser.parse_args()
 
 
-def choose(names: Sequence[str] | None) -> list[Variant]:
-    known = {variant.name: variant for variant in VARIANTS}
-    if unknown := set(names or ()) - known.keys():
-        sys.exit(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
-    chosen = [known[name] for name in names or known]
-    for variant in chosen:
-        if not variant.available:
-            say(f"{variant.label} is left out: there is no {variant.program} here.")
-    return [variant for variant in chosen if variant.available]
-
-
-def need_space(directory: Path, size: int) -> None:
-    """Leave when the disk is too small: a form is stored twice, and each load is sent twice."""
-    needed, free = 4 * size + GIB, shutil.disk_usage(directory).free
-    if free < needed:
-        sys.exit(f"{directory} has {free / GIB:.1f} GiB free; this needs {needed / GIB:.1f}.")
-
-
 def compare(
-    tools: Tools, variants: Sequence[Variant], size: int, rounds: int, *, write: bool
+    tools: Tools, variants: Sequence[Upload], size: int, rounds: int, *, write: bool
 ) -> bool:
-    """Measure all variants in turn, several times; print the medians, and write them down."""
-    samples: dict[tuple[Variant, Scenario], list[Sample]] = {
-        (variant, scenario): [] for scenario in SCENARIOS for variant in variants
-    }
-    failed: set[Variant] = set()
-    for variant, scenario in turns(variants, rounds):
-        if variant in failed:
-            continue
-        try:
-            sample = measure(tools, variant, scenario, size)
-        except MeasureError as error:
-            failed.add(variant)
-            say(f"{variant.label} failed and is left out: {error}")
-            continue
-        samples[variant, scenario].append(sample)
-        say(f"{variant.label}; {scenario.title}: {sample.rate:.0f} MiB/s, {sample.cpu:.2f} CPU-s")
-    if failed.issuperset(variants):
+    """Measure all variants; print the medians, and write them down."""
+    samples = side_by_side.gather(
+        dict.fromkeys(SCENARIOS, variants), rounds, partial(measure, tools, size=size), describe
+    )
+    if not samples:
         return False
-    complete = {key: found for key, found in samples.items() if key[0] not in failed}
-    text = report.page(tools, complete, size // MIB, rounds)
+    text = upload_report.page(tools, samples, size // MIB, rounds)
     sys.stdout.write(text)
     if write:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "upload.md").write_text(text, "utf-8")
-        (RESULTS / "upload.svg").write_text(report.picture(complete), "utf-8")
-    return not failed
+        side_by_side.write("upload", text, upload_report.picture(samples))
+    return {variant for variant, _ in samples} == set(variants)
 
 
-def turns(variants: Sequence[Variant], rounds: int) -> Iterator[tuple[Variant, Scenario]]:
-    """Interleave: what else the machine does then meets all of them, and none is always first."""
-    for number in range(rounds):
-        for scenario in SCENARIOS:
-            first = number * len(variants) // rounds
-            for variant in [*variants[first:], *variants[:first]]:
-                yield variant, scenario
+def describe(scenario: Scenario, sample: Sample) -> str:
+    return f"{sample.rate:.0f} MiB/s, {sample.cpu:.2f} CPU-s"
 
 
-def check_bars(tools: Tools, variants: Sequence[Variant], size: int) -> bool:
+def check_bars(tools: Tools, variants: Sequence[Upload], size: int) -> bool:
     """Send large uploads of each kind, and compare memory and pings with what is promised."""
     rows, kept = [], True
     for variant in variants:
         for scenario in SCENARIOS:
             sample = measure(tools, variant, scenario, size, together=True)
             bar = MEMORY_BARS[scenario.uploads]
-            ping = report.summary([sample]).ping
+            ping = summary([sample]).ping
             good = sample.memory <= bar and ping < PING_BAR
             kept = kept and good
             figures = [f"{sample.memory:.1f} of {bar}", f"{ping:.1f} of {PING_BAR}"]
@@ -140,10 +93,6 @@ def check_bars(tools: Tools, variants: Sequence[Variant], size: int) -> bool:
     columns = ["", f"{size / GIB:g} GiB as", "memory, MiB", "ping p99, ms", "kept"]
     sys.stdout.write(report.markdown(columns, rows) + "\n")
     return kept
-
-
-def say(line: str) -> None:
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 
 if __name__ == "__main__":

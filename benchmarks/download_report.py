@@ -1,0 +1,198 @@
+"""What was measured of downloads, as Markdown and as a chart, and what is promised."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import chart
+import report
+from download_measure import SMALL_SECONDS, Scenario
+from download_servers import SMALL, SMALL_FILES, Download
+from measure import Sample, Summary, summary
+from report import markdown
+
+Samples = Mapping[tuple[Download, Scenario], Sequence[Sample]]
+
+#: A bar of the chart that would be longer is cut: the others would be invisible beside it.
+LONGEST = 4.0
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What one of ours may cost; `than` makes it a ratio, `at_least` turns it round."""
+
+    words: str
+    kind: str
+    ours: str
+    figure: str
+    limit: float
+    clients: int = 0
+    """At once; 0 for any number."""
+    than: str = ""
+    at_least: bool = False
+
+    def covers(self, scenario: Scenario) -> bool:
+        return self.kind == scenario.kind and self.clients in (0, scenario.count)
+
+    def kept(self, measured: float) -> bool:
+        return measured >= self.limit if self.at_least else measured <= self.limit
+
+
+PROMISES = [
+    Promise("zero-copy: CPU seconds, x nginx", "large", "zero-copy", "cpu", 2.0, than="nginx"),
+    Promise("page cache: CPU seconds per GiB", "large", "page-cache", "cpu", 0.75),
+    Promise("zero-copy: ping p99, ms", "large", "zero-copy", "ping", 50, clients=8),
+    Promise("page cache: ping p99, ms", "large", "page-cache", "ping", 50, clients=8),
+    Promise("aiofiles: ping p99, ms", "large", "aiofiles", "ping", 50, clients=8),
+    Promise("zero-copy: MiB each", "slow", "zero-copy", "memory", 0.1, clients=100),
+    Promise("requests/s, x FileResponse in our service", "small", "zero-copy", "rate", 4,
+            than="within", at_least=True),
+    Promise("CPU microseconds per row", "rows", "rows", "cpu", 10),
+]  # fmt: skip
+
+
+def page(samples: Samples, size: int, rounds: int) -> str:
+    """Return one section per kind of load, then what is promised."""
+    used = {variant.name for variant, _ in samples}
+    programs = [report.nginx_version()] if "nginx" in used else []
+    if "caddy" in used:
+        programs.append(f"Caddy {report.output('caddy', 'version').split()[0].lstrip('v')}")
+    if any(scenario.kind == "small" for _, scenario in samples):
+        programs.append(f"wrk {report.output('wrk', '-v').split()[1].removeprefix('debian/')}")
+    by_kind = [
+        *(large(scenario, samples) for scenario in _scenarios(samples, "large")),
+        slow(samples),
+        *(small(scenario, samples) for scenario in _scenarios(samples, "small")),
+        *(rows(scenario, samples) for scenario in _scenarios(samples, "rows")),
+    ]
+    sections = [
+        "# Downloads, side by side",
+        f"{size} MiB per load, {rounds} rounds of which the median is shown. "
+        f"{report.machine(('fastapi', 'uvicorn'), programs)}.",
+        "![CPU seconds per GiB](download.svg)",
+        *by_kind,
+        promises(samples),
+    ]
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def large(scenario: Scenario, samples: Samples) -> str:
+    columns = [
+        "", "MiB/s", "CPU-s/GiB", "±", "x nginx", "memory, MiB", "ping p99, ms", "client busy",
+    ]  # fmt: skip
+    found = _found(scenario, samples)
+    nginx = next((s.cpu for variant, s in found.items() if variant.name == "nginx"), 0.0)
+    table = [
+        [
+            variant.label,
+            f"{s.rate:.0f}",
+            f"{s.cpu:.2f}",
+            f"{s.spread / 2:.0%}",
+            f"{s.cpu / nginx:.1f}" if nginx else "",
+            f"{s.memory:.1f}",
+            f"{s.ping:.1f}",
+            f"{s.client:.0%}",
+        ]
+        for variant, s in found.items()
+    ]
+    return f"### {scenario.title}, from the page cache\n\n{markdown(columns, table)}"
+
+
+def slow(samples: Samples) -> str:
+    scenarios = _scenarios(samples, "slow")
+    if not scenarios:
+        return ""
+    found = [_found(scenario, samples) for scenario in scenarios]
+    table = [
+        [variant.label, *(f"{by_variant[variant].memory:.2f}" for by_variant in found)]
+        for variant in found[0]
+    ]
+    columns = ["", *(scenario.title for scenario in scenarios)]
+    return f"### Memory per slow client, MiB\n\n{markdown(columns, table)}"
+
+
+def small(scenario: Scenario, samples: Samples) -> str:
+    found = _found(scenario, samples)
+    nginx = next((s.rate for variant, s in found.items() if variant.name == "nginx"), 0.0)
+    table = [
+        [
+            variant.label,
+            f"{s.rate:.0f}",
+            f"{s.rate / nginx:.2f}" if nginx else "",
+            f"{s.cpu:.0f}",
+            f"{s.spread / 2:.0%}",
+            f"{s.client:.0%}",
+        ]
+        for variant, s in found.items()
+    ]
+    columns = ["", "requests/s", "of nginx's", "CPU-µs each", "±", "client busy"]
+    title = f"### {SMALL_FILES} files of {SMALL >> 10} KiB, over {scenario.count} connections"
+    return f"{title}, for {SMALL_SECONDS} s\n\n{markdown(columns, table)}"
+
+
+def rows(scenario: Scenario, samples: Samples) -> str:
+    table = [
+        [
+            variant.label,
+            f"{s.rate:.0f}",
+            f"{s.cpu:.1f}",
+            f"{s.spread / 2:.0%}",
+            f"{s.client:.0%}",
+        ]
+        for variant, s in _found(scenario, samples).items()
+    ]
+    columns = ["", "rows/s", "CPU-µs each", "±", "client busy"]
+    return f"### JSON Lines of a model with five fields\n\n{markdown(columns, table)}"
+
+
+def promises(samples: Samples) -> str:
+    table = [
+        [
+            f"{scenario.title}, {promise.words}",
+            f"{measured:.2f}",
+            f"{'≥' if promise.at_least else '≤'} {promise.limit:g}",
+            "yes" if promise.kept(measured) else "NO",
+        ]
+        for promise, scenario, measured in checked(samples)
+    ]
+    if not table:
+        return ""
+    return f"### What is promised\n\n{markdown(['', 'measured', 'promised', 'kept'], table)}"
+
+
+def promised() -> list[str]:
+    """Return the variants that the promises are about."""
+    names = [name for promise in PROMISES for name in (promise.ours, promise.than) if name]
+    return list(dict.fromkeys(names))
+
+
+def checked(samples: Samples) -> Iterator[tuple[Promise, Scenario, float]]:
+    """Yield what was measured of each promise."""
+    for promise in PROMISES:
+        for scenario in filter(promise.covers, _scenarios(samples, promise.kind)):
+            found = _found(scenario, samples)
+            figures = {v.name: getattr(s, promise.figure) for v, s in found.items()}
+            measured, other = figures.get(promise.ours), figures.get(promise.than or promise.ours)
+            if measured is not None and other:
+                yield promise, scenario, measured / other if promise.than else measured
+
+
+def _scenarios(samples: Samples, kind: str) -> list[Scenario]:
+    found = dict.fromkeys(scenario for _, scenario in samples)
+    return [scenario for scenario in found if scenario.kind == kind]
+
+
+def _found(scenario: Scenario, samples: Samples) -> dict[Download, Summary]:
+    return {
+        variant: summary(taken) for (variant, tried), taken in samples.items() if tried == scenario
+    }
+
+
+def picture(samples: Samples) -> str:
+    """Draw the CPU seconds, the servers in the order of the tables."""
+    one, many = (_found(scenario, samples) for scenario in _scenarios(samples, "large"))
+    drawn = [
+        chart.Row(variant.label, (s.cpu, many[variant].cpu), own=variant.ours)
+        for variant, s in one.items()
+    ]
+    title = "CPU seconds of the server per GiB downloaded (less is better)"
+    return chart.bars(title, ("1 download", "8 downloads at once"), drawn, LONGEST)

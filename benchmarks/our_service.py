@@ -1,0 +1,96 @@
+"""Our service with one way of sending, and with what it is compared with inside.
+
+python our_service.py PACKAGE zero-copy|page-cache|aiofiles
+"""
+
+import sys
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import FileResponse
+from pydantic import BaseModel
+
+#: What is switched for each way; the first is what our service chooses itself.
+WAYS: dict[str, dict[str, object]] = {
+    "zero-copy": {},
+    "page-cache": {"ZERO_COPY": False},
+    "aiofiles": {"ZERO_COPY": False, "NOWAIT": 0},
+}
+
+
+class Row(BaseModel):
+    """A row of an export."""
+
+    number: int
+    name: str
+    price: float
+    available: bool
+    changed: datetime
+
+
+ROW = Row(
+    number=123_456,
+    name="a row of five fields",
+    price=19.75,
+    available=True,
+    changed=datetime(2026, 1, 31, 12, 30, tzinfo=UTC),
+)
+
+
+async def rows(count: int = 10) -> AsyncGenerator[Row]:
+    """One row, made before, over and over."""
+    for _ in range(count):
+        yield ROW
+
+
+def switch(package: str, name: str, value: object) -> None:
+    """Set a constant in each module of ours that has it; fail when none does any more."""
+    ours = [module for key, module in sys.modules.items() if key.startswith(f"{package}.")]
+    having = [module for module in ours if type(getattr(module, name, None)) is type(value)]
+    if not having:
+        sys.exit(f"{package} has no {name} to switch")
+    for module in having:
+        setattr(module, name, value)
+
+
+def main(package: str, way: str) -> None:
+    app_module: Any = import_module(f"{package}.app")
+    cli = import_module(f"{package}.server.cli")
+    import_module(f"{package}.server.protocol")
+    for name, value in WAYS[way].items():
+        switch(package, name, value)
+    create = app_module.create_app
+
+    def create_app() -> FastAPI:
+        app: FastAPI = create()
+        app.include_router(additions(package))
+        return app
+
+    app_module.create_app = create_app
+    cli.main([])
+
+
+def additions(package: str) -> APIRouter:
+    """Return what is added: with the dependencies of our routes, behind the same middleware."""
+    streaming = import_module(f"{package}.streaming")
+    exports = import_module(f"{package}.download.exports")
+    exports.export("benchmark")(rows)
+    router = APIRouter(dependencies=[Depends(streaming.Admission("download"))])
+    router.include_router(exports.router)
+
+    @router.get("/response/{file_id}")
+    async def respond(file_id: str, request: Request) -> FileResponse:
+        storage = request.app.state.storage
+        record = await storage.record(file_id)
+        return FileResponse(
+            storage.path(file_id), media_type=record.content_type, filename=record.filename
+        )
+
+    return router
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

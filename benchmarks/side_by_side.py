@@ -1,0 +1,106 @@
+"""What both benchmarks are run with: options, turns, and a line on the screen for each load."""
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from measure import GIB, MeasureError, Sample
+from servers import HERE, REPOSITORY, Tools, Variant
+
+RESULTS = HERE / "results"
+
+
+class Scenario(Protocol):
+    """What is asked of a server."""
+
+    @property
+    def title(self) -> str: ...
+
+
+V = TypeVar("V", bound=Variant)
+S = TypeVar("S", bound=Scenario)
+
+
+def options(description: str | None, size: str, names: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument("--size", type=int, help=size)
+    parser.add_argument("--rounds", type=int, default=3, help="loads of each kind (3)")
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), help=f"some of {', '.join(names)}"
+    )
+    parser.add_argument("--service", type=Path, help="a generated service; else one is generated")
+    parser.add_argument("--directory", type=Path, help="where the files go (build/benchmarks)")
+    return parser
+
+
+def choose(variants: Sequence[V], names: Sequence[str] | None) -> list[V]:
+    known = {variant.name: variant for variant in variants}
+    if unknown := set(names or ()) - known.keys():
+        sys.exit(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+    chosen = [known[name] for name in names or known]
+    for variant in chosen:
+        if not variant.available:
+            say(f"{variant.label} is left out: there is no {variant.program} here.")
+    return [variant for variant in chosen if variant.available]
+
+
+@contextmanager
+def workshop(chosen: argparse.Namespace, space: int) -> Generator[Tools]:
+    """Make the directory for everybody's files, with `space` bytes free; remove it afterwards."""
+    # Ended from outside, it stops its server and removes its files as well.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    build = (chosen.directory or REPOSITORY / "build" / "benchmarks").resolve()
+    build.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(build).free
+    if free < space:
+        sys.exit(f"{build} has {free / GIB:.1f} GiB free; this needs {space / GIB:.1f}.")
+    with tempfile.TemporaryDirectory(dir=build) as directory:
+        yield Tools(Path(directory), build, chosen.service)
+
+
+def gather(
+    cases: Mapping[S, Sequence[V]],
+    rounds: int,
+    measure: Callable[[V, S], Sample],
+    describe: Callable[[S, Sample], str],
+) -> dict[tuple[V, S], list[Sample]]:
+    """Measure all variants in turn, several times; leave out those that fail.
+
+    Interleaved: what else the machine does then meets all of them, and none is always first.
+    """
+    samples: dict[tuple[V, S], list[Sample]] = {
+        (variant, scenario): [] for scenario, variants in cases.items() for variant in variants
+    }
+    failed: set[V] = set()
+    for number in range(rounds):
+        for scenario, variants in cases.items():
+            first = number * len(variants) // rounds
+            for variant in [*variants[first:], *variants[:first]]:
+                if variant in failed:
+                    continue
+                try:
+                    sample = measure(variant, scenario)
+                except MeasureError as error:
+                    failed.add(variant)
+                    say(f"{variant.label} failed and is left out: {error}")
+                    continue
+                samples[variant, scenario].append(sample)
+                say(f"{variant.label}; {scenario.title}: {describe(scenario, sample)}")
+    return {key: found for key, found in samples.items() if key[0] not in failed}
+
+
+def write(name: str, text: str, picture: str) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text, "utf-8")
+    (RESULTS / f"{name}.svg").write_text(picture, "utf-8")
+
+
+def say(line: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")

@@ -1,0 +1,87 @@
+"""Send uploads to a server, and say what they cost."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import processes
+from load import Load
+from measure import GIB, MIB, MeasureError, Sample, Server, running, send
+from servers import HERE, Tools
+from upload_load import Plan
+from upload_servers import Upload
+
+WARM_UP = 64 << 10
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How many uploads at once, and how the network delivers them."""
+
+    uploads: int
+    chunk: int
+
+    @property
+    def title(self) -> str:
+        count = "1 upload" if self.uploads == 1 else f"{self.uploads} uploads at once"
+        chunks = f"{self.chunk >> 10} KiB network chunks" if self.chunk else "large network chunks"
+        return f"{count}, {chunks}"
+
+    @property
+    def short(self) -> str:
+        return f"{self.uploads} x {f'{self.chunk >> 10} KiB' if self.chunk else 'large'}"
+
+
+def measure(
+    tools: Tools, variant: Upload, scenario: Scenario, size: int, *, together: bool = False
+) -> Sample:
+    """Measure one load on a fresh server.
+
+    Pings cost a server CPU seconds too, so they come with the same load a second time; or
+    `together`, when the load is too large for that.
+    """
+    with running(tools, variant) as server:
+        upload(server, _plan(server, variant, Scenario(1, 0), WARM_UP))
+        plan = _plan(server, variant, scenario, size, 0 if together else variant.copies * size)
+        idle = processes.forget_peak(server.pid)
+        before = processes.cpu_seconds(server.pid)
+        result, pings = upload(server, plan, ping=together)
+        cpu = processes.cpu_seconds(server.pid) - before
+        memory = processes.peak(server.pid) - idle
+        if variant.copies and stored(server.files) < plan.uploads * plan.size:
+            raise MeasureError(f"{variant.label} has not stored what was sent")
+        if not together:
+            _, pings = upload(server, plan, ping=True)
+    gib = plan.uploads * plan.size / GIB
+    return Sample(
+        rate=gib * 1024 / result.seconds,
+        cpu=cpu / gib,
+        client_cpu=result.client_cpu / result.seconds,
+        memory=max(0, memory) / MIB,
+        pings=pings,
+    )
+
+
+def _plan(server: Server, variant: Upload, scenario: Scenario, size: int, memory: int = 0) -> Plan:
+    return Plan(
+        server.port,
+        variant.request,
+        variant.path,
+        scenario.uploads,
+        size // scenario.uploads,
+        scenario.chunk,
+        memory,
+        min(processes.SERVER_CORE),
+    )
+
+
+def upload(server: Server, plan: Plan, *, ping: bool = False) -> tuple[Load, tuple[float, ...]]:
+    words = [sys.executable, str(HERE / "upload_load.py")]
+    loaded = send(server, words, json.dumps(vars(plan)).encode(), ping=ping)
+    return Load(**json.loads(loaded.output)), loaded.pings
+
+
+def stored(directory: Path) -> int:
+    """Return the bytes of all files below a directory."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
