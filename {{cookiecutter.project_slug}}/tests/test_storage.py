@@ -68,6 +68,15 @@ async def test_a_public_url_is_what_addresses_begin_with(serve: Any) -> None:
     assert url.startswith(f"https://files.example.com/base/files/{file_id}")
 
 
+async def test_a_file_is_not_deleted_on_a_condition_that_is_false(service: Service) -> None:
+    file_id = await store(service, b"x")
+    async with service.client() as client:
+        address = f"/files/{file_id}"
+        refused = await client.delete(address, headers={"If-Match": '"another"'})
+        deleted = await client.delete(address, headers={"If-Match": f'"{file_id}"'})
+    assert [refused.status_code, deleted.status_code] == [412, 204]
+
+
 async def test_a_deleted_file_is_gone(service: Service, tmp_path: Path) -> None:
     file_id = await store(service, b"x")
     async with service.client() as client:

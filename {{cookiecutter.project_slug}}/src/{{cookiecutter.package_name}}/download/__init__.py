@@ -1,12 +1,14 @@
-"""Download: stored files and generated exports, sent as they are read.
+"""Download: stored files and generated streams, sent as they are read.
 
-* `router`: `GET, HEAD /files/{id}` and `GET /exports/{name}`.
-* `ranges`: what a Range asks for; a pure function.
-* `disposition`: the header fields that make a stranger's file safe to send; `integrity`: digests.
-* `exports`: the registry; a new export is one decorated generator of typed rows.
+* `router`: `GET, HEAD /files/{id}`; `sending`: how its bytes go; `offload`: when nginx sends them.
+* `ranges`: what a Range asks for; a pure function. `integrity`: digests.
+* `disposition`: the header fields that make a stranger's file safe to send.
+* `archive`: `GET, HEAD /archive`; `zip`: its format.
+* `exports`: `GET /exports/{name}`, each a decorated generator of typed rows; `formats`: how rows
+  look. `transforms`: `POST /transform/{name}`, each a decorated generator of bytes.
 
-Settings: the deadlines of `APP_STREAMING__…`. Sources: RFC 9110, sections 13 and 14; RFC 6266;
-RFC 8187; RFC 8246 (immutable); RFC 9530.
+Settings: `APP_DOWNLOAD__…`, the deadlines of `APP_STREAMING__…`. Sources: RFC 9110, sections 13 to
+15; RFC 6266; RFC 8187; RFC 8246 (immutable); RFC 9530; APPNOTE 6.3.10 (ZIP).
 """
 
 from .router import router

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .outcomes import Outcome, SlowClient
+from .outcomes import Outcome, SlowClient, StreamAborted
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ class Exchange:
         if isinstance(error, ClientDisconnect):
             # One that has all the bytes it was promised may leave before we say that it was all.
             return Outcome.COMPLETE if self.remaining == 0 else Outcome.CLIENT_ABORT
+        if isinstance(error, StreamAborted) and isinstance(error.__cause__, Problem):
+            return Outcome.of_status(error.__cause__.status_code)  # Such as a body too large.
         if error is not None:
             return Outcome.SERVER_ERROR
         if self.disconnected and not self.response_complete:
