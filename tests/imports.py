@@ -8,7 +8,13 @@ from pathlib import Path
 from baking import tree_of
 
 #: Modules whose distribution has another name than theirs.
-DISTRIBUTIONS = {"multipart": "python-multipart", "python_multipart": "python-multipart"}
+DISTRIBUTIONS = {
+    "backports": "backports.zstd",
+    "multipart": "python-multipart",
+    "python_multipart": "python-multipart",
+}
+#: Also of versions after the one that runs the tests.
+PYTHONS_OWN = sys.stdlib_module_names | {"compression"}
 
 
 def imported(path: Path) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -25,7 +31,7 @@ def absolute(path: Path) -> set[str]:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif not node.level:
             found.add(str(node.module).partition(".")[0])
-    return found - sys.stdlib_module_names
+    return found - PYTHONS_OWN
 
 
 def distribution(module: str) -> str:

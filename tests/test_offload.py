@@ -187,7 +187,7 @@ def configuration(folder: Path, port: int, service: int, data: Path) -> str:
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     return (
         f"{user} daemon off; pid {folder}/nginx.pid; worker_processes 1; events {{}}\n"
-        f"http {{ access_log off; {temporary}\n{server}}}\n"
+        f"http {{ access_log off; gzip on; {temporary}\n{server}}}\n"
     )
 
 

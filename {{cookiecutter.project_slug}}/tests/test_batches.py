@@ -178,6 +178,20 @@ async def test_a_source_that_is_cancelled_by_its_own_doing_never_looks_complete(
             await client.get("/rows")
 
 
+async def test_an_error_of_a_source_that_cleans_up_is_not_lost() -> None:
+    async def rows() -> AsyncGenerator[bytes]:
+        try:
+            yield ROW
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("not closed")
+
+    sent = in_batches(rows(), same)
+    assert await anext(sent) == ROW
+    with pytest.raises(OSError, match="not closed"):
+        await sent.aclose()
+
+
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("waits", [False, True])
 async def test_the_source_is_closed_when_the_client_leaves(serve: Any, waits: bool) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from {{cookiecutter.package_name}}.streaming import Problem, negotiate_coding
-from {{cookiecutter.package_name}}.streaming.codings import CODINGS, INLINE_BYTES, Coding
+from {{cookiecutter.package_name}}.streaming.codings import CODINGS, INLINE_BYTES, Coding, Zstd
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -44,6 +44,16 @@ async def test_every_block_can_be_decoded_when_it_arrives(coding: type[Coding]) 
 def test_an_empty_stream_is_a_whole_one(coding: type[Coding]) -> None:
     coder = coding()
     assert DECODERS[coder.name][1](coder.end()) == b""
+
+
+def test_a_zstd_stream_needs_a_window_of_256_kib_on_both_sides() -> None:
+    frame = Zstd().compress(b"x")
+    window = frame[5]  # Its descriptor: RFC 8878, section 3.1.1.1.2.
+    base = 1 << (10 + (window >> 3))
+
+    assert frame[:4] == b"\x28\xb5\x2f\xfd"
+    assert not frame[4] & 0b100000, "a single segment has no window"
+    assert base + base // 8 * (window & 0b111) == 256 << 10
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
 """Archives: the chosen files under safe names, or nothing that looks like an archive of them."""
 
-import gc
 import hashlib
 import io
 import os
 import random
 import shutil
 import unicodedata
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
@@ -99,6 +98,8 @@ async def test_an_archive_is_a_download_that_no_cache_keeps(service: Service) ->
     assert got.headers["cache-control"] == "private, no-cache"
     assert got.headers["accept-ranges"] == "none"
     assert got.headers["x-content-type-options"] == "nosniff"
+    assert got.headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert got.headers["cross-origin-resource-policy"] == "same-origin"
     varying = {"date", "x-request-id"}
     assert {k: v for k, v in head.headers.items() if k not in varying} == {
         k: v for k, v in got.headers.items() if k not in varying
@@ -126,6 +127,7 @@ async def test_a_client_that_has_the_archive_is_told_so(service: Service) -> Non
 
     assert [same.status_code, other.status_code, failed.status_code] == [304, 200, 412]
     assert (same.content, same.headers["etag"]) == (b"", tag)
+    assert same.headers["cache-control"] == "private, no-cache"
 
 
 @pytest.mark.trap("D1", "D2", "D14")
@@ -183,16 +185,7 @@ async def test_curl_tells_a_broken_archive(service: Service, tmp_path: Path) -> 
     assert (whole.returncode, cut.returncode) == (0, 18)
 
 
-@pytest.fixture
-def _no_collector() -> Iterator[None]:
-    """Without the garbage collector, a file is closed by whoever reads it or not at all."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.trap("D6", "D8")
 async def test_one_file_is_open_at_a_time_and_closed_when_the_client_leaves(
     service: Service, monkeypatch: pytest.MonkeyPatch
@@ -200,14 +193,19 @@ async def test_one_file_is_open_at_a_time_and_closed_when_the_client_leaves(
     file_ids = [await store(service, b"x" * (1 << 20), filename=str(n)) for n in range(40)]
     storage = service.app.state.storage
     read, events = storage.read, list[tuple[str, str]]()
+    kept = []  # Or else they would be closed when nobody refers to them any more.
 
-    async def watched(file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+    async def watch(file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         events.append(("open", file_id))
         try:
             async for chunk in read(file_id, start, stop):
                 yield chunk
         finally:
             events.append(("close", file_id))
+
+    def watched(file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        kept.append(watch(file_id, start, stop))
+        return kept[-1]
 
     monkeypatch.setattr(storage, "read", watched)
     async with service.raw_connection(receive_buffer=4096) as peer:

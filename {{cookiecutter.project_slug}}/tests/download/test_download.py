@@ -156,6 +156,9 @@ def test_the_ascii_form_has_nothing_that_clients_disagree_about(name: str, ascii
         ("application/pdf", "attachment"),
         ("image/png", "inline"),
         ("text/plain; charset=utf-8", "inline"),
+        ("text/plain;,text/html", "attachment"),
+        ("video/mp4;,text/html", "attachment"),
+        ("image/png;,text/html", "attachment"),
     ],
 )
 async def test_a_strangers_file_cannot_run_in_a_browser(
@@ -168,6 +171,7 @@ async def test_a_strangers_file_cannot_run_in_a_browser(
     assert headers["content-disposition"].startswith(disposition)
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
 @pytest.mark.trap("D9")
@@ -177,6 +181,18 @@ async def test_a_download_that_nobody_reads_is_cut_off(service: Service) -> None
         await peer.get(f"/files/{file_id}")
 
         assert await service.outcome_of("GET /files/{file_id}") == "slow_client"
+
+
+@pytest.mark.trap("D9")
+async def test_small_files_that_nobody_reads_are_cut_off(service: Service) -> None:
+    file_id = await store(service, b"x" * 60_000)
+    async with service.raw_connection(receive_buffer=4096) as peer:
+        await peer.send(f"GET /files/{file_id} HTTP/1.1\r\nHost: test\r\n\r\n".encode() * 300)
+
+        # The first ones fit into the buffers between the two.
+        while (outcome := await service.outcome_of("GET /files/{file_id}")) == "complete":
+            pass
+        assert outcome == "slow_client"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")

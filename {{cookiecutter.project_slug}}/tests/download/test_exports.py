@@ -5,24 +5,19 @@ import csv
 import io
 import json
 import shutil
-import sqlite3
 import subprocess
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter
-from pydantic import BaseModel, Field, computed_field
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from {{cookiecutter.package_name}}.download import exports
 from {{cookiecutter.package_name}}.download.exports import export
 from {{cookiecutter.package_name}}.streaming import Problem
 
-from ..peer import PATIENCE
 from ..service import Service
 
 CURL = shutil.which("curl")
@@ -195,7 +190,55 @@ async def test_cells_are_strings_as_they_are_and_else_json(serve: Any) -> None:
         [rows[1].text, "", "false", moment, "[]", "6"],
         ["", "", "true", moment, "[]", "0"],
     ]
-    assert as_text.text.split("\n")[1] == f"=1+1 \u2028\t\tfalse\t{moment}\t[]\t6"
+    assert as_text.text.split("\n")[:2] == [
+        f'a "quoted",  line\t1.5\ttrue\t{moment}\t[1,2]\t{len(rows[0].text)}',
+        f"=1+1 \u2028\t\tfalse\t{moment}\t[]\t6",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("accept", "text"),
+    [
+        ("application/jsonl", '{"field":1}\n{"$end":{"count":1}}\n'),
+        ("text/csv", "field\r\n1\r\n"),
+        ("text/plain", "1\n"),
+    ],
+)
+async def test_fields_have_their_own_names_and_no_aliases(
+    serve: Any, accept: str, text: str
+) -> None:
+    class Aliased(BaseModel):
+        model_config = ConfigDict(serialize_by_alias=True)
+
+        field: int = Field(serialization_alias="other")
+
+    router = APIRouter()
+
+    @export("aliased", router)
+    async def aliased() -> AsyncGenerator[Aliased]:
+        yield Aliased(field=1)
+
+    service: Service = await serve(router)
+    async with service.client() as client:
+        response = await client.get("/exports/aliased", headers={"Accept": accept})
+        paths = (await client.get("/openapi.json")).json()["paths"]
+
+    assert response.text == text
+    content = paths["/exports/aliased"]["get"]["responses"]["200"]["content"]
+    assert content["application/jsonl"]["itemSchema"]["properties"].keys() == {"field"}
+
+
+async def test_an_export_may_look_at_the_request(serve: Any) -> None:
+    router = APIRouter()
+
+    @export("asked", router)
+    async def asked(word: str, request: Request) -> AsyncGenerator[Row]:
+        yield Row(text=f"{word} {request.url.path} {request.headers['x-word']}")
+
+    service: Service = await serve(router)
+    async with service.client() as client:
+        response = await client.get("/exports/asked?word=a", headers={"X-Word": "b"})
+    assert json.loads(response.text.splitlines()[0])["text"] == "a /exports/asked b"
 
 
 async def test_a_problem_before_the_first_row_is_the_answer(serve: Any) -> None:
@@ -225,58 +268,3 @@ async def test_the_documentation_has_the_rows_and_the_parameters(serve: Any) -> 
     assert list(row) == ["text", "number", "flag", "moment", "parts", "size"]
     parameters = paths["/exports/table"]["get"]["parameters"]
     assert [parameter["name"] for parameter in parameters] == ["after", "limit"]
-
-
-@pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many connections are open now, and how many have been opened."""
-    counts = [0, 0]
-
-    class Counted(sqlite3.Connection):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            counts[0] += 1
-            counts[1] += 1
-
-        def close(self) -> None:
-            counts[0] -= 1
-            super().close()
-
-    counting = SimpleNamespace(connect=partial(sqlite3.connect, factory=Counted), Row=sqlite3.Row)
-    monkeypatch.setattr(exports, "sqlite3", counting)
-    return counts
-
-
-async def test_a_table_is_read_from_where_it_was_left(
-    service: Service, connections: list[int]
-) -> None:
-    limit = 2 * exports.PAGE + 1
-    async with service.client() as client:
-        rows = (await client.get(f"/exports/table?after=7&limit={limit}")).text.splitlines()
-        rest = (await client.get(f"/exports/table?after={exports.EXAMPLE_ROWS - 1}")).text
-
-    assert [json.loads(row)["id"] for row in rows[:-1]] == list(range(8, 8 + limit))
-    assert json.loads(rest.splitlines()[0]).keys() == exports.Measurement.model_fields.keys()
-    assert rest.endswith('{"$end":{"count":1}}\n')
-    assert connections[0] == 0
-
-
-async def test_a_client_that_stops_reading_holds_no_connection(
-    serve: Any, connections: list[int]
-) -> None:
-    service: Service = await serve(streaming={"send_timeout": PATIENCE})
-
-    async def stalled() -> None:
-        server: Any = service._server.server_state
-        while not any(one.flow.write_paused for one in server.connections) or connections[0]:
-            await asyncio.sleep(0)
-
-    async with service.raw_connection(receive_buffer=4096) as peer:
-        await peer.get("/exports/table", "Accept-Encoding: identity")
-        await peer.read_until(b'{"id":1,')
-        await service.in_server(stalled())
-        assert 0 < connections[1] < exports.EXAMPLE_ROWS / exports.PAGE
-        peer.reset()
-
-        assert await service.outcome_of("GET /exports/table") == "client_abort"
-    assert connections[0] == 0

@@ -142,6 +142,17 @@ async def test_a_body_that_is_too_large_is_refused_or_cut_off(serve: Any) -> Non
         assert await peer.read_to_end() == b""  # Without the last chunk: this is no whole body.
 
 
+@pytest.mark.parametrize(("coding", "status"), [("gzip", 415), ("identity", 200)])
+async def test_a_body_with_a_content_coding_is_refused(
+    service: Service, coding: str, status: int
+) -> None:
+    async with service.client() as client:
+        fields = {"Content-Encoding": coding}
+        response = await client.post("/transform/upper", content=b"x", headers=fields)
+
+    assert response.status_code == status
+
+
 async def test_a_body_that_stalls_before_its_first_byte_is_408(service: Service) -> None:
     async with service.raw_connection() as peer:
         await peer.send(head("upper", 10))

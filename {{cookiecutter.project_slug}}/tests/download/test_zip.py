@@ -83,6 +83,14 @@ async def test_times_are_utc_within_what_the_format_can_say(
         assert reader.getinfo("a").date_time == expected
 
 
+async def test_whoever_unpacks_a_file_may_read_it() -> None:
+    with ZipFile(io.BytesIO(await archive_of({"a": b"a"}))) as reader:
+        [info] = reader.infolist()
+
+    unix = 3
+    assert (info.create_system, oct(info.external_attr >> 16)) == (unix, "0o100644")
+
+
 async def written_with_holes(path: Path, sizes: list[int]) -> list[ZipInfo]:
     """Write an archive of files that are holes of these sizes, and of a small one behind them."""
     entries = [Entry(f"{number}.bin", size, NOW) for number, size in enumerate(sizes)]

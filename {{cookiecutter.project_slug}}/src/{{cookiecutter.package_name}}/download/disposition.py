@@ -8,7 +8,10 @@ import unicodedata
 from urllib.parse import quote
 
 #: Types that a browser shows without running anything in them.
-INLINE = re.compile(r"(?i)(image/(png|jpeg|gif|webp|avif)|(audio|video)/\S+|text/plain)(\s*;.*)?")
+#: Without a comma, at which they would take what follows for another type.
+INLINE = re.compile(
+    r"(?i)(image/(png|jpeg|gif|webp|avif)|(audio|video)/[^\s,;]+|text/plain)(\s*;[^,]*)?"
+)
 
 #: Not sniffed, not run, not embedded in a page's origin.
 SAFETY = {

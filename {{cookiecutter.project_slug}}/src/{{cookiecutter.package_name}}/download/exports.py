@@ -42,20 +42,22 @@ def export(name: str, router: APIRouter = router) -> Callable[[Export], Export]:
             answer = negotiate(",".join(request.headers.getlist("accept")))
             coding = negotiate_coding(",".join(request.headers.getlist("accept-encoding")))
             headers = {"Vary": "Accept, Accept-Encoding"}
+            if "request" in signature.parameters:
+                query["request"] = request
             return answer(rows(**query), model, headers=headers, coding=coding)
 
         # The parameters that FastAPI sees: the request, and those of the generator.
         own = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
-        given = [parameter.replace(kind=own.kind) for parameter in signature.parameters.values()]
+        given = {**signature.parameters, "request": own}.values()
         endpoint: Any = send
-        endpoint.__signature__ = inspect.Signature([own, *given])
+        endpoint.__signature__ = inspect.Signature([each.replace(kind=own.kind) for each in given])
         path = f"/exports/{name}"
         router.get(
             path,
             name=f"export_{name}",
             description=inspect.getdoc(rows),
             response_class=Response,
-            responses={200: {"content": _content(path, model)}},
+            responses={200: {"content": _content(path, model)}, 406: {}},
         )(endpoint)
         router.head(path, include_in_schema=False)(endpoint)
         return rows

@@ -86,7 +86,7 @@ class _CsvLines:
         self._header: bytes = self._write(self._names).encode()
 
     def encode(self, row: BaseModel) -> bytes:
-        values = row.model_dump(mode="json")
+        values = row.model_dump(mode="json", by_alias=False)
         line = self._write([_cell(values.get(name)) for name in self._names]).encode()
         header, self._header = self._header, b""
         return header + line
@@ -100,5 +100,6 @@ _SEPARATORS = str.maketrans("\t\r\n", "   ")
 
 
 def _text_line(row: BaseModel) -> bytes:
-    cells = (_cell(value).translate(_SEPARATORS) for value in row.model_dump(mode="json").values())
+    values = row.model_dump(mode="json", by_alias=False).values()
+    cells = (_cell(value).translate(_SEPARATORS) for value in values)
     return ("\t".join(cells) + "\n").encode()

@@ -10,7 +10,7 @@ from ..storage import FileRecord, Storage
 from ..streaming import Digester, digest_field, in_thread, wanted_digest
 
 #: Bytes of the largest file that is hashed for one answer; the wish of a client binds nobody.
-MAX_HASHED = 64 << 20
+MAX_HASHED = 4 << 20
 
 
 async def repr_digest(wanted: str, record: FileRecord, storage: Storage) -> dict[str, str]:

@@ -36,10 +36,11 @@ class FileStream(ByteStream):
             await super().__call__(scope, receive, send)
             return
         kernel = exchange_of(scope).kernel
-        chunks = [
-            await part.read(kernel.threads) if isinstance(part, FilePart) else part
-            async for part in self._parts
-        ]
+        async with aclosing(self._parts) as parts:
+            chunks = [
+                await part.read(kernel.threads) if isinstance(part, FilePart) else part
+                async for part in parts
+            ]
 
         async def send_both(message: Message) -> None:
             await send(self._head())

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from fastapi import APIRouter, Request, Response
 
-from ..streaming import ByteStream, Gzip, RequestBody
+from ..streaming import ByteStream, Gzip, RequestBody, refuse_coding
 
 Transform = Callable[[AsyncIterator[bytes]], AsyncGenerator[bytes]]
 
@@ -29,10 +29,11 @@ def transform(
             name=f"transform_{name}",
             description=inspect.getdoc(function),
             response_class=Response,
-            responses={200: {"content": {gives: {}}}},
+            responses={200: {"content": {gives: {}}}, 408: {}, 413: {}, 415: {}},
             openapi_extra={"requestBody": {"required": True, "content": {takes: {}}}},
         )
         async def send(request: Request) -> ByteStream:
+            refuse_coding(request)
             body = RequestBody(request, request.app.state.settings.download.max_transform)
             return ByteStream(function(body), media_type=gives, duplex=True)
 

@@ -2,6 +2,7 @@
 
 Files are stored, not compressed. Their CRC-32 is known only behind their bytes, so it follows them
 in a data descriptor; what is larger than 32 bits can say is told the ZIP64 way, and only that.
+What reads an archive without seeking may not take this: Java's ZipInputStream does not.
 
 Source: PKWARE APPNOTE 6.3.10, sections 4.3 to 4.5.
 """

@@ -15,7 +15,7 @@ Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 
 from .admission import Admission
 from .batches import in_batches
-from .body import RequestBody
+from .body import RequestBody, refuse_coding
 from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
 from .digests import Digester, digest_field, wanted_digest
@@ -59,6 +59,7 @@ __all__ = [
     "kernel_of",
     "negotiate_coding",
     "principal_of",
+    "refuse_coding",
     "repeating",
     "send_within",
     "title_of",

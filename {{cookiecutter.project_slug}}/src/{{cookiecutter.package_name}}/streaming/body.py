@@ -79,6 +79,14 @@ class RequestBody:
         return Problem(413, f"The body may have at most {self.limit} bytes.", limit=self.limit)
 
 
+def refuse_coding(request: Request) -> None:
+    """Raise Problem 415 for a body with a content coding, whose bytes stand for others."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem(
+            415, "Send the body without content coding.", headers={"Accept-Encoding": "identity"}
+        )
+
+
 class _Watch:
     """Cancels a wait at its deadline, as `asyncio.timeout` does, with one timer for many waits.
 

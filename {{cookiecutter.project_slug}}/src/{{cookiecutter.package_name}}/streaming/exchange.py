@@ -169,8 +169,9 @@ class Exchange:
         if isinstance(error, ClientDisconnect):
             # One that has all the bytes it was promised may leave before we say that it was all.
             return Outcome.COMPLETE if self.remaining == 0 else Outcome.CLIENT_ABORT
-        if isinstance(error, StreamAborted) and isinstance(error.__cause__, Problem):
-            return Outcome.of_status(error.__cause__.status_code)  # Such as a body too large.
+        cause = error.__cause__ if isinstance(error, StreamAborted) else None
+        if isinstance(cause, Problem) and cause.status_code in (408, 413):
+            return Outcome.of_status(cause.status_code)  # The body's fault, in a duplex stream.
         if error is not None:
             return Outcome.SERVER_ERROR
         if self.disconnected and not self.response_complete:

@@ -28,7 +28,7 @@ class _Lines:
 
     def encode(self, row: BaseModel) -> bytes:
         self.count += 1
-        return row.model_dump_json().encode() + b"\n"
+        return row.model_dump_json(by_alias=False).encode() + b"\n"
 
     def end(self) -> bytes:
         return b'{"$end":{"count":%d}}\n' % self.count

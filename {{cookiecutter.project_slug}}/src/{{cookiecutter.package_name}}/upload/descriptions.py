@@ -12,9 +12,13 @@ from fastapi import Request
 
 from ..storage import Draft
 from ..storage.names import clean_filename
-from ..streaming import Digester, Problem, principal_of, wanted_digest
+from ..streaming import Digester, Problem, principal_of, refuse_coding, wanted_digest
 
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+([ \t]*;[\x20-\x7e]*)?", re.ASCII)
+_MEDIA_TYPE = re.compile(
+    r"[\w!#$&^.+-]+/[\w!#$&^.+-]+"
+    r'([ \t]*;[ \t]*[\w!#$&^.+-]+=([\w!#$&^.+-]+|"[^"\\\x00-\x1f\x7f-\U0010ffff]*"))*[ \t;]*',
+    re.ASCII,
+)
 _UNKNOWN = "application/octet-stream"
 
 
@@ -42,14 +46,6 @@ def digester_of(request: Request) -> Digester:
     fields = headers.getlist("content-digest") + headers.getlist("repr-digest")
     wanted = wanted_digest(headers.get("want-repr-digest", ""))
     return Digester(fields, [wanted] if wanted else [])
-
-
-def refuse_coding(request: Request) -> None:
-    """Raise Problem 415 for a body with a content coding, whose bytes are not the file's."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem(
-            415, "Send the file without content coding.", headers={"Accept-Encoding": "identity"}
-        )
 
 
 def disposition_name(field: str | None) -> str | None:

@@ -5,9 +5,9 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from ..storage import StorageDep, StoredFile
-from ..streaming import Admission, Problem, RequestBody
+from ..streaming import Admission, Problem, RequestBody, refuse_coding
 from .answers import stored_answer
-from .descriptions import digester_of, draft_of, refuse_coding
+from .descriptions import digester_of, draft_of
 from .multipart import store_form
 
 router = APIRouter(tags=["upload"])

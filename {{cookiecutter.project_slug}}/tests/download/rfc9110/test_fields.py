@@ -51,7 +51,9 @@ async def test_the_name_comes_in_ascii_and_as_it_is(file: Served) -> None:
     names = "filename=\"hallo.txt\"; filename*=UTF-8''h%C3%A4llo.txt"
     assert attachment.fields("content-disposition") == [f"attachment; {names}"]
     assert inline.fields("content-disposition") == [f"inline; {names}"]
-    assert inline.fields("x-content-type-options") == ["nosniff"]
+    safety = ["nosniff", "sandbox; default-src 'none'", "same-origin"]
+    names = "x-content-type-options content-security-policy cross-origin-resource-policy"
+    assert attachment.fields(*names.split()) == inline.fields(*names.split()) == safety
 
 
 @pytest.mark.spec("rfc9530-3", "rfc9530-4")

@@ -2,8 +2,7 @@
 
 from fastapi import Request
 
-from ...streaming import Problem
-from ..descriptions import refuse_coding
+from ...streaming import Problem, refuse_coding
 
 
 def uploads_url(request: Request) -> str:

@@ -1,0 +1,42 @@
+"""Admission: one stream too many is refused, and admitted when another has ended."""
+
+from typing import Any
+
+import pytest
+
+from ..peer import PATIENCE
+from ..service import Service
+from ..stored import store
+
+REQUEST = "{} {} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n"
+
+
+@pytest.mark.trap("E4")
+@pytest.mark.parametrize(
+    ("method", "address", "route"),
+    [
+        ("GET", "/files/ID", "/files/{file_id}"),
+        ("GET", "/archive?id=ID", "/archive"),
+        ("GET", "/exports/lines?count=9999999", "/exports/lines"),
+        ("POST", "/transform/upper", "/transform/upper"),
+    ],
+)
+async def test_more_streams_than_there_are_slots_are_refused(
+    serve: Any, method: str, address: str, route: str
+) -> None:
+    patient = {"send_timeout": PATIENCE, "idle_timeout": PATIENCE}
+    service: Service = await serve(streaming={"max_streams": 1, **patient})
+    address = address.replace("ID", await store(service, bytes(32 << 20)))
+    length = 2 if method == "POST" else 0
+    async with service.raw_connection(receive_buffer=4096) as peer, service.client() as client:
+        await peer.send(REQUEST.format(method, address, length).encode() + b"x"[:length])
+        assert b" 200 " in await peer.read_head()  # And no more of it.
+
+        refused = await client.request(method, address)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert await service.outcome_of(f"{method} {route}") == "rejected"
+
+        peer.reset()
+        assert await service.outcome_of(f"{method} {route}") == "client_abort"
+        async with client.stream(method, address) as admitted:
+            assert admitted.status_code == 200
