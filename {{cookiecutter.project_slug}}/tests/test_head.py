@@ -1,6 +1,6 @@
 """The head of a request: neither large nor slow, and no harm to an answer that is under way."""
 
-from pathlib import Path
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from {{cookiecutter.package_name}}.server import head
 from {{cookiecutter.package_name}}.settings import ServerSettings
 
-from .peer import Peer
+from .peer import PATIENCE, Peer
 from .service import Service
 
 START = b"GET /health/live HTTP/1.1\r\nHost: test\r\n"
@@ -74,11 +74,45 @@ async def test_the_second_request_of_a_connection_has_a_deadline_too(service: Se
         assert b"HTTP/1.1 408 " in await answers(peer)
 
 
+async def test_many_requests_at_once_are_no_large_head(service: Service) -> None:
+    count = 500
+    request = START + b"X: " + b"y" * 250 + b"\r\n\r\n"
+    async with service.raw_connection() as peer:
+        await peer.send(request * (count - 1))
+        await peer.send(request.replace(b"X: ", b"Connection: close\r\nX: "))
+        assert (await answers(peer)).count(b"HTTP/1.1 200 ") == count
+
+
+async def test_a_trailer_is_no_header(service: Service) -> None:
+    async with service.raw_connection() as peer:
+        await peer.send(START.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n")
+        await peer.send(b"Connection: close\r\n\r\n1\r\nx\r\n0\r\nX-Request-ID: smuggled\r\n\r\n")
+        assert b"smuggled" not in await answers(peer)
+
+
 @pytest.mark.usefixtures("limits")
-@pytest.mark.parametrize("second", [b"X: " + b"y" * 8000, b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n"])
-async def test_no_refusal_gets_into_an_answer_that_is_under_way(
-    serve: Any, tmp_path: Path, second: bytes
-) -> None:
+async def test_trailers_that_never_end_are_cut_off(serve: Any) -> None:
+    service: Service = await serve(streaming={"idle_timeout": 30})
+    async with service.raw_connection() as peer:
+        await peer.send(START.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            while True:
+                await peer.send(b"X: " + b"y" * 10_000 + b"\r\n")
+
+
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.usefixtures("limits")
+@pytest.mark.parametrize(
+    "second",
+    [START + b"X: " + b"y" * 8000, START + b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n", UPGRADE],
+    ids=["large", "malformed", "upgrade"],
+)
+async def test_no_refusal_gets_into_an_answer_that_is_under_way(serve: Any, second: bytes) -> None:
     from {{cookiecutter.package_name}}.streaming import ByteStream
 
     from .test_pull import Source, route
@@ -88,9 +122,10 @@ async def test_no_refusal_gets_into_an_answer_that_is_under_way(
     async with service.raw_connection() as peer:
         await peer.get("/stream")
         await peer.read_head()
-        await peer.send(START + second)
+        await peer.send(second)
         try:
             answer = await answers(peer)
         except ConnectionResetError:
             answer = peer.unread
     assert b"HTTP/1.1 4" not in answer
+    await service.in_server(asyncio.wait_for(source.closed.wait(), PATIENCE))

@@ -67,6 +67,16 @@ class Source:
             yield b">"
 
 
+def of_the_framework(path: Path) -> APIRouter:
+    router = APIRouter()
+
+    async def answer() -> FileResponse:
+        return FileResponse(path)
+
+    router.get("/file", response_class=FileResponse)(answer)
+    return router
+
+
 def same(content: bytes, expected: bytes) -> bool:
     return hashlib.sha256(content).digest() == hashlib.sha256(expected).digest()
 
@@ -100,19 +110,29 @@ async def test_pipelined_requests_are_answered_in_order(serve: Any, path: Path) 
 async def test_a_response_of_the_framework_is_sent_so_too(
     serve: Any, path: Path, sent: list[int]
 ) -> None:
-    router = APIRouter()
-
-    async def answer() -> FileResponse:
-        return FileResponse(path)
-
-    router.get("/file", response_class=FileResponse)(answer)
-    service: Service = await serve(router)
+    service: Service = await serve(of_the_framework(path))
     async with service.client() as client:
         assert same((await client.get("/file")).content, DATA)
 
     assert sum(sent) == len(DATA)
     ended = await service.ended("GET /file")
     assert (ended.bytes_out, ended.outcome) == (len(DATA), "complete")
+
+
+async def test_a_client_that_leaves_a_response_of_the_framework_is_noticed(
+    serve: Any, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.truncate(path, 1 << 30)
+    service: Service = await serve(of_the_framework(path))
+    async with service.raw_connection() as peer:
+        await peer.get("/file")
+        await peer.read_head()
+        peer.reset()
+
+    ended = await service.ended("GET /file")
+    assert ended.outcome == "client_abort"
+    assert ended.bytes_out < 1 << 30
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_middleware_that_encodes_the_body_gets_all_of_it(

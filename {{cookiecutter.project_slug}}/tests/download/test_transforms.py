@@ -141,6 +141,9 @@ async def test_a_body_that_is_too_large_is_refused_or_cut_off(serve: Any) -> Non
         await peer.send(chunk(b"a"))
         assert await peer.read_to_end() == b""  # Without the last chunk: this is no whole body.
 
+    outcomes = [await service.outcome_of("POST /transform/upper") for _ in range(2)]
+    assert outcomes == ["rejected", "rejected"]
+
 
 @pytest.mark.parametrize(("coding", "status"), [("gzip", 415), ("identity", 200)])
 async def test_a_body_with_a_content_coding_is_refused(

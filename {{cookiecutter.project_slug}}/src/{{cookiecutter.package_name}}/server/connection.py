@@ -21,6 +21,8 @@ from .head import HeadLimits
 #: Bytes of a body that may wait for the application before the client is held up.
 BUFFER = 256 << 10
 MAX_CHUNKS = 1024
+#: Bytes of a response that the system holds beyond those on their way.
+NOT_SENT = 128 << 10
 
 #: SO_LINGER with a time of zero: closing sends RST and drops what is buffered.
 _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -45,7 +47,7 @@ class Abortable:
             # A peer that does not read never takes what is buffered, and without chunks a plain
             # close looks like the end of the body: in both cases only a reset tells the truth.
             close_delimited = framing is not None and framing.applies
-            if cycle.response_started and (isinstance(error, SlowClient) or close_delimited):
+            if isinstance(error, SlowClient) or (cycle.response_started and close_delimited):
                 reset(cycle.transport)
             raise
 
@@ -126,10 +128,10 @@ def _interim(message: Message) -> bytes:
 def _user_timeout() -> int:
     """Return the milliseconds for which a peer may leave sent data unacknowledged.
 
-    A client whose link is down is otherwise noticed after 15 minutes. Longer than the kernel's own
-    deadline, which tells a slow client from a lost one.
+    A client whose link is down is otherwise noticed after 15 minutes. Much longer than the kernel's
+    own deadline, as a window that opens in small steps counts as closed here.
     """
-    return int(1000 * (Settings().streaming.send_timeout + 5))
+    return int(1000 * 4 * Settings().streaming.send_timeout)
 
 
 def reset(transport: Any) -> None:
@@ -156,6 +158,10 @@ class Connection(HeadLimits):
         # asyncio does this only for sockets that name their protocol, which uvicorn's own (with
         # several workers, or --reload) do not: every second small write would wait 40 ms.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Megabytes of buffer are writable again when a third is free: who reads steadily but
+            # slowly would look for minutes as if it did not read.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _user_timeout())
 
@@ -194,12 +200,12 @@ class Connection(HeadLimits):
                 super().data_received(data[end:])
 
     def on_message_complete(self) -> None:
-        self._missing = 0
+        self._missing = self._pending = 0
         super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         cycle: Any = self.cycle
-        self._missing = max(self._missing - len(body), 0)
+        self._missing, self._pending = max(self._missing - len(body), 0), 0
         if cycle is None or cycle.response_complete:
             return
         cycle.chunks.append(body)

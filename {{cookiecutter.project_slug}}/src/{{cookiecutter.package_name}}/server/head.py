@@ -21,8 +21,10 @@ def _limits() -> ServerSettings:
 class HeadLimits(HttpToolsProtocol):
     """uvicorn's httptools protocol with a deadline and a limit for the head of a request."""
 
-    #: Bytes of a head that is not complete; None when there is none under way.
-    _head: int | None = None
+    #: Whether a head is under way.
+    _head = False
+    #: Bytes since the parser got anywhere: of a head, of what is behind the last chunk of a body.
+    _pending = 0
     _too_large = False
     _deadline: asyncio.TimerHandle | None = None
 
@@ -37,21 +39,26 @@ class HeadLimits(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deadline is None and not self._answering():
             self._set_deadline()  # Also for line breaks, which begin no message.
+        self._pending += len(data)
         super().data_received(data)
-        if self._head is not None:
-            self._head += len(data)
-            if self._head > _limits().max_header_size:
-                self._refuse(b"431 Request Header Fields Too Large")
+        if self._pending > _limits().max_header_size and not self.transport.is_closing():
+            self._refuse(b"431 Request Header Fields Too Large")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head = 0
+        self._head = True
         if self._deadline is None:
             self._set_deadline()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head:  # Else it is a trailer, and no header (RFC 9110, section 6.5.1).
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._head = None
+        self._head, self._pending = False, 0
         self._unset_deadline()
+        if self._answering() and self.parser.should_upgrade() and self._should_upgrade():
+            raise ValueError("an upgrade while a request before it runs")
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > _limits().max_header_size:
             self._too_large = True

@@ -7,12 +7,14 @@ whole one). Plain HTTP on Linux, in uvloop and in asyncio: both have the same tr
 import asyncio
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from ..streaming import FilePart
+from ..settings import Settings
+from ..streaming import FilePart, send_within
 
 ZERO_COPY: bool = sys.platform == "linux" and hasattr(os, "sendfile")
 
@@ -48,9 +50,13 @@ async def send_part(cycle: Any, message: Message) -> None:
 
 async def send_path(cycle: Any, message: Message) -> None:
     """Send the whole file at `path`, and with it the response."""
+    limit = Settings().streaming.send_timeout
     descriptor = os.open(message["path"], os.O_RDONLY)
     try:
-        await _send(cycle, FilePart(descriptor, 0, os.fstat(descriptor).st_size))
+        for turn in FilePart(descriptor, 0, os.fstat(descriptor).st_size).turns():
+            part = {"file": descriptor, "offset": turn.start, "count": turn.size, "more_body": True}
+            await send_within(partial(send_part, cycle), part, limit)
+            await asyncio.sleep(0)  # Others have their turn.
     finally:
         os.close(descriptor)
     await cycle.send({"type": "http.response.body"})
@@ -99,7 +105,9 @@ async def _send_turn(cycle: Any, connection: int, turn: FilePart) -> None:
             count = os.sendfile(connection, turn.descriptor, turn.start + sent, turn.size - sent)
         except BlockingIOError:
             await _writable(connection)
-        except (BrokenPipeError, ConnectionResetError):
+        except (ConnectionError, TimeoutError):
+            cycle.disconnected = True  # Else uvicorn logs an error of ours.
+            cycle.transport.abort()
             raise ClientDisconnect from None
         else:
             if not count:
@@ -125,4 +133,5 @@ async def _writable(connection: int) -> None:
 
 def _check(cycle: Any) -> None:
     if cycle.disconnected or cycle.transport.is_closing():
+        cycle.disconnected = True
         raise ClientDisconnect

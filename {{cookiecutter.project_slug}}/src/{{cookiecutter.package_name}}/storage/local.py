@@ -35,8 +35,8 @@ THREADS = 16
 #: Threads that copy blocks to the disk: each that runs takes a turn from the event loop.
 WRITERS = min(4, os.cpu_count() or 1)
 PAGE = 500
-#: Files that stay open when they have been read. Windows cannot remove an open one.
-OPEN_FILES = 0 if sys.platform == "win32" else 512
+#: Files that stay open when they have been read.
+OPEN_FILES = 512
 #: How long the end of the service waits for writers that are being cancelled.
 CLOSE_SECONDS = 5.0
 
@@ -202,9 +202,11 @@ class LocalStorage:
             await asyncio.sleep(0.01)
         removed = None
         try:
+            self._open_files.forget(file_id)  # Its blocks are free only then.
             removed = await complete(self._remove(file_id))
         finally:
             await complete(self._reconcile(file_id, claim))
+            self._open_files.forget(file_id)  # Somebody may have read it meanwhile.
         if removed is None:
             raise not_found()
         await self.callbacks.deleted(removed)

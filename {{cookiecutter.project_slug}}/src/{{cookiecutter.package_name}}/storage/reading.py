@@ -34,9 +34,15 @@ class LocalFile:
         """Open it; raises Problem 404 when it is gone (with aiofiles, when it is read)."""
         if NOWAIT:
             try:
-                self._descriptor = await in_thread(self._threads, os.open, self._path, os.O_RDONLY)
+                await in_thread(self._threads, self._open)
             except FileNotFoundError:
                 raise not_found() from None
+            except BaseException:
+                self.close()  # Cancelled: the thread has opened it all the same.
+                raise
+
+    def _open(self) -> None:
+        self._descriptor = os.open(self._path, os.O_RDONLY)
 
     def exists(self) -> bool:
         """Whether it is open, and nobody in any process has removed it since."""
@@ -102,7 +108,7 @@ class OpenFiles:
 
     def keep(self, record: FileRecord, file: LocalFile) -> None:
         """Keep a file open when its readers have gone, in place of the one read longest ago."""
-        if self._limit and file.exists():
+        if file.exists():
             self.forget(record.id)
             self._files[record.id] = record, file
             file.readers += 1

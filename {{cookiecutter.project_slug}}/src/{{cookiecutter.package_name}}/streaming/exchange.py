@@ -102,8 +102,10 @@ class Exchange:
                     message = {"type": "http.response.body", "body": b"", "more_body": False}
                 self.response_complete = True
         elif message["type"] == "http.response.pathsend":  # A FileResponse: all of the body.
+            await self._send(message)
             self.bytes_out, self.remaining = self.remaining or 0, 0
             self.response_complete = True
+            return
         await self._send(message)
 
     def takes_files(self, length: str | None) -> bool:
