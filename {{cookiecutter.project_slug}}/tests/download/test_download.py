@@ -1,8 +1,10 @@
 """Download: the right bytes, or an honest refusal; never a response that only looks complete."""
 
 import hashlib
+import os
 import random
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -11,7 +13,7 @@ import httpx
 import pytest
 
 from {{cookiecutter.package_name}}.download.disposition import content_disposition
-from {{cookiecutter.package_name}}.storage import Draft, open_storage
+from {{cookiecutter.package_name}}.storage import Draft, FileRecord, open_storage
 
 from ..service import SOAK, Service, ServiceProcess, make_settings
 from ..stored import store
@@ -227,3 +229,32 @@ async def test_a_file_that_became_shorter_aborts_the_download(service: Service) 
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get(f"/files/{file_id}")
     assert await service.outcome_of("GET /files/{file_id}") == "server_error"
+
+
+@pytest.mark.trap("D6", "D14")
+async def test_a_small_file_that_became_shorter_is_an_error_and_closed_before_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id = await store(service, b"x" * 60_000)
+    storage, kernel = service.app.state.storage, service.app.state.kernel
+    os.truncate(storage.path(file_id), 30_000)
+    opened, observe, events = storage.open, kernel.observe, list[str]()
+
+    @asynccontextmanager
+    async def watched(record: FileRecord) -> AsyncGenerator[Any]:
+        try:
+            async with opened(record) as file:
+                yield file
+        finally:
+            events.append("closed")
+
+    def observed(exchange: Any) -> None:
+        events.append(exchange.outcome)
+        observe(exchange)
+
+    monkeypatch.setattr(storage, "open", watched)
+    monkeypatch.setattr(kernel, "observe", observed)
+    async with service.client() as client:
+        assert (await client.get(f"/files/{file_id}")).status_code == 500
+    await service.ended("GET /files/{file_id}")
+    assert events == ["closed", "server_error"]
