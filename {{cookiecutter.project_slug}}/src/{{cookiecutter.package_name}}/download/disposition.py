@@ -5,6 +5,7 @@ Sources: RFC 6266, section 4 and appendix D; RFC 8187 (`filename*`).
 
 import re
 import unicodedata
+from functools import lru_cache
 from urllib.parse import quote
 
 #: Types that a browser shows without running anything in them.
@@ -21,6 +22,7 @@ SAFETY = {
 }
 
 
+@lru_cache(1024)
 def content_disposition(filename: str, *, inline: bool = False) -> str:
     """Return the field for a name: an ASCII form for old clients, and the name itself."""
     extended = quote(filename, safe="!#$&+-.^_`|~")

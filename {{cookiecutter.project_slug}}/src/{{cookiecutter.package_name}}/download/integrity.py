@@ -19,6 +19,8 @@ async def repr_digest(wanted: str, record: FileRecord, storage: Storage) -> dict
     Of the digests in the record it has the one that is preferred, or all when nothing is asked.
     """
     known = record.digest or {}
+    if not (wanted or known):
+        return {}
     if algorithm := _preferred(wanted, known):
         known = {algorithm: known[algorithm]}
     elif (algorithm := wanted_digest(wanted)) and record.size <= MAX_HASHED:

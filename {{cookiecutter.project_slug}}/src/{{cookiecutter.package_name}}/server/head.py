@@ -37,31 +37,32 @@ class HeadLimits(HttpToolsProtocol):
         self._unset_deadline()
 
     def data_received(self, data: bytes) -> None:
-        if self._deadline is None and not self._answering():
-            self._set_deadline()  # Also for line breaks, which begin no message.
         self._pending += len(data)
         super().data_received(data)
         if self._pending > _limits().max_header_size and not self.transport.is_closing():
             self._refuse(b"431 Request Header Fields Too Large")
+        # Also for line breaks, which begin no message; not for what has become a WebSocket.
+        waiting = self._deadline is None and (self._head or not self._answering())
+        if waiting and self.transport.get_protocol() is self:
+            self._set_deadline()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head = True
-        if self._deadline is None:
-            self._set_deadline()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head:  # Else it is a trailer, and no header (RFC 9110, section 6.5.1).
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._head, self._pending = False, 0
+        pending, self._head, self._pending = self._pending, False, 0
         self._unset_deadline()
         if self._answering() and self.parser.should_upgrade() and self._should_upgrade():
             raise ValueError("an upgrade while a request before it runs")
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > _limits().max_header_size:
-            self._too_large = True
+        if pending > _limits().max_header_size:  # Else it cannot be.
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            self._too_large = size > _limits().max_header_size
+        if self._too_large:
             raise ValueError("the head is too large")  # Ends the parser, and comes back below.
         super().on_headers_complete()
 

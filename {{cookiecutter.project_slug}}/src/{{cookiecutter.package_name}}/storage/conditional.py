@@ -77,7 +77,9 @@ def last_modified(record: FileRecord) -> datetime:
 
 def parse_date(field: str | None, now: datetime) -> datetime | None:
     """Return the date of one of the three formats of section 5.6.7; None for anything else."""
-    matches = (date_format.fullmatch(field or "") for date_format in _DATE_FORMATS)
+    if field is None:
+        return None
+    matches = (date_format.fullmatch(field) for date_format in _DATE_FORMATS)
     match = next(filter(None, matches), None)
     if match is None:
         return None
