@@ -11,7 +11,6 @@ from ..stored import store
 REQUEST = "{} {} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n"
 
 
-@pytest.mark.trap("E4")
 @pytest.mark.parametrize(
     ("method", "address", "route"),
     [

@@ -22,7 +22,7 @@ from .head import HeadLimits
 BUFFER = 256 << 10
 MAX_CHUNKS = 1024
 #: Bytes of a response that the system holds beyond those on their way.
-NOT_SENT = 128 << 10
+NOT_SENT = 512 << 10
 
 #: SO_LINGER with a time of zero: closing sends RST and drops what is buffered.
 _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
