@@ -8,12 +8,10 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from ..settings import Settings
 from ..streaming import SlowClient
 from . import sendfile
 from .head import HeadLimits
@@ -124,14 +122,13 @@ def _interim(message: Message) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
-@cache
 def _user_timeout() -> int:
     """Return the milliseconds for which a peer may leave sent data unacknowledged.
 
     A client whose link is down is otherwise noticed after 15 minutes. Much longer than the kernel's
     own deadline, as a window that opens in small steps counts as closed here.
     """
-    return int(1000 * 4 * Settings().streaming.send_timeout)
+    return int(1000 * 4 * sendfile.send_timeout())
 
 
 def reset(transport: Any) -> None:

@@ -7,19 +7,25 @@ whole one). Plain HTTP on Linux, in uvloop and in asyncio: both have the same tr
 import asyncio
 import os
 import sys
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from ..settings import Settings
-from ..streaming import FilePart, send_within
+from ..streaming import FilePart, exchange, send_within
 
 ZERO_COPY: bool = sys.platform == "linux" and hasattr(os, "sendfile")
 
-ZERO_COPY_SEND = "http.response.zerocopysend"
+ZERO_COPY_SEND = exchange.ZERO_COPY
 PATH_SEND = "http.response.pathsend"
+
+
+@cache
+def send_timeout() -> float:
+    """Return the seconds that a client may take for a turn; read once, as it reads files."""
+    return Settings().streaming.send_timeout
 
 
 def extensions(scheme: str) -> dict[str, dict[str, Any]]:
@@ -50,12 +56,11 @@ async def send_part(cycle: Any, message: Message) -> None:
 
 async def send_path(cycle: Any, message: Message) -> None:
     """Send the whole file at `path`, and with it the response."""
-    limit = Settings().streaming.send_timeout
     descriptor = os.open(message["path"], os.O_RDONLY)
     try:
         for turn in FilePart(descriptor, 0, os.fstat(descriptor).st_size).turns():
             part = {"file": descriptor, "offset": turn.start, "count": turn.size, "more_body": True}
-            await send_within(partial(send_part, cycle), part, limit)
+            await send_within(partial(send_part, cycle), part, send_timeout())
             await asyncio.sleep(0)  # Others have their turn.
     finally:
         os.close(descriptor)
