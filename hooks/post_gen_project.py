@@ -12,22 +12,19 @@ UPLOAD = ANSWERS["use_upload"]
 RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
 DOWNLOAD = ANSWERS["use_download"]
 REALTIME = ANSWERS["use_realtime"]
-
-
-def tests(*names):
-    return [f"tests/{name}.py" for name in names]
-
+REDIS = ANSWERS["broker"] == "redis"
 
 #: What only some answers generate; the rest is in every project. A test holds it against the tree.
 OWNED = [
-    (UPLOAD, [f"{SRC}/upload", *tests("test_upload", "test_upload_faults", "uploads")]),
-    (UPLOAD, tests("forms", "test_callbacks", "test_form_parser", "test_ingest", "test_multipart")),
+    (UPLOAD, [f"{SRC}/upload", "tests/upload"]),
     (RESUMABLE, [f"{SRC}/upload/resumable", f"{SRC}/storage/partials.py", "tests/resumable"]),
     (DOWNLOAD, [f"{SRC}/download", "tests/download"]),
-    (UPLOAD or DOWNLOAD, [f"{SRC}/storage", *tests("test_storage", "test_conditional", "stored")]),
-    (REALTIME, [f"{SRC}/realtime", *tests("test_realtime", "test_realtime_faults", "subscriber")]),
-    (ANSWERS["use_error_handling"], [f"{SRC}/errors", *tests("test_errors")]),
-    (ANSWERS["use_demo_page"], [f"{SRC}/web", *tests("test_web")]),
+    (UPLOAD or DOWNLOAD, [f"{SRC}/storage", "tests/storage"]),
+    (REALTIME, [f"{SRC}/realtime", "tests/realtime"]),
+    (REALTIME and UPLOAD, [f"{SRC}/realtime/files.py", "tests/realtime/test_files.py"]),
+    (REALTIME and REDIS, [f"{SRC}/realtime/backends/redis.py", "tests/realtime/redis"]),
+    (ANSWERS["use_error_handling"], [f"{SRC}/errors", "tests/test_errors.py"]),
+    (ANSWERS["use_demo_page"], [f"{SRC}/web", "tests/test_web.py"]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),
     (ANSWERS["ci"] == "github", [".github"]),
     (ANSWERS["ci"] == "gitlab", [".gitlab-ci.yml"]),

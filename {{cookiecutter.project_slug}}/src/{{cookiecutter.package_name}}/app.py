@@ -14,6 +14,9 @@ from .errors import install as install_errors
 # {% endif %}
 # {% if cookiecutter.use_realtime %}
 from .realtime import open_hub, router as realtime_router
+# {% if cookiecutter.use_upload %}
+from .realtime.files import file_events
+# {% endif %}
 # {% endif %}
 from .settings import Settings
 # {% if cookiecutter.use_upload or cookiecutter.use_download %}
@@ -34,32 +37,43 @@ from .web import router as web_router
 # {% endif %}
 
 #: `serve NAME ARGUMENTS…` beside the server itself.
-COMMANDS: dict[str, Callable[[Settings, list[str]], None]] = {}
 # {% if cookiecutter.use_upload or cookiecutter.use_download %}
-COMMANDS["import"] = import_files
+COMMANDS: dict[str, Callable[[Settings, list[str]], None]] = {"import": import_files}
+# {% else %}
+COMMANDS: dict[str, Callable[[Settings, list[str]], None]] = {}
 # {% endif %}
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """Open what the modules need, for as long as the service runs."""
-    settings: Settings = app.state.settings
+    settings, kernel = app.state.settings, app.state.kernel
     async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        # {% if cookiecutter.use_realtime %}
+        # {% if cookiecutter.use_upload %}
+        hub = app.state.hub = await enter(open_hub(settings.realtime, kernel))
+        # {% else %}
+        app.state.hub = await enter(open_hub(settings.realtime, kernel))
+        # {% endif %}
+        # {% endif %}
         # {% if cookiecutter.use_upload %}
         # `on_stored` and the others are registered here.
-        callbacks = Callbacks(accept=AllowedTypes(settings.upload.allowed_types))
-        storage = await stack.enter_async_context(open_storage(settings.storage, callbacks))
-        app.state.storage = storage
+        # {% if cookiecutter.use_realtime %}
+        callbacks = Callbacks(AllowedTypes(settings.upload.allowed_types), **file_events(hub))
+        # {% else %}
+        callbacks = Callbacks(AllowedTypes(settings.upload.allowed_types))
+        # {% endif %}
         # {% if cookiecutter.resumable_uploads %}
-        app.state.uploads = await stack.enter_async_context(open_sessions(storage, settings))
+        storage = app.state.storage = await enter(open_storage(settings.storage, callbacks))
+        app.state.uploads = await enter(open_sessions(storage, settings))
+        # {% else %}
+        app.state.storage = await enter(open_storage(settings.storage, callbacks))
         # {% endif %}
         # {% elif cookiecutter.use_download %}
-        app.state.storage = await stack.enter_async_context(open_storage(settings.storage))
+        app.state.storage = await enter(open_storage(settings.storage))
         # {% endif %}
-        # {% if cookiecutter.use_realtime %}
-        app.state.hub = await stack.enter_async_context(open_hub(settings.realtime))
-        # {% endif %}
-        await stack.enter_async_context(app.state.kernel.running(settings.server.drain_notice))
+        await enter(kernel.running(settings.server.drain_notice))
         yield
 
 

@@ -1,6 +1,7 @@
 """Liveness and readiness, for orchestrators and load balancers; never limited.
 
-Live: the process answers. Ready: it also takes new streams; 503 from the first moment of a drain.
+Live: the process answers. Ready: it also takes new streams; 503 from the first moment of a drain,
+and while something that streams need is down.
 `/` says where to go on, for people, unless a page is there.
 """
 
@@ -20,12 +21,16 @@ async def live() -> dict[str, str]:
 
 
 @router.head("/health/ready", include_in_schema=False)
-@router.get("/health/ready", responses={503: {"description": "The service is draining."}})
+@router.get("/health/ready", responses={503: {"description": "Draining, or degraded."}})
 async def ready(request: Request) -> JSONResponse:
-    """Answer 200 when new streams are welcome, 503 while the service drains."""
-    if kernel_of(request.scope).drain.draining:
-        return JSONResponse({"status": "draining"}, 503)
-    return JSONResponse({"status": "ready"})
+    """Answer 200 when new streams are welcome, 503 while the service drains or lacks something."""
+    kernel = kernel_of(request.scope)
+    checks = {name: "up" if check() else "down" for name, check in kernel.checks.items()}
+    if kernel.drain.draining:
+        return JSONResponse({"status": "draining", **checks}, 503)
+    if "down" in checks.values():
+        return JSONResponse({"status": "degraded", **checks}, 503)
+    return JSONResponse({"status": "ready", **checks})
 
 
 @router.head("/", include_in_schema=False)

@@ -18,20 +18,12 @@ def _address(url: str) -> str:
     return url.rstrip("/")
 
 
-def _processes(workers: int) -> int:
-    # {% if cookiecutter.use_realtime %}
-    if workers > 1:
-        raise ValueError("events live in the memory of one process, so there can be only 1")
-    # {% endif %}
-    return workers
-
-
 class ServerSettings(limits.Section):
     """Where and how the service listens: `APP_SERVER__…`."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    workers: Annotated[int, Field(ge=1), AfterValidator(_processes)] = 1
+    workers: Annotated[int, Field(ge=1)] = 1
     public_url: Annotated[str, AfterValidator(_address)] | None = None
     """The address that clients see, such as `https://files.example.com`; else the request's own."""
     trusted_proxies: str = "127.0.0.1"
@@ -99,19 +91,44 @@ class DownloadSettings(limits.Section):
 
 # {% endif %}
 # {% if cookiecutter.use_realtime %}
+#: `topic=policy`, with commas.
+POLICIES = r"^([A-Za-z0-9_.-]+(\.\*)?=(disconnect|latest|coalesce)(,|$))*$"
+
+
 class RealtimeSettings(limits.Section):
     """What is kept of topics and sent on them: `APP_REALTIME__…`."""
 
+    # {% if cookiecutter.broker == "redis" %}
+    broker_url: Annotated[str, Field(pattern=r"^(memory:$|rediss?://|unix://)")] = "memory:"
+    """Where events are numbered and kept: this process, or `redis://host:6379/0`."""
+    # {% else %}
+    broker_url: Annotated[str, Field(pattern=r"^memory:$")] = "memory:"
+    """Where events are numbered and kept: this process."""
+    # {% endif %}
     history_size: Annotated[int, Field(ge=1)] = 1000
     """Events that each topic keeps for clients that come back."""
-    history_bytes: limits.Size = 1 << 20
+    history_bytes: limits.Size = 4 << 20
     """Bytes that each topic keeps at most."""
+    history_age: Annotated[limits.Duration, Field(gt=0)] = 3600.0
+    """Seconds for which an event is kept."""
+    history_total: limits.Size = 256 << 20
+    """Bytes that all topics keep together in the memory of a process."""
     max_topics: Annotated[int, Field(ge=1)] = 10_000
-    """Topics with history; above that the ones without subscribers are forgotten."""
+    """Topics with history; above that the ones published on longest ago are forgotten."""
     max_event_size: limits.Size = 64 << 10
     """Bytes of one event."""
+    max_per_topic: Annotated[int, Field(ge=1)] | None = None
+    """Subscribers of one topic."""
+    publish_rate: Annotated[float, Field(gt=0)] | None = None
+    """Events per second that one sender, or one address, may publish."""
+    policies: Annotated[str, Field(pattern=POLICIES)] = ""
+    """What slow subscribers get, by topic or prefix: `ticker=latest,prices.*=coalesce`."""
     heartbeat: Annotated[limits.Duration, Field(gt=0)] = 15.0
     """Seconds of silence after which a stream shows that it is alive."""
+    retry: limits.Duration = 2.0
+    """Seconds after which a client comes back when nobody told it otherwise."""
+    max_age: Annotated[limits.Duration, Field(gt=0)] = 3600.0
+    """Seconds after which a client is told to come back, so that they spread over processes."""
 
 
 # {% endif %}
@@ -136,11 +153,20 @@ class Settings(BaseSettings):
     # {% endif %}
     # {% if cookiecutter.use_realtime %}
     realtime: RealtimeSettings = RealtimeSettings()
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse what does not go together."""
+        if self.server.workers > 1 and self.realtime.broker_url == "memory:":
+            raise ValueError(
+                "APP_SERVER__WORKERS: events live in the memory of one process, so there can be "
+                "only 1"
+            )
     # {% endif %}
 
 
 def explain(error: ValidationError) -> Iterator[str]:
     """Yield one line per wrong setting, which names its environment variable."""
     for problem in error.errors(include_url=False, include_context=False):
+        message = problem["msg"].removeprefix("Value error, ")
         variable = "APP_" + "__".join(str(part).upper() for part in problem["loc"])
-        yield f"{variable}: {problem['msg'].removeprefix('Value error, ')}"
+        yield f"{variable}: {message}" if problem["loc"] else message

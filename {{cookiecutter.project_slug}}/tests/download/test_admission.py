@@ -6,7 +6,7 @@ import pytest
 
 from ..peer import PATIENCE
 from ..service import Service
-from ..stored import store
+from ..storage.stored import store
 
 REQUEST = "{} {} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n"
 

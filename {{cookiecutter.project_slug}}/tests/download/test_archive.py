@@ -19,7 +19,7 @@ from {{cookiecutter.package_name}}.download.archive import MAX_FILES, archive_na
 from {{cookiecutter.package_name}}.storage import Draft, open_storage
 
 from ..service import SOAK, Service, ServiceProcess, make_settings
-from ..stored import store
+from ..storage.stored import store
 
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 

@@ -16,7 +16,7 @@ from {{cookiecutter.package_name}}.download.disposition import content_dispositi
 from {{cookiecutter.package_name}}.storage import Draft, FileRecord, open_storage
 
 from ..service import SOAK, Service, ServiceProcess, make_settings
-from ..stored import store
+from ..storage.stored import store
 
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 

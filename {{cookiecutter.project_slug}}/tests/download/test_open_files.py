@@ -16,7 +16,7 @@ from {{cookiecutter.package_name}}.storage import local
 
 from ..peer import PATIENCE
 from ..service import Service
-from ..stored import store
+from ..storage.stored import store
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the open files")
 

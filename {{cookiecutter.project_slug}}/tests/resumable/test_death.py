@@ -16,8 +16,8 @@ import pytest
 
 from ..peer import Peer
 from ..service import SOAK, Service, ServiceProcess
-from ..stored import bytes_of, files
-from ..uploads import sha256
+from ..storage.stored import bytes_of, files
+from ..upload.uploads import sha256
 from .tus import Tus, id_of, patch_head
 
 PIECE = 65_536

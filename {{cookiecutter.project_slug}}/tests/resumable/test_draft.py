@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from ..service import Service
-from ..stored import bytes_of, files
-from ..uploads import sha256
+from ..storage.stored import bytes_of, files
+from ..upload.uploads import sha256
 from .draft import append, begin, create, is_problem, limits_of, offset_of, unfinished
 from .tus import in_pieces
 

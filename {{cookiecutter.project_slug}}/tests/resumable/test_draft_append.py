@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ..service import Service
-from ..stored import bytes_of, files
+from ..storage.stored import bytes_of, files
 from .draft import (
     append,
     bare_append,

@@ -13,8 +13,8 @@ import pytest
 
 from ..peer import PATIENCE, Peer
 from ..service import SOAK, Service, ServiceProcess
-from ..stored import bytes_of, files
-from ..uploads import sha256
+from ..storage.stored import bytes_of, files
+from ..upload.uploads import sha256
 from .draft import (
     ROUTE,
     append,

@@ -14,8 +14,8 @@ from {{cookiecutter.package_name}}.streaming import Problem
 
 from ..peer import PATIENCE
 from ..service import Service
-from ..stored import bytes_of, files
-from ..uploads import digest, sha256
+from ..storage.stored import bytes_of, files
+from ..upload.uploads import digest, sha256
 from .draft import (
     Head,
     append,

@@ -24,8 +24,8 @@ from hypothesis.stateful import (
 
 from ..peer import PATIENCE
 from ..service import SOAK, Service
-from ..stored import bytes_of
-from ..uploads import sha256
+from ..storage.stored import bytes_of
+from ..upload.uploads import sha256
 from .chunks import CONTENT, WRONG, Chunk, Sending, check_fields
 from .tus import Tus, id_of, in_pieces, settle
 

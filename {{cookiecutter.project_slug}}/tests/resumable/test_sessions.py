@@ -18,8 +18,8 @@ from {{cookiecutter.package_name}}.storage import FileRecord, writer
 from {{cookiecutter.package_name}}.storage.callbacks import Callbacks
 
 from ..service import Service, ServiceProcess
-from ..stored import bytes_of, files
-from ..uploads import sha256
+from ..storage.stored import bytes_of, files
+from ..upload.uploads import sha256
 from .tus import Tus, begin_patch, id_of, metadata, settle, unfinished
 
 

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from ..service import Service
-from ..stored import bytes_of, files
-from ..uploads import sha256
+from ..storage.stored import bytes_of, files
+from ..upload.uploads import sha256
 from .tus import CHUNK, Tus, begin_patch, id_of, in_pieces, patch_head
 
 EXTENSIONS = (

@@ -18,8 +18,8 @@ from {{cookiecutter.package_name}}.storage.callbacks import Callbacks
 from {{cookiecutter.package_name}}.streaming import Problem
 
 from ..service import Service, ServiceProcess
-from ..stored import bytes_of, files
-from ..uploads import sha256
+from ..storage.stored import bytes_of, files
+from ..upload.uploads import sha256
 from .tus import CHUNK, Tus, begin_patch, id_of, in_pieces, settle, unfinished
 
 ALGORITHMS = ("sha1", "sha256", "sha512", "md5", "crc32")

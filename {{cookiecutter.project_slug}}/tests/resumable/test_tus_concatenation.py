@@ -12,8 +12,8 @@ from {{cookiecutter.package_name}}.storage import writer
 
 from ..peer import PATIENCE
 from ..service import Service
-from ..stored import bytes_of, files
-from ..uploads import sha256
+from ..storage.stored import bytes_of, files
+from ..upload.uploads import sha256
 from .tus import Tus, begin_patch, id_of, metadata
 
 PARTIAL = {"Upload-Concat": "partial"}

@@ -12,8 +12,8 @@ from {{cookiecutter.package_name}}.storage import FileRecord
 from {{cookiecutter.package_name}}.storage.callbacks import Callbacks
 
 from ..service import Service
-from ..stored import bytes_of, files
-from ..uploads import sha256
+from ..storage.stored import bytes_of, files
+from ..upload.uploads import sha256
 from .tus import CHUNK, Tus, id_of, in_pieces, metadata, unfinished
 
 EXPECT = {"Upload-Length": "3", "Content-Type": CHUNK}

@@ -12,8 +12,8 @@ import pytest
 
 from ..peer import PATIENCE
 from ..service import SOAK, Service, ServiceProcess
-from ..stored import bytes_of
-from ..uploads import sha256
+from ..storage.stored import bytes_of
+from ..upload.uploads import sha256
 from .tus import Tus, begin_patch, id_of, patch_head, settle
 
 PATCH = "PATCH /uploads/{upload_id}"

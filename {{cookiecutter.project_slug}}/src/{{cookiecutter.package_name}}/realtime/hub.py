@@ -1,125 +1,283 @@
-"""The hub: one per process, it knows who is subscribed to what and wakes them.
+"""The hub: one per process, it knows who follows what and wakes them.
 
-Nothing is queued per subscriber: an event goes into the ring of its topic, and every channel takes
-what lies behind its own position, at once or when its client can take more.
+Nothing is queued per subscriber: an event goes into the ring of its topic, and whoever follows it
+takes what lies behind their own position, at once or when their client can take more.
+
+Where the numbers come from and what is kept of topics that nobody here follows is the backend's.
 """
 
-import re
-from collections.abc import AsyncGenerator
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from ..settings import RealtimeSettings
-from .backends.memory import MemoryBackend
+from ..streaming import Kernel, Problem, repeating
+from .backends import Backend, Once, open_backend
 from .messages import Message
-from .ring import Event, Evicted, Ring
+from .publishing import PublishRate
+from .ring import Bounds, Event, Merged, Ring
+from .subscription import Subscription
+from .topics import POLICIES, Position, covers, parse_policies
 
-#: About how much is sent at once: what a stalled client holds of it is a copy of its own.
-MESSAGE_SIZE = 64 << 10
+#: Seconds between two looks for rings that nobody reads any more.
+TIDY_SECONDS = 10.0
+#: Subscribers that are sent an event before the loop looks at anything else: some milliseconds.
+WAKE_AT_ONCE = 500
 
-_POSITION = re.compile(r"([0-9a-z]+)-(\d{1,18})", re.ASCII)
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What metrics read of a hub; the counts only grow."""
+
+    delivered: int = 0
+    published: int = 0
+    #: Subscriptions by how they began: "fresh", "replayed"; and the gaps told, as "reset".
+    resumes: Counter[str] = field(default_factory=Counter)
+    #: Clients that were cut because they read too slowly.
+    slow: int = 0
 
 
 @asynccontextmanager
-async def open_hub(settings: RealtimeSettings) -> AsyncGenerator["Hub"]:
-    yield Hub(settings)
+async def open_hub(settings: RealtimeSettings, kernel: Kernel) -> AsyncGenerator["Hub"]:
+    """Open the hub with the broker of the settings, for the lifespan."""
+    hub = Hub(settings)
+    kernel.checks["broker"] = lambda: hub.backend.up
+    async with open_backend(hub, settings) as hub.backend, repeating(TIDY_SECONDS, hub.tidy):
+        yield hub
 
 
 class Hub:
     """Publishes messages and holds the subscriptions of this process."""
 
+    backend: Backend
+
     def __init__(self, settings: RealtimeSettings) -> None:
         self.settings = settings
-        self.backend = MemoryBackend(self._deliver)
-        self._topics: dict[str, Ring] = {}
-        #: The highest number among the events of topics that were forgotten.
-        self._forgotten = 0
+        self.counters = Counters()
+        self.rate = PublishRate(settings.publish_rate)
+        #: The epoch, and the highest number, as far as this process has heard.
+        self.epoch, self.top = "", 0
+        self._policies = parse_policies(settings.policies)
+        self._slot = self._replaces if self._policies else None
+        self._bounds = Bounds(settings.history_size, settings.history_bytes, settings.history_age)
+        #: Topics that somebody here follows, and prefixes, which have no events of their own; those
+        #: that the backend was asked for by name, and not only for a prefix.
+        self._rings: dict[str, Ring] = {}
+        self._own: set[str] = set()
+        #: For a subscription to several.
+        self._merged: dict[tuple[str, ...], Merged] = {}
+        self._opening: dict[Hashable, asyncio.Task[Ring]] = {}
+        self._loading: dict[str, list[Event]] = {}
 
-    async def publish(self, topic: str, message: Message) -> str:
-        return self.event_id(await self.backend.publish(topic, message))
+    async def publish(self, topic: str, message: Message, once: Once | None = None) -> str:
+        """Publish a message and return its id; `once` has it published only the first time."""
+        event_id = await self.backend.publish(topic, message, once)
+        self.counters.published += 1
+        return event_id
 
-    def event_id(self, sequence: int) -> str:
-        """Return the id of an event: the epoch tells apart what two runs have numbered alike."""
-        return f"{self.backend.epoch}-{sequence}"
+    async def subscribe(
+        self, names: tuple[str, ...], last_event_id: str | None = None
+    ) -> Subscription:
+        """Follow topics from behind `last_event_id`, or from now on when that is None.
 
-    def subscribe(self, name: str, last_event_id: str | None) -> "Subscription":
-        """Return a subscription from behind `last_event_id`, or from now on when that is None."""
-        topic = self._topic(name)
-        top = self.backend.top
-        if last_event_id is None:
-            return Subscription(self, name, topic, top)
-        match = _POSITION.fullmatch(last_event_id)
-        if match is None or match[1] != self.backend.epoch or int(match[2]) > top:
-            return Subscription(self, name, topic, top, gap="epoch")
-        return Subscription(self, name, topic, int(match[2]))
-
-    def _deliver(self, name: str, sequence: int, message: Message) -> None:
-        topic = self._topic(name)
-        topic.append(sequence, message)
-        for channel in tuple(topic.channels):
-            channel.wake()
-
-    def _topic(self, name: str) -> Ring:
-        """Return a topic, and make it the last to be forgotten."""
-        topic = self._topics.pop(name, None)
-        if topic is None:
-            self._forget()
-            limits = self.settings
-            topic = Ring(self._forgotten, limits.history_size, limits.history_bytes)
-        self._topics[name] = topic
-        return topic
-
-    def _forget(self) -> None:
-        if len(self._topics) < self.settings.max_topics:
-            return
-        for name, topic in self._topics.items():
-            if not topic.channels:
-                del self._topics[name]
-                self._forgotten = max(self._forgotten, topic.last)
-                return
-
-
-@dataclass(slots=True)
-class Subscription:
-    """A position in the ring of a topic."""
-
-    hub: Hub
-    name: str
-    topic: Ring
-    position: int
-    #: Why events before the position may be missing: "epoch", "evicted", or None.
-    gap: str | None = None
-
-    @property
-    def event_id(self) -> str:
-        return self.hub.event_id(self.position)
-
-    def take(self) -> tuple[dict[str, str] | None, list[Event]]:
-        """Return what to tell of a gap, if there is one, and the events behind the position.
-
-        The position moves behind the events; a gap is told once, with the position after it.
+        Raises Problem 503 when a topic has too many subscribers, or when the broker must be asked
+        and does not answer.
         """
+        ring = await self._ring_of(names)
+        if any(self._is_full(name) for name in names):
+            raise Problem(503, "The topic has too many subscribers.", headers={"Retry-After": "5"})
+        now = max(self.top, ring.last)
+        if last_event_id is None:
+            subscription = Subscription(self, names, ring, now)
+            self.counters.resumes["fresh"] += 1
+        else:
+            position = Position.parse(last_event_id)
+            if position.epoch != self.epoch or position.sequence > now:
+                # Another process may know of newer ones than this one has heard of.
+                self.heard(await self.backend.top())
+            if position.epoch == self.epoch and position.sequence <= max(self.top, now):
+                subscription = Subscription(self, names, ring, position.sequence)
+                self.counters.resumes["replayed"] += 1
+            else:
+                subscription = Subscription(self, names, ring, max(self.top, now), gap="epoch")
+        ring.subscriptions.add(subscription)
+        return subscription
+
+    def subscriptions(self) -> set[Subscription]:
+        """Return all subscriptions of this process."""
+        rings: list[Ring] = [*self._rings.values(), *self._merged.values()]
+        return set().union(*(ring.subscriptions for ring in rings))
+
+    # ---- For the backend
+
+    def deliver(self, event: Event) -> bool:
+        """Hand an event to those who follow it; False when events before it are missing.
+
+        Events come in order and may come twice.
+        """
+        self.top = max(self.top, event.sequence)
+        for name, arrived in self._loading.items():
+            if covers(name, event.topic):
+                arrived.append(event)
+        ring = self._rings.get(event.topic)
+        if ring is None:
+            if not any(merged.covers(event.topic) for merged in self._merged.values()):
+                return True  # Nobody follows it any more, or not yet.
+            ring = self._add(event.topic, event.previous)
+        if event.sequence <= ring.last:
+            return True
+        if event.previous > ring.last:
+            return False
+        self._append(ring, event)
+        return True
+
+    def heard(self, position: Position) -> None:
+        """Take note of the broker's position; another epoch is a gap for everybody."""
+        if position.epoch == self.epoch:
+            self.top = max(self.top, position.sequence)
+            return
+        told = self.subscriptions() if self.epoch else set()
+        self.epoch, self.top = position
+        for ring in [*self._rings.values(), *self._merged.values()]:
+            ring.clear(self.top)
+        for subscription in told:
+            subscription.tell_gap("epoch")
+
+    def skip(self, topic: str, floor: int) -> None:
+        """Take note that the events of a topic up to this number are gone, if any were."""
+        ring = self._rings.get(topic)
+        if ring is not None and floor > ring.last:
+            for each in (ring, *ring.merged):
+                each.clear(max(floor, each.last))
+                for subscription in tuple(each.subscriptions):
+                    subscription.tell_gap("evicted")
+
+    def followed(self) -> dict[str, int]:
+        """Return the topics and prefixes that rings are kept of, with the newest number of each."""
+        return {name: ring.last for name, ring in self._rings.items()}
+
+    # ---- Rings
+
+    def make_ring(self, topic: str, floor: int) -> Ring:
+        """Return an empty ring by the policy of its topic."""
+        ring = Ring(floor, self._bounds, self._slot)
+        ring.disconnects = self._policy(topic) == "disconnect"
+        return ring
+
+    async def tidy(self) -> None:
+        """Let go what is too old, and rings that nobody has read since the last time."""
+        now = time.time()
+        for names, merged in tuple(self._merged.items()):
+            merged.expire(now)
+            if merged.unread() and names not in self._opening:
+                self._part(merged)
+        for name, ring in tuple(self._rings.items()):
+            ring.expire(now)
+            if ring.unread() and not ring.merged:
+                del self._rings[name]
+                self._own.discard(name)
+                await self.backend.unsubscribe(name)
+
+    async def _ring_of(self, names: tuple[str, ...]) -> Ring:
+        if len(names) == 1 and not names[0].endswith(".*"):
+            if names[0] in self._own:
+                return self._rings[names[0]]
+            return await self._once(names[0], self._open)
+        if names in self._merged and names not in self._opening:
+            return self._merged[names]
+        return await self._once(names, self._merge)
+
+    async def _once(self, key: K, open_ring: Callable[[K], Coroutine[Any, Any, Ring]]) -> Ring:
+        """Open a ring in a task that is shared by all who want it at the same time."""
+        task = self._opening.get(key)
+        if task is None:
+            task = self._opening[key] = asyncio.create_task(open_ring(key))
+            task.add_done_callback(lambda task: self._opened(key, task))
+        return await asyncio.shield(task)
+
+    def _opened(self, key: Hashable, task: asyncio.Task[Ring]) -> None:
+        del self._opening[key]
+        if not task.cancelled():
+            task.exception()  # Seen, also when nobody waits any more.
+
+    async def _merge(self, names: tuple[str, ...]) -> Ring:
+        # There at once, so that topics that are new to a prefix get rings meanwhile.
+        merged = self._merged[names] = Merged(names, self._bounds, self._slot)
+        merged.disconnects = all(self._policy(name) == "disconnect" for name in names)
+        for topic, ring in self._rings.items():
+            self._join(merged, topic, ring)
         try:
-            events = self.topic.after(self.position)
-        except Evicted:
-            events = []
-            self.gap = "evicted"
-            self.position = self.hub.backend.top
-        reset = None
-        if self.gap is not None:
-            reset = {"topic": self.name, "reason": self.gap, "top": self.event_id}
-            self.gap = None
-        events = events[: _share(events)]
-        if events:
-            self.position = events[-1].sequence
-        return reset, events
+            for name in names:
+                if name not in self._own:
+                    await self._once(name, self._open)
+        except BaseException:
+            self._part(merged)
+            raise
+        merged.clear(self.top)
+        return merged
 
+    async def _open(self, name: str) -> Ring:
+        """Follow a topic or a prefix: live first, then what is kept, so that nothing falls between.
 
-def _share(events: list[Event]) -> int:
-    """Return how many events go out in one message; the channel comes back for the others."""
-    size = 0
-    for number, event in enumerate(events, 1):
-        size += len(event.message.data)
-        if size >= MESSAGE_SIZE:
-            return number
-    return len(events)
+        What comes meanwhile is kept here, and delivered again behind what was kept.
+        """
+        self._loading[name] = []
+        try:
+            await self.backend.subscribe(name)
+            for topic, history in (await self.backend.history(name)).items():
+                if topic not in self._rings:
+                    self._add(topic, history.floor).load(history)
+        finally:
+            arrived = self._loading.pop(name)
+        for event in arrived:
+            self.deliver(event)
+        self._own.add(name)
+        return self._rings[name]
+
+    def _add(self, topic: str, floor: int) -> Ring:
+        ring = self._rings[topic] = self.make_ring(topic, floor)
+        for merged in self._merged.values():
+            self._join(merged, topic, ring)
+        return ring
+
+    def _join(self, merged: Merged, topic: str, ring: Ring) -> None:
+        if merged.covers(topic):
+            merged.members.add(ring)
+            ring.merged.add(merged)
+
+    def _part(self, merged: Merged) -> None:
+        del self._merged[merged.names]
+        for ring in merged.members:
+            ring.merged.discard(merged)
+
+    def _append(self, ring: Ring, event: Event) -> None:
+        for each in (ring, *ring.merged):
+            each.append(event)
+            if each.subscriptions:
+                self._wake(tuple(each.subscriptions))
+
+    def _wake(self, subscriptions: tuple[Subscription, ...]) -> None:
+        """Wake some at once and the others when the loop has looked at everything else."""
+        for subscription in subscriptions[:WAKE_AT_ONCE]:
+            subscription.wake()
+        if rest := subscriptions[WAKE_AT_ONCE:]:
+            asyncio.get_running_loop().call_soon(self._wake, rest)
+
+    def _is_full(self, name: str) -> bool:
+        limit, ring = self.settings.max_per_topic, self._rings[name]
+        return limit is not None and limit <= sum(
+            len(each.subscriptions) for each in (ring, *ring.merged)
+        )
+
+    def _policy(self, name: str) -> str:
+        found = (policy for part, policy in self._policies.items() if covers(part, name))
+        return next(found, "disconnect")
+
+    def _replaces(self, event: Event) -> Hashable:
+        return POLICIES[self._policy(event.topic)](event)

@@ -13,7 +13,7 @@ from ..streaming import Problem
 #: Events that only the service sends.
 RESERVED = {"reset", "reconnect", "error", "end", "reauth"}
 _STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
-_EVENT = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +23,30 @@ class Message:
     data: str
     event: str | None = None
     is_json: bool = False
+    #: What this is the newest state of, for topics that send only that to slow subscribers.
+    key: str | None = None
 
 
-def parse_message(body: bytes, content_type: str, event: str | None) -> Message:
+def check_names(event: str | None, key: str | None = None) -> None:
+    """Raise Problem 422 for a reserved or malformed event type or key."""
+    if event is not None and (event in RESERVED or not _NAME.fullmatch(event)):
+        raise _invalid("/query/event", "This event type is reserved or malformed.", "event_type")
+    if key is not None and not _NAME.fullmatch(key):
+        raise _invalid("/query/key", "This key is malformed.", "key")
+
+
+def parse_message(body: bytes, content_type: str, event: str | None, key: str | None) -> Message:
     """Return the message of a publishing request.
 
     Raises Problem 415 for other types than `application/json` and `text/plain`, and Problem 422
     for a reserved or malformed event type, invalid JSON (with the place) or text not in UTF-8.
     """
-    if event is not None and (event in RESERVED or not _EVENT.fullmatch(event)):
-        raise _invalid("/query/event", "This event type is reserved or malformed.", "event_type")
+    check_names(event, key)
     match content_type.partition(";")[0].strip().lower():
         case "application/json":
-            return Message(_compact(body), event, is_json=True)
+            return Message(_compact(body), event, is_json=True, key=key)
         case "text/plain":
-            return Message(_text(body), event)
+            return Message(_text(body), event, key=key)
     raise Problem(415, "Publish application/json or text/plain.")
 
 

@@ -1,71 +1,133 @@
-"""The latest events of one topic, which all its subscribers read at their own positions.
+"""The latest events of a topic, which all its subscribers read at their own positions.
 
 A position is the sequence number of the last event that somebody has seen, in one count over all
-topics. So a stalled subscriber costs an integer, not a queue.
+topics. So a stalled subscriber costs an integer, not a queue, and one position serves a
+subscription to many topics.
 """
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import takewhile
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from itertools import chain, takewhile
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..streaming import Channel
 from .messages import Message
+from .topics import covers
 
-Encode = Callable[[Message, int], bytes]
+if TYPE_CHECKING:
+    from .subscription import Subscription
 
 
 class Evicted(Exception):
     """Events behind this position are gone: a gap, which must be told."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Event:
     """A numbered message; `previous` is the number of the event before it in its topic."""
 
+    id: str
     sequence: int
     previous: int
+    topic: str
     message: Message
-    _encoded: bytes | None = None
+    #: When it was published, in seconds since 1970.
+    at: float
+    _frames: dict[object, bytes] = field(default_factory=dict)
 
-    def encoded(self, encode: Encode) -> bytes:
-        """Return the event as a frame, encoded when first asked for."""
-        if self._encoded is None:
-            self._encoded = encode(self.message, self.sequence)
-        return self._encoded
+    def frame(self, encode: Callable[["Event"], bytes]) -> bytes:
+        """Return the event in one encoding, made once for all subscribers."""
+        encoded = self._frames.get(encode)
+        if encoded is None:
+            encoded = self._frames[encode] = encode(self)
+        return encoded
+
+    @property
+    def cost(self) -> int:
+        """About how many bytes it takes: as text, and as a frame with a field per line."""
+        data = self.message.data
+        return 512 + 2 * len(data) + 8 * data.count("\n")
 
 
-def _cost(message: Message) -> int:
-    """Return about how many bytes an event takes: as text, and as a frame with a field per line."""
-    return 256 + 2 * len(message.data) + 8 * message.data.count("\n")
+class History(NamedTuple):
+    """What is kept of a topic: events in order, and the number up to which others are gone."""
+
+    floor: int
+    events: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a ring may hold: events, bytes, and seconds since the oldest was published."""
+
+    events: int
+    size: int
+    age: float
+
+
+#: Returns what an event replaces in its ring: the one before with an equal slot; None for nothing.
+Slot = Callable[[Event], Hashable]
 
 
 class Ring:
-    """Events in order, at most `max_events` and about `max_bytes` of them."""
+    """Events in order, within bounds; the newest one is always kept until it is too old."""
 
-    def __init__(self, floor: int, max_events: int, max_bytes: int) -> None:
-        #: The number up to which events of this topic may have been, and are gone.
+    def __init__(self, floor: int, bounds: Bounds, slot: Slot | None = None) -> None:
+        #: The number up to which events may have been, and are gone.
         self.floor = floor
-        #: The number of the newest event.
-        self.last = floor
-        #: Who is subscribed to the topic.
-        self.channels: set[Channel] = set()
-        self._events: deque[Event] = deque()
-        self._bytes = 0
-        self._max_events = max_events
-        self._max_bytes = max_bytes
+        #: The number of the newest event, and of the one before it in this ring.
+        self.last = self._before = floor
+        #: Who reads it, and the rings that repeat it.
+        self.subscriptions: set[Subscription] = set()
+        self.merged: set[Merged] = set()
+        #: Whether a subscriber that fell behind is to come back, and not only told so.
+        self.disconnects = True
+        #: Bytes, about.
+        self.size = 0
+        self._events: dict[Hashable, Event] = {}
+        self._bounds = bounds
+        self._slot = slot
+        self._was_unread = False
 
-    def append(self, sequence: int, message: Message) -> None:
+    def append(self, event: Event) -> None:
         """Add the newest event; the oldest go when there is no room."""
-        self._events.append(Event(sequence, self.last, message))
-        self.last = sequence
-        self._bytes += _cost(message)
-        while len(self._events) > self._max_events or (
-            self._bytes > self._max_bytes and len(self._events) > 1
+        place: Hashable = event.sequence
+        if self._slot is not None and (slot := self._slot(event)) is not None:
+            place = (slot,)  # In a tuple: no number is equal to it.
+            if (replaced := self._events.pop(place, None)) is not None:
+                self.size -= replaced.cost
+        self._events[place] = event
+        self._before, self.last = self.last, event.sequence
+        self.size += event.cost
+        while len(self._events) > self._bounds.events or (
+            self.size > self._bounds.size and len(self._events) > 1
         ):
-            gone = self._events.popleft()
-            self._bytes -= _cost(gone.message)
-            self.floor = gone.sequence
+            self._evict()
+
+    def expire(self, now: float) -> None:
+        """Let go what is too old at `now`, in seconds since 1970."""
+        while self._events and self._oldest().at < now - self._bounds.age:
+            self._evict()
+
+    def load(self, history: History) -> None:
+        """Begin with what is kept of the topic elsewhere."""
+        self.clear(max(self.floor, history.floor))
+        for event in history.events:
+            self.append(event)
+
+    def clear(self, number: int) -> None:
+        """Let go of everything up to this number."""
+        self._events.clear()
+        self.size = 0
+        self.floor = self.last = self._before = number
+
+    def unread(self) -> bool:
+        """Whether nobody reads it, as when this was last asked."""
+        before, self._was_unread = self._was_unread, not self.subscriptions
+        return before and self._was_unread
+
+    def history(self) -> History:
+        return History(self.floor, list(self._events.values()))
 
     def after(self, position: int) -> list[Event]:
         """Return the events behind a position, oldest first; raises Evicted when some are gone."""
@@ -73,8 +135,36 @@ class Ring:
             raise Evicted
         if position >= self.last:
             return []
-        newest = self._events[-1]
-        if newest.previous <= position:
-            return [newest]  # The usual case: a subscriber that keeps up.
-        missed = list(takewhile(lambda event: event.sequence > position, reversed(self._events)))
+        events = self._events.values()
+        if self._before <= position:  # The usual case: a subscriber that keeps up.
+            return [next(reversed(events))] if events else []
+        missed = list(takewhile(lambda event: event.sequence > position, reversed(events)))
         return missed[::-1]
+
+    def _oldest(self) -> Event:
+        return next(iter(self._events.values()))
+
+    def _evict(self) -> None:
+        oldest = self._events.pop(next(iter(self._events)))
+        self.size -= oldest.cost
+        self.floor = oldest.sequence
+
+
+class Merged(Ring):
+    """What several topics have had since this ring was made, in one order."""
+
+    def __init__(self, names: tuple[str, ...], bounds: Bounds, slot: Slot | None = None) -> None:
+        super().__init__(0, bounds, slot)
+        self.names = names
+        self.members: set[Ring] = set()
+
+    def covers(self, topic: str) -> bool:
+        """Whether a topic is one of those that were asked for."""
+        return any(covers(name, topic) for name in self.names)
+
+    def after(self, position: int) -> list[Event]:
+        """Return the events behind a position; older ones than its own come from the members."""
+        if position >= self.floor:
+            return super().after(position)
+        missed: Iterable[Event] = chain.from_iterable(r.after(position) for r in self.members)
+        return sorted(missed, key=attrgetter("sequence"))

@@ -3,16 +3,19 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi.responses import Response
 from pydantic import BaseModel
+from starlette.requests import HTTPConnection
 
-from ..streaming import Admission, RequestBody
-from .event_stream import EventStream
+from ..streaming import Admission, RequestBody, client_of, weights
 from .hub import Hub
 from .messages import parse_message
+from .polling import Poll
+from .publishing import IdempotencyKey, once
+from .streams import EventLines, EventStream
+from .topics import parse_topic, parse_topics
 
 router = APIRouter(prefix="/topics", tags=["realtime"])
-
-TopicName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.\-]{1,128}$")]
 
 #: For OpenAPI: a body parameter would make FastAPI read the body before we can.
 _EVENT_BODY: dict[str, Any] = {
@@ -21,6 +24,23 @@ _EVENT_BODY: dict[str, Any] = {
         "content": {"application/json": {"schema": {}}, "text/plain": {"schema": {}}},
     }
 }
+_STREAMS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            media_type: {"schema": {"type": kind}}
+            for media_type, kind in [
+                ("text/event-stream", "string"),
+                ("application/jsonl", "string"),
+                ("application/json", "object"),
+            ]
+        }
+    }
+}
+
+TopicName = Annotated[str, Path(description="`A-Z a-z 0-9 _ . -`, at most 128.")]
+TopicNames = Annotated[
+    str, Path(description="Up to 32 topics with commas; `name.*` for all that start so.")
+]
 
 
 class Published(BaseModel):
@@ -30,12 +50,26 @@ class Published(BaseModel):
     topic: str
 
 
-async def hub_of(request: Request) -> Hub:
-    hub: Hub = request.app.state.hub
+async def hub_of(connection: HTTPConnection) -> Hub:
+    """Return the hub of the application, as a dependency."""
+    hub: Hub = connection.app.state.hub
     return hub
 
 
 HubDep = Annotated[Hub, Depends(hub_of)]
+
+
+async def last_event(
+    last_event_id: Annotated[str | None, Header(description="Resume behind this event.")] = None,
+    last_event_id_query: Annotated[
+        str | None, Query(alias="last_event_id", description="For clients without headers.")
+    ] = None,
+) -> str | None:
+    """Return the position that a client comes back with: a header, which its program kept, wins."""
+    return (last_event_id if last_event_id is not None else last_event_id_query) or None
+
+
+LastEventId = Annotated[str | None, Depends(last_event)]
 
 
 @router.post("/{topic}/events", status_code=202, openapi_extra=_EVENT_BODY)
@@ -44,27 +78,39 @@ async def publish_event(
     request: Request,
     hub: HubDep,
     event: Annotated[str | None, Query(description="The event's type.")] = None,
+    key: Annotated[str | None, Query(description="What a newer event replaces.")] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Published:
     """Publish the body as one event: JSON (checked, sent compact) or text (as it is)."""
+    parse_topic(topic)
+    hub.rate.spend(client_of(request))
     body = await RequestBody(request, limit=hub.settings.max_event_size).read()
-    message = parse_message(body, request.headers.get("content-type", ""), event)
-    return Published(id=await hub.publish(topic, message), topic=topic)
+    content_type = request.headers.get("content-type", "")
+    message = parse_message(body, content_type, event, key)
+    first = once(request, idempotency_key, body, content_type, event, key)
+    return Published(id=await hub.publish(topic, message, first), topic=topic)
 
 
 @router.get(
     "/{topics}/events",
     status_code=200,
     response_class=EventStream,
+    responses=_STREAMS,
     dependencies=[Depends(Admission("realtime"))],
 )
 async def subscribe(
-    topics: TopicName,
+    topics: TopicNames,
+    request: Request,
     hub: HubDep,
-    last_event_id: Annotated[str | None, Header(description="Resume behind this event.")] = None,
-    last_event_id_query: Annotated[
-        str | None, Query(alias="last_event_id", description="For clients without headers.")
+    last_event_id: LastEventId,
+    poll: Annotated[
+        float | None, Query(ge=0, le=60, description="Wait so many seconds for one answer.")
     ] = None,
-) -> EventStream:
-    """Follow a topic as Server-Sent Events; a gap is always told (`event: reset`)."""
-    position = last_event_id if last_event_id is not None else last_event_id_query
-    return EventStream(hub, topics, position or None)
+) -> Response:
+    """Follow topics as Server-Sent Events, or as JSON Lines; a gap is always told (`reset`)."""
+    names = parse_topics(topics)
+    if poll is not None:
+        return Poll(hub, names, last_event_id, poll)
+    accepted = weights(",".join(request.headers.getlist("accept")))
+    wants_lines = accepted.get("application/jsonl", 0) > accepted.get("text/event-stream", 0)
+    return (EventLines if wants_lines else EventStream)(hub, names, last_event_id)

@@ -25,7 +25,7 @@ from .kernel import Kernel, kernel_of
 from .limits import StreamingSettings
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .pages import FilePart
-from .principal import Principal, principal_of
+from .principal import Principal, client_of, principal_of
 from .problem import Problem, title_of
 from .pull import ByteStream
 from .push import Channel, PushResponse
@@ -51,6 +51,7 @@ __all__ = [
     "SlowClient",
     "StreamAborted",
     "StreamingSettings",
+    "client_of",
     "complete",
     "digest_field",
     "exchange_of",

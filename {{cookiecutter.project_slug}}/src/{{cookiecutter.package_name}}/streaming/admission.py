@@ -3,27 +3,34 @@
 uvicorn's `limit_concurrency` counts idle sockets and answers text/plain; this counts streams.
 """
 
-from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from .exchange import exchange_of
+from .principal import client_of
 from .problem import Problem
 
 
 class Admission:
     """A dependency that holds one of a module's stream slots until the response has ended.
 
-    Raises Problem 503 with Retry-After when the service drains or the module is full.
+    Raises Problem 503 with Retry-After when the service drains or the module is full, and Problem
+    429 when the client itself has too many.
     """
 
     def __init__(self, module: str) -> None:
         self.module = module
 
-    async def __call__(self, request: Request) -> None:
-        exchange = exchange_of(request.scope)
+    async def __call__(self, connection: HTTPConnection) -> None:
+        exchange = exchange_of(connection.scope)
         kernel = exchange.kernel
         if kernel.drain.draining:
             raise kernel.drain.refusal()
         if kernel.streams[self.module] >= kernel.limits.max_streams:
             raise Problem(503, "Too many streams are open.", headers={"Retry-After": "1"})
-        kernel.streams[self.module] += 1
-        exchange.admitted_to.append(self.module)  # A `yield` instead would cost a third of a GET.
+        slots = [self.module]
+        if kernel.limits.max_streams_per_client is not None:
+            slots.append(f"{self.module} {client_of(connection)}")
+            if kernel.streams[slots[1]] >= kernel.limits.max_streams_per_client:
+                raise Problem(429, "You have too many streams.", headers={"Retry-After": "1"})
+        # A `yield` instead would cost a third of a GET.
+        exchange.enter(slots)

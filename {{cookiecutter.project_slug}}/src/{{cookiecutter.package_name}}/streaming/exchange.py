@@ -22,6 +22,7 @@ from .problem import Problem
 
 if TYPE_CHECKING:
     from .kernel import Kernel
+    from .push import Channel
 
 #: A refused body is read on for this long and this far: many clients write all of it before they
 #: read, and a connection closed under them is a reset instead of the answer.
@@ -54,15 +55,17 @@ class Exchange:
     outcome: Outcome | None = None
     disconnected: bool = False
     response_complete: bool = False
-    #: The modules that count this exchange among their streams.
+    #: The stream slots that it takes.
     admitted_to: list[str] = field(default_factory=list)
+    #: What stays open when the application has returned.
+    channel: "Channel | None" = None
     #: Bytes of the declared Content-Length that are still to be sent; None without one.
     remaining: int | None = None
     _body_read: asyncio.Event | None = None
 
     @property
     def method(self) -> str:
-        return str(self.scope["method"])
+        return str(self.scope.get("method", "WEBSOCKET"))
 
     @property
     def route(self) -> str:
@@ -74,6 +77,8 @@ class Exchange:
         if message["type"] == "http.request":
             self.bytes_in += len(message.get("body", b""))
             self.body_complete = not message.get("more_body", False)
+        elif message["type"] == "websocket.receive":
+            self.bytes_in += len(message.get("text") or message.get("bytes") or "")
         elif not self.response_complete:
             self.disconnected = True
         if self._body_read is not None and self.body_complete:
@@ -101,6 +106,8 @@ class Exchange:
                     await self._linger()
                     message = {"type": "http.response.body", "body": b"", "more_body": False}
                 self.response_complete = True
+        elif message["type"].startswith("websocket."):
+            message = self._websocket(message)
         elif message["type"] == "http.response.pathsend":  # A FileResponse: all of the body.
             await self._send(message)
             self.bytes_out, self.remaining = self.remaining or 0, 0
@@ -127,6 +134,19 @@ class Exchange:
         self.bytes_out += len(body)
         self.response_complete = not more
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    def _websocket(self, message: Message) -> Message:
+        match message["type"]:
+            case "websocket.accept" | "websocket.http.response.start":
+                return self._start({"status": 101, **message})
+            case "websocket.send":
+                self.bytes_out += len(message.get("text") or message.get("bytes") or "")
+            case "websocket.close":
+                self.status = self.status or 403  # What a refused handshake is answered with.
+                self.response_complete = True
+            case "websocket.http.response.body" if not message.get("more_body", False):
+                self.response_complete = True
+        return message
 
     def _start(self, message: Message) -> Message:
         self.status = message["status"]
@@ -155,9 +175,17 @@ class Exchange:
         except TimeoutError:
             pass
 
+    def enter(self, slots: list[str]) -> None:
+        """Take stream slots, until the response has ended."""
+        self.kernel.streams.update(slots)
+        self.admitted_to += slots
+
     def leave(self) -> None:
         """Give back the slots, before the client can know that it may come again."""
-        self.kernel.streams.subtract(self.admitted_to)
+        for slot in self.admitted_to:
+            self.kernel.streams[slot] -= 1
+            if not self.kernel.streams[slot]:
+                del self.kernel.streams[slot]  # Clients come and go.
         self.admitted_to.clear()
 
     def resolve(self, error: BaseException | None) -> Outcome:
@@ -189,13 +217,15 @@ class ExchangeMiddleware:
         self.kernel = kernel
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         exchange = self._open(scope, receive, send)
         error: BaseException | None = None
         try:
             await self.app(scope, exchange.receive, exchange.send)
+            if exchange.channel is not None:
+                await exchange.channel.run()
         except ClientDisconnect as exc:
             error = exc  # Nobody is left to answer, and nothing is wrong with the service.
         except BaseException as exc:
@@ -205,6 +235,8 @@ class ExchangeMiddleware:
                 await self.kernel.answer(exchange, self._last_word(exc))
             raise
         finally:
+            if exchange.channel is not None:
+                exchange.channel.close()
             exchange.ended_at = time.monotonic()
             exchange.outcome = exchange.resolve(error)
             exchange.leave()

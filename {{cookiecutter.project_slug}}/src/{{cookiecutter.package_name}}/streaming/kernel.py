@@ -64,6 +64,8 @@ class Kernel:
         self.describe: Describe = describe_minimally
         #: The media type of what `describe` returns, as the body of a response.
         self.media_type = "application/json"
+        #: What must work for new streams to be welcome, by name: whether it does.
+        self.checks: dict[str, Callable[[], bool]] = {}
         self.streams: Counter[str] = Counter()
         self.channels: set[Channel] = set()
         #: For synchronous sources: bounded, and apart from the threads of other endpoints.
@@ -98,7 +100,7 @@ class Kernel:
             now = asyncio.get_running_loop().time()
             for channel in tuple(self.channels):
                 try:
-                    channel.sweep(now, self.limits.send_timeout)
+                    channel.sweep(now)
                 except Exception:
                     logger.exception("A channel could not be swept")
 

@@ -44,5 +44,7 @@ class StreamingSettings(Section):
     """Seconds a client may take to accept one chunk of a response."""
     max_streams: Annotated[int, Field(gt=0)] = 10_000
     """Streams at once per module; further ones are answered with 503."""
+    max_streams_per_client: Annotated[int, Field(gt=0)] | None = None
+    """Of them for one sender, or one address; further ones are answered with 429."""
     threads: Annotated[int, Field(gt=0)] = 8
     """Threads for synchronous sources."""

@@ -6,7 +6,7 @@ whoever needs an owner reads it here.
 
 from dataclasses import dataclass
 
-from fastapi import Request
+from starlette.requests import HTTPConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,15 @@ class Principal:
     id: str
 
 
-def principal_of(request: Request) -> Principal | None:
+def principal_of(request: HTTPConnection) -> Principal | None:
     """Return the sender of a request, None when it is anonymous."""
     principal: Principal | None = getattr(request.state, "principal", None)
     return principal
+
+
+def client_of(request: HTTPConnection) -> str:
+    """Return who counts as one client: the sender, or the address of an anonymous one."""
+    principal = principal_of(request)
+    if principal is not None:
+        return principal.id
+    return request.client.host if request.client else ""

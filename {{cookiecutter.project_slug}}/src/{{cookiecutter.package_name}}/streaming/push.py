@@ -6,16 +6,17 @@ and one sweeper per process sends heartbeats and cuts clients that stopped readi
 """
 
 import asyncio
+import random
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
+from math import inf
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from .deadlines import send_within
 from .exchange import Exchange, exchange_of
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .problem import Problem
@@ -29,25 +30,31 @@ def _start(coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
 
 
 class Channel(ABC):
-    """The open response of one client; a subclass knows what comes next on it."""
+    """The open response of one client; a subclass knows what comes next on it.
+
+    The path operation has returned by then, and what it needed is released: a channel is all that
+    a client costs while it waits.
+    """
 
     __slots__ = (
-        "_busy", "_error", "_farewell", "_owner", "_push_task", "_waits", "exchange", "wrote_at",
+        "_busy", "_error", "_last", "_owner", "_push_task", "_waits", "ends_at", "exchange",
+        "heartbeat_after", "wrote_at",
     )  # fmt: skip
 
-    #: Seconds of silence after which `heartbeat` is sent.
-    heartbeat_after: float
     heartbeat: bytes
 
-    def __init__(self, exchange: Exchange) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(self, exchange: Exchange, heartbeat_after: float, max_age: float = inf) -> None:
+        """`heartbeat` is sent after so many seconds of silence, `farewell` at that age."""
+        now = asyncio.get_running_loop().time()
         self.exchange = exchange
-        self.wrote_at = loop.time()
+        self.heartbeat_after = heartbeat_after
+        self.wrote_at = now
+        self.ends_at = now + max_age
         self._owner = asyncio.current_task()
         self._push_task: asyncio.Task[None] | None = None
         self._busy = False
         self._waits = b""
-        self._farewell: bytes | None = None
+        self._last: tuple[bytes, Outcome] | None = None
         self._error: StreamAborted | None = None
 
     @abstractmethod
@@ -56,7 +63,7 @@ class Channel(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Unsubscribe; nothing wakes this channel after that."""
+        """Unsubscribe; nothing wakes this channel after that. May be called again."""
 
     @abstractmethod
     def farewell(self, retry_after: float) -> bytes:
@@ -66,25 +73,46 @@ class Channel(ABC):
     def failure(self, document: dict[str, Any]) -> bytes:
         """Return the record that tells a client why its stream ends here."""
 
+    async def write(self, body: bytes) -> None:
+        """Send what `take` and the others return."""
+        await self.exchange.push(body)
+
+    async def end(self) -> None:
+        """End the response as whole."""
+        await self.exchange.push(b"", more=False)
+
+    async def listen(self) -> None:
+        """Return when the client has left."""
+        while (await self.exchange.receive())["type"] != "http.disconnect":
+            pass
+
     def wake(self) -> None:
         """Send what there is; when the client is slow, as soon as it takes more."""
         if not self._busy and not self.exchange.response_complete:
             self._busy = True
             self._push_task = _start(self._push())
 
-    def sweep(self, now: float, send_timeout: float) -> None:
+    def sweep(self, now: float) -> None:
         """Cut a client that has not taken anything for too long; keep a silent stream alive."""
+        limit = self.exchange.kernel.limits.send_timeout
         if self._busy:
-            if now - self.wrote_at > send_timeout:
-                self.cut(SlowClient(send_timeout))
+            if now - self.wrote_at > limit:
+                self.cut(SlowClient(limit))
+        elif now >= self.ends_at:
+            self.finish(self.farewell(random.uniform(0.1, 2.0)), Outcome.COMPLETE)  # noqa: S311
         elif now - self.wrote_at >= self.heartbeat_after:
             self._waits = self.heartbeat
             self.wake()
 
     def drain(self, retry_after: float) -> None:
         """Say goodbye after what is under way, and end the response cleanly."""
-        self._farewell = self.farewell(retry_after)
-        self.wake()
+        self.finish(self.farewell(retry_after), Outcome.DRAINED)
+
+    def finish(self, last_words: bytes, outcome: Outcome) -> None:
+        """End the response after what is under way and these words."""
+        if self._last is None:
+            self._last = (last_words, outcome)
+            self.wake()
 
     def cut(self, error: StreamAborted) -> None:
         """Make the request's own task raise `error`, which aborts the connection."""
@@ -99,13 +127,16 @@ class Channel(ABC):
             while body := self._waits or self.take():
                 self._waits = b""
                 self.wrote_at = loop.time()
-                await exchange.push(body)
+                await self.write(body)
                 if exchange.disconnected or self._error:
                     return
-            if self._farewell is not None:
-                exchange.outcome = Outcome.DRAINED
-                await exchange.push(self._farewell)
-                await exchange.push(b"", more=False)
+            if self._last is not None:
+                last_words, exchange.outcome = self._last
+                if last_words:
+                    await self.write(last_words)
+                await self.end()
+        except StreamAborted as error:
+            self.cut(error)
         except Exception as error:
             aborted = StreamAborted(exchange.request_id)
             aborted.__cause__ = error
@@ -113,53 +144,62 @@ class Channel(ABC):
         finally:
             self._busy = False
 
-    async def run(self, receive: Receive, send: Send) -> None:
-        """Wait until the client leaves, the response ends, or the channel is cut."""
+    async def run(self) -> None:
+        """Stay until the client leaves, the response ends, or the channel is cut."""
+        exchange = self.exchange
+        drain = exchange.kernel.drain
+        exchange.kernel.channels.add(self)
         try:
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            if drain.draining:  # It has begun since this request was admitted.
+                self.drain(drain.retry_after())
+            else:
+                self.wake()
+            await self._stay()
+        finally:
+            exchange.kernel.channels.discard(self)
+            if self._push_task is not None and not exchange.response_complete:
+                self._push_task.cancel()
+        if not exchange.response_complete:
+            raise ClientDisconnect
+
+    async def _stay(self) -> None:
+        try:
+            await self.listen()
         except asyncio.CancelledError:
             if self._error is None or self._owner is None:
                 raise
             self._owner.uncancel()
             if self._error.__cause__ is not None:
-                document = self.exchange.kernel.describe(
-                    Problem.of(self._error.__cause__), self.exchange
-                )
-                message = {"body": self.failure(document), "more_body": True}
-                limit = self.exchange.kernel.limits.send_timeout
-                await send_within(send, {"type": "http.response.body", **message}, limit)
+                await self._tell(self._error.__cause__)
             raise self._error from self._error.__cause__
-        finally:
-            if self._push_task is not None and not self.exchange.response_complete:
-                self._push_task.cancel()
+
+    async def _tell(self, cause: BaseException) -> None:
+        """Tell the client what went wrong, if it takes that."""
+        kernel = self.exchange.kernel
+        document = kernel.describe(Problem.of(cause), self.exchange)
+        try:
+            async with asyncio.timeout(kernel.limits.send_timeout):
+                await self.write(self.failure(document))
+        except TimeoutError:
+            raise SlowClient(kernel.limits.send_timeout) from None
 
 
 class PushResponse(Response):
-    """Open a channel for the client and keep it until one of them ends it."""
+    """Open a channel for the client, which stays when the path operation has ended."""
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers(headers)
 
-    def open(self, exchange: Exchange) -> Channel:
-        """Return the channel of this response, subscribed to what it sends."""
+    async def open(self, exchange: Exchange) -> Channel:
+        """Return the channel of this response, subscribed to what it sends.
+
+        The response has not started yet: what this raises is still an answer of its own.
+        """
         raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
+        exchange.channel = await self.open(exchange)  # Closed by the exchange, whatever comes.
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        channel = self.open(exchange)
-        exchange.kernel.channels.add(channel)
-        try:
-            if exchange.kernel.drain.draining:  # It has begun since this request was admitted.
-                channel.drain(exchange.kernel.drain.retry_after())
-            else:
-                channel.wake()
-            await channel.run(receive, send)
-        finally:
-            exchange.kernel.channels.discard(channel)
-            channel.close()
-        if not exchange.response_complete:
-            raise ClientDisconnect

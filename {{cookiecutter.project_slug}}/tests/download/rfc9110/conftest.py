@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ...stored import store
+from ...storage.stored import store
 from ..servers import WAYS, serving
 from .served import DATA, Served
 

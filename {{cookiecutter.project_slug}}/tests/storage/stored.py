@@ -4,7 +4,7 @@ from typing import Any
 
 from {{cookiecutter.package_name}}.storage import Draft, FileRecord, Storage
 
-from .service import Service
+from ..service import Service
 
 
 async def store(service: Service, data: bytes, **draft: Any) -> str:

@@ -12,9 +12,9 @@ from {{cookiecutter.package_name}}.storage.callbacks import Callbacks
 from {{cookiecutter.package_name}}.streaming import Problem
 from {{cookiecutter.package_name}}.upload import AllowedTypes
 
-from .peer import PATIENCE
-from .service import Service, make_settings
-from .stored import files, store
+from ..peer import PATIENCE
+from ..service import Service, make_settings
+from ..storage.stored import files, store
 from .uploads import left_behind
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)

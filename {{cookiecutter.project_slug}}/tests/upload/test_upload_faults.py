@@ -15,9 +15,9 @@ import pytest
 
 from {{cookiecutter.package_name}}.storage import writer
 
-from .peer import PATIENCE
-from .service import SOAK, Service, ServiceProcess
-from .stored import bytes_of, files
+from ..peer import PATIENCE
+from ..service import SOAK, Service, ServiceProcess
+from ..storage.stored import bytes_of, files
 from .uploads import digest, head, left_behind
 
 

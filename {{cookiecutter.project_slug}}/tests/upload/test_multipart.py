@@ -16,9 +16,9 @@ from {{cookiecutter.package_name}}.storage.writer import LocalWriter
 from {{cookiecutter.package_name}}.streaming import Problem
 from {{cookiecutter.package_name}}.upload import multipart
 
+from ..service import SOAK, Service, ServiceProcess
+from ..storage.stored import bytes_of, files
 from .forms import BOUNDARY, FORM, field, file, form, form_head
-from .service import SOAK, Service, ServiceProcess
-from .stored import bytes_of, files
 from .uploads import digest, left_behind, sha256
 
 TYPE = {"Content-Type": FORM}

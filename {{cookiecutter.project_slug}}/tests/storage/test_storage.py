@@ -15,8 +15,8 @@ from {{cookiecutter.package_name}}.storage.claims import Claim
 from {{cookiecutter.package_name}}.storage.local import LocalStorage
 from {{cookiecutter.package_name}}.streaming import Problem, complete, repeating
 
-from .peer import PATIENCE
-from .service import Service, make_settings
+from ..peer import PATIENCE
+from ..service import Service, make_settings
 from .stored import files, store
 
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"

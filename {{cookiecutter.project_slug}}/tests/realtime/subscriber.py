@@ -1,7 +1,7 @@
 """A bare client of an event stream, and a publisher for it."""
 
-from .peer import Peer
-from .service import Service
+from ..peer import Peer
+from ..service import Service
 
 TEXT = {"Content-Type": "text/plain"}
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Request
 
-from {{cookiecutter.package_name}}.realtime.event_stream import EventStream
+from {{cookiecutter.package_name}}.realtime.streams import EventStream
 
-from .service import Service, ServiceProcess
+from ..service import Service, ServiceProcess
 from .subscriber import Subscriber, publish
 
 
@@ -53,14 +53,14 @@ async def test_nothing_is_left_of_subscribers_that_vanish(service: Service) -> N
     kernel = service.app.state.kernel
     assert (len(kernel.channels), kernel.streams["realtime"]) == (0, 0)
     assert exchange.outcome == "client_abort"
-    assert service.app.state.hub._topics["news"].channels == set()
+    assert service.app.state.hub.subscriptions() == set()
 
 
 @pytest.mark.trap("R13")
 async def test_a_failure_mid_stream_is_told_and_then_aborts(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from {{cookiecutter.package_name}}.realtime import hub
+    from {{cookiecutter.package_name}}.realtime import subscription
 
     def broken(_: object) -> None:
         raise RuntimeError("secret")
@@ -68,7 +68,7 @@ async def test_a_failure_mid_stream_is_told_and_then_aborts(
     async with service.raw_connection() as peer:
         subscriber = Subscriber(peer)
         await subscriber.open("news")
-        monkeypatch.setattr(hub.Subscription, "take", broken)
+        monkeypatch.setattr(subscription.Subscription, "take", broken)
         await publish(service, "news", "a")
         block = await subscriber.block()
         rest = await peer.read_to_end()
@@ -133,7 +133,7 @@ async def test_a_stream_that_opens_as_the_drain_begins_is_told_as_well(serve: An
 
     @late.get("/late")  # Without admission, as if that had been before the drain.
     async def open_late(request: Request) -> EventStream:
-        return EventStream(request.app.state.hub, "news", None)
+        return EventStream(request.app.state.hub, ("news",))
 
     service: Service = await serve(late)
     await service.call(service.app.state.kernel.drain.begin)
@@ -148,11 +148,11 @@ async def test_a_backlog_is_sent_in_shares(service: Service) -> None:
     """What a stalled client is sent is its own copy, so that must not be all it has missed."""
     first, *_ = await publish(service, "news", *["x" * 10_000] * 41)
 
-    def take_all() -> list[int]:
-        subscription = service.app.state.hub.subscribe("news", first)
+    async def take_all() -> list[int]:
+        subscription = await service.app.state.hub.subscribe(("news",), first)
         shares = iter(lambda: len(subscription.take()[1]), 0)
         return list(shares)
 
-    shares = await service.call(take_all)
+    shares = await service.in_server(take_all())
     assert sum(shares) == 40
     assert max(shares) == 7

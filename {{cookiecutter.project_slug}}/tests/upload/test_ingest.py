@@ -22,8 +22,8 @@ from {{cookiecutter.package_name}}.upload.rows import (
     validate,
 )
 
-from .peer import PATIENCE
-from .service import SOAK, Service, ServiceProcess
+from ..peer import PATIENCE
+from ..service import SOAK, Service, ServiceProcess
 
 JSONL = {"Content-Type": "application/jsonl"}
 CSV = {"Content-Type": "text/csv"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .service import Service
+from ..service import Service
 from .subscriber import TEXT, Subscriber, publish
 
 JSON = {"Content-Type": "application/json"}
@@ -76,7 +76,7 @@ async def test_what_is_no_event_is_refused(
     assert response.status_code == status
 
 
-@pytest.mark.parametrize("topic", ["a b", "a,b", "a*", "x" * 129])
+@pytest.mark.parametrize("topic", ["a b", "a,b*", "a*", "x" * 129])
 async def test_a_malformed_topic_is_refused(service: Service, topic: str) -> None:
     async with service.client() as client:
         assert (await client.get(f"/topics/{topic}/events")).status_code == 422

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from .service import Service
-from .stored import bytes_of, files
+from ..service import Service
+from ..storage.stored import bytes_of, files
 from .uploads import digest, head, left_behind, sha256
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nx\r\n--b--\r\n'

@@ -1,0 +1,76 @@
+"""The names of topics, the ids of events, and the policies of topics, as they are written."""
+
+import re
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..streaming import Problem
+
+if TYPE_CHECKING:
+    from .ring import Event
+
+#: Topics and prefixes of one subscription.
+MAX_TOPICS = 32
+
+_TOPIC = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
+_POSITION = re.compile(r"([0-9a-z]+)-(\d{1,18})", re.ASCII)
+
+
+class Position(NamedTuple):
+    """The number of an event, and the epoch that tells apart what two brokers numbered alike."""
+
+    epoch: str
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.sequence}"
+
+    @classmethod
+    def parse(cls, event_id: str) -> "Position":
+        """Return the position behind an event; of no epoch, for what is no id of ours."""
+        match = _POSITION.fullmatch(event_id)
+        return cls(match[1], int(match[2])) if match else cls("", 0)
+
+
+def parse_topic(name: str) -> str:
+    """Return the name of one topic; raises Problem 422 for anything else."""
+    if not _TOPIC.fullmatch(name):
+        raise _invalid("A topic is 1 to 128 of the characters A-Z, a-z, 0-9, _, . and -.")
+    return name
+
+
+def parse_topics(names: str) -> tuple[str, ...]:
+    """Return the topics and prefixes (`name.*`) of a list with commas, each once, in order.
+
+    Raises Problem 422 for a malformed list, and for one of more than MAX_TOPICS.
+    """
+    parts = tuple(sorted(set(names.split(","))))
+    if len(parts) > MAX_TOPICS:
+        raise _invalid(f"A subscription has at most {MAX_TOPICS} topics.")
+    for part in parts:
+        parse_topic(part.removesuffix("*") if part.endswith(".*") else part)
+    return parts
+
+
+def covers(part: str, topic: str) -> bool:
+    """Whether a topic is the one that is named, or starts with the prefix that is named."""
+    return topic == part or (part.endswith(".*") and topic.startswith(part[:-1]))
+
+
+def _invalid(detail: str) -> Problem:
+    error = {"pointer": "/path/topics", "detail": detail, "code": "topic_invalid"}
+    return Problem(422, detail, errors=[error])
+
+
+#: What an event replaces, by the policy of its topic.
+POLICIES: dict[str, Callable[["Event"], Hashable]] = {
+    "disconnect": lambda event: None,
+    "latest": lambda event: event.topic,
+    "coalesce": lambda event: (event.topic, event.message.key) if event.message.key else None,
+}
+
+
+def parse_policies(text: str) -> dict[str, str]:
+    """Return the policy of each topic or prefix in `topic=policy,prefix.*=policy`."""
+    pairs = (pair.partition("=") for pair in text.split(",") if pair.strip())
+    return {name.strip(): policy.strip() for name, _, policy in pairs}

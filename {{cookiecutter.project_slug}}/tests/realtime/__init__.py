@@ -1,0 +1,1 @@
+"""Real-time: topics, the ways to follow them, brokers, and runs."""

@@ -1,0 +1,1 @@
+"""Uploads: raw bodies, forms, rows, and what is done about files."""
