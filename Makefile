@@ -28,7 +28,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 endef
 export IN_THE_FOREGROUND
 
-.PHONY: serve test soak bench-upload bench-download lint format clean caches
+.PHONY: serve test soak bench-upload bench-download bench-realtime lint format clean caches
 
 serve: caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
@@ -36,7 +36,7 @@ serve: caches | $(UV)
 	@printf 'cookiecutters_dir: build/cache\nreplay_dir: build/cache\n' > build/cookiecutter.yaml
 	@$(UV) tool run --quiet --from 'cookiecutter>=2.6' cookiecutter . --no-input \
 	    --config-file build/cookiecutter.yaml --overwrite-if-exists --output-dir build \
-	    init_git=no > build/generate.log || { cat build/generate.log; exit 1; }
+	    init_git=no broker=redis > build/generate.log || { cat build/generate.log; exit 1; }
 	@echo "Installing it ..."
 	@$(UV) --directory $(DEMO) sync --quiet --no-dev
 	@echo "Open http://127.0.0.1:$(PORT) in a browser; Ctrl-C ends the service."
@@ -57,6 +57,10 @@ bench-upload: | $(UV)
 # Our downloads beside those of others; with ARGS=--bars it says which promises are kept.
 bench-download: | $(UV)
 	@$(UV) run --quiet benchmarks/download.py $(ARGS)
+
+# Our events beside those of others, to up to 10,000 subscribers.
+bench-realtime: | $(UV)
+	@$(UV) run --quiet benchmarks/realtime.py $(ARGS)
 
 lint: | $(UV)
 	$(RUN) ruff check $(CODE)

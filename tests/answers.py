@@ -16,6 +16,8 @@ PROMPTS: dict[str, Any] = QUESTIONS["__prompts__"]
 ASKED = [key for key in QUESTIONS if not key.startswith("_")]
 
 MODULES = ("use_upload", "use_download", "use_realtime", "use_error_handling")
+#: Beside the modules, which are all chosen unless said otherwise: what brings the most.
+EVERYTHING: dict[str, bool | str] = {"broker": "redis"}
 SUBSETS = [chosen for size in range(1, 5) for chosen in combinations(MODULES, size)]
 
 Answer = bool | str

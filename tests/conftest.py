@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from answers import Answer
+from answers import EVERYTHING, Answer
 from baking import Bake, Project, bake, copy_of_the_template
 from environment import Environment, environment_for
 from tools import program
@@ -65,7 +65,7 @@ def bake_once(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
 @pytest.fixture(scope="session")
 def full(bake_once: Bake) -> Project:
     """Generate the project with everything that can be in one."""
-    return bake_once()
+    return bake_once(**EVERYTHING)
 
 
 @pytest.fixture(scope="session")

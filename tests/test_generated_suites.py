@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from answers import MODULES, SUBSETS, name_of, only
+from answers import EVERYTHING, MODULES, SUBSETS, Answers, name_of, only
 from baking import Bake, Project
 from environment import Environment
 
@@ -26,6 +26,11 @@ TYPED = [
 ]
 #: Seconds for one suite on a busy machine; a soak is meant to take long.
 PATIENCE = 6 * 3600 if os.environ.get("SOAK") else 1200
+
+
+def answers_of(subset: tuple[str, ...]) -> Answers:
+    """Return the answers for a set of modules; for all of them, what brings the most."""
+    return only(*subset) | (EVERYTHING if subset == ALL else {})
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def run_suite(environment: Environment, project: Project, report: Path) -> Suite
 def test_every_set_of_modules_passes_its_own_tests(
     subset: tuple[str, ...], bake: Bake, environment: Environment, tmp_path: Path
 ) -> None:
-    project = bake(**only(*subset))
+    project = bake(**answers_of(subset))
 
     suite = run_suite(environment, project, tmp_path / "report.xml")
 
@@ -69,7 +74,7 @@ def test_the_types_of_a_project_are_sound(
     environment: Environment,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    project = bake(**only(*subset))
+    project = bake(**answers_of(subset))
     # Two processes must not write to one cache; within one, it knows the dependencies.
     cache = tmp_path_factory.getbasetemp() / "mypy"
 
@@ -82,7 +87,7 @@ def test_the_types_of_a_project_are_sound(
 def test_the_layers_of_a_project_hold(
     subset: tuple[str, ...], bake: Bake, environment: Environment
 ) -> None:
-    project = bake(**only(*subset))
+    project = bake(**answers_of(subset))
 
     checked = environment.run(project, "lint-imports", "--no-cache")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from answers import MODULES, REPOSITORY, Answers, only
+from answers import EVERYTHING, MODULES, REPOSITORY, Answers, only
 from baking import TEMPLATE_FOLDER, Bake, Project, files_below, python_below, tree_of
 from rendering import hook, owned
 
@@ -36,6 +36,8 @@ FOLDERS = {
     "use_realtime": {"realtime"},
     "use_error_handling": {"errors"},
 }
+#: What only a shared broker brings.
+REDIS = {"src/streaming_service/realtime/backends/redis.py"}
 NOTHING_ELSE: Answers = {"use_demo_page": False, "use_docker": False, "ci": "none"}
 
 #: Names that a Windows machine cannot check out.
@@ -55,7 +57,7 @@ FOREIGN = [
 @pytest.fixture(scope="module")
 def everything(full: Project, bake_once: Bake) -> set[str]:
     """Return every path that can be in a project: no project has two kinds of CI."""
-    return full.files() | bake_once(ci="gitlab").files()
+    return full.files() | bake_once(**EVERYTHING, ci="gitlab").files()
 
 
 def below(path: str, entry: str) -> bool:
@@ -112,12 +114,13 @@ def test_one_module_alone_is_the_core_and_what_it_owns(
     [
         ({"use_docker": False}, {"Dockerfile", ".dockerignore", "compose.yaml"}),
         ({"ci": "none"}, {".github/workflows/ci.yml"}),
+        ({"broker": "memory"}, REDIS),
     ],
 )
 def test_a_file_of_an_answer_is_gone_without_it(
     answer: Answers, paths: set[str], bake: Bake, full: Project
 ) -> None:
-    assert full.files() - bake(**answer).files() == paths
+    assert full.files() - bake(**EVERYTHING | answer).files() == paths
 
 
 def test_a_project_has_no_empty_folder(bake: Bake) -> None:

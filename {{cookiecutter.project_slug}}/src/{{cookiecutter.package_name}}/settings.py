@@ -91,6 +91,11 @@ class DownloadSettings(limits.Section):
 
 # {% endif %}
 # {% if cookiecutter.use_realtime %}
+# {% if cookiecutter.broker == "redis" %}
+BROKERS = r"^(memory:$|rediss?://|unix://)"
+# {% else %}
+BROKERS = r"^memory:$"
+# {% endif %}
 #: `topic=policy`, with commas.
 POLICIES = r"^([A-Za-z0-9_.-]+(\.\*)?=(disconnect|latest|coalesce)(,|$))*$"
 
@@ -98,13 +103,8 @@ POLICIES = r"^([A-Za-z0-9_.-]+(\.\*)?=(disconnect|latest|coalesce)(,|$))*$"
 class RealtimeSettings(limits.Section):
     """What is kept of topics and sent on them: `APP_REALTIME__…`."""
 
-    # {% if cookiecutter.broker == "redis" %}
-    broker_url: Annotated[str, Field(pattern=r"^(memory:$|rediss?://|unix://)")] = "memory:"
-    """Where events are numbered and kept: this process, or `redis://host:6379/0`."""
-    # {% else %}
-    broker_url: Annotated[str, Field(pattern=r"^memory:$")] = "memory:"
-    """Where events are numbered and kept: this process."""
-    # {% endif %}
+    broker_url: Annotated[str, Field(pattern=BROKERS)] = "memory:"
+    """Where events are numbered and kept; `memory:` is this process."""
     history_size: Annotated[int, Field(ge=1)] = 1000
     """Events that each topic keeps for clients that come back."""
     history_bytes: limits.Size = 4 << 20
@@ -119,6 +119,8 @@ class RealtimeSettings(limits.Section):
     """Bytes of one event."""
     max_per_topic: Annotated[int, Field(ge=1)] | None = None
     """Subscribers of one topic."""
+    max_runs: Annotated[int, Field(ge=1)] = 1000
+    """Runs at once in this process."""
     publish_rate: Annotated[float, Field(gt=0)] | None = None
     """Events per second that one sender, or one address, may publish."""
     policies: Annotated[str, Field(pattern=POLICIES)] = ""

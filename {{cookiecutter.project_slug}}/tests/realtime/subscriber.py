@@ -33,6 +33,18 @@ class Subscriber:
                 fields[name] = f"{fields[name]}\n{value}" if name in fields else value
         return fields
 
+    async def next(self, event: str) -> dict[str, str]:
+        """Return the next event of a type; those before it are skipped."""
+        found, _ = await self.until(event)
+        return found
+
+    async def until(self, event: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+        """Return the next event of a type, and those before it."""
+        before: list[dict[str, str]] = []
+        while (block := await self.block()).get("event") != event:
+            before.append(block)
+        return block, before
+
 
 async def publish(service: Service, topic: str, *texts: str) -> list[str]:
     """Publish texts one after the other and return their ids."""
