@@ -1,0 +1,25 @@
+// Chromium: eventsource_browser.mjs CHROMIUM ADDRESS COUNT; prints each event as a line of JSON.
+import { chromium } from "playwright-core";
+
+const [executablePath, address, count] = process.argv.slice(2);
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+const page = await browser.newPage();
+await page.goto(new URL("/health/live", address).href); // any page of the same origin
+const follow = ({ address, count }) =>
+  new Promise((resolve) => {
+    const source = new EventSource(address);
+    const events = [];
+    const keep = ({ type, lastEventId, data }) => {
+      events.push([type, lastEventId, data]);
+      if (events.length === count) {
+        source.close();
+        resolve(events);
+      }
+    };
+    source.addEventListener("message", keep);
+    source.addEventListener("reset", keep);
+  });
+for (const event of await page.evaluate(follow, { address, count: Number(count) })) {
+  console.log(JSON.stringify(event));
+}
+await browser.close();

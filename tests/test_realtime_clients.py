@@ -1,0 +1,133 @@
+"""The clients that people have follow a topic, and lose nothing when their connection is dropped.
+
+They are installed when these tests run, in their newest versions.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baking import Project
+from dropping import DroppingLine
+from environment import Environment, uv
+from running import running
+
+#: All run in one process of pytest, which installs the clients once.
+pytestmark = pytest.mark.xdist_group("realtime clients")
+
+SOAK = int(os.environ.get("SOAK", "1"))
+EVENTS = 20 * SOAK
+#: Seconds for one run of a client on a busy machine.
+PATIENCE = 30 * (SOAK + 1)
+
+#: Commands, with fixtures in braces; each gets the address of a topic, and how many events it has.
+CLIENTS = {
+    "eventsource": "{node} {scripts}/eventsource.mjs",
+    "eventsource-client": "{node} {scripts}/eventsource_client.mjs",
+    "chromium": "{node} {scripts}/eventsource_browser.mjs {chromium}",
+    "httpx-sse": "{python} {scripts}/httpx_sse_client.py",
+}
+#: The clients that keep the id of a block without data, as the standard has it. The others know no
+#: position before their first event.
+KNOW_THE_GREETING = ["chromium", "httpx-sse"]
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has Python's client."""
+    path = tmp_path_factory.mktemp("python-clients")
+    uv("venv", "--quiet", "--clear", f"--python={sys.executable}", str(path))
+    uv("pip", "install", "--quiet", f"--python={path}", "httpx", "httpx-sse")
+    return Environment(path).python
+
+
+@pytest.fixture
+def command(client: str, request: pytest.FixtureRequest) -> list[str]:
+    """The command of a client, which is installed now if it was not yet."""
+
+    class Fixtures(dict[str, Any]):
+        __missing__ = staticmethod(request.getfixturevalue)
+
+    return [word.format_map(Fixtures()) for word in CLIENTS[client].split()]
+
+
+@pytest.fixture(scope="module")
+def service(
+    full: Project, environment: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
+    folder = tmp_path_factory.mktemp("service")
+    with running(full, environment, folder, REALTIME__RETRY="50 ms") as port:
+        yield port
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_that_is_dropped_after_every_third_event_gets_all_in_order(
+    client: str, reset: bool, command: list[str], service: int
+) -> None:
+    topic = f"{client}-{reset}"
+    with (
+        DroppingLine(service, events=3, reset=reset) as line,
+        following(line, command, topic) as process,
+    ):
+        published = publish(service, topic)
+        assert output_of(process) == published
+
+    assert line.drops >= (EVENTS - 1) // 3
+
+
+@pytest.mark.parametrize("client", KNOW_THE_GREETING)
+def test_a_client_that_is_dropped_before_its_first_event_misses_none(
+    client: str, command: list[str], service: int
+) -> None:
+    topic = f"{client}-early"
+    with DroppingLine(service, events=0) as line, following(line, command, topic) as process:
+        line.service_port = 0  # where nobody answers
+        published = publish(service, topic)
+        line.events, line.service_port = EVENTS + 1, service
+        assert output_of(process) == published
+
+
+@contextmanager
+def following(
+    line: DroppingLine, command: list[str], topic: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """Run a client, and yield it when it has subscribed."""
+    words = [*command, f"{line.url}/topics/{topic}/events", str(EVENTS)]
+    end = time.monotonic() + PATIENCE
+    with subprocess.Popen(words, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        try:
+            while not line.greeted.wait(0.1):
+                assert process.poll() is None, "the client ended before it had subscribed"
+                assert time.monotonic() < end, "the client does not subscribe"
+            yield process
+        finally:
+            process.kill()
+
+
+def output_of(process: "subprocess.Popen[str]") -> list[list[str]]:
+    """Return the type, id and data of each event that a client has printed, when it has all."""
+    printed, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def publish(port: int, topic: str) -> list[list[str]]:
+    """Publish all events, and return what a client should make of them."""
+    published = []
+    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+        for number in range(EVENTS):
+            text = f"№ {number}\nof {EVENTS}"
+            fields = {"Content-Type": "text/plain; charset=utf-8"}
+            connection.request("POST", f"/topics/{topic}/events", text.encode(), fields)
+            published.append(["message", json.load(connection.getresponse())["id"], text])
+    return published
