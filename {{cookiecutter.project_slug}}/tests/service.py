@@ -24,6 +24,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 
 from {{cookiecutter.package_name}}.app import create_app
+from {{cookiecutter.package_name}}.server.cli import websocket_options
 from {{cookiecutter.package_name}}.server.protocol import Protocol
 from {{cookiecutter.package_name}}.settings import Settings
 
@@ -74,7 +75,8 @@ class Service:
         self, *routers: APIRouter, http: Any = Protocol, **sections: dict[str, Any]
     ) -> None:
         """`http` is the protocol class of uvicorn, or how it names one of its own."""
-        self.app: FastAPI = create_app(make_settings(**sections))
+        settings = make_settings(**sections)
+        self.app: FastAPI = create_app(settings)
         for router in routers:
             self.app.include_router(router)
         self._ended: list[Any] = []
@@ -83,8 +85,9 @@ class Service:
         self._socket = self._bind()
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        options = websocket_options(settings)
         self._server = _PromptServer(
-            uvicorn.Config(self.app, http=http, log_config=None, lifespan="on")
+            uvicorn.Config(self.app, http=http, log_config=None, lifespan="on", **options)
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -162,8 +165,13 @@ class Service:
 class ServiceProcess:
     """The service as its owner runs it; it can be killed."""
 
-    def __init__(self, directory: Path, **environment: str) -> None:
-        """`environment` has settings without their prefix: `SERVER__DRAIN_NOTICE="1 s"`."""
+    def __init__(self, directory: Path, *command: str, **environment: str) -> None:
+        """`environment` has settings without their prefix: `SERVER__DRAIN_NOTICE="1 s"`.
+
+        The command is `serve`, with these arguments, or another one that logs where it listens.
+        """
+        serve = ["{{cookiecutter.package_name}}", *command] if command[:1] != ("-m",) else command[1:]
+        self._command = [sys.executable, "-m", *serve]
         settings = {f"APP_{name}": value for name, value in environment.items()}
         self._environment = {**os.environ, "APP_SERVER__PORT": "0", **settings}
         self._directory = directory
@@ -173,10 +181,11 @@ class ServiceProcess:
 
     async def __aenter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "{{cookiecutter.package_name}}"],
+            self._command,
             cwd=self._directory,
             env=self._environment,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         self._log = threading.Thread(target=self._read_log, daemon=True)
@@ -187,7 +196,18 @@ class ServiceProcess:
             await self.exit_code()
             raise AssertionError("the service did not start:\n" + "".join(self.log))
         self.url = f"http://127.0.0.1:{self.port}"
+        await self._listens()
         return self
+
+    async def _listens(self) -> None:
+        """Wait for a server that says where before it does."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    async with self.raw_connection():
+                        return
+                except ConnectionRefusedError:
+                    await asyncio.sleep(0.01)
 
     async def __aexit__(self, *_: object) -> None:
         self.kill()
@@ -215,16 +235,16 @@ class ServiceProcess:
     async def exit_code(self) -> int:
         code = await anyio.to_thread.run_sync(self.process.wait, PATIENCE * 2)
         self._log.join(PATIENCE)
-        if self.process.stderr is not None:
-            self.process.stderr.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         return code
 
     def _read_log(self) -> None:
         # To the end, so that the service never waits for a full pipe.
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
             self.log.append(line)
-            if match := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
+            if match := re.search(r"(?:on|at:) http://127\.0\.0\.1:(\d+)", line):
                 self.port = int(match[1])
                 self._started.set()
         self._started.set()

@@ -33,6 +33,10 @@ class Subscriber:
                 fields[name] = f"{fields[name]}\n{value}" if name in fields else value
         return fields
 
+    async def ending(self) -> bytes:
+        """Return what comes until the server closes."""
+        return await self._peer.read_to_end()
+
     async def next(self, event: str) -> dict[str, str]:
         """Return the next event of a type; those before it are skipped."""
         found, _ = await self.until(event)

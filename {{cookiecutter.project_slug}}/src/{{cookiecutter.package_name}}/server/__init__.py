@@ -3,6 +3,7 @@
 * `cli`: checks the settings, then runs uvicorn; other commands come from `app.COMMANDS`.
 * `protocol`: the protocol class, where uvicorn is as we know it; `connection`: what only the
   owner of the socket can do (abort, HTTP/1.0 framing, dead peers).
+* `websocket`: the same for WebSockets, which only the real-time module has.
 * `head`: how large and how slow the head of a request may be; `sendfile`: files without copies.
 
 Settings: `APP_SERVER__…`. Sources: RFC 9112, sections 6.3 and 9.6; RFC 5482 (TCP user timeout).

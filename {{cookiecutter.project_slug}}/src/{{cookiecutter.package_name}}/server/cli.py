@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 import uvicorn.config
@@ -18,6 +19,8 @@ from ..app import COMMANDS
 from ..settings import Settings, explain
 from ..streaming import StreamAborted
 
+#: Bytes of a WebSocket message around the event that is published.
+ENVELOPE = 16 << 10
 #: Open files and connections of one process, where the system lets it have so many.
 MAX_FILES = 1 << 16
 PACKAGE = __name__.partition(".")[0]
@@ -58,7 +61,23 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
         forwarded_allow_ips=server.trusted_proxies,
         timeout_graceful_shutdown=math.ceil(server.drain_timeout),
         server_header=False,
+        **websocket_options(settings),
     )
+
+
+def websocket_options(settings: Settings) -> dict[str, Any]:
+    """Return uvicorn's options for WebSockets, which only the real-time module has."""
+    realtime = getattr(settings, "realtime", None)
+    if realtime is None:
+        return {"ws": "none"}
+    return {
+        "ws": f"{PACKAGE}.server.websocket:WebSocketConnection",
+        "ws_max_size": realtime.max_event_size + ENVELOPE,
+        # By the server: an application cannot, and a browser answers them by itself.
+        "ws_ping_interval": realtime.heartbeat,
+        "ws_ping_timeout": settings.streaming.send_timeout,
+        "ws_per_message_deflate": False,  # It takes as much memory as all the rest.
+    }
 
 
 def _allow_many_files() -> None:
@@ -112,6 +131,7 @@ def _log_config() -> dict[str, object]:
         "loggers": {
             "uvicorn": {"handlers": handlers, "level": "INFO", "propagate": False},
             "uvicorn.error": {"level": "INFO", "filters": ["causes"]},
+            "uvicorn.error.websocket": {"level": "WARNING", "filters": ["causes"]},
             PACKAGE: {"handlers": handlers, "level": "INFO", "propagate": False},
         },
     }

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.types import Message, Receive, Scope, Send
 
 from ..streaming import SlowClient
-from . import sendfile
+from . import direct, sendfile
 from .head import HeadLimits
 
 #: Bytes of a body that may wait for the application before the client is held up.
@@ -39,6 +39,7 @@ class Abortable:
         scope["extensions"] = sendfile.extensions(scope["scheme"])
         if framing is None:
             scope["extensions"]["http.response.informational"] = {}
+            scope["extensions"][direct.DIRECT] = {}
         try:
             await self.app(scope, self.receive, self._extended(framing.send if framing else send))
         except BaseException as error:
@@ -80,6 +81,7 @@ class Abortable:
                 case "http.response.start":
                     await send(message)
                     sendfile.announce(cycle)
+                    direct.offer(cycle, message)
                 case sendfile.ZERO_COPY_SEND:
                     await sendfile.send_part(cycle, message)
                 case sendfile.PATH_SEND:

@@ -26,6 +26,7 @@ METHODS = {
 }  # fmt: skip
 #: What is read or set, by the class whose constructor makes it.
 ATTRIBUTES = {
+    "FlowControl": {"write_paused"},
     "HttpToolsProtocol": {"cycle", "flow", "loop", "parser", "pipeline", "transport"},
     "RequestResponseCycle": {
         "chunked_encoding", "disconnected", "expected_content_length", "flow", "message_event",

@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,8 +31,18 @@ LINGER_BYTES = 16 << 20
 
 #: The ASGI extension that sends from a descriptor, and its message.
 ZERO_COPY = "http.response.zerocopysend"
-
+#: Our own extension: a head that has this key, as it arrives, is answered with a `writer` in the
+#: extension's entry of the scope.
+DIRECT = "http.response.direct"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+
+
+class DirectWriter(Protocol):
+    """What a server offers: parts of a body without waiting, for as long as the client takes it."""
+
+    def ready(self) -> bool: ...
+
+    def write(self, body: bytes) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +89,7 @@ class Exchange:
             self.body_complete = not message.get("more_body", False)
         elif message["type"] == "websocket.receive":
             self.bytes_in += len(message.get("text") or message.get("bytes") or "")
-        elif not self.response_complete:
+        elif message["type"] != "websocket.connect" and not self.response_complete:
             self.disconnected = True
         if self._body_read is not None and self.body_complete:
             self._body_read.set()
@@ -129,6 +139,12 @@ class Exchange:
         self.bytes_out += part["count"]
         self.remaining = (self.remaining or 0) - part["count"]
 
+    def direct_writer(self) -> "DirectWriter | None":
+        """Return what writes to the client at once, if the server has it and nobody is between."""
+        offer = (self.scope.get("extensions") or {}).get(DIRECT) or {}
+        writer: DirectWriter | None = offer.get("writer")
+        return writer
+
     async def push(self, body: bytes, more: bool = True) -> None:
         """Send a body message past every middleware: one call per event and subscriber."""
         self.bytes_out += len(body)
@@ -143,6 +159,7 @@ class Exchange:
                 self.bytes_out += len(message.get("text") or message.get("bytes") or "")
             case "websocket.close":
                 self.status = self.status or 403  # What a refused handshake is answered with.
+                self.leave()
                 self.response_complete = True
             case "websocket.http.response.body" if not message.get("more_body", False):
                 self.response_complete = True
@@ -156,7 +173,7 @@ class Exchange:
         if self._refuses_body():
             # The rest of the body is not wanted: without this the server would swallow all of it.
             headers.append((b"connection", b"close"))
-        return {**message, "headers": headers}
+        return {**message, "headers": headers, DIRECT: True}
 
     def _refuses_body(self) -> bool:
         unread = not self.body_complete and not self.disconnected
@@ -220,11 +237,15 @@ class ExchangeMiddleware:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        of_server = len(scope)
         exchange = self._open(scope, receive, send)
         error: BaseException | None = None
         try:
             await self.app(scope, exchange.receive, exchange.send)
             if exchange.channel is not None:
+                # What the framework keeps for a request is a tenth of what its client costs.
+                for name in {*list(scope)[of_server:]} - {"app", "exchange", "route"}:
+                    del scope[name]
                 await exchange.channel.run()
         except ClientDisconnect as exc:
             error = exc  # Nobody is left to answer, and nothing is wrong with the service.

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from .exchange import Exchange, exchange_of
+from .exchange import DirectWriter, Exchange, exchange_of
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .problem import Problem
 
@@ -37,8 +37,8 @@ class Channel(ABC):
     """
 
     __slots__ = (
-        "_busy", "_error", "_last", "_owner", "_push_task", "_waits", "ends_at", "exchange",
-        "heartbeat_after", "wrote_at",
+        "_busy", "_direct", "_error", "_last", "_owner", "_push_task", "_waits", "ends_at",
+        "exchange", "heartbeat_after", "wrote_at",
     )  # fmt: skip
 
     heartbeat: bytes
@@ -52,6 +52,7 @@ class Channel(ABC):
         self.ends_at = now + max_age
         self._owner = asyncio.current_task()
         self._push_task: asyncio.Task[None] | None = None
+        self._direct: DirectWriter | None = None
         self._busy = False
         self._waits = b""
         self._last: tuple[bytes, Outcome] | None = None
@@ -90,7 +91,10 @@ class Channel(ABC):
         """Send what there is; when the client is slow, as soon as it takes more."""
         if not self._busy and not self.exchange.response_complete:
             self._busy = True
-            self._push_task = _start(self._push())
+            if self._push_at_once():
+                self._busy = False
+            else:
+                self._push_task = _start(self._push())
 
     def sweep(self, now: float) -> None:
         """Cut a client that has not taken anything for too long; keep a silent stream alive."""
@@ -120,6 +124,25 @@ class Channel(ABC):
             self._error = error
             self._owner.cancel()
 
+    def _push_at_once(self) -> bool:
+        """Write what the client takes without waiting; return whether that was all there is."""
+        writer, exchange = self._direct, self.exchange
+        if writer is None:
+            return False
+        try:
+            while writer.ready():
+                body = self._waits or self.take()
+                if not body:
+                    return self._last is None
+                self._waits = b""
+                self.wrote_at = asyncio.get_running_loop().time()
+                exchange.bytes_out += len(body)
+                writer.write(body)
+        except Exception as error:
+            self._fail(error)
+            return True
+        return False
+
     async def _push(self) -> None:
         loop = asyncio.get_running_loop()
         exchange = self.exchange
@@ -135,20 +158,23 @@ class Channel(ABC):
                 if last_words:
                     await self.write(last_words)
                 await self.end()
-        except StreamAborted as error:
-            self.cut(error)
         except Exception as error:
-            aborted = StreamAborted(exchange.request_id)
-            aborted.__cause__ = error
-            self.cut(aborted)
+            self._fail(error)
         finally:
             self._busy = False
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, StreamAborted):
+            cause, error = error, StreamAborted(self.exchange.request_id)
+            error.__cause__ = cause
+        self.cut(error)
 
     async def run(self) -> None:
         """Stay until the client leaves, the response ends, or the channel is cut."""
         exchange = self.exchange
         drain = exchange.kernel.drain
         exchange.kernel.channels.add(self)
+        self._direct = exchange.direct_writer()
         try:
             if drain.draining:  # It has begun since this request was admitted.
                 self.drain(drain.retry_after())

@@ -1,0 +1,102 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "cookiecutter>=2.6",
+#     "sse-starlette>=3.0",
+#     # Those of the generated service:
+#     "aiofiles>=24.1",
+#     "backports.zstd>=1.0; python_version < '3.14'",
+#     "fastapi>=0.165",
+#     "filetype>=1.2",
+#     "pydantic-settings>=2.12",
+#     "python-multipart>=0.0.34",
+#     "redis>=8.0",
+#     "uvicorn[standard]>=0.54",
+# ]
+# ///
+"""Measure events from our service and from others side by side; README.md says how and what.
+
+uv run benchmarks/realtime.py
+"""
+
+import argparse
+import resource
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+import realtime_report
+import side_by_side
+from measure import MIB, Sample
+from realtime_measure import Delivery, Scenario, measure
+from realtime_servers import CONNECTIONS, VARIANTS, Realtime
+from servers import Tools
+
+SUBSCRIBERS = (100, 1_000, 5_000, 10_000)
+#: Files that a server has open beside its connections, amply.
+OTHER_FILES = 100
+
+
+def main() -> None:
+    options = parse()
+    chosen = side_by_side.choose(VARIANTS, options.only)
+    most = allowed(options.size)
+    scenarios = [Scenario(count) for count in SUBSCRIBERS if count <= most]
+    with side_by_side.workshop(options, 256 * MIB) as tools:
+        samples = compare(tools, chosen, scenarios, options.rounds)
+    if not samples:
+        sys.exit(1)
+    text = realtime_report.page(samples, options.rounds)
+    sys.stdout.write(text)
+    whole = not options.only and len(scenarios) == len(SUBSCRIBERS)
+    if whole:
+        side_by_side.write("realtime", text, realtime_report.picture(samples))
+    complete = {variant for variant, _ in samples} == set(chosen)
+    kept = all(promise.kept(found) for promise, _, found in realtime_report.checked(samples))
+    sys.exit(not (complete and (kept or not options.bars)))
+
+
+def parse() -> argparse.Namespace:
+    size = f"subscribers of the largest load ({SUBSCRIBERS[-1]}; at least {SUBSCRIBERS[0]})"
+    parser = side_by_side.options(__doc__, size, [variant.name for variant in VARIANTS])
+    parser.set_defaults(size=SUBSCRIBERS[-1])
+    parser.add_argument("--bars", action="store_true", help="only what something is promised of")
+    options = parser.parse_args()
+    if options.size < SUBSCRIBERS[0]:
+        parser.error(f"--size: at least {SUBSCRIBERS[0]}")
+    if options.bars:
+        options.only = options.only or realtime_report.promised()
+    return options
+
+
+def allowed(subscribers: int) -> int:
+    """Raise the limit of open files, for the servers and the client too; return who gets in."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, CONNECTIONS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    room = most - OTHER_FILES
+    if room < subscribers:
+        side_by_side.say(f"More than {room:,} subscribers are left out: see `ulimit -Hn`.")
+    return min(room, subscribers)
+
+
+def compare(
+    tools: Tools, variants: Sequence[Realtime], scenarios: Sequence[Scenario], rounds: int
+) -> realtime_report.Samples:
+    """Measure all variants with all numbers of subscribers."""
+    cases = dict.fromkeys(scenarios, variants)
+    found = side_by_side.gather(cases, rounds, partial(measure, tools), describe)
+    return {key: [s for s in taken if isinstance(s, Delivery)] for key, taken in found.items()}
+
+
+def describe(_: Scenario, sample: Sample) -> str:
+    if not isinstance(sample, Delivery) or not sample.delivered:
+        return "not even one event"
+    return (
+        f"{sample.cpu:.1f} CPU-µs per delivery (client {sample.client:.1f}), "
+        f"{sample.memory:.1f} KiB per connection, {sample.missing} missing"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Send events from a server to many, and say what that cost."""
+
+import json
+import math
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+
+from measure import Sample, running, send
+from realtime_load import FanOut, Plan
+from realtime_servers import Realtime, running_redis, start_ours
+from servers import HERE, Tools
+
+#: Bytes of one event.
+SIZE = 200
+#: Of each load: so many events at least, and more for the few, since CPU time comes in 10 ms.
+EVENTS, DELIVERIES = 20, 40_000
+#: Seconds for one load, with its connections.
+TIME_LIMIT = 60
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How many are subscribed."""
+
+    subscribers: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.subscribers:,} subscribers"
+
+    @property
+    def events(self) -> int:
+        return max(EVENTS, DELIVERIES // self.subscribers)
+
+    @property
+    def deliveries(self) -> int:
+        return self.subscribers * self.events
+
+
+@dataclass(frozen=True)
+class Delivery(Sample):
+    """A sample whose CPU time is per delivery, and whose memory is KiB per connection."""
+
+    delivered: int = 0
+    missing: int = 0
+    """Of the deliveries, because they were too late as well."""
+    client: float = 0.0
+    """CPU microseconds of the client; near `cpu`, it is the client that was measured."""
+    redis: float = 0.0
+    """CPU microseconds of Redis."""
+    p50: float = 0.0
+    """Milliseconds from publishing to receiving."""
+    p99: float = 0.0
+
+
+def measure(tools: Tools, variant: Realtime, scenario: Scenario) -> Delivery:
+    """Measure one load on fresh servers."""
+    with ExitStack() as stack:
+        redis = None
+        if variant.redis:
+            redis, address = stack.enter_context(running_redis())
+            variant = replace(variant, start=partial(start_ours, broker=address))
+        servers = [
+            stack.enter_context(running(_beside(tools, number), variant))
+            for number in range(variant.servers)
+        ]
+        plan = Plan(
+            ports=[server.port for server in servers],
+            pids=[server.pid for server in servers],
+            subscribe=variant.subscribe,
+            publish=variant.publish,
+            subscribers=scenario.subscribers,
+            events=scenario.events,
+            size=SIZE,
+            seconds=TIME_LIMIT,
+            redis=redis,
+        )
+        words = [sys.executable, str(HERE / "realtime_load.py")]
+        loaded = send(servers[0], words, json.dumps(vars(plan)).encode())
+    return _sample(FanOut(**json.loads(loaded.output)), scenario)
+
+
+def _beside(tools: Tools, number: int) -> Tools:
+    """Return a place of its own for every server but the first."""
+    if number == 0:
+        return tools
+    directory = tools.directory / f"server-{number}"
+    directory.mkdir(exist_ok=True)
+    return Tools(directory, tools.kept, tools.service)
+
+
+def _sample(result: FanOut, scenario: Scenario) -> Delivery:
+    each = 1e6 / result.delivered if result.delivered else math.nan
+    return Delivery(
+        rate=result.delivered / result.seconds,
+        cpu=result.cpu * each,
+        client_cpu=result.client_cpu / result.seconds if result.delivered else math.nan,
+        memory=result.memory / 1024,
+        delivered=result.delivered,
+        missing=scenario.deliveries - result.delivered,
+        client=result.client_cpu * each,
+        redis=result.redis_cpu * each,
+        p50=result.p50 * 1000,
+        p99=result.p99 * 1000,
+    )

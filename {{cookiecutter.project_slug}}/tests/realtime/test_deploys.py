@@ -1,0 +1,58 @@
+"""A deploy: SIGTERM with many clients, on every server that the service runs on."""
+
+import asyncio
+import socket
+import sys
+from contextlib import AsyncExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from ..service import SOAK, ServiceProcess
+from .subscriber import Subscriber
+
+#: In all; 1,000 in a soak.
+CLIENTS = 50 * SOAK
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+
+
+def command_of(server: str) -> list[str]:
+    """Return the arguments of a ServiceProcess for a server."""
+    if server == "granian":
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        options = ["--interface=asgi", "--factory", "--host=127.0.0.1", f"--port={port}"]
+        return ["-m", "granian", *options, "{{cookiecutter.package_name}}.app:create_app"]
+    return ["--reload"] if server == "reload" else []
+
+
+async def say_goodbye(process: ServiceProcess) -> set[str]:
+    """End a service that has clients, and return when they are told to come back."""
+    async with AsyncExitStack() as stack:
+
+        async def follow() -> Subscriber:
+            peer = await stack.enter_async_context(process.raw_connection())
+            subscriber = Subscriber(peer)
+            await subscriber.open("news")
+            return subscriber
+
+        subscribers = [await follow() for _ in range(CLIENTS)]
+        process.terminate()
+        blocks = [await subscriber.block() for subscriber in subscribers]
+        assert {block["event"] for block in blocks} == {"reconnect"}
+        for subscriber in subscribers:
+            assert (await subscriber.ending()).endswith(b"0\r\n\r\n")
+    return {block["retry"] for block in blocks}
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "reload", "granian"])
+async def test_every_client_is_told_when_to_come_back(server: str, tmp_path: Path) -> None:
+    if server == "granian" and find_spec("granian") is None:
+        pytest.skip("granian is not there")
+    async with ServiceProcess(tmp_path, *command_of(server), SERVER__DRAIN_NOTICE="0.2") as process:
+        retries = await say_goodbye(process)
+
+        assert len(retries) > CLIENTS / 2  # Spread, so that they do not come all at once.
+        assert await asyncio.wait_for(process.exit_code(), 12) == 0
