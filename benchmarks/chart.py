@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, LABELS, VALUES = 760, 240, 48
+WIDTH, LABELS, VALUES = 760, 240, 60
 BAR, GAP, TOP = 13, 14, 56
 
 _STYLE = """

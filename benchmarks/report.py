@@ -1,4 +1,4 @@
-"""What both benchmarks write down in the same way."""
+"""What the benchmarks write down in the same way."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What both benchmarks are run with: options, turns, and a line on the screen for each load."""
+"""What the benchmarks are run with: options, turns, and a line on the screen for each load."""
 
 import argparse
 import shutil

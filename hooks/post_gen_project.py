@@ -20,7 +20,7 @@ OWNED = [
     (RESUMABLE, [f"{SRC}/upload/resumable", f"{SRC}/storage/partials.py", "tests/resumable"]),
     (DOWNLOAD, [f"{SRC}/download", "tests/download"]),
     (UPLOAD or DOWNLOAD, [f"{SRC}/storage", "tests/storage"]),
-    (REALTIME, [f"{SRC}/realtime", "tests/realtime"]),
+    (REALTIME, [f"{SRC}/realtime", f"{SRC}/server/websocket.py", "tests/realtime"]),
     (REALTIME and UPLOAD, [f"{SRC}/realtime/files.py", "tests/realtime/test_files.py"]),
     (REALTIME and REDIS, [f"{SRC}/realtime/backends/redis.py", "tests/realtime/redis"]),
     (ANSWERS["use_error_handling"], [f"{SRC}/errors", "tests/test_errors.py"]),

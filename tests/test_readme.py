@@ -85,6 +85,8 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
             assert (REPOSITORY / target).exists(), target
 
 
-@pytest.mark.parametrize("key", ["use_upload", "broker", "license", "ci", "use_demo_page", "init_git"])
+@pytest.mark.parametrize(
+    "key", ["use_upload", "broker", "license", "ci", "use_demo_page", "init_git"]
+)
 def test_the_readme_names_every_question(key: str) -> None:
     assert f"`{key}`" in README

@@ -1,8 +1,12 @@
 """The demo page: it loads, and it may run nothing but itself."""
 
+import re
+
 import pytest
 
 from .service import Service
+
+FILES = ["/", "/web/app.js", "/web/style.css"]
 
 
 async def test_the_page_is_served_with_a_strict_policy(service: Service) -> None:
@@ -16,7 +20,7 @@ async def test_the_page_is_served_with_a_strict_policy(service: Service) -> None
     assert '<script type="module" src="web/app.js"' in page.text
 
 
-@pytest.mark.parametrize("path", ["/", "/web/app.js", "/web/style.css"])
+@pytest.mark.parametrize("path", FILES)
 async def test_a_browser_that_has_a_file_is_told_so(service: Service, path: str) -> None:
     async with service.client() as client:
         first = await client.get(path)
@@ -25,3 +29,17 @@ async def test_a_browser_that_has_a_file_is_told_so(service: Service, path: str)
 
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
     assert head.headers["content-length"] == first.headers["content-length"]
+
+
+async def test_every_module_of_the_script_is_served(service: Service) -> None:
+    wanted, types = ["app.js"], dict[str, str]()
+    async with service.client() as client:
+        while wanted:
+            name = wanted.pop()
+            answer = await client.get(f"/web/{name}")
+            types[name] = answer.headers["content-type"]
+            found = re.findall(r'from "\./([^"]+)"', answer.text)
+            wanted += [each for each in found if each not in types]
+
+    assert len(types) > 1
+    assert {each.partition(";")[0] for each in types.values()} == {"text/javascript"}

@@ -2,6 +2,7 @@
 
 * `router`: `POST /topics/{topic}/events` and `GET /topics/{topics}/events`; `publishing`.
 * `hub`: who follows what; `subscription` and `ring`: how far each has read, and of what.
+* `runs`, `run_router`: `POST /runs/{name}`, and what a run tells on a topic of its own.
 * `streams`, `polling`: the ways to follow, over the kernel's push response; `frames`: the bytes.
 * `backends`: where events are numbered and kept, in this process or for many.
 
@@ -9,7 +10,14 @@ A client that comes back with `Last-Event-ID` gets what it missed, or is told th
 Settings: `APP_REALTIME__…`. Source: WHATWG HTML, section 9.2 (server-sent events).
 """
 
+from fastapi import APIRouter
+
 from .hub import open_hub
-from .router import router
+from .router import router as topics_router
+from .run_router import router as run_router
+
+router = APIRouter()
+router.include_router(topics_router)
+router.include_router(run_router)
 
 __all__ = ["open_hub", "router"]

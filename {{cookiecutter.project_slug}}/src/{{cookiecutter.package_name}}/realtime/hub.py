@@ -8,18 +8,18 @@ Where the numbers come from and what is kept of topics that nobody here follows 
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from math import inf
 from typing import Any, TypeVar
 
 from ..settings import RealtimeSettings
 from ..streaming import Kernel, Problem, repeating
 from .backends import Backend, Once, open_backend
+from .counters import Counters
 from .messages import Message
 from .publishing import PublishRate
-from .ring import Bounds, Event, Merged, Ring
+from .ring import Bounds, Event, History, Merged, Ring
 from .subscription import Subscription
 from .topics import POLICIES, Position, covers, parse_policies
 
@@ -29,18 +29,6 @@ TIDY_SECONDS = 10.0
 WAKE_AT_ONCE = 500
 
 K = TypeVar("K", bound=Hashable)
-
-
-@dataclass(slots=True)
-class Counters:
-    """What metrics read of a hub; the counts only grow."""
-
-    delivered: int = 0
-    published: int = 0
-    #: Subscriptions by how they began: "fresh", "replayed"; and the gaps told, as "reset".
-    resumes: Counter[str] = field(default_factory=Counter)
-    #: Clients that were cut because they read too slowly.
-    slow: int = 0
 
 
 @asynccontextmanager
@@ -101,11 +89,13 @@ class Hub:
             if position.epoch != self.epoch or position.sequence > now:
                 # Another process may know of newer ones than this one has heard of.
                 self.heard(await self.backend.top())
-            if position.epoch == self.epoch and position.sequence <= max(self.top, now):
+                ring = await self._ring_of(names)  # Meanwhile it may have been let go.
+                now = max(self.top, ring.last)
+            if position.epoch == self.epoch and position.sequence <= now:
                 subscription = Subscription(self, names, ring, position.sequence)
                 self.counters.resumes["replayed"] += 1
             else:
-                subscription = Subscription(self, names, ring, max(self.top, now), gap="epoch")
+                subscription = Subscription(self, names, ring, now, gap="epoch")
         ring.subscriptions.add(subscription)
         return subscription
 
@@ -127,9 +117,10 @@ class Hub:
                 arrived.append(event)
         ring = self._rings.get(event.topic)
         if ring is None:
-            if not any(merged.covers(event.topic) for merged in self._merged.values()):
+            prefixes = [self._rings[name].last for name in self._own if covers(name, event.topic)]
+            if not prefixes:
                 return True  # Nobody follows it any more, or not yet.
-            ring = self._add(event.topic, event.previous)
+            ring = self._add(event.topic, max(prefixes))
         if event.sequence <= ring.last:
             return True
         if event.previous > ring.last:
@@ -154,9 +145,13 @@ class Hub:
         ring = self._rings.get(topic)
         if ring is not None and floor > ring.last:
             for each in (ring, *ring.merged):
-                each.clear(max(floor, each.last))
-                for subscription in tuple(each.subscriptions):
-                    subscription.tell_gap("evicted")
+                self._tell_gap(each, max(floor, each.last))
+
+    def forget(self, topic: str) -> None:
+        """Let go of the events of a topic that the broker has forgotten."""
+        ring = self._rings.get(topic)
+        if ring is not None:
+            ring.clear(ring.last)
 
     def followed(self) -> dict[str, int]:
         """Return the topics and prefixes that rings are kept of, with the newest number of each."""
@@ -179,10 +174,14 @@ class Hub:
                 self._part(merged)
         for name, ring in tuple(self._rings.items()):
             ring.expire(now)
-            if ring.unread() and not ring.merged:
+            if not ring.unread():
+                continue
+            if not ring.merged:
                 del self._rings[name]
                 self._own.discard(name)
                 await self.backend.unsubscribe(name)
+            elif not ring.size and name not in self._own:
+                self._drop(name, ring)
 
     async def _ring_of(self, names: tuple[str, ...]) -> Ring:
         if len(names) == 1 and not names[0].endswith(".*"):
@@ -232,12 +231,17 @@ class Hub:
             await self.backend.subscribe(name)
             for topic, history in (await self.backend.history(name)).items():
                 if topic not in self._rings:
-                    self._add(topic, history.floor).load(history)
+                    ring = self._add(topic, history.floor)
+                    open_ones = (m for m in ring.merged if m.names not in self._opening)
+                    # What lies behind is still on its way to those who have the topic by a prefix.
+                    reached = max((merged.last for merged in open_ones), default=inf)
+                    known = [event for event in history.events if event.sequence <= reached]
+                    ring.load(History(history.floor, known))
         finally:
             arrived = self._loading.pop(name)
+        self._own.add(name)
         for event in arrived:
             self.deliver(event)
-        self._own.add(name)
         return self._rings[name]
 
     def _add(self, topic: str, floor: int) -> Ring:
@@ -245,6 +249,15 @@ class Hub:
         for merged in self._merged.values():
             self._join(merged, topic, ring)
         return ring
+
+    def _drop(self, topic: str, ring: Ring) -> None:
+        """Let go of an empty ring; the prefixes that have its topic keep its number."""
+        del self._rings[topic]
+        for merged in ring.merged:
+            merged.members.discard(ring)
+        for name, other in self._rings.items():
+            if covers(name, topic):
+                other.clear(max(other.last, ring.last))
 
     def _join(self, merged: Merged, topic: str, ring: Ring) -> None:
         if merged.covers(topic):
@@ -258,9 +271,17 @@ class Hub:
 
     def _append(self, ring: Ring, event: Event) -> None:
         for each in (ring, *ring.merged):
+            if event.sequence < each.last:  # Found late, when other topics had gone on.
+                self._tell_gap(each, each.last)
+                continue
             each.append(event)
             if each.subscriptions:
                 self._wake(tuple(each.subscriptions))
+
+    def _tell_gap(self, ring: Ring, floor: int) -> None:
+        ring.clear(floor)
+        for subscription in tuple(ring.subscriptions):
+            subscription.tell_gap("evicted")
 
     def _wake(self, subscriptions: tuple[Subscription, ...]) -> None:
         """Wake some at once and the others when the loop has looked at everything else."""

@@ -4,6 +4,7 @@ Source: draft-ietf-httpapi-idempotency-key-header.
 """
 
 import hashlib
+import math
 import re
 import time
 from typing import Annotated
@@ -46,12 +47,12 @@ class PublishRate:
         rate = self._rate
         if rate is None:
             return
-        now = time.monotonic()
-        left, since = self._left.pop(client, (rate, now))
-        left = min(left + (now - since) * rate, max(rate, 1.0))
+        now, most = time.monotonic(), max(rate, 1.0)
+        left, since = self._left.pop(client, (most, now))
+        left = min(left + (now - since) * rate, most)
         self._left[client] = (max(left - 1, 0.0) if left >= 1 else left, now)
         if len(self._left) > MAX_CLIENTS:
             del self._left[next(iter(self._left))]
         if left < 1:
-            seconds = max((1 - left) / rate, 1.0)
-            raise Problem(429, "Too many events.", headers={"Retry-After": f"{seconds:.0f}"})
+            seconds = math.ceil((1 - left) / rate)
+            raise Problem(429, "Too many events.", headers={"Retry-After": str(seconds)})

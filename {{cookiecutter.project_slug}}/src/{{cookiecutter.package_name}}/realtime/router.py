@@ -12,10 +12,12 @@ from .hub import Hub
 from .messages import parse_message
 from .polling import Poll
 from .publishing import IdempotencyKey, once
-from .streams import EventLines, EventStream
+from .streams import HEADERS, EventLines, EventStream
 from .topics import parse_topic, parse_topics
+from .websocket import router as websocket_router
 
 router = APIRouter(prefix="/topics", tags=["realtime"])
+router.include_router(websocket_router)
 
 #: For OpenAPI: a body parameter would make FastAPI read the body before we can.
 _EVENT_BODY: dict[str, Any] = {
@@ -34,8 +36,11 @@ _STREAMS: dict[int | str, dict[str, Any]] = {
                 ("application/json", "object"),
             ]
         }
-    }
+    },
+    429: {},
+    503: {},
 }
+_REFUSALS: dict[int | str, dict[str, Any]] = {413: {}, 415: {}, 429: {}}
 
 TopicName = Annotated[str, Path(description="`A-Z a-z 0-9 _ . -`, at most 128.")]
 TopicNames = Annotated[
@@ -72,7 +77,7 @@ async def last_event(
 LastEventId = Annotated[str | None, Depends(last_event)]
 
 
-@router.post("/{topic}/events", status_code=202, openapi_extra=_EVENT_BODY)
+@router.post("/{topic}/events", status_code=202, openapi_extra=_EVENT_BODY, responses=_REFUSALS)
 async def publish_event(
     topic: TopicName,
     request: Request,
@@ -111,6 +116,19 @@ async def subscribe(
     names = parse_topics(topics)
     if poll is not None:
         return Poll(hub, names, last_event_id, poll)
+    return _wanted(request)(hub, names, last_event_id)
+
+
+@router.head("/{topics}/events", include_in_schema=False)
+async def describe_stream(topics: TopicNames, request: Request) -> Response:
+    """Tell what a stream would begin with; it would never end."""
+    parse_topics(topics)
+    response = Response(headers=HEADERS, media_type=_wanted(request).media_type)
+    del response.headers["Content-Length"]
+    return response
+
+
+def _wanted(request: Request) -> type[EventLines | EventStream]:
     accepted = weights(",".join(request.headers.getlist("accept")))
     wants_lines = accepted.get("application/jsonl", 0) > accepted.get("text/event-stream", 0)
-    return (EventLines if wants_lines else EventStream)(hub, names, last_event_id)
+    return EventLines if wants_lines else EventStream

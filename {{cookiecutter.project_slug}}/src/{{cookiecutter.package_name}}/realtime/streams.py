@@ -8,13 +8,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from ..streaming import Channel, Exchange, PushResponse
+from ..streaming import Channel, Exchange, PushResponse, SlowClient, StreamAborted
 from . import frames
 from .hub import Hub
 from .ring import Event
 from .subscription import Reset, Subscription
 
-_HEADERS = {
+HEADERS = {
+    "Vary": "Accept",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # nginx would hold the stream back until its buffer is full.
     "X-Content-Type-Options": "nosniff",
@@ -45,6 +46,11 @@ class TopicChannel(Channel):
         greeting, self._greeting = self._greeting, b""
         told = b"" if reset is None else self.reset(reset)
         return greeting + told + b"".join([event.frame(self._encode) for event in events])
+
+    def cut(self, error: StreamAborted) -> None:
+        if isinstance(error, SlowClient) and self._error is None:
+            self.subscription.hub.counters.slow += 1
+        super().cut(error)
 
     def close(self) -> None:
         self.subscription.close()
@@ -121,7 +127,7 @@ class TopicStream(PushResponse):
     channel: type[EventStreamChannel | JsonLinesChannel]
 
     def __init__(self, hub: Hub, names: tuple[str, ...], last_event_id: str | None = None) -> None:
-        super().__init__(_HEADERS)
+        super().__init__(HEADERS)
         self._hub = hub
         self._names = names
         self._last_event_id = last_event_id

@@ -99,7 +99,8 @@ class LocalPartials:
         """Return the uploads that last changed before then, and what is left of lost ones."""
         rows = await self.storage.catalogue.run(
             "SELECT id, json_extract(state, '$.completed_at') FROM uploads"
-            " WHERE ?1 IS NULL OR id = ?1",
+            " WHERE ? IS NULL OR id = ?",
+            among,
             among,
         )
         return await in_thread(self._threads, _expired, self._folder, rows, before, among)

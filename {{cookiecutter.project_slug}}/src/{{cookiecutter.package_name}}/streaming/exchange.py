@@ -258,6 +258,7 @@ class ExchangeMiddleware:
         finally:
             if exchange.channel is not None:
                 exchange.channel.close()
+                exchange.channel = None  # Each knows the other: nothing waits for the collector.
             exchange.ended_at = time.monotonic()
             exchange.outcome = exchange.resolve(error)
             exchange.leave()

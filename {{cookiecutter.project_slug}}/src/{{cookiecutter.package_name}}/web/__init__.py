@@ -2,9 +2,10 @@
 
 Routes, each for GET and HEAD and none of them in the OpenAPI schema:
     /               the page, under a strict Content-Security-Policy
-    /web/app.js     its script, served as it was written: there is no build step
+    /web/app.js     its script, which imports the others: served as written, there is no build step
     /web/style.css  its style sheet
-The sources are index.html, app.js and style.css beside this module, read once at import.
+The sources lie beside this module and are read once at import: a module of the script for each part
+of the page, page.js for what all use, and stream.js for the one stream of events that all follow.
 The page reads /openapi.json and shows only the parts that this service has.
 """
 
@@ -45,5 +46,6 @@ def _add(path: str, name: str, media_type: str, extra: dict[str, str] | None = N
 
 
 _add("/", "index.html", "text/html", {"Content-Security-Policy": _POLICY})
-_add("/web/app.js", "app.js", "text/javascript")
+for name in ("app", "files", "page", "runs", "stream", "topics", "uploads"):
+    _add(f"/web/{name}.js", f"{name}.js", "text/javascript")
 _add("/web/style.css", "style.css", "text/css")

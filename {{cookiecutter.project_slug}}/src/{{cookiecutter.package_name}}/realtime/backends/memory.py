@@ -103,3 +103,4 @@ class MemoryBackend:
         ring = self._topics.pop(topic)
         self._size -= ring.size
         self._forgotten = max(self._forgotten, ring.last)
+        self._hub.forget(topic)

@@ -1,0 +1,32 @@
+"""The demo page in a browser: all that is live comes over one connection."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from baking import Project
+from environment import Environment
+from running import running
+
+#: In the process of pytest that has the other tests with this browser.
+pytestmark = pytest.mark.xdist_group("download browser")
+
+
+def test_files_and_topics_are_live_over_one_connection_and_a_run_survives_a_reload(
+    full: Project, environment: Environment, node: str, scripts: Path, chromium: str, tmp_path: Path
+) -> None:
+    with running(full, environment, tmp_path) as port:
+        done = subprocess.run(
+            [node, str(scripts / "demo_page.mjs"), chromium, f"http://127.0.0.1:{port}"],
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=90,
+        )
+
+    assert json.loads(done.stdout) == {
+        "messages": ["first", "second"],
+        "streams": ["/topics/files,a,b/events"],
+        "errors": [],
+    }

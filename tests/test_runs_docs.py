@@ -1,0 +1,129 @@
+"""The code of docs/runs.md, as it stands there, in a generated service."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from answers import REPOSITORY, only
+from baking import Bake, Project
+from environment import Environment
+from running import running
+
+PAGE = (REPOSITORY / "docs/runs.md").read_text("utf-8")
+#: Seconds for whatever has to happen on a busy machine.
+PATIENCE = 60
+QUESTION = {"messages": [{"role": "user", "content": "two words"}], "model": "m", "stream": True}
+
+Fields = dict[str, str]
+
+
+def block(beginning: str) -> str:
+    """Return the one block of Python on the page that begins so."""
+    blocks: list[str] = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (found,) = [text for text in blocks if text.startswith(beginning)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def project(bake_once: Bake) -> Project:
+    """Generate a service and add the page's example, as the page says."""
+    made = bake_once(**only("use_realtime", "use_error_handling"))
+    realtime = made.src / "realtime"
+    (realtime / "chat.py").write_text(block('"""A chat'), "utf-8")
+    with (realtime / "__init__.py").open("a", encoding="utf-8") as package:
+        package.write(block("from .chat import"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def service(
+    project: Project, environment: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
+    """The port of that service."""
+    with running(project, environment, tmp_path_factory.mktemp("service")) as port:
+        yield port
+
+
+@pytest.fixture
+def connection(service: int) -> Iterator[HTTPConnection]:
+    connected = HTTPConnection("127.0.0.1", service, timeout=PATIENCE)
+    yield connected
+    connected.close()
+
+
+def post(connection: HTTPConnection, path: str, body: object) -> HTTPResponse:
+    fields = {"Content-Type": "application/json"}
+    connection.request("POST", path, json.dumps(body).encode(), fields)
+    return connection.getresponse()
+
+
+def events_of(response: HTTPResponse) -> list[Fields]:
+    """Return the fields of every event of a response that has to end."""
+    blocks = response.read().decode().split("\n\n")
+    assert blocks.pop() == ""  # no half event
+    return [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
+
+
+def assert_chunks(events: list[Fields]) -> None:
+    """Hold events against what a client of OpenAI's reads: the data of all up to `[DONE]`."""
+    texts = [event["data"] for event in events]
+    chunks = [json.loads(text) for text in texts[: texts.index("[DONE]")]]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    (choices,) = zip(*(chunk["choices"] for chunk in chunks), strict=True)
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == "two words "
+    assert [choice["finish_reason"] for choice in choices] == [None, None, None, "stop"]
+    assert all("event" not in event for event in events[:-1])
+    assert [events[-1]["event"], events[-1]["data"]] == ["end", '{"status":"complete"}']
+
+
+def test_the_chat_of_the_page_sends_the_chunks_of_openai(connection: HTTPConnection) -> None:
+    parameters = {name: QUESTION[name] for name in ("messages", "model")}
+    started = json.load(post(connection, "/runs/chat", parameters))
+    connection.request("GET", urlsplit(started["events"]).path)
+
+    assert_chunks(events_of(connection.getresponse()))
+
+
+def test_clients_of_openai_ask_and_read_in_one_request(connection: HTTPConnection) -> None:
+    response = post(connection, "/v1/chat/completions", QUESTION)
+    assert response.status == 200
+    assert response.headers.get_content_type() == "text/event-stream"
+    where = response.headers["content-location"]
+    events = events_of(response)
+
+    assert_chunks(events)
+    connection.request("GET", where, headers={"Last-Event-ID": events[1]["id"]})
+    assert events_of(connection.getresponse())[-1] == events[-1]
+
+
+def test_a_chat_that_fails_says_so_in_words_that_clients_of_openai_raise(
+    connection: HTTPConnection,
+) -> None:
+    response = post(connection, "/v1/chat/completions", {"messages": []})
+    *_, error, end = [json.loads(event["data"]) for event in events_of(response)]
+
+    assert error["error"]["message"] == "The answer failed."
+    assert end["status"] == "failed"
+
+
+def test_the_client_of_the_page_follows_a_run_to_its_end(
+    connection: HTTPConnection, environment: Environment, tmp_path: Path
+) -> None:
+    script = tmp_path / "follow.py"
+    script.write_text(block("import sys"), "utf-8")
+    started = json.load(post(connection, "/runs/counter", {"count": 2, "interval": 0.1}))
+    words = [environment.python, script, started["events"]]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
+
+    assert done.stdout.splitlines() == [
+        'message {"number":1,"of":2}',
+        'message {"number":2,"of":2}',
+        'end {"status":"complete"}',
+    ]

@@ -1,0 +1,265 @@
+"""The broker of many processes: Redis or Valkey numbers the events, keeps them and passes them on.
+
+What is published comes back to each process on one PUB/SUB connection, the link. Redis tells
+nobody what they missed while a link was broken, so there is one way to heal, for that, for an
+event that lacks the one before it, and to be sure every CHECK_SECONDS: read what lies behind the
+numbers of the hub. The keys are in `redis_scripts`.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from itertools import chain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from ...settings import RealtimeSettings
+from ...streaming import Problem
+from ..messages import Message
+from ..ring import Event, History
+from ..topics import Position
+from . import Once
+from .redis_scripts import PREFIX, Row, Scripts, parse_event, unavailable
+
+if TYPE_CHECKING:
+    from ..hub import Hub
+
+#: Seconds that a command may take.
+COMMAND_SECONDS = 3.0
+#: Seconds of silence after which the link is tried, and as many again after which it is dead.
+PROBE_SECONDS = 5.0
+#: Seconds between two checks whether anything was missed.
+CHECK_SECONDS = 30.0
+#: Seconds between two attempts to connect: the first, doubled each time up to the second.
+RECONNECT_SECONDS = (0.1, 5.0)
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_backend(hub: "Hub", settings: RealtimeSettings) -> AsyncGenerator["RedisBackend"]:
+    """Open the backend; it is there also without Redis, and connects as soon as that is."""
+    backend = RedisBackend(hub, settings)
+    try:
+        await backend.tried.wait()
+        yield backend
+    finally:
+        await backend.close()
+
+
+class RedisBackend:
+    """Publishes through Redis, and delivers what everybody publishes, in the order of Redis."""
+
+    def __init__(self, hub: "Hub", settings: RealtimeSettings) -> None:
+        self.up = False
+        #: Set when Redis has been asked for the first time, with or without success.
+        self.tried = asyncio.Event()
+        self._hub = hub
+        self._pool = BlockingConnectionPool.from_url(
+            settings.broker_url,
+            protocol=2,
+            # A publication whose answer was lost must not be sent again.
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=COMMAND_SECONDS,
+            socket_connect_timeout=COMMAND_SECONDS,
+            timeout=COMMAND_SECONDS,
+            max_connections=16,
+        )
+        self._redis = Redis(connection_pool=self._pool)
+        self._scripts = Scripts(self._redis, settings)
+        # Channels, unlike keys, are common to all databases of a server.
+        database = self._pool.connection_kwargs.get("db", 0)
+        self._channels = f"{PREFIX}{database}:"
+        #: The names to be subscribed to, and the subscribers that wait for Redis, in order.
+        self._wanted: set[str] = set()
+        self._unconfirmed: deque[asyncio.Future[None]] = deque()
+        self._link: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+        self._is_open = False
+        #: The newest event, and the number up to which everything was delivered.
+        self._newest: Event | None = None
+        self._seen = 0
+        self._task = asyncio.create_task(self._stay_linked())
+
+    async def publish(self, topic: str, message: Message, once: Once | None) -> str:
+        hub = self._hub
+        seen = Position(hub.epoch, hub.top)
+        channel = self._channels + topic
+        position = await self._scripts.publish(seen, channel, topic, message, once)
+        if position.epoch == hub.epoch:  # Another one is told by what comes on the link.
+            hub.heard(position)
+        return str(position)
+
+    async def history(self, name: str) -> dict[str, History]:
+        _, rows = await self._read({name: 0})
+        found = {row.topic: History(row.floor, row.events) for row in rows}
+        return {name: History(0, []), **found}
+
+    async def top(self) -> Position:
+        position, _ = await self._read({})
+        return position
+
+    async def subscribe(self, name: str) -> None:
+        confirmed = asyncio.get_running_loop().create_future()
+        self._wanted.add(name)
+        try:
+            async with asyncio.timeout(COMMAND_SECONDS):
+                await self._send(*self._commands("SUBSCRIBE", [name]), confirmed=confirmed)
+                await confirmed
+        except (RedisError, OSError) as error:
+            self._wanted.discard(name)
+            raise unavailable() from error
+
+    async def unsubscribe(self, name: str) -> None:
+        self._wanted.discard(name)
+        with suppress(RedisError, OSError):
+            await self._send(*self._commands("UNSUBSCRIBE", [name]))
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        await self._redis.aclose()
+        await self._pool.aclose()
+
+    # ---- The link
+
+    async def _stay_linked(self) -> None:
+        shortest, longest = RECONNECT_SECONDS
+        pause = shortest
+        while True:
+            try:
+                await self._join()
+                self.up, pause = True, shortest
+                self.tried.set()
+                await self._follow()
+            except (RedisError, OSError, Problem) as error:
+                logger.warning("No link to Redis: %s", error.__cause__ or error)
+                if isinstance(error, Problem):
+                    await self._renew_pool()
+            except Exception:
+                logger.exception("The link to Redis failed")
+            finally:
+                await self._leave()
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
+            pause = min(2 * pause, longest)
+
+    async def _join(self) -> None:
+        """Subscribe to everything, and deliver what was missed before anything that is new."""
+        await self._link.connect()
+        self._is_open = True
+        await self._send(*self._commands("SUBSCRIBE", self._wanted), ("PING",))
+        while await self._next() not in (b"PONG", [b"pong", b""]):
+            pass  # Whatever comes before that is among what is read now.
+        await self._heal()
+
+    async def _follow(self) -> None:
+        clock = asyncio.get_running_loop().time
+        check_at = clock() + CHECK_SECONDS
+        while True:
+            await self._take(await self._next())
+            if clock() >= check_at:
+                await self._heal()
+                check_at = clock() + CHECK_SECONDS
+
+    async def _leave(self) -> None:
+        self.up = self._is_open = False
+        self.tried.set()
+        while self._unconfirmed:
+            _settle(self._unconfirmed.popleft(), ConnectionError("The link is broken."))
+        with suppress(RedisError, OSError):
+            await self._link.disconnect(nowait=True)
+
+    async def _renew_pool(self) -> None:
+        """Close the connections for commands, which may lead to what is a replica by now."""
+        with suppress(RedisError, OSError):
+            await self._pool.disconnect(inuse_connections=False)
+
+    async def _next(self) -> Any:
+        """Return what Redis says next; raises ConnectionError when it stays silent when asked."""
+        for _ in range(2):
+            reply = await self._link.read_response(timeout=PROBE_SECONDS, disconnect_on_error=False)
+            if reply is not None:
+                return reply
+            await self._send(("PING",))
+        raise ConnectionError("Redis does not answer.")
+
+    async def _send(
+        self, *commands: tuple[str, ...], confirmed: asyncio.Future[None] | None = None
+    ) -> None:
+        """Send commands, in the order of the calls; raises ConnectionError."""
+        link = self._link
+        # A broken one would connect again by itself, and nobody would know what was missed.
+        if not self._is_open or not link.is_connected:
+            raise ConnectionError("There is no link.")
+        if confirmed is not None:
+            self._unconfirmed.append(confirmed)
+        await link.send_packed_command(link.pack_commands(commands), check_health=False)
+
+    def _commands(self, verb: str, names: Iterable[str]) -> Iterator[tuple[str, ...]]:
+        # No character of a name means anything in a pattern but the `*` at the end.
+        for command, is_prefix in ((verb, False), (f"P{verb}", True)):
+            channels = [self._channels + n for n in names if n.endswith(".*") == is_prefix]
+            if channels:
+                yield command, *channels
+
+    async def _take(self, reply: Any) -> None:
+        match reply:
+            case [b"subscribe" | b"psubscribe", *_] if self._unconfirmed:
+                _settle(self._unconfirmed.popleft())
+            case [b"message", channel, data] | [b"pmessage", _, channel, data]:
+                epoch, *fields = data.split(b" ", 4)
+                event = parse_event(epoch, channel.removeprefix(self._channels.encode()), *fields)
+                self._heard(Position(epoch.decode(), event.sequence - 1))
+                if not self._hub.deliver(event):
+                    await self._heal()
+                elif event.sequence > self._seen:
+                    self._newest, self._seen = event, event.sequence
+
+    # ---- What was missed
+
+    async def _read(self, after: Mapping[str, int]) -> tuple[Position, list[Row]]:
+        seen = Position(self._hub.epoch, self._hub.top)
+        position, rows = await self._scripts.read(seen, self._newest, after)
+        self._heard(position)
+        return position, rows
+
+    def _heard(self, position: Position) -> None:
+        if position.epoch != self._hub.epoch:
+            self._newest, self._seen = None, position.sequence
+        self._hub.heard(position)
+
+    async def _heal(self) -> None:
+        """Deliver what was missed of all topics in one order, and tell a gap where it is gone."""
+        hub, seen, epoch = self._hub, self._seen, self._hub.epoch
+        followed = hub.followed()
+        position, rows = await self._read(followed)
+        if position.epoch != epoch:
+            return  # Everybody was told that.
+        for row in rows:
+            # A topic's number may be lower than what was seen when it was forgotten meanwhile; but
+            # what comes behind newer events of other topics, some have read past.
+            late = [event.sequence for event in row.events if event.sequence <= seen]
+            gone = late[-1] if late else row.floor
+            if late or gone > max(followed[row.name], seen):
+                hub.skip(row.topic if row.topic in followed else row.name, gone)
+        missed = chain.from_iterable(row.events for row in rows)
+        for event in sorted(missed, key=attrgetter("sequence")):
+            hub.deliver(event)
+            self._newest = event
+        self._seen = position.sequence
+
+
+def _settle(confirmed: asyncio.Future[None], error: OSError | None = None) -> None:
+    if confirmed.done():
+        return  # Nobody waits any more.
+    if error is None:
+        confirmed.set_result(None)
+    else:
+        confirmed.set_exception(error)

@@ -1,0 +1,127 @@
+"""Several subscriptions of one client, read as one: in order, and each event once.
+
+In order, so that the last position that a client was told is good for all of them.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from ..streaming import Problem
+from .hub import Hub
+from .ring import Event
+from .subscription import Reset, Subscription
+from .topics import MAX_TOPICS, Position, covers
+
+
+class _Followed:
+    """One topic or prefix."""
+
+    __slots__ = ("name", "reached", "since", "subscription", "waiting")
+
+    def __init__(self, name: str, subscription: Subscription) -> None:
+        self.name = name
+        self.subscription = subscription
+        #: The events behind `since` and up to `reached` have been handed out.
+        self.since = self.reached = subscription.position
+        #: What comes next, the last first: with its position, and behind the event there.
+        self.waiting: list[tuple[int, bool, Event | bytes]] = []
+
+    def fetch(self, tell: Callable[[Reset], bytes]) -> bool:
+        """Have something waiting, if there is anything."""
+        if not self.waiting:
+            reset, events = self.subscription.take()
+            self.waiting = [(event.sequence, False, event) for event in reversed(events)]
+            if reset is not None:
+                self.since = Position.parse(reset.top).sequence
+                self.waiting.append((self.since, True, tell(reset)))
+        return bool(self.waiting)
+
+    def has_handed_out(self, event: Event) -> bool:
+        return self.since < event.sequence <= self.reached and covers(self.name, event.topic)
+
+
+class Feed:
+    """What one client follows; `wake` is called when there is something to take."""
+
+    __slots__ = ("_encode", "_followed", "_hub", "_tell", "_wake", "_woken")
+
+    def __init__(
+        self,
+        hub: Hub,
+        wake: Callable[[], None],
+        encode: Callable[[Event], bytes],
+        tell: Callable[[Reset], bytes],
+    ) -> None:
+        self._hub = hub
+        self._wake = wake
+        self._encode = encode
+        self._tell = tell
+        self._followed: dict[str, _Followed] = {}
+        #: Those that may have something.
+        self._woken: set[_Followed] = set()
+
+    async def follow(
+        self,
+        names: tuple[str, ...],
+        last_event_id: str | None,
+        confirm: Callable[[str], bytes],
+    ) -> bool:
+        """Follow topics that are not followed yet; return whether there were any.
+
+        `confirm` makes the frame that says so, from the position behind which they begin. Raises
+        Problem 422 for more than MAX_TOPICS in all, and what the hub raises; then none is followed.
+        """
+        new = [name for name in names if name not in self._followed]
+        if len(self._followed) + len(new) > MAX_TOPICS:
+            raise Problem(422, f"A connection follows at most {MAX_TOPICS} topics.")
+        opened: list[_Followed] = []
+        try:
+            for name in new:
+                subscription = await self._hub.subscribe((name,), last_event_id)
+                opened.append(_Followed(name, subscription))
+        except BaseException:
+            for followed in opened:
+                followed.subscription.close()
+            raise
+        for followed in opened:
+            self._followed[followed.name] = followed
+            followed.subscription.wake = partial(self._wake_for, followed)
+        self._woken.update(opened)
+        if opened:
+            first = min(opened, key=lambda followed: followed.since)
+            first.waiting = [(first.since, True, confirm(first.subscription.event_id))]
+        return bool(opened)
+
+    def leave(self, names: list[str]) -> None:
+        """Follow topics no more."""
+        for name in names:
+            if (followed := self._followed.pop(name, None)) is not None:
+                followed.subscription.close()
+                self._woken.discard(followed)
+
+    def close(self) -> None:
+        self.leave(list(self._followed))
+
+    def take(self) -> bytes:
+        """Return the next frame; empty when there is nothing. Raises SlowClient."""
+        while (followed := self._next()) is not None:
+            followed.reached, _, item = followed.waiting.pop()
+            if isinstance(item, bytes):
+                return item
+            if not self._is_repeated(item, followed):
+                return item.frame(self._encode)
+        return b""
+
+    def _next(self) -> _Followed | None:
+        self._woken = {followed for followed in self._woken if followed.fetch(self._tell)}
+        return min(self._woken, key=lambda each: each.waiting[-1][:2], default=None)
+
+    def _is_repeated(self, event: Event, followed: _Followed) -> bool:
+        """Whether another subscription, which overlaps, has handed out the event."""
+        return len(self._followed) > 1 and any(
+            each is not followed and each.has_handed_out(event) for each in self._followed.values()
+        )
+
+    def _wake_for(self, followed: _Followed) -> None:
+        self._woken.add(followed)
+        self._wake()

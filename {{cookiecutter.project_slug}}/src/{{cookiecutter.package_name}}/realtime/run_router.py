@@ -1,0 +1,186 @@
+"""Runs: jobs that go on when the client has left, and are followed as an event stream.
+
+A new run is one decorated asynchronous generator in this file: its parameters become the members
+of the JSON body that starts it, its docstring the documentation; what it yields (text, a `Message`,
+or anything that pydantic makes JSON of) are the events. When it is stopped it is closed: open what
+it needs with `async with` or `try … finally`.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar, cast
+
+from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from ..streaming import Admission, Exchange, Outcome, Problem, RequestBody
+from .router import LastEventId
+from .runs import EVENTS, Runs, has_ended, open_runs, tell_gap
+from .streams import EventStream, EventStreamChannel
+from .subscription import Subscription
+
+T = TypeVar("T")
+Run = TypeVar("Run", bound=Callable[..., AsyncGenerator[Any]])
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    async with open_runs(app.state.hub) as app.state.runs:
+        yield
+
+
+router = APIRouter(tags=["runs"], lifespan=_lifespan)
+
+_ADMISSION = Depends(Admission("realtime"))
+
+
+async def runs_of(request: Request) -> Runs:
+    """Return the runs of the application, as a dependency."""
+    runs: Runs = request.app.state.runs
+    return runs
+
+
+RunsDep = Annotated[Runs, Depends(runs_of)]
+RunId = Annotated[str, Path(description="From the answer that the run was started with.")]
+
+
+class Started(BaseModel):
+    """A run, and where its events are."""
+
+    id: str
+    name: str
+    events: str
+
+
+class RunChannel(EventStreamChannel):
+    """A follower of a run, whose response ends behind the last event."""
+
+    __slots__ = ()
+
+    def greeting(self, subscription: Subscription) -> bytes:
+        # No event of its own, which would have an id and no data: those who come without a position
+        # begin at the beginning anyway, and some clients of runs parse the data of every event.
+        return f"retry: {subscription.hub.settings.retry * 1000:.0f}\n".encode()
+
+    def take(self) -> bytes:
+        subscription = self.subscription
+        if subscription.position < subscription.ring.floor:
+            tell_gap(subscription)
+        body = super().take()
+        if not body and has_ended(subscription.ring):
+            self.finish(b"", Outcome.COMPLETE)
+        return body
+
+
+class RunStream(EventStream):
+    """Send the events of a run, from behind the last one that the client has seen."""
+
+    channel = RunChannel
+
+    def __init__(self, runs: Runs, run_id: str, last_event_id: str | None = None) -> None:
+        super().__init__(runs.hub, (EVENTS + run_id,), last_event_id)
+        self._runs = runs
+        self._run_id = run_id
+
+    async def open(self, exchange: Exchange) -> RunChannel:
+        """Raises Problem 204 when nothing is there."""
+        subscription = await self._runs.follow(self._run_id, self._last_event_id)
+        if subscription is None:
+            raise Problem(204)
+        return RunChannel(exchange, subscription)
+
+
+def run(name: str, router: APIRouter = router) -> Callable[[Run], Run]:
+    """Register a generator, `async def …(…) -> AsyncGenerator[…]`, as `POST /runs/{name}`."""
+
+    def register(function: Run) -> Run:
+        adapter: TypeAdapter[AsyncGenerator[Any]] = TypeAdapter(cast(Any, function))
+        # With an id of its own, so that references within the schema stay within it.
+        schema = {"$id": f"/runs/{name}", **adapter.json_schema()}
+
+        @router.post(
+            f"/runs/{name}",
+            name=f"run_{name}",
+            status_code=201,
+            description=inspect.getdoc(function),
+            responses={413: {}, 415: {}, 422: {}, 503: {}},
+            openapi_extra={"requestBody": {"content": {"application/json": {"schema": schema}}}},
+            dependencies=[_ADMISSION],
+        )
+        async def start(request: Request, response: Response, runs: RunsDep) -> Started:
+            # A function's adapter calls it with what it has read.
+            run_id = await runs.start(await read_json(request, adapter))
+            base = request.app.state.settings.server.public_url or str(request.base_url)
+            events = f"{base.rstrip('/')}/runs/{run_id}/events"
+            response.headers["Location"] = events
+            return Started(id=run_id, name=name, events=events)
+
+        return function
+
+    return register
+
+
+async def read_json(request: Request, adapter: TypeAdapter[T]) -> T:
+    """Return what an adapter makes of the body, which is `{}` when there is none.
+
+    Raises Problem 413 and 415, and RequestValidationError.
+    """
+    limit = request.app.state.settings.realtime.max_event_size
+    body = await RequestBody(request, limit=limit).read()
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and media_type != "application/json":
+        raise Problem(415, "Send the parameters as application/json.")
+    try:
+        return adapter.validate_json(body or b"{}")
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        found = [{**each, "loc": ("body", *each["loc"])} for each in errors]
+        raise RequestValidationError(found) from None
+
+
+@router.get(
+    "/runs/{run_id}/events",
+    status_code=200,
+    response_class=RunStream,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "There is no such run (any more), or nothing behind that event."},
+        503: {},
+    },
+    dependencies=[_ADMISSION],
+)
+async def follow_run(run_id: RunId, runs: RunsDep, last_event_id: LastEventId) -> RunStream:
+    """Follow a run as Server-Sent Events, from its beginning or from behind the last event seen.
+
+    The last event is `end`, with `{"status": "complete" | "stopped" | "failed" | "interrupted"}`,
+    and a `problem` when it failed.
+    """
+    return RunStream(runs, run_id, last_event_id)
+
+
+@router.post("/runs/{run_id}/stop", status_code=202, responses={404: {}, 503: {}})
+async def stop_run(run_id: RunId, runs: RunsDep) -> Response:
+    """Stop a run; it has stopped when its `end` says so. One that has ended stays as it is."""
+    await runs.stop(run_id)
+    return Response(status_code=202)
+
+
+class Tick(BaseModel):
+    """An event of the example."""
+
+    number: int
+    of: int
+
+
+@run("counter")
+async def counter(
+    count: Annotated[int, Field(ge=0, le=1_000_000)] = 10,
+    interval: Annotated[float, Field(ge=0, le=60, description="Seconds.")] = 1.0,
+) -> AsyncGenerator[Tick]:
+    """Count slowly."""
+    for number in range(1, count + 1):
+        yield Tick(number=number, of=count)
+        await asyncio.sleep(interval)

@@ -1,0 +1,128 @@
+// Files: the list is a JSON Lines stream, shown as it arrives, and kept up to date by events.
+
+import { $, Problem, bytes, call, describe, make, routes, say } from "./page.js";
+import { LOST, follow, listen } from "./stream.js";
+
+const PAGE_SIZE = 200; // files asked for at a time
+const LIVE = "Live: changes show at once.";
+const rows = new Map(); // the row of each file id
+let cursor = null; // of the last file the service listed
+let listing = null; // the AbortController of the request under way
+
+export const zipUrl = () => `archive?id=${[...rows.keys()].slice(-1000).join("&id=")}`; // its limit
+const fileUrl = (id) => `files/${encodeURIComponent(id)}`;
+
+async function* lines(body) {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  for (let rest = "", done = false; !done; ) {
+    const chunk = await reader.read();
+    done = chunk.done;
+    const parts = (rest + decoder.decode(chunk.value, { stream: !done })).split("\n");
+    if (!done) rest = parts.pop(); // the start of a line whose end is still to come
+    yield* parts.filter((part) => part.trim());
+  }
+}
+
+/** Go on after the last file seen: the next page, files that are new, or the rest of a cut list. */
+export async function loadFiles() {
+  listing?.abort();
+  const { signal } = (listing = new AbortController());
+  const query = new URLSearchParams({ limit: PAGE_SIZE, ...(cursor && { after: cursor }) });
+  let end = null;
+  say("files-status", "Loading…");
+  try {
+    const { body } = await call(`files?${query}`, { signal });
+    for await (const line of lines(body)) {
+      const item = JSON.parse(line);
+      if (item.$error) throw new Problem(describe(item.$error));
+      if (item.$end) end = item.$end;
+      else showFile(item);
+      cursor = item.cursor ?? cursor;
+    }
+    if (!end) throw new TypeError("no last line");
+    const more = end.count >= PAGE_SIZE ? ", and there may be more" : "";
+    say("files-status", `${rows.size} listed${more}.`);
+  } catch (error) {
+    if (signal.aborted) return; // a newer request has taken over
+    const why = error instanceof Problem ? error.message : "the list was cut off before its end";
+    say("files-status", `Stopped at ${rows.size}: ${why}.`, true);
+  }
+}
+
+/** The service lists the oldest first; each one goes on top, so the newest is shown first. */
+function showFile(record) {
+  if (rows.has(record.id)) return; // a stored file never changes
+  const name = record.filename || record.id;
+  const when = new Date(record.created_at).toLocaleString();
+  const about = [bytes(record.size), record.content_type, when].filter(Boolean).join(" · ");
+  const text = [make("strong", {}, name), make("span", { className: "hint" }, about)];
+  const row = make("li", {}, make("div", { className: "what" }, ...text));
+  if (routes.has("get /files/*")) {
+    const link = { href: fileUrl(record.id), download: name, ariaLabel: `Download ${name}` };
+    row.append(make("a", { className: "button", ...link }, "Download"));
+  }
+  if (routes.has("delete /files/*")) {
+    const button = make("button", { type: "button", ariaLabel: `Delete ${name}` }, "Delete");
+    button.onclick = () => deleteFile(record.id, name);
+    row.append(button);
+  }
+  rows.set(record.id, row);
+  $("file-rows").prepend(row);
+}
+
+export function addFile(record) {
+  if (rows.has(record.id)) return; // told by its upload and by an event
+  showFile(record);
+  say("files-status", `${record.filename || record.id}: stored. ${rows.size} listed.`);
+}
+
+function removeFile(id, name) {
+  const row = rows.get(id);
+  if (!row) return;
+  const hadFocus = row.contains(document.activeElement);
+  row.remove();
+  rows.delete(id);
+  if (hadFocus) $("files-more").focus();
+  say("files-status", `${name}: deleted. ${rows.size} listed.`);
+}
+
+async function deleteFile(id, name) {
+  if (!confirm(`Delete ${name}?`)) return;
+  try {
+    await call(fileUrl(id), { method: "DELETE" });
+  } catch (error) {
+    // 404: somebody else was faster, so the row goes as well
+    if (error.status !== 404) return say("files-status", `${name}: ${error.message}.`, true);
+  }
+  removeFile(id, name);
+}
+
+/** What an event says of a file; nothing, when somebody else has published something there. */
+function recordOf(data) {
+  try {
+    return (typeof data === "string" ? JSON.parse(data) : data) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/** Keep the list up to date; it is to be loaded after this, so that nothing falls between. */
+export async function followFiles() {
+  const onevent = ({ event, data }) => {
+    const record = recordOf(data);
+    if (event === "file.stored" && record.id) addFile(record);
+    if (event === "file.deleted") removeFile(record.id, record.filename || record.id);
+  };
+  const ongap = () => {
+    rows.clear();
+    $("file-rows").replaceChildren();
+    cursor = null;
+    loadFiles();
+  };
+  const onstate = (isLive) => say("files-live", isLive ? LIVE : LOST, !isLive);
+  ["file.stored", "file.deleted", "file.progress"].forEach(listen);
+  await follow("files", { topics: ["files"], onevent, ongap, onstate }).catch((error) =>
+    say("files-live", `Not live: ${error.message}`, true),
+  );
+}

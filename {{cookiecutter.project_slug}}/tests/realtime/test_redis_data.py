@@ -1,0 +1,153 @@
+"""Redis with other data than before: emptied, restored, another server."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from {{cookiecutter.package_name}}.realtime.backends.redis_scripts import PREFIX
+
+from ..service import Service
+from .poller import replay
+from .redis import (
+    Proxy,
+    RedisServer,
+    following,
+    hasty,
+    redis,
+    reset_of,
+    stopped_redis,
+    texts,
+    until_ready,
+)
+from .subscriber import publish
+
+__all__ = ["hasty", "redis", "stopped_redis"]
+
+
+@pytest.fixture
+def sections(
+    sections: dict[str, dict[str, Any]], stopped_redis: RedisServer
+) -> dict[str, dict[str, Any]]:
+    """The usual settings, and Redis."""
+    return {**sections, "realtime": {"broker_url": stopped_redis.url}}
+
+
+@pytest.fixture
+async def two(serve: Callable[..., Any], redis: RedisServer) -> tuple[Service, Service]:
+    """Two services on one Redis."""
+    return await serve(), await serve()
+
+
+async def test_everybody_is_told_when_redis_has_lost_everything(
+    two: tuple[Service, Service], redis: RedisServer
+) -> None:
+    one, other = two
+    async with following(one, "news") as first, following(other, "a,news") as second:
+        [before] = await publish(one, "news", "before")
+        await texts(first, 1)
+        await texts(second, 1)
+        await redis.run("FLUSHALL")
+        [after] = await publish(other, "news", "after")
+
+        assert (await reset_of(first), await texts(first, 1)) == ("epoch", ["after"])
+        assert await reset_of(second) == "epoch"
+        assert (await second.block())["id"] == after
+        assert before.partition("-")[0] != after.partition("-")[0]
+        assert await replay(one, "news", before) == ["epoch"]
+
+
+async def test_that_redis_has_lost_everything_is_noticed_without_an_event(
+    hasty: None, two: tuple[Service, Service], redis: RedisServer
+) -> None:
+    async with following(two[0], "news") as first, following(two[1], "t.*") as second:
+        await redis.run("FLUSHALL")
+        assert [await reset_of(s) for s in (first, second)] == ["epoch", "epoch"]
+
+
+@pytest.mark.parametrize("others", [0, 1, 5, 20])
+async def test_everybody_is_told_when_redis_comes_back_with_older_data(
+    others: int, hasty: None, serve: Any, redis: RedisServer, tmp_path: Path
+) -> None:
+    """Also when others have published on it meanwhile, and the numbers are beyond ours again."""
+    service = await serve()
+    async with following(service, "news") as first, following(service, "t.*,news") as second:
+        await publish(service, "news", "kept")
+        await redis.run("SAVE")
+        (tmp_path / "older").mkdir()
+        shutil.copy(redis.dump, tmp_path / "older")
+        [*_, lost] = await publish(service, "news", *"abcde")
+        for subscriber in (first, second):
+            await texts(subscriber, 6)
+        redis.kill()
+
+        older = RedisServer(tmp_path / "older")
+        await older.start()
+        async with Service(realtime={"broker_url": older.url}) as other:
+            await publish(other, "news", *["other"] * others)
+        await older.stop()
+        shutil.copy(older.dump, redis.dump)
+        await redis.start()
+
+        assert [await reset_of(s) for s in (first, second)] == ["epoch", "epoch"]
+        [event_id] = await publish(service, "news", "new")
+        assert [(await s.block())["id"] for s in (first, second)] == [event_id] * 2
+        assert await replay(service, "news", lost) == ["epoch"]
+
+
+async def test_numbers_are_not_given_out_again_also_when_nobody_follows(
+    hasty: None, serve: Any, redis: RedisServer
+) -> None:
+    service = await serve()
+    await publish(service, "news", "kept")
+    await redis.run("SAVE")
+    lost = await publish(service, "news", "a", "b")
+    redis.kill()
+    await redis.start()
+    await until_ready(service)
+    new = await publish(service, "news", "c", "d")
+
+    assert not {event_id.partition("-")[0] for event_id in new} & {lost[0].partition("-")[0]}
+    assert await replay(await serve(), "news", lost[0]) == ["epoch"]
+
+
+async def test_a_replica_is_left_for_the_new_primary(
+    hasty: None, serve: Any, redis: RedisServer, tmp_path: Path
+) -> None:
+    """The address leads to the new one; the connections to the old one stay open."""
+    other = RedisServer(tmp_path / "other")
+    await other.start()
+    try:
+        await other.run("REPLICAOF", "127.0.0.1", redis.port)
+        async with Proxy(redis) as proxy:
+            service = await serve(realtime={"broker_url": proxy.url})
+            async with following(service, "news") as follower:
+                ids = await publish(service, "news", "a")
+                await redis.run("WAIT", 1, 0)
+                await other.run("REPLICAOF", "NO", "ONE")
+                await redis.run("REPLICAOF", "127.0.0.1", other.port)
+                proxy.redis = other
+                await until_ready(service, 503)
+                await until_ready(service)
+                ids += await publish(service, "news", "b")
+
+                assert [(await follower.block())["id"] for _ in ids] == ids
+                assert await replay(service, "news", ids[0]) == ["b"]
+    finally:
+        other.kill()
+
+
+async def test_a_redis_whose_keys_were_deleted_by_hand_is_another_one(
+    two: tuple[Service, Service], redis: RedisServer
+) -> None:
+    """Streams may be left, of which the numbers are higher than the new ones."""
+    async with following(two[0], "news") as follower:
+        await publish(two[1], "news", "a", "b", "c")
+        assert await texts(follower, 3) == ["a", "b", "c"]
+        await redis.run("DEL", f"{PREFIX}position")
+        ids = await publish(two[1], "news", "d", "e")
+
+        assert (await reset_of(follower), await texts(follower, 2)) == ("epoch", ["d", "e"])
+        assert await replay(two[1], "news", ids[0]) == ["e"]
