@@ -1,4 +1,4 @@
-"""Redis with other data than before: emptied, restored, another server."""
+"""What Redis keeps, and a Redis with other data than before: emptied, restored, another server."""
 
 import shutil
 from collections.abc import Callable
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from {{cookiecutter.package_name}}.realtime.backends import redis_scripts
 from {{cookiecutter.package_name}}.realtime.backends.redis_scripts import PREFIX
 
 from ..service import Service
-from .poller import replay
+from .poller import position_of, replay
 from .redis import (
     Proxy,
     RedisServer,
@@ -20,6 +21,7 @@ from .redis import (
     reset_of,
     stopped_redis,
     texts,
+    until,
     until_ready,
 )
 from .subscriber import publish
@@ -129,7 +131,11 @@ async def test_a_replica_is_left_for_the_new_primary(
                 await other.run("REPLICAOF", "NO", "ONE")
                 await redis.run("REPLICAOF", "127.0.0.1", other.port)
                 proxy.redis = other
-                await until_ready(service, 503)
+
+                async def has_a_link() -> bool:
+                    return bool(await other.run("CLIENT", "LIST", "TYPE", "PUBSUB"))
+
+                await until(has_a_link)
                 await until_ready(service)
                 ids += await publish(service, "news", "b")
 
@@ -151,3 +157,31 @@ async def test_a_redis_whose_keys_were_deleted_by_hand_is_another_one(
 
         assert (await reset_of(follower), await texts(follower, 2)) == ("epoch", ["d", "e"])
         assert await replay(two[1], "news", ids[0]) == ["e"]
+
+
+async def test_a_prefix_knows_its_topics_and_that_others_were_forgotten(
+    serve: Any, redis: RedisServer
+) -> None:
+    service = await serve(realtime={"max_topics": 2})
+    for topic in ("t.gone", "t.kept", "other"):
+        [top] = await publish(service, topic, "a")
+    history = await service.in_server(service.app.state.hub.backend.history("t.*"))
+
+    assert {name: kept.floor for name, kept in history.items()} == {"t.*": 1, "t.kept": 0}
+    start = top.replace("-3", "-0")
+    await publish(service, "t.gone", "again")
+    assert await replay(service, "t.gone", start) == ["evicted"]
+    assert await replay(service, "t.*", start) == ["evicted"]
+
+
+async def test_what_is_too_much_to_be_read_at_once_is_told_as_gone(
+    serve: Any, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_scripts, "READ_BYTES", 0)
+    service = await serve(realtime={"history_bytes": 1000, "history_size": 1})
+    start = await position_of(service, "other")
+    for number in range(10):
+        await publish(service, f"t.{number}", "x" * 400)
+
+    assert await replay(service, "t.0", start) == ["x" * 400]
+    assert await replay(service, "t.*", start) == ["evicted"]

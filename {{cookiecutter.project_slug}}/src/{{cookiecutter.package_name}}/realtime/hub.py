@@ -1,9 +1,8 @@
 """The hub: one per process, it knows who follows what and wakes them.
 
 Nothing is queued per subscriber: an event goes into the ring of its topic, and whoever follows it
-takes what lies behind their own position, at once or when their client can take more.
-
-Where the numbers come from and what is kept of topics that nobody here follows is the backend's.
+takes what lies behind their own position, at once or when their client can take more. Where the
+numbers come from, and what is kept of topics that nobody here follows, is the backend's.
 """
 
 import asyncio
@@ -54,11 +53,10 @@ class Hub:
         self._policies = parse_policies(settings.policies)
         self._slot = self._replaces if self._policies else None
         self._bounds = Bounds(settings.history_size, settings.history_bytes, settings.history_age)
-        #: Topics that somebody here follows, and prefixes, which have no events of their own; those
-        #: that the backend was asked for by name, and not only for a prefix.
+        #: Topics that somebody here follows, and prefixes, which have no events of their own.
         self._rings: dict[str, Ring] = {}
+        #: Those that the backend was asked for by name, and not only for a prefix.
         self._own: set[str] = set()
-        #: For a subscription to several.
         self._merged: dict[tuple[str, ...], Merged] = {}
         self._opening: dict[Hashable, asyncio.Task[Ring]] = {}
         self._loading: dict[str, list[Event]] = {}
@@ -101,7 +99,7 @@ class Hub:
 
     def subscriptions(self) -> set[Subscription]:
         """Return all subscriptions of this process."""
-        rings: list[Ring] = [*self._rings.values(), *self._merged.values()]
+        rings = (*self._rings.values(), *self._merged.values())
         return set().union(*(ring.subscriptions for ring in rings))
 
     # ---- For the backend
@@ -143,14 +141,13 @@ class Hub:
     def skip(self, topic: str, floor: int) -> None:
         """Take note that the events of a topic up to this number are gone, if any were."""
         ring = self._rings.get(topic)
-        if ring is not None and floor > ring.last:
+        if ring and floor > ring.last:
             for each in (ring, *ring.merged):
                 self._tell_gap(each, max(floor, each.last))
 
     def forget(self, topic: str) -> None:
         """Let go of the events of a topic that the broker has forgotten."""
-        ring = self._rings.get(topic)
-        if ring is not None:
+        if ring := self._rings.get(topic):
             ring.clear(ring.last)
 
     def followed(self) -> dict[str, int]:
@@ -297,8 +294,8 @@ class Hub:
         )
 
     def _policy(self, name: str) -> str:
-        found = (policy for part, policy in self._policies.items() if covers(part, name))
-        return next(found, "disconnect")
+        policies = self._policies.items()
+        return next((policy for part, policy in policies if covers(part, name)), "disconnect")
 
     def _replaces(self, event: Event) -> Hashable:
         return POLICIES[self._policy(event.topic)](event)

@@ -6,7 +6,7 @@ subscription to many topics.
 """
 
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +16,9 @@ from .topics import covers
 
 if TYPE_CHECKING:
     from .subscription import Subscription
+
+#: Events that are kept in the order of a list of topics.
+MERGED_EVENTS = 100
 
 
 class Evicted(Exception):
@@ -154,7 +157,8 @@ class Merged(Ring):
     """What several topics have had since this ring was made, in one order."""
 
     def __init__(self, names: tuple[str, ...], bounds: Bounds, slot: Slot | None = None) -> None:
-        super().__init__(0, bounds, slot)
+        # A short one, as every list of topics has its own: what it lacks, the members have.
+        super().__init__(0, replace(bounds, events=min(bounds.events, MERGED_EVENTS)), slot)
         self.names = names
         self.members: set[Ring] = set()
 
