@@ -43,8 +43,8 @@ class Tools:
         config.write_text(f"cookiecutters_dir: {self.directory}\nreplay_dir: {self.directory}\n")
         output = self.directory / "service"
         subprocess.run(
-            [sys.executable, "-m", "cookiecutter", str(REPOSITORY), "--no-input", "init_git=no", "broker=redis",
-             "--config-file", str(config), "--output-dir", str(output)],
+            [sys.executable, "-m", "cookiecutter", str(REPOSITORY), "--no-input", "init_git=no",
+             "broker=redis", "--config-file", str(config), "--output-dir", str(output)],
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         (project,) = output.iterdir()

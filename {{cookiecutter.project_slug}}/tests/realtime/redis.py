@@ -38,6 +38,13 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.kill()
+
     async def start(self) -> None:
         """Start it with the data of its directory, and wait until it answers."""
         assert PROGRAM is not None

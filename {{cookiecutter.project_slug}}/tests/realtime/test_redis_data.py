@@ -85,11 +85,10 @@ async def test_everybody_is_told_when_redis_comes_back_with_older_data(
             await texts(subscriber, 6)
         redis.kill()
 
-        older = RedisServer(tmp_path / "older")
-        await older.start()
-        async with Service(realtime={"broker_url": older.url}) as other:
-            await publish(other, "news", *["other"] * others)
-        await older.stop()
+        async with RedisServer(tmp_path / "older") as older:
+            async with Service(realtime={"broker_url": older.url}) as other:
+                await publish(other, "news", *["other"] * others)
+            await older.stop()
         shutil.copy(older.dump, redis.dump)
         await redis.start()
 
@@ -119,9 +118,7 @@ async def test_a_replica_is_left_for_the_new_primary(
     hasty: None, serve: Any, redis: RedisServer, tmp_path: Path
 ) -> None:
     """The address leads to the new one; the connections to the old one stay open."""
-    other = RedisServer(tmp_path / "other")
-    await other.start()
-    try:
+    async with RedisServer(tmp_path / "other") as other:
         await other.run("REPLICAOF", "127.0.0.1", redis.port)
         async with Proxy(redis) as proxy:
             service = await serve(realtime={"broker_url": proxy.url})
@@ -141,8 +138,6 @@ async def test_a_replica_is_left_for_the_new_primary(
 
                 assert [(await follower.block())["id"] for _ in ids] == ids
                 assert await replay(service, "news", ids[0]) == ["b"]
-    finally:
-        other.kill()
 
 
 async def test_a_redis_whose_keys_were_deleted_by_hand_is_another_one(
