@@ -12,7 +12,8 @@ UPLOAD = ANSWERS["use_upload"]
 RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
 DOWNLOAD = ANSWERS["use_download"]
 REALTIME = ANSWERS["use_realtime"]
-REDIS = ANSWERS["broker"] == "redis"
+SHARED = REALTIME and ANSWERS["broker"] == "redis"
+REDIS_TESTS = ("redis", "test_redis", "test_redis_data", "test_redis_faults", "test_runs_redis")
 
 #: What only some answers generate; the rest is in every project. A test holds it against the tree.
 OWNED = [
@@ -22,7 +23,8 @@ OWNED = [
     (UPLOAD or DOWNLOAD, [f"{SRC}/storage", "tests/storage"]),
     (REALTIME, [f"{SRC}/realtime", f"{SRC}/server/websocket.py", "tests/realtime"]),
     (REALTIME and UPLOAD, [f"{SRC}/realtime/files.py", "tests/realtime/test_files.py"]),
-    (REALTIME and REDIS, [f"{SRC}/realtime/backends/redis.py", "tests/realtime/redis"]),
+    (SHARED, [f"{SRC}/realtime/backends/{name}.py" for name in ("redis", "redis_scripts")]),
+    (SHARED, [f"tests/realtime/{name}.py" for name in REDIS_TESTS]),
     (ANSWERS["use_error_handling"], [f"{SRC}/errors", "tests/test_errors.py"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", "tests/test_web.py"]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),

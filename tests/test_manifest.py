@@ -37,7 +37,14 @@ FOLDERS = {
     "use_error_handling": {"errors"},
 }
 #: What only a shared broker brings.
-REDIS = {"src/streaming_service/realtime/backends/redis.py"}
+REDIS = {
+    f"{folder}/{name}.py"
+    for folder, names in {
+        "src/streaming_service/realtime/backends": ["redis", "redis_scripts"],
+        "tests/realtime": hook("post_gen_project").REDIS_TESTS,
+    }.items()
+    for name in names
+}
 NOTHING_ELSE: Answers = {"use_demo_page": False, "use_docker": False, "ci": "none"}
 
 #: Names that a Windows machine cannot check out.
