@@ -25,7 +25,8 @@ CORE = {
     "src/streaming_service/server", "src/streaming_service/settings.py",
     "src/streaming_service/streaming",
     "tests/__init__.py", "tests/conftest.py", "tests/peer.py", "tests/service.py",
-    "tests/test_batches.py", "tests/test_codings.py", "tests/test_cors.py", "tests/test_duplex.py",
+    "tests/test_batches.py", "tests/test_codings.py", "tests/test_cors.py", "tests/test_direct.py",
+    "tests/test_duplex.py",
     "tests/test_exchange.py", "tests/test_head.py", "tests/test_health.py", "tests/test_pull.py",
     "tests/test_sendfile.py", "tests/test_server.py",
 }  # fmt: skip

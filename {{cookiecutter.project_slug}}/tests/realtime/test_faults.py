@@ -1,5 +1,6 @@
 """Real-time under faults: clients that stop reading or vanish, failures, drains."""
 
+import asyncio
 import gc
 import json
 import sys
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, BackgroundTasks, Request
 
+from {{cookiecutter.package_name}}.realtime.messages import Message
 from {{cookiecutter.package_name}}.realtime.streams import EventStream
 
 from ..service import Service, ServiceProcess
@@ -156,3 +158,28 @@ async def test_a_backlog_is_sent_in_shares(service: Service) -> None:
     shares = await service.in_server(take_all())
     assert sum(shares) == 40
     assert max(shares) == 7
+
+
+async def test_work_for_afterwards_is_done_when_the_client_is_gone(serve: Any) -> None:
+    done = asyncio.Event()
+    router = APIRouter()
+
+    @router.get("/followed")
+    async def follow(request: Request, background: BackgroundTasks) -> EventStream:
+        background.add_task(done.set)
+        return EventStream(request.app.state.hub, ("news",))
+
+    service: Service = await serve(router)
+    async with service.raw_connection() as peer:
+        await peer.get("/followed")
+        await peer.read_until(b"id: ")
+        assert not done.is_set()
+        peer.reset()
+        assert await service.outcome_of("GET /followed") == "client_abort"
+
+    assert done.is_set()
+
+
+async def test_half_a_character_is_refused_before_anybody_is_sent_it() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        Message("\ud800")

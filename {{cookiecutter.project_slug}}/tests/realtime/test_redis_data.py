@@ -24,7 +24,7 @@ from .redis import (
     until,
     until_ready,
 )
-from .subscriber import publish
+from .subscriber import TEXT, publish
 
 __all__ = ["hasty", "redis", "stopped_redis"]
 
@@ -180,3 +180,19 @@ async def test_what_is_too_much_to_be_read_at_once_is_told_as_gone(
 
     assert await replay(service, "t.0", start) == ["x" * 400]
     assert await replay(service, "t.*", start) == ["evicted"]
+
+
+async def test_a_full_redis_takes_no_events_and_gives_those_that_it_has(
+    serve: Callable[..., Any], redis: RedisServer
+) -> None:
+    [kept] = await publish(await serve(), "news", "kept")
+    await redis.run("CONFIG", "SET", "maxmemory", 1)
+    service = await serve()
+    await until_ready(service)
+    async with service.client() as client:
+        for topic in ("news", "new"):
+            response = await client.post(f"/topics/{topic}/events", content="a", headers=TEXT)
+            assert response.status_code == 503
+
+    assert await replay(service, "news,new", kept.replace("-1", "-0")) == ["kept"]
+    assert not await redis.run("EXISTS", f"{PREFIX}topic:new")

@@ -1,6 +1,7 @@
 """Runs of several processes on one Redis: started here, followed, stopped and ended there."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.realtime import runs as runs_module
 from {{cookiecutter.package_name}}.realtime.runs import LOST_AFTER
+from {{cookiecutter.package_name}}.streaming import Problem
 
 from ..service import Service, ServiceProcess
 from .redis import RedisServer, redis, stopped_redis
@@ -149,3 +151,26 @@ async def test_a_run_goes_on_when_redis_has_lost_everything(
         [end] = await follower.rest()
 
     assert end["data"] == '{"status":"complete"}'
+
+
+@pytest.mark.parametrize("rounds", [LOST_AFTER - 1, LOST_AFTER])
+async def test_a_run_of_which_nobody_could_hear_while_redis_was_full_goes_on(
+    rounds: int, two: tuple[Service, Service], script: Script, redis: RedisServer
+) -> None:
+    one, other = two
+    run_id = await start(one)
+    async with other.raw_connection() as peer:
+        follower = Follower(peer)
+        await follower.follow(run_id)
+        await one.in_server(one.app.state.runs.tend())
+        await other.in_server(other.app.state.runs.tend())
+        await redis.run("CONFIG", "SET", "maxmemory", 1)
+        for _ in range(rounds):
+            with suppress(Problem):
+                await other.in_server(other.app.state.runs.tend())
+        await redis.run("CONFIG", "SET", "maxmemory", 0)
+        await other.in_server(other.app.state.runs.tend())
+        await script.say(one, "a", None)
+        blocks = await follower.rest()
+
+    assert [block["data"] for block in blocks] == ["a", '{"status":"complete"}']

@@ -1,6 +1,7 @@
 """Several topics and prefixes on one connection, under one position."""
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -211,3 +212,27 @@ async def test_an_event_is_encoded_once_and_only_when_needed(
 
     assert blocks[0] == blocks[1] == blocks[2]
     assert encoded == ["for all"]
+
+
+async def test_a_list_costs_the_same_however_many_others_there_are(service: Service) -> None:
+    """When thousands come back at once, each with a topic of its own beside a common one."""
+    hub = service.app.state.hub
+
+    async def calls_for(*names: str) -> int:
+        calls = []
+        sys.setprofile(lambda frame, event, _: calls.append(frame) if event == "call" else None)
+        try:
+            await hub.subscribe(names)
+        finally:
+            sys.setprofile(None)
+        return len(calls)
+
+    async def subscribe() -> tuple[int, int]:
+        await hub.subscribe(("all",))
+        alone = await calls_for("all", "me")
+        for number in range(300):
+            await hub.subscribe(("all", f"user{number}"))
+        return alone, await calls_for("all", "one")
+
+    alone, among_many = await service.in_server(subscribe())
+    assert among_many < 2 * alone

@@ -18,9 +18,9 @@ from .backends import Backend, Once, open_backend
 from .counters import Counters
 from .messages import Message
 from .publishing import PublishRate
-from .ring import Bounds, Event, History, Merged, Ring
+from .ring import Bounds, Event, History, Merged, MergedRings, Ring
 from .subscription import Subscription
-from .topics import POLICIES, Position, covers, parse_policies
+from .topics import POLICIES, Position, covers, parse_policies, parts_of, policy_of
 
 #: Seconds between two looks for rings that nobody reads any more.
 TIDY_SECONDS = 10.0
@@ -57,7 +57,7 @@ class Hub:
         self._rings: dict[str, Ring] = {}
         #: Those that the backend was asked for by name, and not only for a prefix.
         self._own: set[str] = set()
-        self._merged: dict[tuple[str, ...], Merged] = {}
+        self._merged = MergedRings()
         self._opening: dict[Hashable, asyncio.Task[Ring]] = {}
         self._loading: dict[str, list[Event]] = {}
 
@@ -115,10 +115,10 @@ class Hub:
                 arrived.append(event)
         ring = self._rings.get(event.topic)
         if ring is None:
-            prefixes = [self._rings[name].last for name in self._own if covers(name, event.topic)]
+            prefixes = self._own.intersection(parts_of(event.topic))
             if not prefixes:
                 return True  # Nobody follows it any more, or not yet.
-            ring = self._add(event.topic, max(prefixes))
+            ring = self._add(event.topic, max(self._rings[name].last for name in prefixes))
         if event.sequence <= ring.last:
             return True
         if event.previous > ring.last:
@@ -159,7 +159,7 @@ class Hub:
     def make_ring(self, topic: str, floor: int) -> Ring:
         """Return an empty ring by the policy of its topic."""
         ring = Ring(floor, self._bounds, self._slot)
-        ring.disconnects = self._policy(topic) == "disconnect"
+        ring.disconnects = policy_of(topic, self._policies) == "disconnect"
         return ring
 
     async def tidy(self) -> None:
@@ -168,7 +168,8 @@ class Hub:
         for names, merged in tuple(self._merged.items()):
             merged.expire(now)
             if merged.unread() and names not in self._opening:
-                self._part(merged)
+                self._merged.part(merged)
+        gone = []
         for name, ring in tuple(self._rings.items()):
             ring.expire(now)
             if not ring.unread():
@@ -176,9 +177,12 @@ class Hub:
             if not ring.merged:
                 del self._rings[name]
                 self._own.discard(name)
-                await self.backend.unsubscribe(name)
+                gone.append(name)
             elif not ring.size and name not in self._own:
                 self._drop(name, ring)
+        for name in gone:  # Only now: whoever comes meanwhile finds all of them gone.
+            if name not in self._rings and name not in self._loading:
+                await self.backend.unsubscribe(name)
 
     async def _ring_of(self, names: tuple[str, ...]) -> Ring:
         if len(names) == 1 and not names[0].endswith(".*"):
@@ -204,16 +208,19 @@ class Hub:
 
     async def _merge(self, names: tuple[str, ...]) -> Ring:
         # There at once, so that topics that are new to a prefix get rings meanwhile.
-        merged = self._merged[names] = Merged(names, self._bounds, self._slot)
-        merged.disconnects = all(self._policy(name) == "disconnect" for name in names)
-        for topic, ring in self._rings.items():
-            self._join(merged, topic, ring)
+        merged = Merged(names, self._bounds, self._slot)
+        self._merged.add(merged)
+        merged.disconnects = all(policy_of(name, self._policies) == "disconnect" for name in names)
+        for name in names:
+            for topic in self._rings if name.endswith(".*") else self._rings.keys() & {name}:
+                if covers(name, topic):
+                    merged.join(self._rings[topic])
         try:
             for name in names:
                 if name not in self._own:
                     await self._once(name, self._open)
         except BaseException:
-            self._part(merged)
+            self._merged.part(merged)
             raise
         merged.clear(self.top)
         return merged
@@ -243,8 +250,8 @@ class Hub:
 
     def _add(self, topic: str, floor: int) -> Ring:
         ring = self._rings[topic] = self.make_ring(topic, floor)
-        for merged in self._merged.values():
-            self._join(merged, topic, ring)
+        for merged in self._merged.of(topic):
+            merged.join(ring)
         return ring
 
     def _drop(self, topic: str, ring: Ring) -> None:
@@ -252,19 +259,9 @@ class Hub:
         del self._rings[topic]
         for merged in ring.merged:
             merged.members.discard(ring)
-        for name, other in self._rings.items():
-            if covers(name, topic):
-                other.clear(max(other.last, ring.last))
-
-    def _join(self, merged: Merged, topic: str, ring: Ring) -> None:
-        if merged.covers(topic):
-            merged.members.add(ring)
-            ring.merged.add(merged)
-
-    def _part(self, merged: Merged) -> None:
-        del self._merged[merged.names]
-        for ring in merged.members:
-            ring.merged.discard(merged)
+        for name in self._rings.keys() & set(parts_of(topic)):
+            other = self._rings[name]
+            other.clear(max(other.last, ring.last))
 
     def _append(self, ring: Ring, event: Event) -> None:
         for each in (ring, *ring.merged):
@@ -293,9 +290,5 @@ class Hub:
             len(each.subscriptions) for each in (ring, *ring.merged)
         )
 
-    def _policy(self, name: str) -> str:
-        policies = self._policies.items()
-        return next((policy for part, policy in policies if covers(part, name)), "disconnect")
-
     def _replaces(self, event: Event) -> Hashable:
-        return POLICIES[self._policy(event.topic)](event)
+        return POLICIES[policy_of(event.topic, self._policies)](event)

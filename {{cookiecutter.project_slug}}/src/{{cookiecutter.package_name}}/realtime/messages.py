@@ -26,6 +26,9 @@ class Message:
     #: What this is the newest state of, for topics that send only that to slow subscribers.
     key: str | None = None
 
+    def __post_init__(self) -> None:
+        self.data.encode()  # Half a surrogate pair would fail all subscribers, again and again.
+
 
 def check_names(event: str | None, key: str | None = None) -> None:
     """Raise Problem 422 for a reserved or malformed event type or key."""

@@ -5,14 +5,14 @@ topics. So a stalled subscriber costs an integer, not a queue, and one position 
 subscription to many topics.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain, takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from .messages import Message
-from .topics import covers
+from .topics import parts_of
 
 if TYPE_CHECKING:
     from .subscription import Subscription
@@ -162,9 +162,10 @@ class Merged(Ring):
         self.names = names
         self.members: set[Ring] = set()
 
-    def covers(self, topic: str) -> bool:
-        """Whether a topic is one of those that were asked for."""
-        return any(covers(name, topic) for name in self.names)
+    def join(self, ring: Ring) -> None:
+        """Repeat what another ring gets."""
+        self.members.add(ring)
+        ring.merged.add(self)
 
     def after(self, position: int) -> list[Event]:
         """Return the events behind a position; older ones than its own come from the members."""
@@ -172,3 +173,30 @@ class Merged(Ring):
             return super().after(position)
         missed: Iterable[Event] = chain.from_iterable(r.after(position) for r in self.members)
         return sorted(missed, key=attrgetter("sequence"))
+
+
+class MergedRings(dict[tuple[str, ...], Merged]):
+    """By their list, and by each of its names: every client may have a list of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of: dict[str, set[Merged]] = {}
+
+    def add(self, merged: Merged) -> None:
+        self[merged.names] = merged
+        for name in merged.names:
+            self._of.setdefault(name, set()).add(merged)
+
+    def part(self, merged: Merged) -> None:
+        """Let go of one."""
+        del self[merged.names]
+        for name in merged.names:
+            self._of[name].discard(merged)
+            if not self._of[name]:
+                del self._of[name]
+        for ring in merged.members:
+            ring.merged.discard(merged)
+
+    def of(self, topic: str) -> Iterator[Merged]:
+        """Yield those that follow a topic; one that names it more than once comes again."""
+        return chain.from_iterable(self._of.get(name, ()) for name in parts_of(topic))

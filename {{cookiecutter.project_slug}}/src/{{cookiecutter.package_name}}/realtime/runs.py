@@ -129,7 +129,8 @@ class Runs:
         if not self.hub.backend.up:  # Nothing can be heard, so nothing follows from silence.
             self._silent = dict.fromkeys(self._silent, 0)
             return
-        if self._running:
+        # Who has no runs, but counts how long others are silent, must know that one can be heard.
+        if self._running or self._silent:
             await self.hub.publish(ALIVE, Message(" ".join(self._running)))
         if self._alive is None:
             alive = self._alive = await self.hub.subscribe((ALIVE,))

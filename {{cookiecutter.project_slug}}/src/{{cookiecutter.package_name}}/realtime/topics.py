@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MAX_TOPICS = 32
 
 _TOPIC = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
+_DOT = re.compile(r"\.")
 _POSITION = re.compile(r"([0-9a-z]+)-(\d{1,18})", re.ASCII)
 
 
@@ -55,6 +56,16 @@ def parse_topics(names: str) -> tuple[str, ...]:
 def covers(part: str, topic: str) -> bool:
     """Whether a topic is the one that is named, or starts with the prefix that is named."""
     return topic == part or (part.endswith(".*") and topic.startswith(part[:-1]))
+
+
+def parts_of(topic: str) -> list[str]:
+    """Return what covers a topic: its name, and the prefixes that it starts with."""
+    return [topic, *(topic[: dot.end()] + "*" for dot in _DOT.finditer(topic))]
+
+
+def policy_of(name: str, policies: dict[str, str]) -> str:
+    """Return the policy of the first part that covers a topic or prefix."""
+    return next((policy for part, policy in policies.items() if covers(part, name)), "disconnect")
 
 
 def _invalid(detail: str) -> Problem:

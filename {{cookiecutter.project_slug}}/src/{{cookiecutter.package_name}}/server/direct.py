@@ -30,6 +30,12 @@ class DirectWriter:
         """Write a part, which is not empty (RFC 9112, section 7.1)."""
         self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
+    async def send(self, body: bytes) -> None:
+        """Write a part as soon as the client takes more."""
+        await self._cycle.flow.drain()
+        if not self._cycle.disconnected:
+            self.write(body)
+
 
 def offer(cycle: Any, message: Message) -> None:
     """Offer a writer behind the head, if that came as the kernel sent it.
@@ -37,5 +43,7 @@ def offer(cycle: Any, message: Message) -> None:
     A middleware that makes another body makes another message, or says so in a header.
     """
     names = {name.lower() for name, _ in message.get("headers", ())}
-    if message.get(DIRECT) and cycle.chunked_encoding and b"content-encoding" not in names:
-        cycle.scope["extensions"][DIRECT]["writer"] = DirectWriter(cycle)
+    extensions = cycle.scope.get("extensions") or {}  # Others may have taken ours away.
+    is_ours = message.get(DIRECT) and DIRECT in extensions
+    if is_ours and cycle.chunked_encoding and b"content-encoding" not in names:
+        extensions[DIRECT]["writer"] = DirectWriter(cycle)

@@ -44,6 +44,8 @@ class DirectWriter(Protocol):
 
     def write(self, body: bytes) -> None: ...
 
+    async def send(self, body: bytes) -> None: ...
+
 
 @dataclass(slots=True, eq=False)
 class Exchange:

@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Mapping
 from math import inf
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -20,6 +21,9 @@ from starlette.types import Receive, Scope, Send
 from .exchange import DirectWriter, Exchange, exchange_of
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .problem import Problem
+
+#: Bytes after which others have their turn: a client that catches up may take as much as there is.
+SHARE = 64 << 10
 
 
 def _start(coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -37,8 +41,8 @@ class Channel(ABC):
     """
 
     __slots__ = (
-        "_busy", "_direct", "_error", "_last", "_owner", "_push_task", "_waits", "ends_at",
-        "exchange", "heartbeat_after", "wrote_at",
+        "_busy", "_direct", "_error", "_last", "_owner", "_push_task", "_waits",
+        "background", "ends_at", "exchange", "heartbeat_after", "wrote_at",
     )  # fmt: skip
 
     heartbeat: bytes
@@ -47,6 +51,8 @@ class Channel(ABC):
         """`heartbeat` is sent after so many seconds of silence, `farewell` at that age."""
         now = asyncio.get_running_loop().time()
         self.exchange = exchange
+        #: Runs when the client is gone, whatever the outcome.
+        self.background: BackgroundTask | None = None
         self.heartbeat_after = heartbeat_after
         self.wrote_at = now
         self.ends_at = now + max_age
@@ -76,7 +82,11 @@ class Channel(ABC):
 
     async def write(self, body: bytes) -> None:
         """Send what `take` and the others return."""
-        await self.exchange.push(body)
+        if self._direct is None:
+            await self.exchange.push(body)
+        else:  # The same way as the others: whoever is between may keep a part, which then is late.
+            self.exchange.bytes_out += len(body)
+            await self._direct.send(body)
 
     async def end(self) -> None:
         """End the response as whole."""
@@ -89,7 +99,8 @@ class Channel(ABC):
 
     def wake(self) -> None:
         """Send what there is; when the client is slow, as soon as it takes more."""
-        if not self._busy and not self.exchange.response_complete:
+        # Behind a failure nothing follows: who comes back then would have read past what it lost.
+        if not self._busy and self._error is None and not self.exchange.response_complete:
             self._busy = True
             if self._push_at_once():
                 self._busy = False
@@ -138,6 +149,8 @@ class Channel(ABC):
                 self.wrote_at = asyncio.get_running_loop().time()
                 exchange.bytes_out += len(body)
                 writer.write(body)
+                if len(body) >= SHARE:
+                    return False
         except Exception as error:
             self._fail(error)
             return True
@@ -153,10 +166,14 @@ class Channel(ABC):
                 await self.write(body)
                 if exchange.disconnected or self._error:
                     return
+                if len(body) >= SHARE:
+                    await asyncio.sleep(0)
             if self._last is not None:
-                last_words, exchange.outcome = self._last
+                last_words, outcome = self._last
+                self.wrote_at = loop.time()
                 if last_words:
                     await self.write(last_words)
+                exchange.outcome = outcome
                 await self.end()
         except Exception as error:
             self._fail(error)
@@ -183,8 +200,10 @@ class Channel(ABC):
             await self._stay()
         finally:
             exchange.kernel.channels.discard(self)
-            if self._push_task is not None and not exchange.response_complete:
+            if self._push_task is not None and (self._error or not exchange.response_complete):
                 self._push_task.cancel()
+            if self.background is not None:
+                await self.background()
         if not exchange.response_complete:
             raise ClientDisconnect
 
@@ -195,6 +214,7 @@ class Channel(ABC):
             if self._error is None or self._owner is None:
                 raise
             self._owner.uncancel()
+            self.exchange.outcome = None  # Not even the last words have arrived.
             if self._error.__cause__ is not None:
                 await self._tell(self._error.__cause__)
             raise self._error from self._error.__cause__
@@ -228,4 +248,5 @@ class PushResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
         exchange.channel = await self.open(exchange)  # Closed by the exchange, whatever comes.
+        exchange.channel.background = self.background
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

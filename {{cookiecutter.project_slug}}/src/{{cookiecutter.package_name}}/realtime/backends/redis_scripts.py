@@ -34,11 +34,12 @@ local place, topics, prefix = KEYS[1], KEYS[2], ARGV[1]
 local fresh, seen_epoch, seen_top = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local epoch, top, forgotten = unpack(redis.call('HMGET', place, 'epoch', 'top', 'forgotten'))
 top, forgotten = tonumber(top or 0), tonumber(forgotten or 0)
-if not epoch then redis.call('DEL', topics) end
+local is_known = epoch
 if not epoch or (epoch == seen_epoch and top < seen_top) then
   epoch = fresh
   redis.call('HSET', place, 'epoch', epoch)
 end
+if not is_known then redis.call('DEL', topics) end
 """
 
 #: KEYS: position, topics, the topic's stream, and the one of the Idempotency-Key if there is one.
@@ -57,9 +58,10 @@ if first then return first end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local last = redis.call('ZSCORE', topics, topic)
-if not last then redis.call('DEL', stream) end
+-- The first write, as a full Redis refuses only that: a `DEL` before it would let all others pass.
 top = redis.call('HINCRBY', place, 'top', 1)
 redis.call('ZADD', topics, top, topic)
+if not last then redis.call('DEL', stream) end
 
 -- `start`: bytes of the topic before this event, so that any two tell what lies between them.
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
@@ -115,9 +117,13 @@ end
 -- others have gone on from older data already.
 if epoch == seen_epoch and topic ~= '' and floor_of(topic) < tonumber(number) then
   local event = between(topic, number .. '-0', number .. '-0')[1]
-  if not event or event[2][6] ~= at then epoch = fresh end
+  if not event or event[2][6] ~= at then
+    epoch = fresh
+    redis.call('HSET', place, 'epoch', epoch)
+  end
 end
-redis.call('HSET', place, 'epoch', epoch)  -- Always: a replica refuses, and so is not listened to.
+-- A write that a full Redis allows, but a replica does not, which so is not listened to.
+redis.call('PERSIST', place)
 
 local rows, done = {}, {}
 
