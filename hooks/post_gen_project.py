@@ -13,7 +13,8 @@ RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
 DOWNLOAD = ANSWERS["use_download"]
 REALTIME = ANSWERS["use_realtime"]
 SHARED = REALTIME and ANSWERS["broker"] == "redis"
-REDIS_TESTS = ("redis", "test_redis", "test_redis_data", "test_redis_faults", "test_runs_redis")
+REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
+REDIS_TESTS += ["test_redis_workers", "test_runs_redis"]
 
 #: What only some answers generate; the rest is in every project. A test holds it against the tree.
 OWNED = [

@@ -50,11 +50,9 @@ async def test_clients_of_a_killed_process_go_on_at_another(
 ) -> None:
     count = 100 * SOAK
     settings = {"REALTIME__BROKER_URL": redis.url}
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
     async with (
-        ServiceProcess(tmp_path / "a", **settings) as one,
-        ServiceProcess(tmp_path / "b", **settings) as two,
+        ServiceProcess(tmp_path, **settings, STORAGE__URL="file:a") as one,
+        ServiceProcess(tmp_path, **settings, STORAGE__URL="file:b") as two,
     ):
         killed = asyncio.Event()
 

@@ -222,7 +222,8 @@ class Hub:
         except BaseException:
             self._merged.part(merged)
             raise
-        merged.clear(self.top)
+        # Not the top: what lies below that may still be under way.
+        merged.clear(max((ring.last for ring in merged.members), default=self.top))
         return merged
 
     async def _open(self, name: str) -> Ring:

@@ -99,6 +99,8 @@ class RedisBackend:
 
     async def history(self, name: str) -> dict[str, History]:
         _, rows = await self._read({name: 0})
+        # Its confirmation comes behind what is still under way of what was read.
+        await self.subscribe(name)
         found = {row.topic: History(row.floor, row.events) for row in rows}
         return {name: History(0, []), **found}
 
