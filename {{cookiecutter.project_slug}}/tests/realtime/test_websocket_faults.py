@@ -252,6 +252,7 @@ async def test_a_burst_of_commands_leaves_turns_to_others(service: Service) -> N
     counters, steps = service.app.state.hub.counters, [0]
 
     async def watch() -> None:
+        steps[0] = counters.published  # It may have begun.
         while sum(steps) < 500:
             await asyncio.sleep(0)
             steps.append(counters.published - sum(steps))
@@ -262,4 +263,4 @@ async def test_a_burst_of_commands_leaves_turns_to_others(service: Service) -> N
         await peer.send(PUBLISH * 500)
         await watching
 
-    assert max(steps) <= 2
+    assert max(steps[1:]) <= 2
