@@ -4,6 +4,7 @@
 * `hub`: who follows what; `subscription` and `ring`: how far each has read, and of what.
 * `runs`, `run_router`: `POST /runs/{name}`, and what a run tells on a topic of its own.
 * `streams`, `polling`: the ways to follow, over the kernel's push response; `frames`: the bytes.
+* `websocket`: `WS /topics/{topics}/ws`, its `commands`, and the `feed` of what one client follows.
 * `backends`: where events are numbered and kept, in this process or for many.
 
 A client that comes back with `Last-Event-ID` gets what it missed, or is told that it cannot.
