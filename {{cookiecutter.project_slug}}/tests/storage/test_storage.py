@@ -3,6 +3,8 @@
 import asyncio
 import json
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +272,19 @@ async def test_a_commit_goes_to_its_end_however_often_it_is_cancelled() -> None:
 
     assert task.cancelled()
     assert steps == [0, 1, 2, 3, 4]
+
+
+async def test_a_claim_that_nobody_waits_for_any_more_is_given_back(tmp_path: Path) -> None:
+    path, opened = tmp_path / "x.lock", threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(opened.wait, PATIENCE)
+        taking = asyncio.create_task(Claim.take_in_thread(threads, path))
+        await asyncio.sleep(0)
+        taking.cancel()
+        opened.set()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+
+    again = Claim.take(path)
+    assert again is not None
+    again.release()

@@ -4,11 +4,15 @@ A claim is a locked file. The kernel drops the lock when its process ends, howev
 unlocked claim means that its work was cut short and must be reconciled.
 """
 
+import asyncio
 import os
 import sys
+from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from ..streaming import complete
 
 if sys.platform == "win32":
     import msvcrt
@@ -42,6 +46,17 @@ class Claim:
             pass
         file.close()
         return None
+
+    @classmethod
+    async def take_in_thread(cls, threads: Executor, path: Path) -> "Claim | None":
+        """Claim a path without blocking; a cancellation meanwhile gives it back."""
+        taking = asyncio.get_running_loop().run_in_executor(threads, cls.take, path)
+        try:
+            return await complete(taking)
+        except asyncio.CancelledError:
+            if taking.exception() is None and (claim := taking.result()) is not None:
+                claim.release()
+            raise
 
     def release(self) -> None:
         """Give the claim up: its work is done or undone."""

@@ -197,7 +197,7 @@ class LocalStorage:
     async def delete(self, file_id: str) -> None:
         await self.record(file_id)  # Without one there may be an upload that is about to get it.
         lock = self._lock_path(checked_id(file_id))
-        while (claim := await in_thread(self.threads, Claim.take, lock)) is None:
+        while (claim := await Claim.take_in_thread(self.threads, lock)) is None:
             await self.record(file_id)  # Somebody sweeps, or removes it: then this says 404.
             await asyncio.sleep(0.01)
         removed = None
@@ -232,13 +232,13 @@ class LocalStorage:
         """Put right what dead writers left behind."""
         names = await aiofiles.os.listdir(self._parts, executor=self.threads)
         for file_id in sorted(filter(is_id, {name.partition(".")[0] for name in names})):
-            claim = await in_thread(self.threads, Claim.take, self._lock_path(file_id))
+            claim = await Claim.take_in_thread(self.threads, self._lock_path(file_id))
             if claim is not None:
                 await complete(self._reconcile(file_id, claim))
 
     async def _announce_again(self) -> None:
         for record in await self.catalogue.unannounced():
-            claim = await in_thread(self.threads, Claim.take, self._lock_path(record.id))
+            claim = await Claim.take_in_thread(self.threads, self._lock_path(record.id))
             if claim is not None:  # Else its upload, or another process, is about to do it.
                 try:
                     if await self.catalogue.get(record.id):

@@ -119,10 +119,10 @@ class LocalPartials:
         lock = self._folder / f"{upload_id}.lock"
         stop = time.monotonic() + patience
         with no_space():
-            claim = await in_thread(self._threads, Claim.take, lock)
+            claim = await Claim.take_in_thread(self._threads, lock)
             while claim is None and time.monotonic() < stop:
                 await asyncio.sleep(0.02)
-                claim = await in_thread(self._threads, Claim.take, lock)
+                claim = await Claim.take_in_thread(self._threads, lock)
         try:
             yield claim is not None
         finally:
