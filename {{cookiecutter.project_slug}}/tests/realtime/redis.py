@@ -106,6 +106,20 @@ async def redis(stopped_redis: RedisServer) -> RedisServer:
 
 
 @pytest.fixture
+def sections(
+    sections: dict[str, dict[str, Any]], stopped_redis: RedisServer
+) -> dict[str, dict[str, Any]]:
+    """The usual settings, and Redis."""
+    return {**sections, "realtime": {"broker_url": stopped_redis.url}}
+
+
+@pytest.fixture
+async def two(serve: Callable[..., Any], redis: RedisServer) -> tuple[Service, Service]:
+    """Two services on one Redis."""
+    return await serve(), await serve()
+
+
+@pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probe, check and connect again at once, and wait for no answer for long."""
     for name in ("PROBE_SECONDS", "CHECK_SECONDS"):

@@ -19,28 +19,16 @@ from .redis import (
     hasty,
     redis,
     reset_of,
+    sections,
     stopped_redis,
     texts,
+    two,
     until,
     until_ready,
 )
 from .subscriber import TEXT, publish
 
-__all__ = ["hasty", "redis", "stopped_redis"]
-
-
-@pytest.fixture
-def sections(
-    sections: dict[str, dict[str, Any]], stopped_redis: RedisServer
-) -> dict[str, dict[str, Any]]:
-    """The usual settings, and Redis."""
-    return {**sections, "realtime": {"broker_url": stopped_redis.url}}
-
-
-@pytest.fixture
-async def two(serve: Callable[..., Any], redis: RedisServer) -> tuple[Service, Service]:
-    """Two services on one Redis."""
-    return await serve(), await serve()
+__all__ = ["hasty", "redis", "sections", "stopped_redis", "two"]
 
 
 async def test_everybody_is_told_when_redis_has_lost_everything(

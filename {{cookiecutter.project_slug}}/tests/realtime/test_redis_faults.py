@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -21,28 +20,16 @@ from .redis import (
     hasty,
     redis,
     reset_of,
+    sections,
     stopped_redis,
     texts,
+    two,
     until,
     until_ready,
 )
 from .subscriber import TEXT, Subscriber, publish
 
-__all__ = ["hasty", "redis", "stopped_redis"]
-
-
-@pytest.fixture
-def sections(
-    sections: dict[str, dict[str, Any]], stopped_redis: RedisServer
-) -> dict[str, dict[str, Any]]:
-    """The usual settings, and Redis."""
-    return {**sections, "realtime": {"broker_url": stopped_redis.url}}
-
-
-@pytest.fixture
-async def two(serve: Callable[..., Any], redis: RedisServer) -> tuple[Service, Service]:
-    """Two services on one Redis."""
-    return await serve(), await serve()
+__all__ = ["hasty", "redis", "sections", "stopped_redis", "two"]
 
 
 async def test_clients_of_a_killed_process_go_on_at_another(
