@@ -196,6 +196,13 @@ async def test_topics_that_nobody_publishes_on_any_more_leave_nothing(
         assert [(await follower.block())["data"] for _ in range(2)] == ["a", "again"]
 
 
+async def test_events_that_are_too_old_at_once_are_delivered_all_the_same(serve: Any) -> None:
+    service = await serve(realtime={"history_age": 0.0001})
+    async with following(service, "news") as follower:
+        await publish(service, "news", "a", "b")
+        assert await texts(follower, 2) == ["a", "b"]
+
+
 async def test_a_topic_that_was_forgotten_is_no_gap_for_those_who_were_there(serve: Any) -> None:
     service = await serve(realtime={"max_topics": 1})
     async with following(service, "a") as follower, following(service, "c") as other:

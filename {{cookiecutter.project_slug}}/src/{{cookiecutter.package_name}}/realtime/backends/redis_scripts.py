@@ -69,7 +69,6 @@ local start = newest and newest[2][4] + #newest[2][8] or 0
 local id = top .. '-0'
 redis.call('XADD', stream, 'MAXLEN', events, id,
   'floor', last or forgotten, 'start', start, 'at', now, 'message', message)
-redis.call('PEXPIRE', stream, age)
 while true do
   local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   local at, kept = oldest[2][6], start + #message - oldest[2][4]
@@ -86,6 +85,8 @@ for _ = 1, 4 do
   redis.call('ZREM', topics, name)
   redis.call('HSET', place, 'forgotten', number)
 end
+-- Last, as a time that is over by now takes the stream away at once.
+redis.call('PEXPIRE', stream, age)
 
 -- To those who follow it a forgotten topic is nothing new: no event before this one is missing.
 redis.call('PUBLISH', channel, table.concat({epoch, top, last or 0, now, message}, ' '))
@@ -176,7 +177,7 @@ class Scripts:
         self._bounds = (
             settings.history_size,
             settings.history_bytes,
-            max(round(settings.history_age * 1000), 1),
+            round(settings.history_age * 1000),
             settings.max_topics,
         )
         self._room = max(READ_BYTES, settings.history_bytes + 100 * settings.history_size)
