@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
-from . import cors, health
+from . import edge, observability
 # {% if cookiecutter.use_download %}
 from .download import router as download_router
 # {% endif %}
@@ -25,7 +25,7 @@ from .storage import import_files, open_storage, router as storage_router
 # {% if cookiecutter.use_upload %}
 from .storage.callbacks import Callbacks
 # {% endif %}
-from .streaming import ExchangeMiddleware, Kernel
+from .streaming import Kernel
 # {% if cookiecutter.use_upload %}
 from .upload import AllowedTypes, router as upload_router
 # {% if cookiecutter.resumable_uploads %}
@@ -65,26 +65,27 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         callbacks = Callbacks(AllowedTypes(settings.upload.allowed_types))
         # {% endif %}
         # {% if cookiecutter.resumable_uploads %}
-        storage = app.state.storage = await enter(open_storage(settings.storage, callbacks))
+        storage = app.state.storage = await enter(open_storage(settings.storage, callbacks, kernel))
         app.state.uploads = await enter(open_sessions(storage, settings))
         # {% else %}
-        app.state.storage = await enter(open_storage(settings.storage, callbacks))
+        app.state.storage = await enter(open_storage(settings.storage, callbacks, kernel))
         # {% endif %}
         # {% elif cookiecutter.use_download %}
-        app.state.storage = await enter(open_storage(settings.storage))
+        app.state.storage = await enter(open_storage(settings.storage, kernel=kernel))
         # {% endif %}
-        await enter(kernel.running(settings.server.drain_notice))
+        await enter(kernel.running(settings.server.drain_notice, settings.server.stuck_after))
         yield
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application; `settings` default to the environment's."""
     settings = settings or Settings()
-    kernel = Kernel(settings.streaming)
+    kernel = Kernel(settings.streaming, settings)
     app = FastAPI(
         title="{{ cookiecutter.__project_name }}",
         lifespan=lifespan,
         redirect_slashes=False,  # A redirect would come after a whole body, and lose it.
+        telemetry=observability.telemetry(),
     )
     app.state.settings, app.state.kernel = settings, kernel
     # {% if cookiecutter.use_download %}
@@ -93,7 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # {% if cookiecutter.use_demo_page %}
     app.include_router(web_router)
     # {% endif %}
-    app.include_router(health.router)
+    observability.install(app)
     # {% if cookiecutter.use_upload or cookiecutter.use_download %}
     app.include_router(storage_router)
     # {% endif %}
@@ -109,6 +110,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # {% if cookiecutter.use_error_handling %}
     install_errors(app)
     # {% endif %}
-    app.add_middleware(ExchangeMiddleware, kernel=kernel)
-    cors.install(app, settings.cors)
+    edge.install(app, kernel, settings)
     return app

@@ -4,7 +4,7 @@ One section per module; `APP_UPLOAD__MAX_SIZE=10GiB` sets `settings.upload.max_s
 """
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -32,6 +32,12 @@ class ServerSettings(limits.Section):
     """Seconds that the head of a request may take."""
     max_header_size: limits.Size = 64 << 10
     """Bytes that it may have."""
+    keep_alive: Annotated[limits.Duration, Field(gt=0)] = 5.0
+    """Seconds for which a connection stays open between two requests."""
+    max_connections: Annotated[int, Field(gt=0)] | None = None
+    """Connections of one process at once; else as many as its limit of open files allows."""
+    stuck_after: Annotated[limits.Duration, Field(gt=0)] = 10.0
+    """Seconds of an event loop that does not answer, after which the process is not live."""
     drain_notice: limits.Duration = 0.0
     """Seconds between the failing readiness check and the end of accepting."""
     drain_timeout: Annotated[limits.Duration, Field(gt=0)] = 10.0
@@ -43,6 +49,15 @@ class CorsSettings(limits.Section):
 
     origins: str = ""
     """Origins such as `https://app.example.com`, with commas; `*` for all."""
+
+
+class LogSettings(limits.Section):
+    """What the service says of itself: `APP_LOG__…`."""
+
+    format: Literal["auto", "json", "pretty"] = "auto"
+    """`auto` is pretty on a terminal, JSON elsewhere."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is said."""
 
 
 # {% if cookiecutter.use_upload or cookiecutter.use_download %}
@@ -61,8 +76,8 @@ class StorageSettings(limits.Section):
 
 # {% endif %}
 # {% if cookiecutter.use_upload %}
-class UploadSettings(limits.Section):
-    """What may be uploaded: `APP_UPLOAD__…`."""
+class UploadSettings(limits.ModuleLimits):
+    """What may be uploaded, and limits of its own: `APP_UPLOAD__…`."""
 
     max_size: limits.Size = 10 << 30
     """Bytes of one file."""
@@ -78,8 +93,8 @@ class UploadSettings(limits.Section):
 
 # {% endif %}
 # {% if cookiecutter.use_download %}
-class DownloadSettings(limits.Section):
-    """How files are sent: `APP_DOWNLOAD__…`."""
+class DownloadSettings(limits.ModuleLimits):
+    """How files are sent, and limits of its own: `APP_DOWNLOAD__…`."""
 
     offload: Annotated[str, Field(pattern=r"^(x-accel-redirect)?$")] = ""
     """Who sends the bytes of files: the service itself, or the nginx in front of it."""
@@ -100,8 +115,8 @@ BROKERS = r"^memory:$"
 POLICIES = r"^([A-Za-z0-9_.-]+(\.\*)?=(disconnect|latest|coalesce)(,|$))*$"
 
 
-class RealtimeSettings(limits.Section):
-    """What is kept of topics and sent on them: `APP_REALTIME__…`."""
+class RealtimeSettings(limits.ModuleLimits):
+    """What is kept of topics and sent on them, and limits of its own: `APP_REALTIME__…`."""
 
     broker_url: Annotated[str, Field(pattern=BROKERS)] = "memory:"
     """Where events are numbered and kept; `memory:` is this process."""
@@ -143,6 +158,7 @@ class Settings(BaseSettings):
 
     server: ServerSettings = ServerSettings()
     cors: CorsSettings = CorsSettings()
+    log: LogSettings = LogSettings()
     streaming: limits.StreamingSettings = limits.StreamingSettings()
     # {% if cookiecutter.use_upload or cookiecutter.use_download %}
     storage: StorageSettings = StorageSettings()

@@ -161,7 +161,7 @@ async def test_what_is_published_while_somebody_subscribes_does_not_fall_between
 
 async def test_a_service_that_has_started_has_found_redis(redis: RedisServer) -> None:
     settings = make_settings(realtime={"broker_url": redis.url})
-    async with open_hub(settings.realtime, Kernel(settings.streaming)) as hub:
+    async with open_hub(settings.realtime, Kernel(settings.streaming, settings)) as hub:
         assert hub.backend.up
 
 

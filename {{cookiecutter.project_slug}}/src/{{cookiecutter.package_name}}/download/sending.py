@@ -35,10 +35,10 @@ class FileStream(ByteStream):
         if int(self.headers["content-length"]) > SMALL:
             await super().__call__(scope, receive, send)
             return
-        kernel = exchange_of(scope).kernel
+        exchange = exchange_of(scope)
         async with aclosing(self._parts) as parts:
             chunks = [
-                await part.read(kernel.threads) if isinstance(part, FilePart) else part
+                await part.read(exchange.kernel.threads) if isinstance(part, FilePart) else part
                 async for part in parts
             ]
 
@@ -47,7 +47,7 @@ class FileStream(ByteStream):
             await send(message)
 
         message = {"type": "http.response.body", "body": b"".join(chunks)}
-        await send_within(send_both, message, kernel.limits.send_timeout)
+        await send_within(send_both, message, exchange.limits.send_timeout)
 
 
 async def _parts(

@@ -184,7 +184,7 @@ class WebSocketChannel(Channel):
         await self._send_within({"type": "websocket.send", "text": body.decode()})
 
     async def _send_within(self, message: AsgiMessage) -> None:
-        await send_within(self._send, message, self.exchange.kernel.limits.send_timeout)
+        await send_within(self._send, message, self.exchange.limits.send_timeout)
 
     async def _send(self, message: AsgiMessage) -> None:
         try:

@@ -75,7 +75,7 @@ def websocket_options(settings: Settings) -> dict[str, Any]:
         "ws_max_size": realtime.max_event_size + ENVELOPE,
         # By the server: an application cannot, and a browser answers them by itself.
         "ws_ping_interval": realtime.heartbeat,
-        "ws_ping_timeout": settings.streaming.send_timeout,
+        "ws_ping_timeout": settings.streaming.by_module(settings)["realtime"].send_timeout,
         "ws_per_message_deflate": False,  # It takes as much memory as all the rest.
     }
 

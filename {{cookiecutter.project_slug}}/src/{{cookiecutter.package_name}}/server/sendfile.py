@@ -24,8 +24,13 @@ PATH_SEND = "http.response.pathsend"
 
 @cache
 def send_timeout() -> float:
-    """Return the seconds that a client may take for a turn; read once, as it reads files."""
-    return Settings().streaming.send_timeout
+    """Return the seconds that a client may take for a turn; read once, as it reads files.
+
+    The longest of all modules: the kernel keeps the shorter ones.
+    """
+    settings = Settings()
+    limits = settings.streaming
+    return max(each.send_timeout for each in (limits, *limits.by_module(settings).values()))
 
 
 def extensions(scheme: str) -> dict[str, dict[str, Any]]:

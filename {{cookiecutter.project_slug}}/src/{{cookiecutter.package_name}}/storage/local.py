@@ -21,7 +21,7 @@ import aiofiles
 import aiofiles.os
 
 from ..settings import StorageSettings
-from ..streaming import Problem, complete, in_thread, repeating
+from ..streaming import Kernel, Problem, complete, in_thread, repeating
 from .callbacks import Callbacks
 from .catalogue import Catalogue
 from .claims import Claim
@@ -43,7 +43,7 @@ CLOSE_SECONDS = 5.0
 
 @asynccontextmanager
 async def open_storage(
-    settings: StorageSettings, callbacks: Callbacks | None = None
+    settings: StorageSettings, callbacks: Callbacks | None = None, kernel: Kernel | None = None
 ) -> AsyncGenerator["LocalStorage"]:
     """Open the store that the settings name, recover what a crash left, and keep sweeping."""
     storage = LocalStorage(settings, callbacks or Callbacks())

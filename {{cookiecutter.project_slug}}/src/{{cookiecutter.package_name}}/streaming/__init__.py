@@ -1,13 +1,13 @@
 """The streaming kernel: what every stream of this service needs, once.
 
-* `exchange`: one request, one response, one outcome; the outermost middleware.
+* `exchange`: one request, one response, one outcome; `middleware` opens and reports it.
 * `pull` and `push`: the two ways to send (we iterate a source; others write to an open response).
 * `batches`: rows sent many at once; `jsonl`: JSON Lines with an end marker.
 * `codings`: compression that keeps nothing back, by `Accept-Encoding`.
 * `body`: the one reader of a request body, with its limits; `digests`: its integrity.
 * `pages`: parts of files as chunks, without a copy where the server takes them so.
 * `deadlines`, `drain`, `admission`, `threads`: bounds on time, on life, on number, on blocking.
-* `problem`, `principal`, and the slots of `kernel`: where other modules attach.
+* `problem`, `principal`, `measures`, and the slots of `kernel`: where other modules attach.
 
 Settings: `APP_STREAMING__…` (`limits`). It imports no other part of the service.
 Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
@@ -19,10 +19,12 @@ from .body import RequestBody, refuse_coding
 from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
 from .digests import Digester, digest_field, wanted_digest
-from .exchange import Exchange, ExchangeMiddleware, exchange_of
+from .exchange import Exchange, exchange_of
 from .jsonl import JsonLines
 from .kernel import Kernel, kernel_of
-from .limits import StreamingSettings
+from .limits import ModuleLimits, StreamingSettings
+from .measures import Measure
+from .middleware import ExchangeMiddleware
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .pages import FilePart
 from .principal import Principal, client_of, principal_of
@@ -43,6 +45,8 @@ __all__ = [
     "Gzip",
     "JsonLines",
     "Kernel",
+    "Measure",
+    "ModuleLimits",
     "Outcome",
     "Principal",
     "Problem",

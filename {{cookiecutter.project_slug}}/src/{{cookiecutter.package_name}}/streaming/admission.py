@@ -25,12 +25,13 @@ class Admission:
         kernel = exchange.kernel
         if kernel.drain.draining:
             raise kernel.drain.refusal()
-        if kernel.streams[self.module] >= kernel.limits.max_streams:
+        limits = kernel.modules.get(self.module, kernel.limits)
+        if kernel.streams[self.module] >= limits.max_streams:
             raise Problem(503, "Too many streams are open.", headers={"Retry-After": "1"})
         slots = [self.module]
-        if kernel.limits.max_streams_per_client is not None:
+        if limits.max_streams_per_client is not None:
             slots.append(f"{self.module} {client_of(connection)}")
-            if kernel.streams[slots[1]] >= kernel.limits.max_streams_per_client:
+            if kernel.streams[slots[1]] >= limits.max_streams_per_client:
                 raise Problem(429, "You have too many streams.", headers={"Retry-After": "1"})
         # A `yield` instead would cost a third of a GET.
-        exchange.enter(slots)
+        exchange.enter(self.module, limits, slots)

@@ -13,7 +13,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from .kernel import kernel_of
+from .exchange import exchange_of
 from .problem import Problem
 
 
@@ -26,7 +26,7 @@ class RequestBody:
     """
 
     def __init__(self, request: Request, limit: int) -> None:
-        limits = kernel_of(request.scope).limits
+        limits = exchange_of(request.scope).limits
         self._receive = request.receive
         self._idle, self._min_rate = limits.idle_timeout, limits.min_rate
         self._watch = _Watch()

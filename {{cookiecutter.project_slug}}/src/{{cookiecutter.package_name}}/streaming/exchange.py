@@ -1,22 +1,20 @@
 """One HTTP exchange: a request, its response, and the one outcome that both end in.
 
-An ASGI server tells nobody how a stream ended: its access log is written when the headers are.
-`ExchangeMiddleware` goes around every other middleware that the application adds, counts what
-passes, and reports one finished `Exchange` to the kernel's observer.
+An ASGI server tells nobody how a stream ended: its access log is written when the headers are. An
+exchange counts what passes, and knows it.
 
 Sources: ASGI 3.0 HTTP specification; RFC 9112, section 9.6 (tear-down of a connection).
 """
 
 import asyncio
-import re
-import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from .limits import StreamingSettings
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .problem import Problem
 
@@ -34,7 +32,6 @@ ZERO_COPY = "http.response.zerocopysend"
 #: Our own extension: a head that has this key, as it arrives, is answered with a `writer` in the
 #: extension's entry of the scope.
 DIRECT = "http.response.direct"
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 
 
 class DirectWriter(Protocol):
@@ -56,8 +53,14 @@ class Exchange:
     _receive: Receive
     _send: Send
     request_id: str
+    #: The limits of the module that it was admitted to.
+    limits: StreamingSettings
     body_complete: bool
     expects_continue: bool
+    #: As it came, where it is well-formed.
+    traceparent: str | None = None
+    #: The module that it was admitted to.
+    module: str = ""
     started_at: float = field(default_factory=time.monotonic)
     first_byte_at: float | None = None
     ended_at: float = 0.0
@@ -83,6 +86,11 @@ class Exchange:
     def route(self) -> str:
         """The route's template, such as `/files/{file_id}`: never an id, never a query."""
         return getattr(self.scope.get("route"), "path", "") or "(none)"
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that the request belongs to (W3C Trace Context, section 3.2.2.3)."""
+        return self.traceparent and self.traceparent[3:35]
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -172,6 +180,10 @@ class Exchange:
         self.first_byte_at = time.monotonic()
         headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
         self.remaining = next((int(v) for n, v in headers if n == b"content-length"), None)
+        # Those of a 304 would take the place of what the client has kept (RFC 9111, section 3.2).
+        if message["type"] != "websocket.accept" and self.status != 304:
+            names = {name for name, _ in headers}
+            headers += [each for each in self.kernel.headers if each[0] not in names]
         if self._refuses_body():
             # The rest of the body is not wanted: without this the server would swallow all of it.
             headers.append((b"connection", b"close"))
@@ -194,8 +206,9 @@ class Exchange:
         except TimeoutError:
             pass
 
-    def enter(self, slots: list[str]) -> None:
-        """Take stream slots, until the response has ended."""
+    def enter(self, module: str, limits: StreamingSettings, slots: list[str]) -> None:
+        """Take stream slots of a module, until the response has ended."""
+        self.module, self.limits = module, limits
         self.kernel.streams.update(slots)
         self.admitted_to += slots
 
@@ -226,67 +239,6 @@ class Exchange:
         if self.disconnected and not self.response_complete:
             return Outcome.CLIENT_ABORT
         return Outcome.of_status(self.status)
-
-
-class ExchangeMiddleware:
-    """Pure ASGI: gives every request its `Exchange` and reports how it ended."""
-
-    def __init__(self, app: ASGIApp, kernel: "Kernel") -> None:
-        self.app = app
-        self.kernel = kernel
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
-        of_server = len(scope)
-        exchange = self._open(scope, receive, send)
-        error: BaseException | None = None
-        try:
-            await self.app(scope, exchange.receive, exchange.send)
-            if exchange.channel is not None:
-                # What the framework keeps for a request is a tenth of what its client costs.
-                for name in {*list(scope)[of_server:]} - {"app", "exchange", "route"}:
-                    del scope[name]
-                await exchange.channel.run()
-        except ClientDisconnect as exc:
-            error = exc  # Nobody is left to answer, and nothing is wrong with the service.
-        except BaseException as exc:
-            error = exc
-            if not exchange.status:
-                # Answered here, inside this wrapper, so that a 500 too lingers and has its id.
-                await self.kernel.answer(exchange, self._last_word(exc))
-            raise
-        finally:
-            if exchange.channel is not None:
-                exchange.channel.close()
-                exchange.channel = None  # Each knows the other: nothing waits for the collector.
-            exchange.ended_at = time.monotonic()
-            exchange.outcome = exchange.resolve(error)
-            exchange.leave()
-            self.kernel.observe(exchange)
-
-    def _last_word(self, error: BaseException) -> Problem:
-        if isinstance(error, asyncio.CancelledError):  # The server ends, and this took too long.
-            return self.kernel.drain.refusal()
-        return Problem(500)
-
-    def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
-        headers = dict(scope["headers"])
-        offered = headers.get(b"x-request-id", b"")
-        exchange = Exchange(
-            scope=scope,
-            kernel=self.kernel,
-            _receive=receive,
-            _send=send,
-            request_id=offered.decode() if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(8),
-            body_complete=(
-                headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
-            ),
-            expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
-        )
-        scope["exchange"] = exchange
-        return exchange
 
 
 def exchange_of(scope: Scope) -> Exchange:

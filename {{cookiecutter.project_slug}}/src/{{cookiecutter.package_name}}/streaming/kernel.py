@@ -7,9 +7,10 @@ The kernel imports no module. What a module adds to it is put into a slot by `ap
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -19,6 +20,7 @@ from starlette.types import Scope
 
 from .drain import Drain
 from .limits import StreamingSettings
+from .measures import Measure
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -57,8 +59,11 @@ def describe_minimally(error: HTTPException, exchange: "Exchange") -> dict[str, 
 class Kernel:
     """One per application, at `app.state.kernel`."""
 
-    def __init__(self, limits: StreamingSettings) -> None:
+    def __init__(self, limits: StreamingSettings, sections: Iterable[tuple[str, Any]]) -> None:
+        """`sections` are those of the settings, by name: modules may have limits of their own."""
         self.limits = limits
+        #: The limits of the modules that have some of their own.
+        self.modules = limits.by_module(sections)
         self.drain = Drain()
         self.observe: Observer = log_exchange
         self.describe: Describe = describe_minimally
@@ -66,13 +71,19 @@ class Kernel:
         self.media_type = "application/json"
         #: What must work for new streams to be welcome, by name: whether it does.
         self.checks: dict[str, Callable[[], bool]] = {}
+        #: What modules count and measure.
+        self.measures: list[Measure] = []
+        #: What every response has that says nothing else; names in lower case.
+        self.headers: list[tuple[bytes, bytes]] = []
+        #: Called in the loop every SWEEP_SECONDS.
+        self.on_sweep: list[Callable[[], None]] = []
         self.streams: Counter[str] = Counter()
         self.channels: set[Channel] = set()
         #: For synchronous sources: bounded, and apart from the threads of other endpoints.
         self.threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="stream")
 
     @asynccontextmanager
-    async def running(self, notice: float) -> AsyncGenerator[None]:
+    async def running(self, notice: float, stuck_after: float) -> AsyncGenerator[None]:
         """Sweep the channels, and drain at a signal with `notice` seconds; for the lifespan."""
         self.drain.on_begin(self._end_channels)
         sweeper = asyncio.create_task(self._sweep())
@@ -98,11 +109,13 @@ class Kernel:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = asyncio.get_running_loop().time()
-            for channel in tuple(self.channels):
+            sweeps: list[Callable[[], None]] = [*self.on_sweep]
+            sweeps += [partial(channel.sweep, now) for channel in self.channels]
+            for sweep in sweeps:
                 try:
-                    channel.sweep(now)
+                    sweep()
                 except Exception:
-                    logger.exception("A channel could not be swept")
+                    logger.exception("A sweep failed")
 
     def _end_channels(self) -> None:
         for channel in tuple(self.channels):

@@ -4,6 +4,7 @@ A size is written `10 GiB` or as a number of bytes, a duration `30 s` or as a nu
 """
 
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter
@@ -48,3 +49,27 @@ class StreamingSettings(Section):
     """Of them for one sender, or one address; further ones are answered with 429."""
     threads: Annotated[int, Field(gt=0)] = 8
     """Threads for synchronous sources."""
+
+    def by_module(self, sections: Iterable[tuple[str, object]]) -> "dict[str, StreamingSettings]":
+        """Return the limits of each module that may have its own, and has ours where it does not.
+
+        `sections` are names and sections of the settings.
+        """
+        return {
+            name: self.model_copy(update=section.model_dump(include=_LIMITS, exclude_none=True))
+            for name, section in sections
+            if isinstance(section, ModuleLimits)
+        }
+
+
+class ModuleLimits(Section):
+    """What a module's section may set for its own streams, in place of `APP_STREAMING__…`."""
+
+    idle_timeout: Annotated[Duration, Field(gt=0)] | None = None
+    min_rate: Size | None = None
+    send_timeout: Annotated[Duration, Field(gt=0)] | None = None
+    max_streams: Annotated[int, Field(gt=0)] | None = None
+    max_streams_per_client: Annotated[int, Field(gt=0)] | None = None
+
+
+_LIMITS = set(ModuleLimits.model_fields)

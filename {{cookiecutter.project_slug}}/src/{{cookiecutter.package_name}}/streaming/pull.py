@@ -100,7 +100,7 @@ class ByteStream(Response):
                 await self.background()
 
     async def _stream(self, chunks: AsyncIterator[Chunk], exchange: Exchange, send: Send) -> None:
-        limit = exchange.kernel.limits.send_timeout
+        limit = exchange.limits.send_timeout
         first = await anext(chunks, b"")
         await send_within(send, self._head(), limit)
         self._takes_files = exchange.takes_files(self.headers.get("content-length"))
@@ -136,13 +136,13 @@ class ByteStream(Response):
         if isinstance(chunk, FilePart):
             if self._takes_files:
                 part = {"file": chunk.descriptor, "offset": chunk.start, "count": chunk.size}
-                await send_within(exchange.send_file, part, exchange.kernel.limits.send_timeout)
+                await send_within(exchange.send_file, part, exchange.limits.send_timeout)
                 return
             chunk = await chunk.read(exchange.kernel.threads)
         if self.coding is not None:
             chunk = await self.coding.encode(chunk)
         message = {"type": "http.response.body", "body": chunk, "more_body": True}
-        await send_within(send, message, exchange.kernel.limits.send_timeout)
+        await send_within(send, message, exchange.limits.send_timeout)
 
     def _chunks(self, exchange: Exchange) -> AsyncIterator[Chunk]:
         if isinstance(self.source, AsyncIterable):

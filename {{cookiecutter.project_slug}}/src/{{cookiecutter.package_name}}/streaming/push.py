@@ -109,7 +109,7 @@ class Channel(ABC):
 
     def sweep(self, now: float) -> None:
         """Cut a client that has not taken anything for too long; keep a silent stream alive."""
-        limit = self.exchange.kernel.limits.send_timeout
+        limit = self.exchange.limits.send_timeout
         if self._busy:
             if now - self.wrote_at > limit:
                 self.cut(SlowClient(limit))
@@ -221,13 +221,13 @@ class Channel(ABC):
 
     async def _tell(self, cause: BaseException) -> None:
         """Tell the client what went wrong, if it takes that."""
-        kernel = self.exchange.kernel
-        document = kernel.describe(Problem.of(cause), self.exchange)
+        exchange, limit = self.exchange, self.exchange.limits.send_timeout
+        document = exchange.kernel.describe(Problem.of(cause), exchange)
         try:
-            async with asyncio.timeout(kernel.limits.send_timeout):
+            async with asyncio.timeout(limit):
                 await self.write(self.failure(document))
         except TimeoutError:
-            raise SlowClient(kernel.limits.send_timeout) from None
+            raise SlowClient(limit) from None
 
 
 class PushResponse(Response):

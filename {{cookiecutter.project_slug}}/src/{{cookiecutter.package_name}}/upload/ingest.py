@@ -106,7 +106,7 @@ def ingestion(name: str, router: APIRouter = router) -> Callable[[Ingestion], In
             description=inspect.getdoc(consume),
             response_model=Report,
             responses={200: {"content": {"application/jsonl": {}}}},
-            dependencies=[Depends(Admission("ingest"))],
+            dependencies=[Depends(Admission("upload"))],
             openapi_extra=_request_body(name, adapter),
         )
         async def ingest(

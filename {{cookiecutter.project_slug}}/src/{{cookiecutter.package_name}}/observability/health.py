@@ -8,7 +8,7 @@ and while something that streams need is down.
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from .streaming import kernel_of
+from ..streaming import kernel_of
 
 router = APIRouter(tags=["health"])
 

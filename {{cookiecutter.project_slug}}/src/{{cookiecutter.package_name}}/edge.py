@@ -1,13 +1,15 @@
-"""Pages of other origins: which of them may use the service, and see what its headers say.
+"""The edge: what every answer has, whoever gives it.
 
-Outside of everything else, so that a refusal carries the headers too: without them a page is told
-of a network error, whatever went wrong. Source: the Fetch standard, section 3.3 (CORS protocol).
+Pages of other origins: which of them may use the service, and see what its headers say. Outside of
+everything else, so that a refusal carries the headers too: without them a page is told of a network
+error, whatever went wrong. Source: the Fetch standard, section 3.3 (CORS protocol).
 """
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from .settings import CorsSettings
+from .settings import Settings
+from .streaming import ExchangeMiddleware, Kernel
 
 #: What a page may read beside the headers that every page may.
 EXPOSED = [
@@ -19,9 +21,11 @@ EXPOSED = [
 ]  # fmt: skip
 
 
-def install(app: FastAPI, settings: CorsSettings) -> None:
-    """Let the pages of the settings' origins use `app`; none, without any."""
-    origins = [origin.strip().rstrip("/") for origin in settings.origins.split(",")]
+def install(app: FastAPI, kernel: Kernel, settings: Settings) -> None:
+    """Wrap `app`, innermost first, in the kernel and in the rules for pages of other origins."""
+    kernel.headers.append((b"x-content-type-options", b"nosniff"))
+    app.add_middleware(ExchangeMiddleware, kernel=kernel)
+    origins = [origin.strip().rstrip("/") for origin in settings.cors.origins.split(",")]
     if any(origins):
         app.add_middleware(
             CORSMiddleware,

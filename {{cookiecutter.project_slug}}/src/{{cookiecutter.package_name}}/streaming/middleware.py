@@ -1,0 +1,95 @@
+"""The outermost middleware: it opens an exchange for each request, and reports how it ended.
+
+It goes around every other middleware that the application adds. Sources: ASGI 3.0;
+W3C Trace Context, section 3.2.
+"""
+
+import asyncio
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .exchange import Exchange
+from .problem import Problem
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+#: W3C Trace Context, section 3.2; a version that is not known yet may be longer.
+_TRACEPARENT = re.compile(
+    rb"(?!ff|00-.{52}.)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+)
+
+
+class ExchangeMiddleware:
+    """Pure ASGI: gives every request its `Exchange` and reports how it ended."""
+
+    def __init__(self, app: ASGIApp, kernel: "Kernel") -> None:
+        self.app = app
+        self.kernel = kernel
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        of_server = len(scope)
+        exchange = self._open(scope, receive, send)
+        error: BaseException | None = None
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+            if exchange.channel is not None:
+                # What the framework keeps for a request is a tenth of what its client costs.
+                for name in {*list(scope)[of_server:]} - {"app", "exchange", "route"}:
+                    del scope[name]
+                await exchange.channel.run()
+        except ClientDisconnect as exc:
+            error = exc  # Nobody is left to answer, and nothing is wrong with the service.
+        except BaseException as exc:
+            error = exc
+            if not exchange.status:
+                # Answered here, inside this wrapper, so that a 500 too lingers and has its id.
+                await self.kernel.answer(exchange, self._last_word(exc))
+            raise
+        finally:
+            if exchange.channel is not None:
+                exchange.channel.close()
+                exchange.channel = None  # Each knows the other: nothing waits for the collector.
+            exchange.ended_at = time.monotonic()
+            exchange.outcome = exchange.resolve(error)
+            exchange.leave()
+            self.kernel.observe(exchange)
+
+    def _last_word(self, error: BaseException) -> Problem:
+        if isinstance(error, asyncio.CancelledError):  # The server ends, and this took too long.
+            return self.kernel.drain.refusal()
+        return Problem(500)
+
+    def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        headers = dict(scope["headers"])
+        offered = headers.get(b"x-request-id", b"")
+        exchange = Exchange(
+            scope=scope,
+            kernel=self.kernel,
+            _receive=receive,
+            _send=send,
+            limits=self.kernel.limits,
+            traceparent=_traceparent(scope) if b"traceparent" in headers else None,
+            request_id=offered.decode() if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(8),
+            body_complete=(
+                headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
+            ),
+            expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
+        )
+        scope["exchange"] = exchange
+        return exchange
+
+
+def _traceparent(scope: Scope) -> str | None:
+    fields = [value for name, value in scope["headers"] if name == b"traceparent"]
+    known = len(fields) == 1 and _TRACEPARENT.fullmatch(fields[0])
+    return fields[0].decode("latin-1") if known else None

@@ -1,0 +1,45 @@
+"""A real disk of 4 MiB, for uploads that fill it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+SIZE = 4 << 20
+
+
+@contextmanager
+def small_disk(path: Path) -> Iterator[Path]:
+    """Mount a file system in memory, which is gone when the block ends; Linux and root only."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("only root can mount a disk, and this one is Linux's")
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(path)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets not even root mount a disk")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def free(disk: Path) -> int:
+    return shutil.disk_usage(disk).free
+
+
+def fill(disk: Path, leave: int = 0) -> Path:
+    """Take what is left of the disk, but for `leave` bytes; return what to delete for space."""
+    filler = disk / "filler"
+    filler.write_bytes(bytes(free(disk) - leave))
+    return filler
+
+
+def is_full(answer: httpx.Response) -> bool:
+    """Whether an answer says that the disk is full, in whatever document errors have here."""
+    return answer.status_code == 507 and "space" in answer.json()["detail"]
