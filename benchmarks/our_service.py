@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
+import overhead_routes
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
@@ -66,6 +67,9 @@ def main(package: str, way: str) -> None:
 
     def create_app() -> FastAPI:
         app: FastAPI = create()
+        app.include_router(overhead_routes.router)
+        routes = app.router.routes
+        routes.insert(0, routes.pop())  # As in the bare application, nothing is tried before it.
         app.include_router(additions(package))
         return app
 

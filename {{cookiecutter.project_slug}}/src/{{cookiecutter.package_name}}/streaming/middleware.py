@@ -63,6 +63,8 @@ class ExchangeMiddleware:
             exchange.outcome = exchange.resolve(error)
             exchange.leave()
             self.kernel.observe(exchange)
+            # Each knows the other, and everything of the request: only the collector would free it.
+            del scope["exchange"]
 
     def _last_word(self, error: BaseException) -> Problem:
         if isinstance(error, asyncio.CancelledError):  # The server ends, and this took too long.
@@ -86,6 +88,8 @@ class ExchangeMiddleware:
             expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
         )
         scope["exchange"] = exchange
+        for begin in self.kernel.on_open:
+            begin(exchange)
         return exchange
 
 

@@ -1,0 +1,45 @@
+"""What is asked of our service and of a bare application alike: nothing that takes long.
+
+python -m uvicorn overhead_routes:bare
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+
+CHUNK = b"x" * 1024
+
+router = APIRouter(prefix="/overhead")
+
+
+@router.get("/request")
+async def answer() -> dict[str, str]:
+    return {"status": "live"}
+
+
+@router.get("/stream")
+async def stream(count: int) -> StreamingResponse:
+    return StreamingResponse(chunks(count))
+
+
+async def chunks(count: int) -> AsyncGenerator[bytes]:
+    for _ in range(count):
+        yield CHUNK
+
+
+bare = FastAPI()
+bare.include_router(router)
+
+#: With the one line of middleware that most applications have.
+with_middleware = FastAPI()
+with_middleware.include_router(router)
+
+
+@with_middleware.middleware("http")
+async def name_the_request(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    response = await call_next(request)
+    response.headers["X-Request-ID"] = "1"
+    return response
