@@ -26,7 +26,7 @@ OWNED = [
     (REALTIME and UPLOAD, [f"{SRC}/realtime/files.py", "tests/realtime/test_files.py"]),
     (SHARED, [f"{SRC}/realtime/backends/{name}.py" for name in ("redis", "redis_scripts")]),
     (SHARED, [f"tests/realtime/{name}.py" for name in REDIS_TESTS]),
-    (ANSWERS["use_error_handling"], [f"{SRC}/errors", "tests/test_errors.py"]),
+    (ANSWERS["use_error_handling"], [f"{SRC}/errors", "tests/errors"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", "tests/test_web.py"]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),
     (ANSWERS["ci"] == "github", [".github"]),

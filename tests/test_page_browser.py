@@ -1,4 +1,4 @@
-"""The demo page in a browser: all that is live comes over one connection."""
+"""The pages in a browser: all that is live comes over one connection; what they may not do."""
 
 import json
 import subprocess
@@ -30,3 +30,18 @@ def test_files_and_topics_are_live_over_one_connection_and_a_run_survives_a_relo
         "streams": ["/topics/files,a,b/events"],
         "errors": [],
     }
+
+
+def test_the_documentation_of_the_api_runs_under_its_policy_and_nothing_else_does(
+    full: Project, environment: Environment, node: str, scripts: Path, chromium: str, tmp_path: Path
+) -> None:
+    with running(full, environment, tmp_path) as port:
+        done = subprocess.run(
+            [node, str(scripts / "docs_pages.mjs"), chromium, f"http://127.0.0.1:{port}"],
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=90,
+        )
+
+    expected = {"asked": "/openapi.json", "refused": [], "smuggled": False}
+    assert json.loads(done.stdout) == {"/docs": expected, "/redoc": expected}

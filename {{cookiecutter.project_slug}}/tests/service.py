@@ -81,6 +81,7 @@ class Service:
             self.app.include_router(router)
         self._ended: list[Any] = []
         self._news = threading.Condition()
+        self._observed = self.app.state.kernel.observe
         self.app.state.kernel.observe = self._observe
         self._socket = self._bind()
         self.port: int = self._socket.getsockname()[1]
@@ -146,6 +147,7 @@ class Service:
         self._server.should_exit = True
 
     def _observe(self, exchange: Any) -> None:
+        self._observed(exchange)
         with self._news:
             self._ended.append(exchange)
             self._news.notify_all()
@@ -190,7 +192,7 @@ class ServiceProcess:
         )
         self._log = threading.Thread(target=self._read_log, daemon=True)
         self._log.start()
-        await anyio.to_thread.run_sync(self._started.wait, PATIENCE)
+        await anyio.to_thread.run_sync(self._started.wait, max(PATIENCE, 10))
         if not self.port:
             self.kill()
             await self.exit_code()

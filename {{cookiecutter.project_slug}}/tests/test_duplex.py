@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter, Request
+from pydantic import BaseModel
 
-from {{cookiecutter.package_name}}.streaming import ByteStream, RequestBody
+from {{cookiecutter.package_name}}.streaming import ByteStream, JsonLines, RequestBody
 
 from .peer import PATIENCE
 from .service import Service
@@ -60,3 +61,24 @@ async def test_a_client_that_leaves_is_seen_during_the_body_and_behind_it(
 
         assert await service.outcome_of("POST /echo") == "client_abort"
     assert echo.closed.is_set()
+
+
+async def test_an_empty_body_has_ended_for_a_source_in_a_task_of_its_own(serve: Any) -> None:
+    router = APIRouter()
+
+    class Row(BaseModel):
+        size: int
+
+    async def rows(body: RequestBody) -> AsyncGenerator[Row]:
+        async for chunk in body:
+            yield Row(size=len(chunk))
+
+    @router.post("/rows", response_class=JsonLines)
+    async def count(request: Request) -> JsonLines:
+        return JsonLines(rows(RequestBody(request, 1 << 20)), duplex=True)
+
+    service: Service = await serve(router)
+    async with service.client() as client:
+        answer = await client.post("/rows")
+
+    assert answer.text == '{"$end":{"count":0}}\n'

@@ -24,6 +24,7 @@ async def answers(peer: Peer) -> bytes:
     return await peer.read_to_end()
 
 
+@pytest.mark.trap("E2")
 @pytest.mark.usefixtures("limits")
 @pytest.mark.parametrize("more", [b"X: " + b"y" * 5000 + b"\r\n", b"X: y\r\n" * 700])
 async def test_a_head_that_is_too_large_is_431(service: Service, more: bytes) -> None:
@@ -32,6 +33,7 @@ async def test_a_head_that_is_too_large_is_431(service: Service, more: bytes) ->
         assert (await answers(peer)).startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.trap("E2")
 @pytest.mark.usefixtures("limits")
 async def test_a_head_that_never_ends_is_431_before_it_fills_the_memory(service: Service) -> None:
     async with service.raw_connection() as peer:

@@ -73,7 +73,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         # {% elif cookiecutter.use_download %}
         app.state.storage = await enter(open_storage(settings.storage, kernel=kernel))
         # {% endif %}
-        await enter(kernel.running(settings.server.drain_notice, settings.server.stuck_after))
+        await enter(kernel.running(settings.server))
         yield
 
 

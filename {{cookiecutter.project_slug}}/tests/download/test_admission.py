@@ -16,7 +16,7 @@ REQUEST = "{} {} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n"
     [
         ("GET", "/files/ID", "/files/{file_id}"),
         ("GET", "/archive?id=ID", "/archive"),
-        ("GET", "/exports/lines?count=9999999", "/exports/lines"),
+        ("GET", "/exports/table", "/exports/table"),
         ("POST", "/transform/upper", "/transform/upper"),
     ],
 )

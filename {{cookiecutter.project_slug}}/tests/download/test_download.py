@@ -15,6 +15,7 @@ import pytest
 from {{cookiecutter.package_name}}.download.disposition import content_disposition
 from {{cookiecutter.package_name}}.storage import Draft, FileRecord, open_storage
 
+from ..peer import PATIENCE
 from ..service import SOAK, Service, ServiceProcess, make_settings
 from ..storage.stored import store
 
@@ -178,6 +179,17 @@ async def test_a_strangers_file_cannot_run_in_a_browser(
 
 @pytest.mark.trap("D9")
 async def test_a_download_that_nobody_reads_is_cut_off(service: Service) -> None:
+    file_id = await store(service, b"x" * (32 << 20))
+    async with service.raw_connection(receive_buffer=4096) as peer:
+        await peer.get(f"/files/{file_id}")
+
+        assert await service.outcome_of("GET /files/{file_id}") == "slow_client"
+
+
+async def test_downloads_may_have_deadlines_of_their_own(serve: Any) -> None:
+    service: Service = await serve(
+        streaming={"send_timeout": PATIENCE}, download={"send_timeout": 0.2}
+    )
     file_id = await store(service, b"x" * (32 << 20))
     async with service.raw_connection(receive_buffer=4096) as peer:
         await peer.get(f"/files/{file_id}")

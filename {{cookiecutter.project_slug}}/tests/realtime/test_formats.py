@@ -202,17 +202,23 @@ async def test_head_tells_of_the_stream_and_ends(service: Service, accept: str) 
     assert await service.call(service.app.state.hub.subscriptions) == set()
 
 
+@pytest.mark.trap("E7")
 async def test_the_description_of_the_api_names_the_formats_and_the_refusals(
     service: Service,
 ) -> None:
     async with service.client() as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
-    subscribing = paths["/topics/{topics}/events"]
-    publishing = paths["/topics/{topic}/events"]["post"]
+    operations = paths["/topics/{topics}/events"]
+    subscribing = operations["get"]["responses"]
 
-    content = subscribing["get"]["responses"]["200"]["content"]
+    content = subscribing["200"]["content"]
     assert content.keys() == {"text/event-stream", "application/jsonl", "application/json"}
-    assert {"422", "429", "503"} <= subscribing["get"]["responses"].keys()
-    assert "head" not in subscribing
+    event = content["text/event-stream"]["itemSchema"]
+    assert event["properties"].keys() == {"id", "event", "data", "retry"}
+    line = content["application/jsonl"]["itemSchema"]
+    assert line["properties"].keys() == {"id", "topic", "event", "data"}
+    assert {"422", "429", "503"} <= subscribing.keys()
+    assert operations.keys() == {"get", "post"}
+    publishing = operations["post"]
     assert publishing["requestBody"]["content"].keys() == {"application/json", "text/plain"}
     assert {"202", "413", "415", "422", "429"} <= publishing["responses"].keys()

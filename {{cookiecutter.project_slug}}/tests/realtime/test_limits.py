@@ -55,6 +55,14 @@ async def test_the_streams_of_the_module_are_limited(serve: Any) -> None:
     assert (await refusal(service, "c")).status_code == 200
 
 
+async def test_the_module_may_have_limits_of_its_own(serve: Any) -> None:
+    service: Service = await serve(streaming={"max_streams": 2}, realtime={"max_streams": 1})
+    async with AsyncExitStack() as stack:
+        await follow(stack, service, "a")
+        refused = await refusal(service, "b")
+        assert (refused.status_code, says_when(refused)) == (503, True)
+
+
 @pytest.mark.trap("E4")
 async def test_the_streams_of_one_client_are_limited(serve: Any) -> None:
     service: Service = await serve(streaming={"max_streams_per_client": 2})

@@ -235,6 +235,7 @@ async def test_a_run_that_waits_for_nothing_lets_others_work_and_can_be_stopped(
     ("path", "body", "headers", "status"),
     [
         ("counter", b'{"count": "many"}', JSON, 422),
+        ("counter", b'{"count": "3"}', JSON, 422),
         ("counter", b'{"count": -1}', JSON, 422),
         ("counter", b'{"size": 1}', JSON, 422),
         ("counter", b"{", JSON, 422),

@@ -92,10 +92,11 @@ async def test_no_text_forges_an_event(service: Service, text: str) -> None:
     async with service.raw_connection() as peer:
         subscriber = Subscriber(peer)
         await subscriber.open("news")
-        [event_id] = await publish(service, "news", text)
-        block = await subscriber.block()
+        event_id, _ = await publish(service, "news", text, "next")
+        block, after = await subscriber.block(), await subscriber.block()
 
-    assert block.keys() == {"id", "data"}
+    assert "event" not in block
+    assert after["data"] == "next"
     assert block["id"] == event_id
     assert block["data"].split("\n") == re.split(r"\r\n|\r|\n", text)
 

@@ -204,9 +204,10 @@ async def test_sigterm_closes_every_connection_and_ends_the_service(tmp_path: Pa
             assert await client.closed() == 1012
 
         assert await process.exit_code() == 0
-    log = [line for line in process.log if "WEBSOCKET" in line]
+    log = [line for line in process.log if "/topics/news/ws" in line]
     assert len(log) == 20 * SOAK
-    assert not [line for line in process.log if "/topics/news/ws" in line or "ERROR" in line]
+    assert all('"method":"WEBSOCKET"' in line for line in log)
+    assert not [line for line in process.log if '"level":"error"' in line]
 
 
 PUBLISH = frame(TEXT, b'{"type":"publish","topic":"news","data":1}')

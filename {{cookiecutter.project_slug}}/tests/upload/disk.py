@@ -20,13 +20,16 @@ def small_disk(path: Path) -> Iterator[Path]:
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root can mount a disk, and this one is Linux's")
     path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(path)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
+    if run("mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(path)):
         pytest.skip("this machine lets not even root mount a disk")
     try:
         yield path
     finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
+        run("umount", "--lazy", str(path))
+
+
+def run(program: str, *arguments: str) -> int:
+    return subprocess.run([program, *arguments], capture_output=True, check=False).returncode
 
 
 def free(disk: Path) -> int:

@@ -18,7 +18,7 @@ from {{cookiecutter.package_name}}.storage import writer
 from ..peer import PATIENCE
 from ..service import SOAK, Service, ServiceProcess
 from ..storage.stored import bytes_of, files
-from .uploads import digest, head, left_behind
+from .uploads import digest, head, left_behind, sha256
 
 
 @pytest.mark.trap("U1")
@@ -33,6 +33,19 @@ async def test_a_client_that_leaves_mid_upload_leaves_no_file(
     assert await files(service) == []
     assert left_behind(tmp_path) == []
     assert exchange.outcome == "client_abort"
+
+
+@pytest.mark.trap("U3")
+async def test_a_failing_upload_leaves_the_good_file_of_its_name_alone(service: Service) -> None:
+    good = random.randbytes(100_000)
+    async with service.client() as client, service.raw_connection() as peer:
+        stored = await client.post("/files?filename=f", content=good)
+        await service.ended("POST /files")
+        await peer.send(head(1000) + b"x" * 400)
+        peer.reset()
+        await service.ended("POST /files")
+
+    assert sha256(await bytes_of(service, stored.json()["id"])) == sha256(good)
 
 
 @pytest.mark.trap("U11")
@@ -59,6 +72,16 @@ async def test_a_body_that_stalls_is_answered_with_408(service: Service, tmp_pat
         assert b" 408 " in await peer.read_head()
     assert await service.outcome_of("POST /files") == "timeout"
     assert left_behind(tmp_path) == []
+
+
+async def test_uploads_may_have_deadlines_of_their_own(serve: Any) -> None:
+    service: Service = await serve(
+        streaming={"idle_timeout": PATIENCE}, upload={"idle_timeout": 0.2}
+    )
+    async with service.raw_connection() as peer:
+        await peer.send(head(1000) + b"x")
+
+        assert b" 408 " in await peer.read_head()
 
 
 @pytest.mark.trap("U13")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from ..storage import FileRecord, Storage, StorageDep
+from ..storage import FileId, FileRecord, Storage, StorageDep
 from ..storage.conditional import Verdict, combined, evaluate
 from ..storage.names import MAX_BYTES, clean_filename
 from ..streaming import ByteStream, Problem
@@ -35,7 +35,7 @@ class ZipStream(ByteStream):
 
 
 Ids = Annotated[
-    list[str],
+    list[FileId],
     Query(alias="id", max_length=MAX_FILES, description="In this order, each once."),
 ]
 

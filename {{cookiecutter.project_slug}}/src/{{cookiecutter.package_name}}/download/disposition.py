@@ -14,12 +14,8 @@ INLINE = re.compile(
     r"(?i)(image/(png|jpeg|gif|webp|avif)|(audio|video)/[^\s,;]+|text/plain)(\s*;[^,]*)?"
 )
 
-#: Not sniffed, not run, not embedded in a page's origin.
-SAFETY = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "sandbox; default-src 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+#: Not run, whatever a browser is told to do with it.
+SAFETY = {"Content-Security-Policy": "sandbox; default-src 'none'"}
 
 
 @lru_cache(1024)

@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypeVar, get_args
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from ..streaming import ByteStream, in_thread, negotiate_coding
+from ..streaming import ByteStream, described, in_thread, negotiate_coding
 from .formats import FORMATS, negotiate
 
 Export = TypeVar("Export", bound=Callable[..., AsyncGenerator[Any]])
@@ -66,10 +66,8 @@ def export(name: str, router: APIRouter = router) -> Callable[[Export], Export]:
 
 
 def _content(path: str, model: type[BaseModel]) -> dict[str, Any]:
-    # With an id of its own, so that references within the schema stay within it.
-    row = {"$id": path, **model.model_json_schema(mode="serialization", by_alias=False)}
     content: dict[str, Any] = {media_type: {"schema": {"type": "string"}} for media_type in FORMATS}
-    return content | {"application/jsonl": {"itemSchema": row}}
+    return content | described(model, path)
 
 
 class Line(BaseModel):
@@ -81,8 +79,9 @@ class Line(BaseModel):
 
 @export("lines")
 async def lines(
-    count: Annotated[int, Query(ge=0, le=10_000_000)] = 10,
-    fail_after: Annotated[int | None, Query(ge=0, description="Fail behind this row.")] = None,
+    count: Annotated[int, Query(ge=0, le=100_000)] = 10,
+    # Not in OpenAPI: what it makes of an answer is none.
+    fail_after: Annotated[int | None, Query(ge=0, include_in_schema=False)] = None,
 ) -> AsyncGenerator[Line]:
     """Numbered lines; `fail_after` shows what a client sees of a failure half-way."""
     for number in range(1, count + 1):

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from ..settings import DownloadSettings
-from ..storage import FileRecord, storage_of
+from ..storage import FileId, FileRecord, storage_of
 from ..storage.conditional import Verdict, combined, evaluate, last_modified
 from ..streaming import Admission, Problem
 from .archive import router as archive
@@ -22,8 +22,17 @@ from .transforms import router as transforms
 router = APIRouter(tags=["download"])
 _admission = Admission("download")
 
+_NAMES = ["Accept-Ranges", "Cache-Control", "Content-Disposition", "ETag", "Last-Modified"]
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    206: {"description": "The ranges that `Range` selects."},
+    200: {
+        "description": "The file, as what it was stored as.",
+        "content": {"*/*": {}},
+        "headers": {name: {"required": True, "schema": {"type": "string"}} for name in _NAMES},
+    },
+    206: {
+        "description": "The ranges that `Range` selects; of several, each is a part.",
+        "content": {"*/*": {}, "multipart/byteranges": {}},
+    },
     304: {"description": "The client has it already."},
     404: {"description": "There is no such file."},
     412: {"description": "A precondition failed."},
@@ -32,7 +41,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/files/{file_id}", status_code=200, response_class=FileStream, responses=_RESPONSES)
-async def download_file(file_id: str, request: Request, inline: bool = False) -> Response:
+async def download_file(file_id: FileId, request: Request, inline: bool = False) -> Response:
     """Send a stored file, or the ranges of it that the client asks for (RFC 9110, section 14)."""
     # As dependencies, these two would be a fifth of the work that a small file makes.
     await _admission(request)

@@ -30,7 +30,7 @@ def transform(
             description=inspect.getdoc(function),
             response_class=Response,
             responses={200: {"content": {gives: {}}}, 408: {}, 413: {}, 415: {}},
-            openapi_extra={"requestBody": {"required": True, "content": {takes: {}}}},
+            openapi_extra={"requestBody": {"content": {takes: {}}}},
         )
         async def send(request: Request) -> ByteStream:
             refuse_coding(request)

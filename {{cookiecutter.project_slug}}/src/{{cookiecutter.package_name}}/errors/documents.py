@@ -3,46 +3,74 @@
 No input is echoed and no exception's text is repeated: both may hold what others must not see.
 """
 
-from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 
-from ..streaming import Exchange, Problem, title_of
+from ..streaming import PROBLEM_TYPES, Exchange, Problem, title_of
 
 MEDIA_TYPE = "application/problem+json"
 
+#: A JSON schema; a document may have more members, which its type tells of.
+SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "description": "What went wrong (RFC 9457).",
+    "type": "object",
+    "properties": {
+        "type": {
+            "type": "string",
+            "format": "uri-reference",
+            "description": "For programs; `about:blank` when the status says all.",
+        },
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string", "format": "uri-reference"},
+        "request_id": {"type": "string"},
+        "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "pointer": {"type": "string", "format": "json-pointer"},
+                    "detail": {"type": "string"},
+                    "code": {"type": "string"},
+                },
+                "required": ["pointer", "detail", "code"],
+            },
+        },
+    },
+    "required": ["type", "title", "status", "detail", "instance", "request_id"],
+}
+
 
 def describe(error: HTTPException, exchange: Exchange) -> dict[str, Any]:
-    members = error.members if isinstance(error, Problem) else {}
+    """Return the document of an error; one that is no Problem has no type of its own."""
     title = title_of(error.status_code)
-    return {
+    document = {
         "type": "about:blank",
         "title": title,
         "status": error.status_code,
         "detail": error.detail or title,
-        "instance": str(exchange.scope["path"]),
+        # Encoded as a URI is, whatever the client has sent.
+        "instance": quote(exchange.scope["path"], safe="/:@!$&'()*+,;=~"),
         "request_id": exchange.request_id,
-        **members,
     }
+    if exchange.trace_id:
+        document["trace_id"] = exchange.trace_id
+    if isinstance(error, Problem):
+        if error.type is not None:
+            document["type"] = uri_of(error.type, exchange)
+            document["title"] = PROBLEM_TYPES[error.type].title
+        document |= error.members
+    return document
 
 
-def validation_problem(errors: Sequence[Any]) -> Problem:
-    """Return the problem for what FastAPI found wrong with a request.
-
-    `errors` is a list of `{pointer, detail, code}`; `pointer` is a JSON Pointer (RFC 6901) that
-    starts with the part of the request: `/query/limit`, `/path/topic`, `/header/…`.
-    """
-    return Problem(
-        422,
-        "The request is not valid.",
-        errors=[
-            {"pointer": _pointer(error["loc"]), "detail": error["msg"], "code": error["type"]}
-            for error in errors
-        ],
-    )
-
-
-def _pointer(location: Sequence[str | int]) -> str:
-    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
-    return "".join(f"/{part}" for part in escaped)
+def uri_of(name: str, exchange: Exchange) -> str:
+    """Return the URI of a type of problem: of its page, unless it is somebody else's."""
+    if ":" in name:
+        return name
+    base = exchange.scope["app"].state.settings.server.public_url or ""
+    return f"{base}/problems/{name}"

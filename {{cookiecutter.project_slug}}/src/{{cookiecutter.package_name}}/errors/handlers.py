@@ -3,10 +3,11 @@
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from ..streaming import exchange_of, kernel_of
-from .documents import MEDIA_TYPE, describe, validation_problem
+from ..streaming import exchange_of, invalid, kernel_of
+from .documents import MEDIA_TYPE, SCHEMA, describe
+from .pages import router as pages
 
 
 def install(app: FastAPI) -> None:
@@ -15,16 +16,14 @@ def install(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(_http_exception)
     app.exception_handler(RequestValidationError)(_validation_error)
     # What nobody handles is answered by the kernel, with this document and media type.
-    kernel_of({"app": app}).describe = describe
-    kernel_of({"app": app}).media_type = MEDIA_TYPE
+    kernel = kernel_of({"app": app})
+    kernel.describe, kernel.media_type, kernel.error_schema = describe, MEDIA_TYPE, SCHEMA
+    app.include_router(pages)
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:
-    if error.status_code in (204, 304):
-        return Response(status_code=error.status_code, headers=error.headers)
-    document = describe(error, exchange_of(request.scope))
-    return JSONResponse(document, error.status_code, error.headers, MEDIA_TYPE)
+    return kernel_of(request.scope).response_to(error, exchange_of(request.scope))
 
 
 async def _validation_error(request: Request, error: RequestValidationError) -> Response:
-    return await _http_exception(request, validation_problem(error.errors()))
+    return await _http_exception(request, invalid(error.errors()))

@@ -1,17 +1,37 @@
-"""Observability: what the service says of itself while it runs."""
+"""Observability: what the service says of itself while it runs.
 
-from typing import Any
+* `log`: one line per request when its response has ended, and all other lines in its form;
+  `redaction`: what must not be in one.
+* `metrics`: `GET /metrics`, also of the modules' own `Measure`s and of several workers.
+* `tracing`: OpenTelemetry, one span per request, when its variables are set.
+* `health`: `GET /health/live` and `/health/ready`.
+
+Settings: `APP_LOG__…`, `OTEL_…`. Sources: Prometheus text format; W3C Trace Context.
+"""
 
 from fastapi import FastAPI
 
-from . import health
+from ..streaming import Exchange, kernel_of
+from . import health, log, metrics, tracing
 
 
 def install(app: FastAPI) -> None:
-    """Add the routes for orchestrators and monitors, and watch what ends."""
+    """Add the routes for orchestrators and monitors, and watch what begins and ends."""
+    kernel = kernel_of({"app": app})
+    log.configure(app.state.settings.log)
+    figures = app.state.metrics = metrics.Metrics(kernel)
+    kernel.on_open += [tracing.begin, log.bind]
+
+    def observe(exchange: Exchange) -> None:
+        figures.observe(exchange)
+        log.log_exchange(exchange)
+        tracing.end(exchange)
+
+    kernel.observe = observe
     app.include_router(health.router)
+    app.include_router(metrics.router)
 
 
-def telemetry() -> Any:
-    """Return FastAPI's options for OpenTelemetry."""
-    return {"operation_spans": False}
+telemetry = tracing.options
+
+__all__ = ["install", "telemetry"]

@@ -1,7 +1,7 @@
 """Liveness and readiness, for orchestrators and load balancers; never limited.
 
-Live: the process answers. Ready: it also takes new streams; 503 from the first moment of a drain,
-and while something that streams need is down.
+Live: the event loop answers, and has not been stuck just now. Ready: it also takes new streams; 503
+from the first moment of a drain, and while something that streams need is down.
 `/` says where to go on, for people, unless a page is there.
 """
 
@@ -14,10 +14,12 @@ router = APIRouter(tags=["health"])
 
 
 @router.head("/health/live", include_in_schema=False)
-@router.get("/health/live")
-async def live() -> dict[str, str]:
-    """Answer as long as the event loop runs."""
-    return {"status": "live"}
+@router.get("/health/live", responses={503: {"description": "Stuck."}})
+async def live(request: Request) -> JSONResponse:
+    """Answer 200 as long as the event loop runs, and 503 for a while when it was stuck."""
+    if not kernel_of(request.scope).watchdog.is_live():
+        return JSONResponse({"status": "stuck"}, 503)
+    return JSONResponse({"status": "live"})
 
 
 @router.head("/health/ready", include_in_schema=False)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ..streaming import Problem
+from ..streaming import TOO_LARGE, Problem, invalid
 from .messages import Message, parse_message
 from .topics import parse_topics
 
@@ -54,7 +54,8 @@ class Publish(_Command):
         """
         data = _text_of(text, "data").encode()
         if len(data) > max_size:
-            raise Problem(413, f"An event has at most {max_size} bytes.")
+            detail = f"An event has at most {max_size} bytes."
+            raise Problem(413, detail, type=TOO_LARGE, limit=max_size)
         return parse_message(data, "application/json", self.event, self.key)
 
 
@@ -71,16 +72,10 @@ def parse_command(text: str) -> Command:
     try:
         return _COMMAND.validate_json(text)
     except ValidationError as error:
-        errors = [
-            {
-                # The first part of a place is the type.
-                "pointer": "".join(f"/{part}" for part in found["loc"][1:]),
-                "detail": found["msg"],
-                "code": found["type"],
-            }
-            for found in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        raise Problem(422, "This is no command.", errors=errors) from None
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        # The first part of a place is the type.
+        errors = [{**each, "loc": each["loc"][1:]} for each in found]
+        raise invalid(errors, "This is no command.") from None
 
 
 def _text_of(text: str, member: str) -> str:

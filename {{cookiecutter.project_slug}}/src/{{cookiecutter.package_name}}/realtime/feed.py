@@ -6,7 +6,7 @@ In order, so that the last position that a client was told is good for all of th
 from collections.abc import Callable
 from functools import partial
 
-from ..streaming import Problem
+from ..streaming import INVALID, Problem
 from .hub import Hub
 from .ring import Event
 from .subscription import Reset, Subscription
@@ -73,7 +73,7 @@ class Feed:
         """
         new = [name for name in names if name not in self._followed]
         if len(self._followed) + len(new) > MAX_TOPICS:
-            raise Problem(422, f"A connection follows at most {MAX_TOPICS} topics.")
+            raise Problem(422, f"A connection follows at most {MAX_TOPICS} topics.", type=INVALID)
         opened: list[_Followed] = []
         try:
             for name in new:

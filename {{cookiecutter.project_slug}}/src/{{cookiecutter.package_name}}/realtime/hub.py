@@ -13,14 +13,14 @@ from math import inf
 from typing import Any, TypeVar
 
 from ..settings import RealtimeSettings
-from ..streaming import Kernel, Problem, repeating
+from ..streaming import Kernel, repeating
 from .backends import Backend, Once, open_backend
-from .counters import Counters
+from .counters import Counters, measures_of
 from .messages import Message
 from .publishing import PublishRate
 from .ring import Bounds, Event, History, Merged, MergedRings, Ring
 from .subscription import Subscription
-from .topics import POLICIES, Position, covers, parse_policies, parts_of, policy_of
+from .topics import POLICIES, Position, covers, parse_policies, parts_of, policy_of, topic_full
 
 #: Seconds between two looks for rings that nobody reads any more.
 TIDY_SECONDS = 10.0
@@ -35,6 +35,7 @@ async def open_hub(settings: RealtimeSettings, kernel: Kernel) -> AsyncGenerator
     """Open the hub with the broker of the settings, for the lifespan."""
     hub = Hub(settings)
     kernel.checks["broker"] = lambda: hub.backend.up
+    kernel.measures += measures_of(hub)
     async with open_backend(hub, settings) as hub.backend, repeating(TIDY_SECONDS, hub.tidy):
         yield hub
 
@@ -77,7 +78,7 @@ class Hub:
         """
         ring = await self._ring_of(names)
         if any(self._is_full(name) for name in names):
-            raise Problem(503, "The topic has too many subscribers.", headers={"Retry-After": "5"})
+            raise topic_full()
         now = max(self.top, ring.last)
         if last_event_id is None:
             subscription = Subscription(self, names, ring, now)

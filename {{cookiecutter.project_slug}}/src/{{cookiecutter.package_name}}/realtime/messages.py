@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import pydantic_core
 
-from ..streaming import Problem
+from ..streaming import INVALID, Problem
 
 #: Events that only the service sends.
 RESERVED = {"reset", "reconnect", "error", "end", "reauth"}
 _STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
-_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+NAME = r"[A-Za-z0-9_.:-]{1,128}"
+_NAME = re.compile(NAME, re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +73,5 @@ def _text(body: bytes) -> str:
 
 
 def _invalid(pointer: str, detail: str, code: str) -> Problem:
-    return Problem(422, detail, errors=[{"pointer": pointer, "detail": detail, "code": code}])
+    error = {"pointer": pointer, "detail": detail, "code": code}
+    return Problem(422, detail, type=INVALID, errors=[error])

@@ -21,6 +21,7 @@ class PollChannel(Channel):
     heartbeat = b""
 
     def __init__(self, exchange: Exchange, subscription: Subscription, seconds: float) -> None:
+        seconds = min(seconds, subscription.hub.settings.max_age)
         super().__init__(exchange, seconds + 1, seconds)
         self._at_once = seconds == 0
         self.subscription = subscription

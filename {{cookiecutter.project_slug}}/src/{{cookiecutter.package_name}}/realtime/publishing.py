@@ -11,16 +11,27 @@ from typing import Annotated
 
 from fastapi import Header, Request
 
-from ..streaming import Problem, client_of
+from ..streaming import INVALID, Problem, client_of, problem_type
 from .backends import Once
 
 #: Clients whose rate is remembered.
 MAX_CLIENTS = 10_000
 
+TOO_MANY = problem_type(
+    "too-many-events",
+    "Too many events",
+    "One client may publish only so many events per second. This one was not published: do so after"
+    " the seconds that `Retry-After` says.",
+)
+
 _KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
 
 IdempotencyKey = Annotated[
-    str | None, Header(description="With the same key an event is published only once.")
+    str | None,
+    Header(
+        description="With the same key an event is published only once.",
+        json_schema_extra={"pattern": f"^{_KEY.pattern}$"},
+    ),
 ]
 
 
@@ -29,7 +40,7 @@ def once(request: Request, key: str | None, *parts: bytes | str | None) -> Once 
     if key is None:
         return None
     if not _KEY.fullmatch(key):
-        raise Problem(422, "An Idempotency-Key is 1 to 255 visible characters.")
+        raise Problem(422, "An Idempotency-Key is 1 to 255 visible characters.", type=INVALID)
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()
     return Once(f"{client_of(request)} {request.url.path} {key}", digest)
 
@@ -55,4 +66,5 @@ class PublishRate:
             del self._left[next(iter(self._left))]
         if left < 1:
             seconds = math.ceil((1 - left) / rate)
-            raise Problem(429, "Too many events.", headers={"Retry-After": str(seconds)})
+            headers = {"Retry-After": str(seconds)}
+            raise Problem(429, "Too many events.", type=TOO_MANY, headers=headers)

@@ -8,12 +8,13 @@ from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
 from ..streaming import Admission, RequestBody, client_of, weights
+from . import schemas
 from .hub import Hub
-from .messages import parse_message
+from .messages import NAME, RESERVED, parse_message
 from .polling import Poll
 from .publishing import IdempotencyKey, once
 from .streams import HEADERS, EventLines, EventStream
-from .topics import parse_topic, parse_topics
+from .topics import SELECTION, TOPIC, parse_topic, parse_topics
 from .websocket import router as websocket_router
 
 router = APIRouter(prefix="/topics", tags=["realtime"])
@@ -23,18 +24,18 @@ router.include_router(websocket_router)
 _EVENT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {}}, "text/plain": {"schema": {}}},
+        "content": {
+            "application/json": {"schema": {}},
+            "text/plain": {"schema": {"type": "string"}},
+        },
     }
 }
 _STREAMS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
-            media_type: {"schema": {"type": kind}}
-            for media_type, kind in [
-                ("text/event-stream", "string"),
-                ("application/jsonl", "string"),
-                ("application/json", "object"),
-            ]
+            "text/event-stream": {"itemSchema": schemas.SSE_EVENT},
+            "application/jsonl": {"itemSchema": schemas.JSON_EVENT},
+            "application/json": {"schema": schemas.POLLED},
         }
     },
     429: {},
@@ -42,9 +43,32 @@ _STREAMS: dict[int | str, dict[str, Any]] = {
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {413: {}, 415: {}, 429: {}}
 
-TopicName = Annotated[str, Path(description="`A-Z a-z 0-9 _ . -`, at most 128.")]
+# One name for both, as it is one path.
+TopicName = Annotated[
+    str,
+    Path(
+        alias="topics",
+        description="One topic: `A-Z a-z 0-9 _ . -`, at most 128.",
+        json_schema_extra={"pattern": f"^{TOPIC}$"},
+    ),
+]
 TopicNames = Annotated[
-    str, Path(description="Up to 32 topics with commas; `name.*` for all that start so.")
+    str,
+    Path(
+        description="Up to 32 topics with commas; `name.*` for all that start so.",
+        json_schema_extra={"pattern": f"^{SELECTION}$"},
+    ),
+]
+EventType = Annotated[
+    str | None,
+    Query(
+        description="The event's type; some are the service's own.",
+        json_schema_extra={"pattern": f"^{NAME}$", "not": {"enum": sorted(RESERVED)}},
+    ),
+]
+EventKey = Annotated[
+    str | None,
+    Query(description="What a newer event replaces.", json_schema_extra={"pattern": f"^{NAME}$"}),
 ]
 
 
@@ -77,13 +101,13 @@ async def last_event(
 LastEventId = Annotated[str | None, Depends(last_event)]
 
 
-@router.post("/{topic}/events", status_code=202, openapi_extra=_EVENT_BODY, responses=_REFUSALS)
+@router.post("/{topics}/events", status_code=202, openapi_extra=_EVENT_BODY, responses=_REFUSALS)
 async def publish_event(
     topic: TopicName,
     request: Request,
     hub: HubDep,
-    event: Annotated[str | None, Query(description="The event's type.")] = None,
-    key: Annotated[str | None, Query(description="What a newer event replaces.")] = None,
+    event: EventType = None,
+    key: EventKey = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Published:
     """Publish the body as one event: JSON (checked, sent compact) or text (as it is)."""
@@ -99,7 +123,7 @@ async def publish_event(
 @router.get(
     "/{topics}/events",
     status_code=200,
-    response_class=EventStream,
+    response_class=Response,
     responses=_STREAMS,
     dependencies=[Depends(Admission("realtime"))],
 )

@@ -16,9 +16,10 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from ..streaming import Admission, Exchange, Outcome, Problem, RequestBody
+from ..streaming import Admission, Exchange, Measure, Outcome, Problem, RequestBody, kernel_of
 from .router import LastEventId
 from .runs import EVENTS, Runs, has_ended, open_runs, tell_gap
+from .schemas import SSE_EVENT
 from .streams import EventStream, EventStreamChannel
 from .subscription import Subscription
 
@@ -28,7 +29,10 @@ Run = TypeVar("Run", bound=Callable[..., AsyncGenerator[Any]])
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    async with open_runs(app.state.hub) as app.state.runs:
+    async with open_runs(app.state.hub) as runs:
+        app.state.runs = runs
+        running = Measure("realtime_runs", "Runs under way.", "sum", runs.count)
+        kernel_of({"app": app}).measures.append(running)
         yield
 
 
@@ -53,6 +57,18 @@ class Started(BaseModel):
     id: str
     name: str
     events: str
+
+
+_STARTED: dict[str, Any] = {
+    "headers": {"Location": {"required": True, "schema": {"type": "string", "format": "uri"}}},
+    "links": {
+        name: {"operationRef": reference, "parameters": {"run_id": "$response.body#/id"}}
+        for name, reference in [
+            ("follow", "#/paths/~1runs~1{run_id}~1events/get"),
+            ("stop", "#/paths/~1runs~1{run_id}~1stop/post"),
+        ]
+    },
+}
 
 
 class RunChannel(EventStreamChannel):
@@ -106,7 +122,7 @@ def run(name: str, router: APIRouter = router) -> Callable[[Run], Run]:
             name=f"run_{name}",
             status_code=201,
             description=inspect.getdoc(function),
-            responses={413: {}, 415: {}, 422: {}, 503: {}},
+            responses={201: _STARTED, 413: {}, 415: {}, 422: {}, 503: {}},
             openapi_extra={"requestBody": {"content": {"application/json": {"schema": schema}}}},
             dependencies=[_ADMISSION],
         )
@@ -134,7 +150,7 @@ async def read_json(request: Request, adapter: TypeAdapter[T]) -> T:
     if body and media_type != "application/json":
         raise Problem(415, "Send the parameters as application/json.")
     try:
-        return adapter.validate_json(body or b"{}")
+        return adapter.validate_json(body or b"{}", strict=True)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         found = [{**each, "loc": ("body", *each["loc"])} for each in errors]
@@ -144,9 +160,9 @@ async def read_json(request: Request, adapter: TypeAdapter[T]) -> T:
 @router.get(
     "/runs/{run_id}/events",
     status_code=200,
-    response_class=RunStream,
+    response_class=Response,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        200: {"content": {"text/event-stream": {"itemSchema": SSE_EVENT}}},
         204: {"description": "There is no such run (any more), or nothing behind that event."},
         503: {},
     },
@@ -161,7 +177,12 @@ async def follow_run(run_id: RunId, runs: RunsDep, last_event_id: LastEventId) -
     return RunStream(runs, run_id, last_event_id)
 
 
-@router.post("/runs/{run_id}/stop", status_code=202, responses={404: {}, 503: {}})
+@router.post(
+    "/runs/{run_id}/stop",
+    status_code=202,
+    response_class=Response,
+    responses={404: {}, 503: {}},
+)
 async def stop_run(run_id: RunId, runs: RunsDep) -> Response:
     """Stop a run; it has stopped when its `end` says so. One that has ended stays as it is."""
     await runs.stop(run_id)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic_core
 
-from ..streaming import Problem, repeating
+from ..streaming import Problem, problem_type, repeating
 from .backends import Once
 from .messages import Message, check_names
 from .ring import Ring
@@ -24,6 +24,12 @@ from .subscription import Subscription
 if TYPE_CHECKING:
     from .hub import Hub
 
+TOO_MANY = problem_type(
+    "too-many-runs",
+    "Too many runs",
+    "As many runs are under way as may be, and this one was not started. Come back after the"
+    " seconds that `Retry-After` says.",
+)
 #: Topics: what a run tells, what tells it to stop, and which runs are alive.
 EVENTS, STOP, ALIVE = "run:", "stop:", "runs:alive"
 #: The types of the first event of a run, which nobody is sent, and of the last.
@@ -74,7 +80,7 @@ class Runs:
         when there are too many, or when the broker does not answer.
         """
         if len(self._tasks) + self._starting >= self.hub.settings.max_runs:
-            raise Problem(503, "Too many runs.", headers={"Retry-After": "5"})
+            raise Problem(503, "Too many runs.", type=TOO_MANY, headers={"Retry-After": "5"})
         run_id = secrets.token_hex(16)
         self._starting += 1
         try:
@@ -114,6 +120,10 @@ class Runs:
             subscription.close()
             return None
         return subscription
+
+    def count(self) -> int:
+        """Return how many runs of this process are under way."""
+        return len(self._tasks)
 
     async def stop(self, run_id: str) -> None:
         """Tell a run to stop, wherever it is; raises Problem 404 for an unknown one, and 503."""

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from ..streaming import Channel, Exchange, PushResponse, SlowClient, StreamAborted
+from ..streaming import Channel, Exchange, PushResponse
 from . import frames
 from .hub import Hub
 from .ring import Event
@@ -18,7 +18,6 @@ HEADERS = {
     "Vary": "Accept",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # nginx would hold the stream back until its buffer is full.
-    "X-Content-Type-Options": "nosniff",
 }
 
 
@@ -46,11 +45,6 @@ class TopicChannel(Channel):
         greeting, self._greeting = self._greeting, b""
         told = b"" if reset is None else self.reset(reset)
         return greeting + told + b"".join([event.frame(self._encode) for event in events])
-
-    def cut(self, error: StreamAborted) -> None:
-        if isinstance(error, SlowClient) and self._error is None:
-            self.subscription.hub.counters.slow += 1
-        super().cut(error)
 
     def close(self) -> None:
         self.subscription.close()

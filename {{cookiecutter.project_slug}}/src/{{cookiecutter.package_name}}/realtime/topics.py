@@ -4,7 +4,14 @@ import re
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..streaming import Problem
+from ..streaming import INVALID, Problem, problem_type
+
+FULL = problem_type(
+    "too-many-subscribers",
+    "The topic has too many subscribers",
+    "As many clients follow one of the topics as may. Come back after the seconds of"
+    " `Retry-After`, or follow others.",
+)
 
 if TYPE_CHECKING:
     from .ring import Event
@@ -12,7 +19,12 @@ if TYPE_CHECKING:
 #: Topics and prefixes of one subscription.
 MAX_TOPICS = 32
 
-_TOPIC = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
+TOPIC = r"[A-Za-z0-9_.-]{1,128}"
+#: A topic or a prefix.
+_PART = "(" + TOPIC + r"|[A-Za-z0-9_.-]{0,127}\.\*)"
+SELECTION = _PART + "(," + _PART + "){0,31}"
+
+_TOPIC = re.compile(TOPIC, re.ASCII)
 _DOT = re.compile(r"\.")
 _POSITION = re.compile(r"([0-9a-z]+)-(\d{1,18})", re.ASCII)
 
@@ -68,9 +80,14 @@ def policy_of(name: str, policies: dict[str, str]) -> str:
     return next((policy for part, policy in policies.items() if covers(part, name)), "disconnect")
 
 
+def topic_full() -> Problem:
+    detail, headers = "The topic has too many subscribers.", {"Retry-After": "5"}
+    return Problem(503, detail, type=FULL, headers=headers)
+
+
 def _invalid(detail: str) -> Problem:
     error = {"pointer": "/path/topics", "detail": detail, "code": "topic_invalid"}
-    return Problem(422, detail, errors=[error])
+    return Problem(422, detail, type=INVALID, errors=[error])
 
 
 #: What an event replaces, by the policy of its topic.

@@ -1,28 +1,27 @@
 """`serve`: check the settings, then run the service; `serve COMMAND …`: what the modules offer."""
 
 import argparse
-import asyncio
-import logging
 import math
+import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
 import uvicorn
-import uvicorn.config
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from ..app import COMMANDS
+from ..observability import log
 from ..settings import Settings, explain
-from ..streaming import StreamAborted
+from . import descriptors
 
 #: Bytes of a WebSocket message around the event that is published.
 ENVELOPE = 16 << 10
-#: Open files and connections of one process, where the system lets it have so many.
-MAX_FILES = 1 << 16
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -46,23 +45,28 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
     # uvicorn raises the signal again when it has ended; before it starts, this ends us as well.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
-    _allow_many_files()
+    descriptors.allow_many()
     server = settings.server
-    uvicorn.run(
-        f"{PACKAGE}.app:create_app",
-        factory=True,
-        host=server.host,
-        port=server.port,
-        workers=None if reload else server.workers,
-        reload=reload,
-        http=f"{PACKAGE}.server.protocol:Protocol",
-        access_log=False,
-        log_config=_log_config(),
-        forwarded_allow_ips=server.trusted_proxies,
-        timeout_graceful_shutdown=math.ceil(server.drain_timeout),
-        server_header=False,
-        **websocket_options(settings),
-    )
+    with _workers(1 if reload else server.workers):
+        uvicorn.run(
+            f"{PACKAGE}.app:create_app",
+            factory=True,
+            host=server.host,
+            port=server.port,
+            workers=None if reload else server.workers,
+            reload=reload,
+            http=f"{PACKAGE}.server.protocol:Protocol",
+            access_log=False,
+            log_config=log.standard_library(settings.log),
+            forwarded_allow_ips=server.trusted_proxies,
+            backlog=descriptors.backlog(),
+            timeout_keep_alive=math.ceil(server.keep_alive),
+            timeout_graceful_shutdown=math.ceil(server.drain_timeout),
+            # Of a worker that is still being imported; the watchdog finds those that are stuck.
+            timeout_worker_healthcheck=60,
+            server_header=False,
+            **websocket_options(settings),
+        )
 
 
 def websocket_options(settings: Settings) -> dict[str, Any]:
@@ -80,15 +84,16 @@ def websocket_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _allow_many_files() -> None:
-    """Raise a low limit of the shell: a connection takes one, a file under way two."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource  # Windows has neither the module nor the limit.
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
-        if soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+@contextmanager
+def _workers(number: int) -> Generator[None]:
+    """Tell the processes that are started how many they are, and where they share their metrics."""
+    os.environ["APP_SERVER__WORKERS"] = str(number)
+    if number == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        yield
+        return
+    with TemporaryDirectory(prefix=f"{PACKAGE}-", ignore_cleanup_errors=True) as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        yield
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
@@ -104,34 +109,3 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("arguments", nargs="*", metavar="ARGUMENT")
     return parser.parse_args(arguments)
-
-
-class _Causes(logging.Filter):
-    """Shows of an aborted stream what broke it, and nothing when that was the client."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, asyncio.CancelledError):
-            return False  # The drain was over before this request was.
-        if not isinstance(error, StreamAborted):
-            return True
-        cause = error.__cause__
-        if cause is not None:
-            record.msg = f"A stream was aborted: {error}"
-            record.exc_info = (type(cause), cause, cause.__traceback__)
-        return cause is not None
-
-
-def _log_config() -> dict[str, object]:
-    """Return uvicorn's logging with our loggers beside it."""
-    handlers = ["default"]
-    return {
-        **uvicorn.config.LOGGING_CONFIG,
-        "filters": {"causes": {"()": _Causes}},
-        "loggers": {
-            "uvicorn": {"handlers": handlers, "level": "INFO", "propagate": False},
-            "uvicorn.error": {"level": "INFO", "filters": ["causes"]},
-            "uvicorn.error.websocket": {"level": "WARNING", "filters": ["causes"]},
-            PACKAGE: {"handlers": handlers, "level": "INFO", "propagate": False},
-        },
-    }

@@ -164,6 +164,10 @@ class Connection(HeadLimits):
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _user_timeout())
 
+    def reset(self) -> None:
+        """Close it with RST: its client neither sends nor takes."""
+        reset(self.transport)
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         # uvicorn tells the request that it read last, which is not the one that runs when the

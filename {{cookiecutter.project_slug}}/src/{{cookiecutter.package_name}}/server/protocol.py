@@ -17,20 +17,22 @@ IMPLEMENTATION = "uvicorn.protocols.http.httptools_impl"
 #: What is overridden or called, by class.
 METHODS = {
     "HttpToolsProtocol": [
-        "connection_made", "connection_lost", "data_received", "on_message_begin",
-        "on_headers_complete", "on_body", "on_message_complete", "send_400_response",
-        "_start_asgi_task",
+        "connection_made", "connection_lost", "data_received", "on_message_begin", "on_header",
+        "on_headers_complete", "on_body", "on_message_complete", "on_response_complete",
+        "handle_websocket_upgrade", "send_400_response", "_should_upgrade", "_start_asgi_task",
     ],
     "RequestResponseCycle": ["send", "receive"],
     "FlowControl": ["drain", "pause_reading", "resume_reading"],
 }  # fmt: skip
 #: What is read or set, by the class whose constructor makes it.
 ATTRIBUTES = {
-    "FlowControl": {"write_paused"},
-    "HttpToolsProtocol": {"cycle", "flow", "loop", "parser", "pipeline", "transport"},
+    "FlowControl": {"read_paused", "write_paused"},
+    "HttpToolsProtocol": {
+        "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "transport",
+    },
     "RequestResponseCycle": {
         "chunked_encoding", "disconnected", "expected_content_length", "flow", "message_event",
-        "more_body", "response_complete", "response_started", "scope", "transport",
+        "keep_alive", "more_body", "response_complete", "response_started", "scope", "transport",
         "waiting_for_100_continue",
     },
 }  # fmt: skip

@@ -17,11 +17,12 @@ Settings: `APP_STORAGE__…`. Source: RFC 9562 (UUIDv7).
 from .importing import import_files
 from .interface import OpenFile, Storage, Writer
 from .local import open_storage
-from .records import Draft, FileRecord
+from .records import Draft, FileId, FileRecord
 from .router import StorageDep, StoredFile, file_url, router, storage_of
 
 __all__ = [
     "Draft",
+    "FileId",
     "FileRecord",
     "OpenFile",
     "Storage",

@@ -5,6 +5,7 @@ committed record survives a power cut. The order of `position` is the order of c
 """
 
 import sqlite3
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class Catalogue:
 
     def __init__(self, path: Path) -> None:
         """Open the database; blocking."""
+        #: Of files, in this process.
+        self.counts = Counter(stored=0, removed=0)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="catalogue")
         self._database = sqlite3.connect(
             path, timeout=30, isolation_level=None, check_same_thread=False
@@ -48,12 +51,13 @@ class Catalogue:
 
     async def add(self, record: FileRecord, *, announced: bool) -> None:
         """Add a record, unless it is there: whoever completes a file twice changes nothing."""
-        await self.run(
-            "INSERT OR IGNORE INTO files (id, record, announced) VALUES (?, ?, ?)",
+        rows = await self.run(
+            "INSERT OR IGNORE INTO files (id, record, announced) VALUES (?, ?, ?) RETURNING id",
             record.id,
             record.model_dump_json(),
             announced,
         )
+        self.counts["stored"] += len(rows)
 
     async def get(self, file_id: str) -> FileRecord | None:
         rows = await self.run("SELECT record FROM files WHERE id = ?", file_id)
@@ -62,6 +66,7 @@ class Catalogue:
     async def remove(self, file_id: str) -> FileRecord | None:
         """Remove a record and return it, if there was one."""
         rows = await self.run("DELETE FROM files WHERE id = ? RETURNING record", file_id)
+        self.counts["removed"] += len(rows)
         return _record(rows[0][0]) if rows else None
 
     async def page(self, after: int, limit: int) -> list[tuple[int, FileRecord]]:

@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-import aiofiles
 import aiofiles.os
 
 from ..settings import StorageSettings
@@ -26,6 +25,7 @@ from .callbacks import Callbacks
 from .catalogue import Catalogue
 from .claims import Claim
 from .interface import Tap
+from .measures import offer_measures
 from .reading import LocalFile, OpenFiles, read_path
 from .records import Draft, FileRecord, checked_id, is_id, new_id, not_found
 from .room import Room
@@ -47,6 +47,7 @@ async def open_storage(
 ) -> AsyncGenerator["LocalStorage"]:
     """Open the store that the settings name, recover what a crash left, and keep sweeping."""
     storage = LocalStorage(settings, callbacks or Callbacks())
+    offer_measures(storage, kernel)
     await storage.recover()
     try:
         async with repeating(settings.sweep_interval, storage.sweep):
@@ -201,12 +202,13 @@ class LocalStorage:
             await self.record(file_id)  # Somebody sweeps, or removes it: then this says 404.
             await asyncio.sleep(0.01)
         removed = None
-        try:
-            self._open_files.forget(file_id)  # Its blocks are free only then.
-            removed = await complete(self._remove(file_id))
-        finally:
-            await complete(self._reconcile(file_id, claim))
-            self._open_files.forget(file_id)  # Somebody may have read it meanwhile.
+        with no_space():  # Its record may be what does not fit, and stay until the next sweep.
+            try:
+                self._open_files.forget(file_id)  # Its blocks are free only then.
+                removed = await complete(self._remove(file_id))
+            finally:
+                await complete(self._reconcile(file_id, claim))
+                self._open_files.forget(file_id)  # Somebody may have read it meanwhile.
         if removed is None:
             raise not_found()
         await self.callbacks.deleted(removed)

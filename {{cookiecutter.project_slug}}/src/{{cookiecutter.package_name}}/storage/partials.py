@@ -179,9 +179,10 @@ class LocalPartials:
 
     async def remove(self, upload_id: str) -> None:
         """Forget an upload and its bytes; a file that has become of it stays."""
+        # First the bytes: on a full disk they make the room that the catalogue needs for the rest.
+        await in_thread(self._threads, self._path(upload_id).unlink, missing_ok=True)
         with no_space():
             await self.storage.catalogue.run("DELETE FROM uploads WHERE id = ?", upload_id)
-        await in_thread(self._threads, self._path(upload_id).unlink, missing_ok=True)
 
     async def recover(self, partial: Partial) -> FileRecord | None:
         """Return the file of an upload whose part is gone, if a crash came behind the rename.

@@ -3,11 +3,15 @@
 import secrets
 import time
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..streaming import Problem
+
+#: Text, as what is no UUID is simply the id of no file.
+FileId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 
 
 class Draft(BaseModel):
@@ -24,7 +28,7 @@ class Draft(BaseModel):
 class FileRecord(Draft):
     """A stored file. `size` in bytes; `digest` is base64 by algorithm, when one was asked for."""
 
-    id: str
+    id: FileId
     size: int
     created_at: datetime
     digest: dict[str, str] | None = None

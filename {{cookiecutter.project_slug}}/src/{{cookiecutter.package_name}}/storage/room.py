@@ -8,9 +8,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ..settings import StorageSettings
-from ..streaming import Problem
+from ..streaming import Problem, problem_type
 from .catalogue import Catalogue
 from .records import Draft
+
+NO_SPACE = problem_type(
+    "no-space",
+    "There is no space left",
+    "The service cannot store so much now, and nothing is wrong with the request. Come back later;"
+    " an upload that can be resumed keeps what it has.",
+)
+QUOTA = problem_type(
+    "quota-exceeded",
+    "The quota is exceeded",
+    "All files of one owner may have `limit` bytes together, and this one would be too much."
+    " Delete others first.",
+)
 
 
 class Room:
@@ -37,12 +50,13 @@ class Room:
         """Raise Problem 413 when `size` more bytes exceed the owner's quota."""
         quota = self.quota
         if quota and await self._catalogue.stored_bytes(draft.owner) + size > quota:
-            raise Problem(413, f"All files together may have at most {quota} bytes.", limit=quota)
+            detail = f"All files together may have at most {quota} bytes."
+            raise Problem(413, detail, type=QUOTA, limit=quota)
 
     def check_space(self, size: int) -> None:
         """Raise Problem 507 when the disk has no room for `size` more bytes; blocking."""
         if shutil.disk_usage(self._root).free - self._keep_free < size:
-            raise Problem(507, "There is not enough space to store the file.")
+            raise Problem(507, "There is not enough space to store the file.", type=NO_SPACE)
 
     def check_reserve(self) -> None:
         """Raise OSError as of a full disk when no more than the reserve is left; blocking."""

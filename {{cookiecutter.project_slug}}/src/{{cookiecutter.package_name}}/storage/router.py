@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.routing import NoMatchFound
 
-from ..streaming import Admission, JsonLines, Problem
+from ..streaming import Admission, JsonLines, Problem, described
 from .conditional import Verdict, combined, evaluate
 from .interface import Storage
-from .records import FileRecord
+from .records import FileId, FileRecord
 
 router = APIRouter(tags=["files"])
 
@@ -51,7 +51,12 @@ def file_url(request: Request, file_id: str) -> str:
     return str(base).rstrip("/") + str(path)
 
 
-@router.get("/files", response_class=JsonLines, dependencies=[Depends(Admission("listing"))])
+@router.get(
+    "/files",
+    response_class=Response,
+    responses={200: {"content": described(ListedFile, "/files")}},
+    dependencies=[Depends(Admission("listing"))],
+)
 async def list_files(
     request: Request,
     storage: StorageDep,
@@ -69,15 +74,17 @@ async def list_files(
     return JsonLines(rows())
 
 
-@router.get("/files/{file_id}/record")
-async def file_record(file_id: str, request: Request, storage: StorageDep) -> StoredFile:
+@router.get("/files/{file_id}/record", responses={404: {}})
+async def file_record(file_id: FileId, request: Request, storage: StorageDep) -> StoredFile:
     """Return what is known of a file."""
     record = await storage.record(file_id)
     return StoredFile(**record.model_dump(), url=file_url(request, file_id))
 
 
-@router.delete("/files/{file_id}", status_code=204, response_class=Response)
-async def delete_file(file_id: str, request: Request, storage: StorageDep) -> None:
+@router.delete(
+    "/files/{file_id}", status_code=204, response_class=Response, responses={404: {}, 412: {}}
+)
+async def delete_file(file_id: FileId, request: Request, storage: StorageDep) -> None:
     """Remove a file; who is downloading it gets the rest of it."""
     record = await storage.record(file_id)
     verdict = evaluate("DELETE", combined(request.headers), record, datetime.now(UTC))

@@ -20,6 +20,7 @@ from aiofiles.threadpool.binary import AsyncFileIO
 from ..streaming import Problem, complete, in_thread
 from .interface import Chunk, Tap
 from .records import Draft, FileRecord
+from .room import NO_SPACE
 
 if TYPE_CHECKING:
     from .local import LocalStorage
@@ -182,7 +183,7 @@ def no_space() -> Generator[None]:
         yield
     except (OSError, sqlite3.OperationalError) as error:
         if is_full(error):
-            raise Problem(507, "There is not enough space to store the file.") from error
+            raise Problem(507, "There is not enough space left.", type=NO_SPACE) from error
         raise
 
 

@@ -15,12 +15,12 @@ Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 
 from .admission import Admission
 from .batches import in_batches
-from .body import RequestBody, refuse_coding
+from .body import TOO_LARGE, RequestBody, refuse_coding
 from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
-from .digests import Digester, digest_field, wanted_digest
+from .digests import MISMATCH, Digester, digest_field, wanted_digest
 from .exchange import Exchange, exchange_of
-from .jsonl import JsonLines
+from .jsonl import JsonLines, described
 from .kernel import Kernel, kernel_of
 from .limits import ModuleLimits, StreamingSettings
 from .measures import Measure
@@ -28,12 +28,16 @@ from .middleware import ExchangeMiddleware
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .pages import FilePart
 from .principal import Principal, client_of, principal_of
-from .problem import Problem, title_of
+from .problem import INVALID, PROBLEM_TYPES, Problem, invalid, places, problem_type, title_of
 from .pull import ByteStream
 from .push import Channel, PushResponse
 from .threads import complete, in_thread, repeating
 
 __all__ = [
+    "INVALID",
+    "MISMATCH",
+    "PROBLEM_TYPES",
+    "TOO_LARGE",
     "Admission",
     "ByteStream",
     "Channel",
@@ -57,13 +61,17 @@ __all__ = [
     "StreamingSettings",
     "client_of",
     "complete",
+    "described",
     "digest_field",
     "exchange_of",
     "in_batches",
     "in_thread",
+    "invalid",
     "kernel_of",
     "negotiate_coding",
+    "places",
     "principal_of",
+    "problem_type",
     "refuse_coding",
     "repeating",
     "send_within",

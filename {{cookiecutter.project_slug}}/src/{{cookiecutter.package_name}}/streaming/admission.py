@@ -7,7 +7,21 @@ from starlette.requests import HTTPConnection
 
 from .exchange import exchange_of
 from .principal import client_of
-from .problem import Problem
+from .problem import Problem, problem_type
+
+FULL = problem_type(
+    "too-many-streams",
+    "Too many streams are open",
+    "This part of the service carries as many streams as it may. Come back after the seconds that"
+    " `Retry-After` says.",
+)
+CLIENT_FULL = problem_type(
+    "too-many-streams-of-client",
+    "You have too many streams",
+    "One sender, or one address, may have only so many streams at once. End one before you begin"
+    " the next.",
+)
+_SOON = {"Retry-After": "1"}
 
 
 class Admission:
@@ -27,11 +41,11 @@ class Admission:
             raise kernel.drain.refusal()
         limits = kernel.modules.get(self.module, kernel.limits)
         if kernel.streams[self.module] >= limits.max_streams:
-            raise Problem(503, "Too many streams are open.", headers={"Retry-After": "1"})
+            raise Problem(503, "Too many streams are open.", type=FULL, headers=_SOON)
         slots = [self.module]
         if limits.max_streams_per_client is not None:
             slots.append(f"{self.module} {client_of(connection)}")
             if kernel.streams[slots[1]] >= limits.max_streams_per_client:
-                raise Problem(429, "You have too many streams.", headers={"Retry-After": "1"})
+                raise Problem(429, "You have too many streams.", type=CLIENT_FULL, headers=_SOON)
         # A `yield` instead would cost a third of a GET.
         exchange.enter(self.module, limits, slots)

@@ -14,7 +14,25 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from .exchange import exchange_of
-from .problem import Problem
+from .problem import Problem, problem_type
+
+TOO_LARGE = problem_type(
+    "too-large",
+    "Too large",
+    "What was sent or announced has more bytes, or more parts, than are taken here; where it is a"
+    " matter of bytes, `limit` says how many may come. The same again will be refused again.",
+)
+TOO_SLOW = problem_type(
+    "too-slow",
+    "The body came too slowly",
+    "No byte of the body came for too long, or all of them came too slowly. Send it again; an"
+    " upload that can be resumed goes on from its offset.",
+)
+ENCODED = problem_type(
+    "encoded-body",
+    "The body is encoded",
+    "The bytes are wanted as they are, not compressed. Send them without `Content-Encoding`.",
+)
 
 
 class RequestBody:
@@ -26,11 +44,13 @@ class RequestBody:
     """
 
     def __init__(self, request: Request, limit: int) -> None:
-        limits = exchange_of(request.scope).limits
+        exchange = exchange_of(request.scope)
+        limits = exchange.limits
         self._receive = request.receive
         self._idle, self._min_rate = limits.idle_timeout, limits.min_rate
         self._watch = _Watch()
-        self._more = True
+        # An empty body is one message, which may go to whoever watches for the client to leave.
+        self._more = not exchange.body_complete
         self._waited = 0.0
         self.limit = limit
         declared = request.headers.get("content-length")
@@ -70,21 +90,23 @@ class RequestBody:
             return await self._receive()
         except asyncio.CancelledError:
             if watch.expired():
-                raise Problem(408, "The body stalled or arrived too slowly.") from None
+                raise Problem(
+                    408, "The body stalled or arrived too slowly.", type=TOO_SLOW
+                ) from None
             raise
         finally:
             self._waited += watch.pause() - started
 
     def _too_large(self) -> Problem:
-        return Problem(413, f"The body may have at most {self.limit} bytes.", limit=self.limit)
+        detail = f"The body may have at most {self.limit} bytes."
+        return Problem(413, detail, type=TOO_LARGE, limit=self.limit)
 
 
 def refuse_coding(request: Request) -> None:
     """Raise Problem 415 for a body with a content coding, whose bytes stand for others."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem(
-            415, "Send the body without content coding.", headers={"Accept-Encoding": "identity"}
-        )
+        detail, headers = "Send the body without content coding.", {"Accept-Encoding": "identity"}
+        raise Problem(415, detail, type=ENCODED, headers=headers)
 
 
 class _Watch:

@@ -11,7 +11,14 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 
-from .problem import Problem
+from .problem import Problem, problem_type
+
+MISMATCH = problem_type(
+    "digest-mismatch",
+    "The bytes are not those of the digest",
+    "What arrived is not what the digest or checksum of the request was made of: it was changed on"
+    " the way, or the digest is wrong. Nothing of it is kept: send it again.",
+)
 
 #: The active algorithms of RFC 9530, section 5; the others are insecure and ignored.
 _HASHES = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
@@ -65,7 +72,9 @@ class Digester:
         """Raise Problem 400 when what was hashed is not what the client said it sends."""
         for algorithm, expected in self._expected:
             if self._hashes[algorithm].digest() != expected:
-                raise Problem(400, f"The body does not match its {algorithm} digest.")
+                raise Problem(
+                    400, f"The body does not match its {algorithm} digest.", type=MISMATCH
+                )
 
     def encoded(self) -> dict[str, str]:
         """Return the digests as base64 text by algorithm."""

@@ -14,7 +14,14 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
-from .problem import Problem
+from .problem import Problem, problem_type
+
+DRAINING = problem_type(
+    "draining",
+    "The service is shutting down",
+    "This process is about to end and takes nothing new. Come back after the seconds that"
+    " `Retry-After` says: another one will answer.",
+)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -45,7 +52,7 @@ class Drain:
     def refusal(self) -> Problem:
         """Return the answer to a request that the drain leaves no time for."""
         headers = {"Retry-After": f"{self.retry_after():.0f}"}
-        return Problem(503, "The service is shutting down.", headers=headers)
+        return Problem(503, "The service is shutting down.", type=DRAINING, headers=headers)
 
     @contextmanager
     def on_signals(self, notice: float) -> Generator[None]:

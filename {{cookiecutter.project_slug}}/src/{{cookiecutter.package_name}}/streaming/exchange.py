@@ -183,7 +183,8 @@ class Exchange:
         # Those of a 304 would take the place of what the client has kept (RFC 9111, section 3.2).
         if message["type"] != "websocket.accept" and self.status != 304:
             names = {name for name, _ in headers}
-            headers += [each for each in self.kernel.headers if each[0] not in names]
+            more = self.kernel.headers.get(self.scope.get("scheme", "http"), ())
+            headers += [each for each in more if each[0] not in names]
         if self._refuses_body():
             # The rest of the body is not wanted: without this the server would swallow all of it.
             headers.append((b"connection", b"close"))

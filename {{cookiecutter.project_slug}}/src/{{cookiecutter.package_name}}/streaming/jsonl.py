@@ -15,6 +15,25 @@ from .pull import ByteStream
 
 Model = TypeVar("Model", bound=BaseModel)
 
+#: The last line, as a JSON schema.
+_LAST = {
+    "type": "object",
+    "properties": {
+        "$end": {"type": "object", "properties": {"count": {"type": "integer"}}},
+        "$error": {"type": "object", "description": "What went wrong, as in other answers."},
+    },
+    "minProperties": 1,
+    "maxProperties": 1,
+    "additionalProperties": False,
+}
+
+
+def described(model: type[BaseModel], address: str) -> dict[str, Any]:
+    """Return the `content` of OpenAPI for JSON Lines of a model; `address` is that of the route."""
+    # With an id of its own, so that references within the schema stay within it.
+    row = {"$id": address, **model.model_json_schema(mode="serialization", by_alias=False)}
+    return {JsonLines.media_type: {"itemSchema": {"anyOf": [row, _LAST]}}}
+
 
 def _error_line(document: dict[str, Any]) -> bytes:
     return pydantic_core.to_json({"$error": document}) + b"\n"

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
@@ -22,6 +22,7 @@ from .drain import Drain
 from .limits import StreamingSettings
 from .measures import Measure
 from .problem import Problem
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -36,19 +37,13 @@ Observer = Callable[["Exchange"], None]
 Describe = Callable[[HTTPException, "Exchange"], dict[str, Any]]
 
 
-def log_exchange(exchange: "Exchange") -> None:
-    """The default observer: one line when the exchange has ended, without query or client."""
-    logger.info(
-        "%s %s %d %s in=%d out=%d %.3fs id=%s",
-        exchange.method,
-        exchange.route,
-        exchange.status,
-        exchange.outcome,
-        exchange.bytes_in,
-        exchange.bytes_out,
-        exchange.ended_at - exchange.started_at,
-        exchange.request_id,
-    )
+#: How FastAPI answers errors: a list for what is not valid, else a text.
+DETAIL: dict[str, Any] = {
+    "title": "Error",
+    "type": "object",
+    "properties": {"detail": {"type": ["string", "array"]}},
+    "required": ["detail"],
+}
 
 
 def describe_minimally(error: HTTPException, exchange: "Exchange") -> dict[str, Any]:
@@ -65,16 +60,21 @@ class Kernel:
         #: The limits of the modules that have some of their own.
         self.modules = limits.by_module(sections)
         self.drain = Drain()
-        self.observe: Observer = log_exchange
+        self.watchdog = Watchdog()
+        #: Called when an exchange begins, and when it has ended, in its own context.
+        self.on_open: list[Observer] = []
+        self.observe: Observer = lambda exchange: None
         self.describe: Describe = describe_minimally
         #: The media type of what `describe` returns, as the body of a response.
         self.media_type = "application/json"
+        #: Its JSON schema, for the OpenAPI document.
+        self.error_schema: dict[str, Any] = DETAIL
         #: What must work for new streams to be welcome, by name: whether it does.
         self.checks: dict[str, Callable[[], bool]] = {}
         #: What modules count and measure.
         self.measures: list[Measure] = []
-        #: What every response has that says nothing else; names in lower case.
-        self.headers: list[tuple[bytes, bytes]] = []
+        #: What every response has that says nothing else, by scheme; names in lower case.
+        self.headers: dict[str, list[tuple[bytes, bytes]]] = {}
         #: Called in the loop every SWEEP_SECONDS.
         self.on_sweep: list[Callable[[], None]] = []
         self.streams: Counter[str] = Counter()
@@ -83,26 +83,28 @@ class Kernel:
         self.threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="stream")
 
     @asynccontextmanager
-    async def running(self, notice: float, stuck_after: float) -> AsyncGenerator[None]:
-        """Sweep the channels, and drain at a signal with `notice` seconds; for the lifespan."""
+    async def running(self, server: Any) -> AsyncGenerator[None]:
+        """Sweep, watch the loop, and drain at a signal; `server` are the settings of that name."""
         self.drain.on_begin(self._end_channels)
         sweeper = asyncio.create_task(self._sweep())
         try:
-            with self.drain.on_signals(notice):
+            with (
+                self.watchdog.watching(server.stuck_after, replaceable=server.workers > 1),
+                self.drain.on_signals(server.drain_notice),
+            ):
                 yield
         finally:
             sweeper.cancel()
             self.threads.shutdown(wait=False, cancel_futures=True)
 
-    async def answer(self, exchange: "Exchange", error: HTTPException) -> None:
-        """Answer an exchange whose response has not started with an error."""
-        response = JSONResponse(
-            self.describe(error, exchange),
-            error.status_code,
-            dict(error.headers or {}),
-            self.media_type,
-        )
-        await response(exchange.scope, exchange.receive, exchange.send)
+    def response_to(self, error: HTTPException, exchange: "Exchange") -> Response:
+        """Return the answer to an error, as a document that nobody keeps."""
+        # A proxy may keep a 404 for minutes, and so hide a file that is there by then.
+        headers = {"Cache-Control": "no-store", **(error.headers or {})}
+        if error.status_code in (204, 304):
+            return Response(status_code=error.status_code, headers=headers)
+        document = self.describe(error, exchange)
+        return JSONResponse(document, error.status_code, headers, self.media_type)
 
     async def _sweep(self) -> None:
         # One timer for all channels: a timer, a scope or a task for each costs more than the sends.

@@ -53,7 +53,10 @@ class ExchangeMiddleware:
             error = exc
             if not exchange.status:
                 # Answered here, inside this wrapper, so that a 500 too lingers and has its id.
-                await self.kernel.answer(exchange, self._last_word(exc))
+                response = self.kernel.response_to(self._last_word(exc), exchange)
+                # The server will close: nobody shall send the next request on this connection.
+                response.headers["Connection"] = "close"
+                await response(scope, exchange.receive, exchange.send)
             raise
         finally:
             if exchange.channel is not None:

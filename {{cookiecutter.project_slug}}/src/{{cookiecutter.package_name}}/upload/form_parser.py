@@ -15,7 +15,14 @@ from urllib.parse import unquote
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from ..streaming import Problem
+from ..streaming import Problem, problem_type
+
+MALFORMED = problem_type(
+    "malformed-form",
+    "The form is malformed",
+    "The body is no form as RFC 7578 describes one, and nothing of it was stored. It is a mistake"
+    " of the program that made it.",
+)
 
 # What it warns of is the client's fault, and the client is told: without this it is on stderr too.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
@@ -113,7 +120,7 @@ class FormParser:
 
 
 def malformed(reason: str) -> Problem:
-    return Problem(400, f"The form is malformed: {reason}.")
+    return Problem(400, f"The form is malformed: {reason}.", type=MALFORMED)
 
 
 def _part(header: dict[bytes, bytes]) -> Part:

@@ -22,7 +22,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
 from starlette.exceptions import HTTPException
 
-from ..streaming import Admission, JsonLines, Problem, RequestBody, exchange_of
+from ..streaming import Admission, JsonLines, Problem, RequestBody, described, exchange_of
 from .rows import CsvRows, JsonRows, Record, Records, Report, Result, validate
 
 Ingestion = TypeVar("Ingestion", bound=Callable[..., Awaitable[None]])
@@ -105,7 +105,12 @@ def ingestion(name: str, router: APIRouter = router) -> Callable[[Ingestion], In
             name=f"ingest_{name}",
             description=inspect.getdoc(consume),
             response_model=Report,
-            responses={200: {"content": {"application/jsonl": {}}}},
+            responses={
+                200: {"content": described(Result, f"/ingest/{name}/results")},
+                400: {"description": "The header of CSV is none."},
+                413: {},
+                415: {},
+            },
             dependencies=[Depends(Admission("upload"))],
             openapi_extra=_request_body(name, adapter),
         )
@@ -130,11 +135,7 @@ def ingestion(name: str, router: APIRouter = router) -> Callable[[Ingestion], In
 def _request_body(name: str, adapter: TypeAdapter[Any]) -> dict[str, Any]:
     # With an id of its own, so that references within the schema stay within it.
     row = {"$id": f"/ingest/{name}", **adapter.json_schema()}
-    content = {
-        media_type: {"itemSchema": row} if rows is JsonRows else {"schema": {"type": "string"}}
-        for media_type, rows in FORMATS.items()
-    }
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"content": {each: {"itemSchema": row} for each in FORMATS}}}
 
 
 def _format_of(request: Request) -> type[JsonRows | CsvRows]:

@@ -13,7 +13,7 @@ from fastapi import Request
 
 from ..storage import Draft, FileRecord, Storage, Writer
 from ..storage.names import clean_filename
-from ..streaming import Digester, Problem, RequestBody, complete, wanted_digest
+from ..streaming import TOO_LARGE, Digester, Problem, RequestBody, complete, wanted_digest
 from .descriptions import content_type_of, owner_of
 from .form_parser import MAX_HEADER, MAX_OUTSIDE, FormParser, Part, malformed
 
@@ -101,7 +101,7 @@ class _Form:
             self._writer = await self._open(part)
         elif part.filename is None:
             if len(self._fields) == MAX_FIELDS:
-                raise Problem(413, f"A form may have at most {MAX_FIELDS} fields.")
+                raise Problem(413, f"A form may have at most {MAX_FIELDS} fields.", type=TOO_LARGE)
             self._fields.append((part.name, bytearray()))
             self._count_field(len(part.name.encode()))
 
@@ -114,12 +114,13 @@ class _Form:
             self._writer = await self._open(self._part)
         if self._writer.size + len(data) > self._max_size:
             limit = self._max_size
-            raise Problem(413, f"A file may have at most {limit} bytes.", limit=limit)
+            detail = f"A file may have at most {limit} bytes."
+            raise Problem(413, detail, type=TOO_LARGE, limit=limit)
         await self._writer.write(data)
 
     async def _open(self, part: Part) -> Writer:
         if len(self._writers) == MAX_FILES:
-            raise Problem(413, f"A form may have at most {MAX_FILES} files.")
+            raise Problem(413, f"A form may have at most {MAX_FILES} files.", type=TOO_LARGE)
         filename = clean_filename(part.filename)
         content_type = content_type_of(part.content_type, filename)
         draft = Draft(filename=filename, content_type=content_type, owner=self._owner)
@@ -135,7 +136,8 @@ class _Form:
     def _count_field(self, size: int) -> None:
         self._field_bytes += size
         if self._field_bytes > MAX_FIELD_BYTES:
-            raise Problem(413, f"All fields together may have at most {MAX_FIELD_BYTES} bytes.")
+            detail = f"All fields together may have at most {MAX_FIELD_BYTES} bytes."
+            raise Problem(413, detail, type=TOO_LARGE, limit=MAX_FIELD_BYTES)
 
     def _metadata(self) -> dict[str, str]:
         values: dict[str, list[str]] = {}

@@ -13,7 +13,11 @@ from .multipart import store_form
 router = APIRouter(tags=["upload"])
 
 _FILE = {"type": "string", "format": "binary"}
-_FORM = {"type": "object", "properties": {"files": {"type": "array", "items": _FILE}}}
+_FORM = {
+    "type": "object",
+    "properties": {"files": {"type": "array", "items": _FILE, "minItems": 1}},
+    "required": ["files"],
+}
 _NAME = "The file's name; else `Content-Disposition` says it."
 #: For OpenAPI: a body parameter would make FastAPI read the body before we can.
 _ANY_BODY: dict[str, Any] = {
@@ -21,9 +25,17 @@ _ANY_BODY: dict[str, Any] = {
         {"name": "filename", "in": "query", "schema": {"type": "string"}, "description": _NAME}
     ],
     "requestBody": {
-        "required": True,
-        "content": {"*/*": {"schema": _FILE}, "multipart/form-data": {"schema": _FORM}},
+        "description": "The file, as its own media type; or a form of files.",
+        "content": {
+            "application/octet-stream": {"schema": _FILE},
+            "multipart/form-data": {"schema": _FORM},
+        },
     },
+}
+_TEXT = {"schema": {"type": "string"}}
+_STORED: dict[str, Any] = {
+    "description": "The record of the file, or those of all files of a form.",
+    "headers": {"Location": _TEXT, "Repr-Digest": _TEXT},
 }
 
 
@@ -31,6 +43,7 @@ _ANY_BODY: dict[str, Any] = {
     "/files",
     status_code=201,
     response_model=StoredFile | list[StoredFile],
+    responses={201: _STORED, 400: {}, 413: {}, 415: {}, 422: {}, 507: {}},
     openapi_extra=_ANY_BODY,
     dependencies=[Depends(Admission("upload"))],
 )

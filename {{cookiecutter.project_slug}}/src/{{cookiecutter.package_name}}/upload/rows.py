@@ -1,7 +1,7 @@
 """The rows of a request body: cut out of the chunks in which they arrive, and validated.
 
 A row ends where its line does, except within a quoted field of CSV, which may hold line breaks.
-Sources: jsonlines.org; RFC 4180 (CSV); RFC 6901 (JSON Pointer).
+Sources: jsonlines.org; RFC 4180 (CSV).
 """
 
 import csv
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from ..streaming import Problem
+from ..streaming import TOO_LARGE, Problem, places, problem_type
 
 ROW_LIMIT = 1 << 20
 #: What is validated at a stretch: a few milliseconds of the event loop.
@@ -22,14 +22,11 @@ BATCH_BYTES = 64 << 10
 #: The errors of one row, and those of one report, that are told one by one.
 MAX_ERRORS = 100
 
-#: Instead of messages that quote the input or an exception, or name a place in "line 1".
-_DETAILS = {
-    "json_invalid": "This is not valid JSON.",
-    "value_error": "This value is not valid.",
-    "assertion_error": "This value is not valid.",
-    "union_tag_invalid": "This tag is not known.",
-    "uuid_parsing": "This is not a valid UUID.",
-}
+MALFORMED_ROWS = problem_type(
+    "malformed-rows",
+    "The rows have no header",
+    "The first row of CSV gives each field a name of its own. Nothing was taken in.",
+)
 
 Line = bytes | bytearray
 #: The number of its first line, counted from 1, and its bytes without the last line break.
@@ -77,7 +74,8 @@ class CsvRows:
             values = []
         if not self._names:
             if not values or "" in values or len(set(values)) < len(values):
-                raise Problem(400, "The header row must give each field a name of its own.")
+                detail = "The header row must give each field a name of its own."
+                raise Problem(400, detail, type=MALFORMED_ROWS)
             self._names = values
             return []
         if not values:
@@ -117,7 +115,8 @@ class Records:
         self._held += rest
         self._odd ^= rest.count(b'"') & 1
         if len(self._held) > ROW_LIMIT:
-            raise Problem(413, f"A row may have at most {ROW_LIMIT} bytes.", limit=ROW_LIMIT)
+            detail = f"A row may have at most {ROW_LIMIT} bytes."
+            raise Problem(413, detail, type=TOO_LARGE, limit=ROW_LIMIT)
 
     def end(self) -> list[Record]:
         """Return the record that the body ended in, if any, whole or not."""
@@ -206,15 +205,7 @@ def _errors(error: ValidationError) -> list[RowError]:
     if count > MAX_ERRORS:
         return [RowError(pointer="", detail=f"The row has {count} errors.")]
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    return [
-        RowError(pointer=_pointer(one["loc"]), detail=_DETAILS.get(one["type"], one["msg"]))
-        for one in errors
-    ]
-
-
-def _pointer(location: tuple[str | int, ...]) -> str:
-    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
-    return "".join(f"/{part}" for part in escaped)
+    return [RowError(**place) for place in places(errors)]
 
 
 def _invalid(code: str, detail: Any) -> ValidationError:

@@ -7,9 +7,16 @@ import re
 import filetype
 
 from ..storage import Draft
-from ..streaming import Problem
+from ..streaming import Problem, problem_type
 
 _BINARY = "application/octet-stream"
+
+NOT_STORED = problem_type(
+    "type-not-stored",
+    "Files of this type are not stored",
+    "The service stores files of some media types only. What counts is the first bytes of the file"
+    " as well as its `Content-Type`: to name another one does not help.",
+)
 
 
 class AllowedTypes:
@@ -28,7 +35,9 @@ class AllowedTypes:
         found = type_of(head, named)
         for kind in {found} if named == _BINARY else {found, named}:
             if self._patterns and not any(fnmatch.fnmatchcase(kind, p) for p in self._patterns):
-                raise Problem(415, f"Files of the type {kind} are not stored here.")
+                raise Problem(
+                    415, f"Files of the type {kind} are not stored here.", type=NOT_STORED
+                )
 
 
 def type_of(head: bytes, named: str) -> str:

@@ -26,13 +26,7 @@ def _add(path: str, name: str, media_type: str, extra: dict[str, str] | None = N
     """Serve one file of this package, with an entity tag that saves sending it again."""
     body = files(__name__).joinpath(name).read_bytes()
     tag = f'"{sha256(body).hexdigest()[:32]}"'
-    headers = {
-        "ETag": tag,
-        "Cache-Control": "no-cache",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        **(extra or {}),
-    }
+    headers = {"ETag": tag, "Cache-Control": "no-cache", **(extra or {})}
 
     async def send(request: Request) -> Response:
         known = request.headers.get("If-None-Match", "").split(",")

@@ -10,7 +10,12 @@ from {{cookiecutter.package_name}}.server import sendfile
 
 from .served import DATA, SIZE, Answer, Served, sha256
 
-SAFETY = {"x-content-type-options", "content-security-policy", "cross-origin-resource-policy"}
+SAFETY = {
+    "x-content-type-options",
+    "content-security-policy",
+    "cross-origin-resource-policy",
+    "referrer-policy",
+}
 #: Nothing else is in a 206 with If-Range: the client has the rest.
 NEEDED = {"etag", "cache-control", "content-length", "accept-ranges", "content-disposition"}
 

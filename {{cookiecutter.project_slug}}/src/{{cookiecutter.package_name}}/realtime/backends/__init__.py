@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ...settings import RealtimeSettings
-from ...streaming import Problem
+from ...streaming import Problem, problem_type
 from ..messages import Message
 from ..ring import History
 
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 #: The module of a scheme of which it is not the name.
 _MODULES = {"rediss": "redis", "unix": "redis"}
+
+KEY_REUSED = problem_type(
+    "idempotency-key-reused",
+    "The idempotency key was used before",
+    "An `Idempotency-Key` stands for one event, and this one came with another. Send a repeated"
+    " event as it was, and a new one with a new key.",
+)
 
 
 class Once(NamedTuple):
@@ -29,7 +36,8 @@ class Once(NamedTuple):
     def refuse_other(self, fingerprint: str) -> None:
         """Raise Problem 422 when the key was used for something else."""
         if fingerprint != self.fingerprint:
-            raise Problem(422, "This Idempotency-Key was used for another event.")
+            detail = "This Idempotency-Key was used for another event."
+            raise Problem(422, detail, type=KEY_REUSED)
 
 
 class Backend(Protocol):

@@ -14,12 +14,18 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ...settings import RealtimeSettings
-from ...streaming import Problem
+from ...streaming import Problem, problem_type
 from ..messages import Message
 from ..ring import Event
 from ..topics import Position
 from . import Once
 
+UNAVAILABLE = problem_type(
+    "broker-unavailable",
+    "The broker does not answer",
+    "Events cannot be published or read now. Come back after the seconds that `Retry-After` says,"
+    " with the same `Idempotency-Key`: what was published may have arrived.",
+)
 #: Seconds for which an Idempotency-Key is remembered.
 REMEMBER_SECONDS = 86400
 #: Bytes of events that are read at once; of topics beyond that a gap is told.
@@ -237,4 +243,5 @@ def parse_event(
 
 
 def unavailable() -> Problem:
-    return Problem(503, "The broker does not answer.", headers={"Retry-After": "1"})
+    headers = {"Retry-After": "1"}
+    return Problem(503, "The broker does not answer.", type=UNAVAILABLE, headers=headers)

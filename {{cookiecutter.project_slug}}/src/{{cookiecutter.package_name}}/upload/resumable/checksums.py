@@ -8,7 +8,7 @@ import binascii
 import hashlib
 import zlib
 
-from ...streaming import Problem
+from ...streaming import MISMATCH, Problem
 
 
 class _Crc32:
@@ -42,7 +42,7 @@ class Checksum:
     def verify(self) -> None:
         """Raise Problem 460 when the bytes are others."""
         if self._hash.digest() != self._expected:
-            raise Problem(460, "The bytes do not match their checksum.")
+            raise Problem(460, "The bytes do not match their checksum.", type=MISMATCH)
 
 
 def decoded(text: str) -> bytes:

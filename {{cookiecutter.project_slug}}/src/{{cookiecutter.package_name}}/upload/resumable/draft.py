@@ -17,7 +17,15 @@ from fastapi import Request, Response
 
 from ...storage import file_url
 from ...storage.partials import Partial
-from ...streaming import Digester, Problem, RequestBody, exchange_of, in_thread, wanted_digest
+from ...streaming import (
+    Digester,
+    Problem,
+    RequestBody,
+    exchange_of,
+    in_thread,
+    problem_type,
+    wanted_digest,
+)
 from ..answers import stored_answer
 from ..descriptions import content_type_of, draft_of
 from .fields import check_media_type, room, uploads_url
@@ -25,7 +33,18 @@ from .session import Session
 from .sessions import sessions_of
 
 MEDIA_TYPE = "application/partial-upload"
-PROBLEMS = "https://iana.org/assignments/http-problem-types#"
+_REGISTRY = "https://iana.org/assignments/http-problem-types#"
+MISMATCHING_OFFSET = problem_type(
+    _REGISTRY + "mismatching-upload-offset",
+    "Mismatching Upload Offset",
+    "The upload does not end where these bytes begin. Go on from `expected-offset`.",
+)
+INCONSISTENT_LENGTH = problem_type(
+    _REGISTRY + "inconsistent-upload-length",
+    "Inconsistent Upload Length",
+    "What the request says of the length of the upload is not what was said before, or not what its"
+    " own fields come to. It is a mistake of the client: begin again.",
+)
 #: The versions whose 104 responses we speak.
 INTEROP = (6, 8)
 
@@ -225,12 +244,11 @@ def _integer(request: Request, name: str) -> int | None:
 
 def _mismatch(expected: int, provided: int) -> Problem:
     members = {"expected-offset": expected, "provided-offset": provided}
-    kind = PROBLEMS + "mismatching-upload-offset"
     headers = {"Upload-Offset": str(expected), "Upload-Complete": "?0"}
     detail = f"The upload ends at byte {expected}."
-    return Problem(409, detail, headers=headers, type=kind, **members)
+    return Problem(409, detail, headers=headers, type=MISMATCHING_OFFSET, **members)
 
 
 def _inconsistent() -> Problem:
-    kind = PROBLEMS + "inconsistent-upload-length"
-    return Problem(400, "The length of the upload is not what was said before.", type=kind)
+    detail = "The length of the upload is not what was said before."
+    return Problem(400, detail, type=INCONSISTENT_LENGTH)

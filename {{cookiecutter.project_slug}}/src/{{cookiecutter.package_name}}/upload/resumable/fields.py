@@ -2,7 +2,7 @@
 
 from fastapi import Request
 
-from ...streaming import Problem, refuse_coding
+from ...streaming import TOO_LARGE, Problem, refuse_coding
 
 
 def uploads_url(request: Request) -> str:
@@ -22,5 +22,9 @@ def room(request: Request, length: int | None) -> int:
     """Return how many bytes an upload can have; raises Problem 413 when that is not enough."""
     limit: int = request.app.state.settings.upload.max_size
     if length is not None and length > limit:
-        raise Problem(413, f"A file may have at most {limit} bytes.", limit=limit)
+        raise too_large(limit)
     return limit if length is None else length
+
+
+def too_large(limit: int) -> Problem:
+    return Problem(413, f"A file may have at most {limit} bytes.", type=TOO_LARGE, limit=limit)

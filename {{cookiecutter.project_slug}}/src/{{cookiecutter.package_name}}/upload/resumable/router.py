@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
+from ...storage import FileId
 from ...streaming import Admission, Problem
 from . import draft, tus
 
@@ -22,10 +23,45 @@ logger = logging.getLogger(__name__)
 
 #: Of every address, as tus lets a client send any of them and mean another.
 METHODS = ["POST", "PATCH", "HEAD", "GET", "DELETE", "PUT"]
-ALLOW = "POST, HEAD, GET, PATCH, DELETE, OPTIONS"
+ALLOW = {
+    "/files": "GET, POST, OPTIONS",
+    "/uploads": "POST, OPTIONS",
+    "/uploads/": "POST, OPTIONS",
+    "/uploads/{upload_id}": "HEAD, GET, PATCH, DELETE, OPTIONS",
+}
 ACCEPT = f"{tus.MEDIA_TYPE}, {draft.MEDIA_TYPE}"
 
 _admission = Admission("upload")
+
+#: For OpenAPI: the fields and bodies of the draft; of the two protocols a client speaks one.
+_COMPLETE = {
+    "name": "Upload-Complete",
+    "in": "header",
+    "required": True,
+    "description": "Whether this is all (`?1`), or more will come.",
+    "schema": {"type": "string", "enum": ["?0", "?1"]},
+}
+_OFFSET = {
+    "name": "Upload-Offset",
+    "in": "header",
+    "required": True,
+    "description": "How many bytes are there.",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 10**15 - 1},
+}
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_CREATION: dict[str, Any] = {
+    "parameters": [_COMPLETE],
+    "requestBody": {
+        "description": "The first bytes, as the media type of the file.",
+        "content": {"application/octet-stream": _BYTES},
+    },
+}
+_APPEND: dict[str, Any] = {
+    "parameters": [_OFFSET, _COMPLETE],
+    "requestBody": {"content": {draft.MEDIA_TYPE: _BYTES}},
+}
+_STORED = {"description": "This was all, and is a file; or where to go on, from a `POST`."}
+_RESPONSES: dict[int | str, dict[str, Any]] = {404: {}, 423: {}}
 
 
 class _UploadRoute(APIRoute):
@@ -71,23 +107,36 @@ router = APIRouter(tags=["upload"], route_class=_UploadRoute, default_response_c
 
 @router.api_route("/uploads/", methods=METHODS, include_in_schema=False)
 @router.api_route("/uploads", methods=METHODS, include_in_schema=False)
-@router.post("/uploads", status_code=201)
+@router.post("/uploads", status_code=201, responses={201: _STORED}, openapi_extra=_CREATION)
 async def create_upload(request: Request) -> Response:
-    """Begin an upload."""
+    """Begin an upload, by the draft or (with `Tus-Resumable` and its own fields) by tus."""
     protocol = _protocol_of(request)
     if tus.method_of(request) != "POST":
-        raise Problem(405, headers={"Allow": "POST, OPTIONS"})
+        raise Problem(405, headers={"Allow": ALLOW["/uploads"]})
     await _admission(request)
     response: Response = await protocol.create(request)
     return response
 
 
 @router.api_route("/uploads/{upload_id}", methods=METHODS, include_in_schema=False)
-@router.delete("/uploads/{upload_id}", status_code=204)
-@router.get("/uploads/{upload_id}", status_code=204)
-@router.head("/uploads/{upload_id}", status_code=204)
-@router.patch("/uploads/{upload_id}", status_code=204)
-async def use_upload(request: Request, upload_id: str) -> Response:
+@router.delete("/uploads/{upload_id}", status_code=204, responses=_RESPONSES)
+@router.get(
+    "/uploads/{upload_id}",
+    status_code=204,
+    responses={**_RESPONSES, 303: {"description": "It is a file by now, and here."}},
+)
+@router.head(
+    "/uploads/{upload_id}",
+    status_code=204,
+    responses={**_RESPONSES, 200: {"description": "The same, to tus."}},
+)
+@router.patch(
+    "/uploads/{upload_id}",
+    status_code=204,
+    responses={**_RESPONSES, 201: _STORED, 409: {}},
+    openapi_extra=_APPEND,
+)
+async def use_upload(request: Request, upload_id: FileId) -> Response:
     """Tell the offset of an upload, append to it, or remove it, as the method says."""
     protocol, method = _protocol_of(request), tus.method_of(request)
     actions = {
@@ -97,7 +146,7 @@ async def use_upload(request: Request, upload_id: str) -> Response:
         "DELETE": protocol.cancel,
     }
     if method not in actions:
-        raise Problem(405, headers={"Allow": ALLOW})
+        raise Problem(405, headers={"Allow": ALLOW["/uploads/{upload_id}"]})
     if method == "PATCH":
         await _admission(request)  # Not the others: they may free the slot of a stalled request.
     response: Response = await actions[method](request, upload_id)
@@ -111,7 +160,8 @@ async def use_upload(request: Request, upload_id: str) -> Response:
 async def upload_options(request: Request) -> Response:
     """Tell the protocols, their extensions and limits."""
     headers = tus.options(request)
-    headers |= {"Upload-Limit": draft.limits(request), "Accept-Patch": ACCEPT, "Allow": ALLOW}
+    headers |= {"Upload-Limit": draft.limits(request), "Accept-Patch": ACCEPT}
+    headers["Allow"] = ALLOW[request.scope["route"].path]
     return Response(status_code=204, headers=headers)
 
 

@@ -10,8 +10,22 @@ from typing import Any
 from ...storage import FileRecord
 from ...storage.partials import LocalPartials, Partial
 from ...storage.writer import LocalWriter
-from ...streaming import Digester, Problem, RequestBody, complete
+from ...streaming import Digester, Problem, RequestBody, complete, problem_type
 from .checksums import Checksum
+from .fields import too_large
+
+BUSY = problem_type(
+    "upload-busy",
+    "Another request works on this upload",
+    "Only one request at a time does. Ask for the offset after the seconds of `Retry-After`, and go"
+    " on from there.",
+)
+TAKEN_OVER = problem_type(
+    "upload-taken-over",
+    "A newer request works on this upload",
+    "This one was ended in favour of it, and what it had sent by then is kept. Leave the upload to"
+    " the newer one.",
+)
 
 #: Seconds in which a request that is cut may still take what its client has sent, and those in
 #: which it must have ended.
@@ -174,7 +188,7 @@ class Session:
                         informed = writer.written
                         await inform(informed)
         except TimeoutError:
-            raise Problem(423, "A newer request works on this upload.") from None
+            raise Problem(423, "A newer request works on this upload.", type=TAKEN_OVER) from None
         finally:
             self.lane.scope = None
 
@@ -191,7 +205,7 @@ class Session:
             return False
         if length > self.max_size:
             await self.discard()
-            raise Problem(413, f"A file may have at most {self.max_size} bytes.")
+            raise too_large(self.max_size)
         await self.partials.concatenate(self.partial.id, self.partial.parts, length)
         self.offset = length
         await self._change(length=length)
@@ -199,4 +213,5 @@ class Session:
 
 
 def busy() -> Problem:
-    return Problem(423, "Another request works on this upload.", headers={"Retry-After": "1"})
+    detail, headers = "Another request works on this upload.", {"Retry-After": "1"}
+    return Problem(423, detail, type=BUSY, headers=headers)

@@ -1,0 +1,36 @@
+"""What a service says of its problems, as JSON: `python problem_types.py PACKAGE`, in its place.
+
+By name of the type: title, meaning, and the statuses with which its source raises it.
+"""
+
+import ast
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from types import ModuleType
+
+
+def raised(module: ModuleType) -> list[tuple[str, int]]:
+    """Return the types that a module makes problems of, each with the status."""
+    tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
+    found = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name("Problem"), args=[ast.Constant(status), *_]):
+                kinds = [each.value for each in node.keywords if each.arg == "type"]
+                found += [(vars(module)[ast.unparse(kind)], status) for kind in kinds]
+    return found
+
+
+if __name__ == "__main__":
+    package = import_module(sys.argv[1])
+    names = [each.name for each in walk_packages(package.__path__, f"{package.__name__}.")]
+    modules = [import_module(name) for name in names if not name.endswith("__main__")]
+    statuses: dict[str, set[int]] = {}
+    for module in modules:
+        for kind, status in raised(module):
+            statuses.setdefault(kind, set()).add(status)
+    types = import_module(f"{package.__name__}.streaming").PROBLEM_TYPES
+    json.dump({kind: [*types[kind], sorted(statuses.get(kind, ()))] for kind in types}, sys.stdout)

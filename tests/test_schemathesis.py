@@ -1,0 +1,79 @@
+"""A generated service does what its OpenAPI document says, whatever schemathesis makes of it."""
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from baking import Project
+from environment import Environment
+from running import running
+
+TESTS = Path(__file__).parent
+SOAK = int(os.environ.get("SOAK", "1"))
+#: Test cases per operation and phase.
+EXAMPLES = 10 if SOAK == 1 else 200
+#: The report says it; `SEED=… make test` runs the same again.
+SEED = int(os.environ.get("SEED", "1" if SOAK == 1 else secrets.randbits(64)))
+PHASES = ["coverage", "fuzzing", "stateful"]
+
+
+@pytest.fixture
+def service(full: Project, environment: Environment, tmp_path: Path) -> Iterator[str]:
+    """A service whose streams end soon, and on which runs may pile up."""
+    settings = {"REALTIME__MAX_AGE": "200 ms", "REALTIME__MAX_RUNS": "100000"}
+    with running(full, environment, tmp_path, **settings) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_the_service_does_what_its_document_says(service: str, tmp_path: Path) -> None:
+    with urlopen(f"{service}/openapi.json") as document:
+        paths = json.load(document)["paths"]
+    ran = schemathesis(service, tmp_path / "report.json")
+
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert ran.returncode == 0
+    operations = sum(len(path) for path in paths.values())
+    assert report["operations"]["tested"] == operations
+    assert {phase: report["phases"][phase]["status"] for phase in PHASES} == dict.fromkeys(
+        PHASES, "success"
+    )
+    assert report["test_cases"]["generated"] > EXAMPLES * operations
+    with urlopen(f"{service}/metrics") as metrics:
+        assert failures_in(metrics.read().decode()) == []
+
+
+def schemathesis(service: str, report: Path) -> "subprocess.CompletedProcess[str]":
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli"),
+        f"--config-file={TESTS / 'schemathesis.toml'}",
+        *("run", f"{service}/openapi.json", f"--url={service}"),
+        *(f"--phases=examples,{','.join(PHASES)}", "--checks=all", f"--max-examples={EXAMPLES}"),
+        *(f"--seed={SEED}", "--no-color", "--report=json", f"--report-json-path={report}"),
+    ]
+    ran = subprocess.run(
+        command,
+        cwd=report.parent,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    sys.stdout.write(ran.stdout)  # pytest shows it when the test fails
+    return ran
+
+
+def failures_in(metrics: str) -> list[str]:
+    """Return the requests that ended as they never should, by the service's own count."""
+    counted = [line for line in metrics.splitlines() if line.startswith("http_requests_total{")]
+    assert counted
+    return [line for line in counted if re.search(r'status="5|outcome="server_error"', line)]

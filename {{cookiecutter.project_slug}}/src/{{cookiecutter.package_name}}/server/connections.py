@@ -1,0 +1,135 @@
+"""How many connections a process keeps, and which of them go when there are too many.
+
+First the oldest that have no complete head: between two requests, or before the first. Then those
+whose clients keep us waiting, for a body or for room to send, and hardly move. Where neither makes
+room, a request is refused; health and metrics never are.
+"""
+
+import logging
+import socket
+import struct
+import sys
+import time
+from collections import OrderedDict
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ..settings import Settings
+from . import descriptors
+
+#: Seconds in which a client has to move what the minimum rate asks for.
+FAIR_SECONDS = 5.0
+#: Requests that are looked at for a new one: about as much work as it makes itself.
+LOOKS = 100
+#: Linux's `struct tcp_info`: bytes_acked, bytes_received and notsent_bytes.
+_TCP_INFO = struct.Struct("=120xQQ8xI")
+
+logger = logging.getLogger(__name__)
+
+
+class Connections:
+    """All connections of one server; each waits for a head, or has a request, or is a WebSocket."""
+
+    def __init__(self, opened: set[Any]) -> None:
+        """`opened` has all of them until they are closed."""
+        settings = Settings()
+        self._opened = opened
+        #: Descriptors; the rest is for files, and for what is accepted before this hears of it.
+        self._descriptors = descriptors.allowed() * 3 // 4
+        most = min(settings.server.max_connections or self._descriptors, self._descriptors)
+        #: So many heads have a place whatever else there is: else nobody could ask for anything.
+        self._spare = max(1, most // 16)
+        self._most = most - self._spare
+        self._min_rate = settings.streaming.min_rate
+        self._heads: OrderedDict[Any, None] = OrderedDict()
+        #: With the time when a client was found to keep us waiting, and the bytes moved until then.
+        self._requests: OrderedDict[Any, tuple[float, int] | None] = OrderedDict()
+        self._told_at = -60.0
+
+    def made(self, connection: Any) -> None:
+        """Take in a new connection."""
+        self._heads[connection] = None
+        if self._crowded(connection):
+            self._close_oldest()
+
+    def begins(self, connection: Any) -> bool:
+        """Take in a request, whose head is complete; return whether there is room for it."""
+        if connection not in self._heads:
+            return True  # It came behind another one.
+        del self._heads[connection]
+        self._requests[connection] = None
+        return not self._crowded(connection) or self._close_oldest() or self._reset_slow()
+
+    def waits(self, connection: Any) -> None:
+        """Its requests are answered, and the next one may come."""
+        self._requests.pop(connection, None)
+        self._heads[connection] = None
+
+    def lost(self, connection: Any) -> None:
+        """It is closed, or has become a WebSocket."""
+        self._heads.pop(connection, None)
+        self._requests.pop(connection, None)
+
+    def _crowded(self, connection: Any) -> bool:
+        number = len(self._opened)
+        if number <= self._most:
+            if 3 * number < self._descriptors:
+                return False  # Even with two files for each there is room.
+            sock = connection.transport.get_extra_info("socket")
+            if not descriptors.more_than(self._descriptors, sock):
+                return False
+        if time.monotonic() - self._told_at >= 60:
+            self._told_at = time.monotonic()
+            logger.warning("There are too many connections (%d): some are closed", number)
+        return True
+
+    def _close_oldest(self) -> bool:
+        while len(self._heads) > self._spare:
+            connection, _ = self._heads.popitem(last=False)
+            self._requests[connection] = None  # The end of an answer may still be under way.
+            if not connection.transport.is_closing():
+                connection.transport.close()
+                return True
+        return False
+
+    def _reset_slow(self) -> bool:
+        now = time.monotonic()
+        for _ in range(min(LOOKS, len(self._requests))):
+            connection, seen = self._requests.popitem(last=False)
+            moved = _moved_while_waited_for(connection)
+            if moved is None or seen is None:
+                seen = None if moved is None else (now, moved)
+            elif now - seen[0] >= FAIR_SECONDS:
+                if moved - seen[1] < self._min_rate * (now - seen[0]):
+                    connection.reset()
+                    return True
+                seen = now, moved
+            self._requests[connection] = seen
+        return False
+
+
+def _moved_while_waited_for(connection: Any) -> int | None:
+    """Return the bytes that a client has sent and taken, if it is the client that is waited for.
+
+    None too where the system does not tell: Linux does, of TCP.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        sock = connection.transport.get_extra_info("socket")
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        taken, sent, unsent = _TCP_INFO.unpack_from(info)
+    except (OSError, struct.error):
+        return None
+    # Who has sent a head has sent something.
+    return taken + sent if sent and (unsent or connection.awaits_body()) else None
+
+
+_OF_SERVER: WeakKeyDictionary[Any, Connections] = WeakKeyDictionary()
+
+
+def connections_of(server_state: Any) -> Connections:
+    """Return the connections of the server that this state of uvicorn belongs to."""
+    if server_state not in _OF_SERVER:
+        _OF_SERVER[server_state] = Connections(server_state.connections)
+    return _OF_SERVER[server_state]

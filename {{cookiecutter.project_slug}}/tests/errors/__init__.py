@@ -1,0 +1,1 @@
+"""Errors: problem documents and their types."""

@@ -1,0 +1,90 @@
+"""The watchdog: a loop that is stuck is told of, and its process is not taken for alive."""
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ..peer import PATIENCE
+from ..service import Service, ServiceProcess
+from .test_metrics import scrape
+
+SOON = {"SERVER__STUCK_AFTER": "500 ms"}
+
+
+def told(process: ServiceProcess, words: str) -> list[Any]:
+    return [line for line in map(json.loads, process.log) if words in line["event"]]
+
+
+async def live(process: ServiceProcess) -> int:
+    async with process.client() as client:
+        return (await client.get("/health/live")).status_code
+
+
+async def test_a_stuck_loop_is_told_of_once_with_where_it_is(
+    process: Callable[..., ServiceProcess],
+) -> None:
+    async with process(**SOON) as running, running.client() as client:
+        await client.get("/stuck?seconds=1.6")
+        figures = await scrape(running)
+        running.terminate()
+        assert await running.exit_code() == 0
+
+    [line] = told(running, "The event loop has not answered for ")
+    assert line["level"] == "error"
+    assert "time.sleep(seconds)" in line["event"]
+    assert len(told(running, "The event loop answers again, after ")) == 1
+    assert figures["event_loop_stalls_total",] == 1
+    assert figures["event_loop_lag_seconds_sum",] > 1
+
+
+async def test_it_is_not_live_until_it_has_answered_for_a_while(
+    process: Callable[..., ServiceProcess],
+) -> None:
+    async with process(**SOON) as running:
+        assert await live(running) == 200
+        async with running.client() as client:
+            await client.get("/stuck?seconds=1.5")
+        assert await live(running) == 503
+        async with asyncio.timeout(PATIENCE):
+            while await live(running) == 503:
+                pass
+
+
+async def test_a_slow_answer_is_not_a_stuck_loop(process: Callable[..., ServiceProcess]) -> None:
+    async with process() as running, running.client() as client:
+        await client.get("/stuck?seconds=1")
+        assert await live(running) == 200
+        running.terminate()
+        assert await running.exit_code() == 0
+
+    assert told(running, "The event loop") == []
+
+
+async def test_the_thread_ends_with_the_service(sections: Any) -> None:
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name == "watchdog"]
+
+    async with Service(**sections):
+        assert threads() == ["watchdog"]
+    assert threads() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells no worker from another")
+async def test_a_stuck_worker_is_replaced_and_others_go_on(
+    workers: ServiceProcess,
+) -> None:
+    async with workers.raw_connection() as peer:
+        await peer.get("/stuck?seconds=3600")
+        assert await peer.read_to_end() == b""
+    assert await live(workers) == 200
+    workers.terminate()
+    assert await workers.exit_code() == 0
+
+    assert len(told(workers, "The event loop has not answered for ")) == 1
+    [line] = told(workers, "The event loop is stuck: process ")
+    assert line["level"] == "critical"

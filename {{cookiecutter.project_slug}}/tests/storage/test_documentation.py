@@ -1,0 +1,19 @@
+"""What OpenAPI says of the listing."""
+
+import json
+
+from ..service import Service
+from .stored import store
+
+
+async def test_the_documentation_has_the_lines_of_the_listing(service: Service) -> None:
+    await store(service, b"1")
+    async with service.client() as client:
+        document = (await client.get("/openapi.json")).json()
+        lines = (await client.get("/files")).text.splitlines()
+
+    content = document["paths"]["/files"]["get"]["responses"]["200"]["content"]
+    row, last = content["application/jsonl"]["itemSchema"]["anyOf"]
+    assert json.loads(lines[0]).keys() == row["properties"].keys()
+    assert row["properties"]["id"]["format"] == "uuid"
+    assert json.loads(lines[1]).keys() < last["properties"].keys()
