@@ -28,7 +28,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 endef
 export IN_THE_FOREGROUND
 
-.PHONY: serve test soak bench-upload bench-download bench-realtime lint format clean caches
+.PHONY: serve test soak bench-upload bench-download bench-realtime bench-overhead lint format clean caches
 
 serve: caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
@@ -61,6 +61,10 @@ bench-download: | $(UV)
 # Our events beside those of others, to up to 10,000 subscribers.
 bench-realtime: | $(UV)
 	@$(UV) run --quiet benchmarks/realtime.py $(ARGS)
+
+# What stands around a path operation, beside a bare application.
+bench-overhead: | $(UV)
+	@$(UV) run --quiet benchmarks/overhead.py $(ARGS)
 
 lint: | $(UV)
 	$(RUN) ruff check $(CODE)

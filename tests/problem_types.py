@@ -18,7 +18,7 @@ def raised(module: ModuleType) -> list[tuple[str, int]]:
     found = []
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Name("Problem"), args=[ast.Constant(status), *_]):
+            case ast.Call(func=ast.Name("Problem"), args=[ast.Constant(int(status)), *_]):
                 kinds = [each.value for each in node.keywords if each.arg == "type"]
                 found += [(vars(module)[ast.unparse(kind)], status) for kind in kinds]
     return found

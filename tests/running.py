@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,8 @@ class Running(NamedTuple):
 
     port: int
     process: "subprocess.Popen[str]"
+    #: Its lines since it listens; all of them, when it has ended.
+    log: list[str]
 
 
 @contextmanager
@@ -47,18 +48,20 @@ def started(
             "PYTHONPATH": str(project.path / "src"),
             **{f"APP_{name}": value for name, value in chosen.items()},
         },
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         encoding="utf-8",
     ) as process:
-        assert process.stderr is not None
-        log = shown(process.stderr)
+        assert process.stdout is not None
+        log = shown(process.stdout)
         port = next((found[1] for line in log if (found := RUNNING.search(line))), None)
         # To the end, so that the service never waits for a full pipe.
-        rest = Thread(target=deque, args=[log, 0])
+        kept: list[str] = []
+        rest = Thread(target=kept.extend, args=[log])
         rest.start()
         try:
             assert port is not None, "the service did not start"
-            yield Running(int(port), process)
+            yield Running(int(port), process, kept)
         finally:
             process.terminate()
             rest.join()

@@ -1,4 +1,4 @@
-"""What schemathesis has to know of the service beside its OpenAPI document; no check is loosened."""
+"""What schemathesis has to know beside the OpenAPI document; no check is loosened."""
 
 import json
 from typing import Any
@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from schemathesis import Case, CheckContext, HookContext, Response
 
 JSON_LINES = "application/jsonl"
+#: The ids of files, which nothing else leads from an answer to a query.
+STORED: list[str] = []
 
 _values = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers())
 _rows = st.lists(_values | st.fixed_dictionaries({"sensor": st.text(), "value": st.integers()}))
@@ -27,8 +29,11 @@ for kind, bodies in {
 
 
 @schemathesis.hook
-def flatmap_headers(context: HookContext, headers: Any) -> st.SearchStrategy[Any]:
+def flatmap_headers(
+    context: HookContext, headers: dict[str, Any] | None
+) -> st.SearchStrategy[dict[str, Any] | None]:
     """Ask for each of the media types that an operation can answer with."""
+    assert context.operation is not None
     answers = context.operation.definition.raw["responses"]
     kinds = list(answers.get("200", {}).get("content", {}))
     if len(kinds) < 2:
@@ -37,7 +42,7 @@ def flatmap_headers(context: HookContext, headers: Any) -> st.SearchStrategy[Any
 
 
 @schemathesis.hook
-def map_body(context: HookContext, body: Any) -> Any:
+def map_body(context: HookContext, body: object) -> object:
     """Write whole numbers as integers: JSON Schema takes 1.0 for one, and pydantic does not."""
     if isinstance(body, dict):
         return {name: map_body(context, value) for name, value in body.items()}
@@ -45,15 +50,25 @@ def map_body(context: HookContext, body: Any) -> Any:
 
 
 @schemathesis.hook
-def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
-    """Use no idempotency key for two events, which is refused with 422."""
-    positive = case.meta is not None and case.meta.generation.mode.is_positive
-    if positive and "idempotency-key" in (case.headers or {}):
+def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
+    """Use no idempotency key for two events, which is refused with 422; archive what is there."""
+    if case.meta is None or case.meta.generation.mode.is_negative:
+        return
+    if "idempotency-key" in (case.headers or {}):
         case.headers["idempotency-key"] = str(uuid4())
+    if case.path == "/archive" and STORED:
+        case.query["id"] = STORED[-1:]
+
+
+@schemathesis.hook
+def after_call(context: HookContext, case: Case[Any], response: Response) -> None:
+    if response.status_code == 201 and case.path == "/files":
+        found = response.json()
+        STORED.extend(each["id"] for each in (found if isinstance(found, list) else [found]))
 
 
 @schemathesis.check
-def json_lines_conformance(ctx: CheckContext, response: Response, case: Case) -> None:
+def json_lines_conformance(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
     """Every line is one of the items that the document describes; schemathesis looks at none."""
     if response.headers.get("content-type") == [JSON_LINES]:
         answer = case.operation.definition.raw["responses"][str(response.status_code)]

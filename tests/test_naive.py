@@ -38,8 +38,8 @@ def test_every_test_of_a_trap_fails_on_the_naive_service(
     command = ["python", "-m", "pytest", "-m", "trap", *alone, *report]
     ran = environment.run(naive, *command, timeout=1800, PATIENCE="2")
 
-    failures = defaultdict(list)
-    unknown = set()
+    failures: dict[str, list[str]] = defaultdict(list)
+    unknown: set[str] = set()
     for case in ElementTree.parse(naive.path / "traps.xml").iter("testcase"):
         failed = case.findall("failure")  # In the test itself; elsewhere it is an `error`.
         name = f"{case.get('classname')}.{case.get('name')}"

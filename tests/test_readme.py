@@ -31,12 +31,12 @@ def served(project: Project, environment: Environment) -> Iterator[int]:
         [environment.python, "-m", project.package],
         cwd=project.path,
         env={"PYTHONPATH": str(project.path / "src"), "APP_SERVER__PORT": str(port)},
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stderr is not None
+    assert process.stdout is not None
     try:
-        for line in process.stderr:
+        for line in process.stdout:
             if "Uvicorn running" in line:
                 break
         yield port

@@ -33,7 +33,7 @@ service passes it, and [the service of the tutorials](../tests/naive) fails it
 
 def marked() -> dict[str, list[str]]:
     """Return the tests of each row, as `path::name`."""
-    found = defaultdict(list)
+    found: dict[str, list[str]] = defaultdict(list)
     for path in sorted(TESTS.rglob("test_*.py")):
         # What Jinja puts in is a name.
         source = re.sub(r"\{\{.*?\}\}", "package", path.read_text("utf-8"))

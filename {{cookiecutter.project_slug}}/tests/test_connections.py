@@ -228,7 +228,7 @@ async def test_a_websocket_counts_and_stays(connect: Connect) -> None:
 async def test_files_count_as_well(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     free = os.dup(0)
     os.close(free)
-    monkeypatch.setattr(descriptors, "allowed", lambda: (free + 60) * 4 // 3)
+    monkeypatch.setattr(descriptors, "allowed", lambda: (free + 60) * 8 // 5)
     service: Service = await serve()
     async with AsyncExitStack() as stack:
         peers = []
@@ -239,7 +239,7 @@ async def test_files_count_as_well(serve: Any, monkeypatch: pytest.MonkeyPatch) 
         await ask_once(peers[-1])
 
 
-@pytest.mark.parametrize(("allowed", "waiting"), [(256, 16), (1 << 16, 2048)])
+@pytest.mark.parametrize(("allowed", "waiting"), [(256, 32), (1 << 16, 2048)])
 def test_no_more_connections_are_accepted_at_once_than_there_is_room_for(
     monkeypatch: pytest.MonkeyPatch, allowed: int, waiting: int
 ) -> None:

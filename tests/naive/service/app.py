@@ -16,6 +16,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from starlette.middleware.base import BaseHTTPMiddleware
 
+from . import observability
 from .download.transforms import router as transforms
 from .settings import Settings
 from .streaming import RequestBody
@@ -72,7 +73,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app.add_middleware(CORSMiddleware, allow_origins=settings.cors.origins.split(","))
     app.add_middleware(Timed)
-    app.add_middleware(AccessLog, kernel=app.state.kernel)
+    provider = observability.telemetry().get("tracer_provider")
+    app.add_middleware(AccessLog, kernel=app.state.kernel, provider=provider)
     return app
 
 

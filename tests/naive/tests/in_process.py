@@ -3,21 +3,25 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi.testclient import TestClient
+import httpx
 from streaming_service.app import create_app
 from streaming_service.settings import Settings
 
 
-def test_an_upload_can_be_downloaded(tmp_path: Path) -> None:
+def client(directory: Path) -> httpx.AsyncClient:
     make: Any = Settings
-    with TestClient(create_app(make(storage={"url": f"file:{tmp_path}"}))) as client:
-        assert client.post("/files?filename=a", content=b"x" * 1000).status_code == 201
-        assert client.get("/files/a").content == b"x" * 1000
+    app = create_app(make(_env_file=None, storage={"url": f"file:{directory}"}))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
-def test_an_export_has_its_lines(tmp_path: Path) -> None:
-    make: Any = Settings
-    with TestClient(create_app(make(storage={"url": f"file:{tmp_path}"}))) as client:
-        answer = client.get("/exports/lines?count=3&fail_after=2")
+async def test_an_upload_can_be_downloaded(tmp_path: Path) -> None:
+    async with client(tmp_path) as web:
+        assert (await web.post("/files?filename=a", content=b"x" * 1000)).status_code == 201
+        assert (await web.get("/files/a")).content == b"x" * 1000
+
+
+async def test_an_export_has_its_lines(tmp_path: Path) -> None:
+    async with client(tmp_path) as web:
+        answer = await web.get("/exports/lines?count=3&fail_after=2")
         assert answer.status_code == 200
         assert len(answer.text.splitlines()) == 2

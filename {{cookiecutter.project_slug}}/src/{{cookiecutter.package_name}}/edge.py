@@ -57,14 +57,14 @@ def install(app: FastAPI, kernel: Kernel, settings: Settings) -> None:
     """Wrap `app`, innermost first, in the kernel and in the rules for pages of other origins."""
     origins = [origin.strip().rstrip("/") for origin in settings.cors.origins.split(",")]
     _add_safety(kernel, any(origins))
-    for path, more in (
-        (app.docs_url, []),
-        (app.swagger_ui_oauth2_redirect_url, []),
-        (app.redoc_url, REDOC),
-    ):
-        for route in app.routes:
-            if isinstance(route, Route) and route.path == path:
-                route.app = request_response(_with_policy(route.endpoint, more))
+    pages: dict[str | None, Sources] = {
+        app.docs_url: (),
+        app.swagger_ui_oauth2_redirect_url: (),
+        app.redoc_url: REDOC,
+    }
+    for route in app.routes:
+        if isinstance(route, Route) and route.path in pages:
+            route.app = request_response(_with_policy(route.endpoint, pages[route.path]))
     app.exception_handler(405)(_name_methods)
     document_errors(app, kernel)
     app.add_middleware(ExchangeMiddleware, kernel=kernel)

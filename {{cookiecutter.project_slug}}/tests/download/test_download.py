@@ -177,6 +177,15 @@ async def test_a_strangers_file_cannot_run_in_a_browser(
     assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
+async def test_a_page_of_an_allowed_origin_may_show_a_picture(serve: Any) -> None:
+    service: Service = await serve(cors={"origins": "https://app.example.com"})
+    file_id = await store(service, b"GIF89a", content_type="image/gif")
+    async with service.client() as client:
+        headers = (await client.get(f"/files/{file_id}?inline=1")).headers
+
+    assert headers["cross-origin-resource-policy"] == "cross-origin"
+
+
 @pytest.mark.trap("D9")
 async def test_a_download_that_nobody_reads_is_cut_off(service: Service) -> None:
     file_id = await store(service, b"x" * (32 << 20))

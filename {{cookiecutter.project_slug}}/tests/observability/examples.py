@@ -69,18 +69,18 @@ def several(settings: Settings, workers: int) -> Settings:
     return settings.model_copy(update={"server": server})
 
 
-def settings_of_arguments() -> Settings:
+def settings_of_environment() -> Settings:
     os.environ["APP_SERVER__WORKERS"] = "1"
     return several(Settings(), int(os.environ.get("APP_WORKERS", "1")))
 
 
-def create_app() -> FastAPI:
-    made = build(settings_of_arguments())
+def create_app(settings: Settings | None = None) -> FastAPI:
+    made = build(settings or settings_of_environment())
     made.include_router(router)
     return made
 
 
-app.create_app = create_app
-
+if __name__ in ("__main__", "__mp_main__"):  # Also in each worker, but in no test.
+    app.create_app = create_app
 if __name__ == "__main__":
-    cli.serve(settings_of_arguments())
+    cli.serve(settings_of_environment())

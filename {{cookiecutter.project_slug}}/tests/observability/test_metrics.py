@@ -4,6 +4,7 @@ import asyncio
 import re
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -12,11 +13,18 @@ from {{cookiecutter.package_name}}.streaming import Measure
 from ..service import Service
 from . import examples
 
+Figures = dict[tuple[str, ...], float]
+TOTAL = "http_requests_total"
 
-async def scrape(service: Any) -> dict[tuple[str, ...], float]:
-    """Return the values of all samples, by name and values of labels in order of their names."""
+
+async def scrape(service: Any) -> Figures:
     async with service.client() as client:
-        response = await client.get("/metrics")
+        return await figures_of(client)
+
+
+async def figures_of(client: httpx.AsyncClient) -> Figures:
+    """Return the values of all samples, by name and values of labels in order of their names."""
+    response = await client.get("/metrics")
     assert response.status_code == 200
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -44,9 +52,6 @@ async def test_requests_are_counted_as_they_ended(service: Service) -> None:
         ("GET", "server_error", "/crash", "500"): 1,
         ("GET", "client_abort", "/endless", "200"): 1,
     }
-
-
-TOTAL = "http_requests_total"
 
 
 async def test_sizes_and_times_are_counted(service: Service) -> None:

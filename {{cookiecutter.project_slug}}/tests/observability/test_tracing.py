@@ -1,7 +1,8 @@
 """Traces: one span per request, whatever its response is; what clients do is no error of ours."""
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -10,8 +11,7 @@ import structlog
 from fastapi import APIRouter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, StatusCode
 from structlog.testing import capture_logs
 
@@ -26,9 +26,33 @@ from . import examples
 from .test_ids import PARENT, TRACE, VALID
 
 
-class Exporter(InMemorySpanExporter):
-    def of(self, route: str) -> list[ReadableSpan]:
-        return [span for span in self.get_finished_spans() if attribute(span, "http.route") == route]
+class Exporter(SpanExporter):
+    """Keeps the spans that have ended."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+        self._news = threading.Condition()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        with self._news:
+            self.spans += spans
+            self._news.notify_all()
+        return SpanExportResult.SUCCESS
+
+    async def span_of(self, route: str) -> ReadableSpan:
+        """Wait for the span of a request, and return it."""
+
+        def find() -> ReadableSpan | None:
+            found = [span for span in self.spans if attribute(span, "http.route") == route]
+            return found[0] if found else None
+
+        def wait() -> ReadableSpan:
+            with self._news:
+                found = self._news.wait_for(find, PATIENCE)
+            assert found, f"no span of {route}; {[span.name for span in self.spans]}"
+            return found
+
+        return await asyncio.to_thread(wait)
 
 
 def attribute(span: ReadableSpan, name: str) -> Any:
@@ -58,16 +82,15 @@ async def test_a_stream_of_a_thousand_chunks_is_one_span(
     async with traced.client() as client:
         response = await client.get("/chunks?count=1000", headers={"traceparent": VALID})
         assert len(response.content) == 1000
-    await traced.ended("GET /chunks")
 
-    spans = [span for span in exporter.get_finished_spans() if "/health" not in span.name]
-    assert [(span.name, span.kind) for span in spans] == [("GET /chunks", SpanKind.SERVER)]
-    assert spans[0].context is not None
-    assert f"{spans[0].context.trace_id:032x}" == TRACE
-    assert spans[0].parent is not None
-    assert f"{spans[0].parent.span_id:016x}" == PARENT
-    assert (spans[0].status.status_code, spans[0].events) == (StatusCode.UNSET, ())
-    assert attribute(spans[0], "http.response.status_code") == 200
+    span = await exporter.span_of("/chunks")
+    names = [each.name for each in exporter.spans if "/health" not in each.name]
+    assert (names, span.kind) == (["GET /chunks"], SpanKind.SERVER)
+    assert span.context is not None
+    assert span.parent is not None
+    assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, PARENT)
+    assert (span.status.status_code, span.events) == (StatusCode.UNSET, ())
+    assert attribute(span, "http.response.status_code") == 200
 
 
 async def test_a_client_that_leaves_is_no_error(traced: Service, exporter: Exporter) -> None:
@@ -75,22 +98,18 @@ async def test_a_client_that_leaves_is_no_error(traced: Service, exporter: Expor
         await peer.get("/endless")
         await peer.read_head()
         peer.reset()
-    await traced.ended("GET /endless")
 
-    [span] = exporter.of("/endless")
+    span = await exporter.span_of("/endless")
     assert span.status.status_code is StatusCode.OK
     assert attribute(span, "outcome") == "client_abort"
 
 
-async def test_a_client_that_does_not_read_is_no_error(
-    traced: Service, exporter: Exporter
-) -> None:
+async def test_a_client_that_does_not_read_is_no_error(traced: Service, exporter: Exporter) -> None:
     async with traced.raw_connection(receive_buffer=4096) as peer:
         await peer.get("/endless")
         await peer.read_head()
-        await traced.ended("GET /endless")
+        span = await exporter.span_of("/endless")
 
-    [span] = exporter.of("/endless")
     assert span.status.status_code is StatusCode.OK
     assert attribute(span, "outcome") == "slow_client"
 
@@ -102,9 +121,8 @@ async def test_what_goes_wrong_here_is_an_error(
     async with traced.raw_connection() as peer:
         await peer.get(path, "Connection: close")
         await peer.read_to_end()
-    await traced.ended(f"GET {path}")
 
-    [span] = exporter.of(path)
+    span = await exporter.span_of(path)
     assert span.status.status_code is StatusCode.ERROR
     assert "went wrong" not in str(span.to_json())
 
@@ -113,9 +131,8 @@ async def test_what_goes_wrong_here_is_an_error(
 async def test_no_span_has_a_secret_of_the_query(traced: Service, exporter: Exporter) -> None:
     async with traced.client() as client:
         await client.get("/process?token=hidden&count=3")
-    await traced.ended("GET /process")
 
-    [span] = exporter.of("/process")
+    span = await exporter.span_of("/process")
     assert attribute(span, "url.query") == "token=***&count=3"
     assert "hidden" not in str(span.to_json())
 
@@ -126,7 +143,7 @@ async def test_the_log_has_the_trace_that_began_here(traced: Service, exporter: 
             await client.get("/process")
         await traced.ended("GET /process")
 
-    [span] = exporter.of("/process")
+    span = await exporter.span_of("/process")
     assert span.context is not None
     assert {line["trace_id"] for line in lines} == {f"{span.context.trace_id:032x}"}
 
@@ -153,9 +170,8 @@ async def test_parts_are_written_past_the_layers_all_the_same(
         await service.call(lambda: opened[0].put(b"1", b"2"))
         await service.call(lambda: opened[0].finish(b"3", Outcome.COMPLETE))
         assert await peer.read_until(b"0\r\n\r\n") == b"1\r\n1\r\n1\r\n2\r\n1\r\n3\r\n0\r\n\r\n"
-    await service.ended("GET /parts")
 
-    [span] = exporter.of("/parts")
+    span = await exporter.span_of("/parts")
     assert span.status.status_code is StatusCode.UNSET
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 
 from ..peer import PATIENCE
 from ..service import ServiceProcess
-from .test_metrics import TOTAL, scrape
+from .test_metrics import TOTAL, figures_of, scrape
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
@@ -41,6 +42,21 @@ async def test_any_worker_answers_for_all(workers: ServiceProcess) -> None:
     await until(workers, REQUESTS, len(asked))
     for _ in range(10):
         assert (await scrape(workers))[REQUESTS] == len(asked)
+
+
+async def test_a_worker_knows_how_it_is_at_another(workers: ServiceProcess) -> None:
+    async with workers.raw_connection() as peer, AsyncExitStack() as stack:
+        await peer.get("/process")
+        await peer.read_head()
+        await peer.get("/endless")
+        busy = int((await peer.read_head()).partition(b"HTTP")[0])
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                client = await stack.enter_async_context(workers.client())
+                if int((await client.get("/process")).text) != busy:
+                    break
+            while (await figures_of(client)).get(STREAMS) != 1:
+                pass
 
 
 async def test_what_a_dead_worker_counted_stays_and_what_it_had_goes(

@@ -240,6 +240,7 @@ async def test_a_run_that_waits_for_nothing_lets_others_work_and_can_be_stopped(
         ("counter", b'{"size": 1}', JSON, 422),
         ("counter", b"{", JSON, 422),
         ("counter", b"1", JSON, 422),
+        ("counter", b"[3, 0.1]", JSON, 422),
         ("counter", b"count=1", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
         ("counter", b"{}", {}, 415),
         ("counter", b" " * 70_000, JSON, 413),

@@ -107,7 +107,6 @@ async def test_a_peer_that_only_pings_has_no_answers_kept_for_it(service: Servic
     assert most < 1 << 20
 
 
-@pytest.mark.trap("R4")
 async def test_a_peer_that_answers_no_ping_is_given_up(serve: Any) -> None:
     service: Service = await serve(realtime={"heartbeat": 0.05}, streaming={"send_timeout": 0.1})
     async with service.raw_connection() as peer:
@@ -116,7 +115,6 @@ async def test_a_peer_that_answers_no_ping_is_given_up(serve: Any) -> None:
         assert await service.outcome_of(ROUTE) == "client_abort"
 
 
-@pytest.mark.trap("R4")
 async def test_a_peer_that_is_gone_does_not_stay_for_what_is_buffered(service: Service) -> None:
     async with service.raw_connection(receive_buffer=4096) as peer:
         await shake_hands(peer, "news")

@@ -26,7 +26,6 @@ async def patient(serve: Any) -> Service:
     return service
 
 
-@pytest.mark.trap("U1")
 @pytest.mark.spec("tus-C27")
 @pytest.mark.parametrize("size", [1, 100_000, 3 << 20])
 @pytest.mark.parametrize("way", ["reset", "close"])

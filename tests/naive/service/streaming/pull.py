@@ -23,6 +23,8 @@ class ByteStream(StreamingResponse):
     def __init__(
         self,
         source: Any,
+        status_code: int = 200,
+        headers: Any = None,
         *arguments: Any,
         failure_record: Any = None,
         duplex: bool = False,
@@ -30,4 +32,4 @@ class ByteStream(StreamingResponse):
         **options: Any,
     ) -> None:
         source = whole(source) if hasattr(source, "__aiter__") else source
-        super().__init__(source, *arguments, **options)
+        super().__init__(source, status_code, headers, *arguments, **options)

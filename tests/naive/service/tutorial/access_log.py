@@ -1,9 +1,12 @@
-"""An access log, which takes the start of a response for its end."""
+"""An access log, which takes the start of a response for its end; and a span for every message."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import structlog
+from opentelemetry.trace import get_tracer
+from starlette.requests import ClientDisconnect
+from starlette.websockets import WebSocketDisconnect
 
 logger = structlog.get_logger()
 
@@ -15,9 +18,10 @@ class AccessLog:
     its own trap, and not always this one.
     """
 
-    def __init__(self, app: Any, kernel: Any) -> None:
+    def __init__(self, app: Any, kernel: Any, provider: Any) -> None:
         self.app = app
         self.kernel = kernel
+        self.tracer = get_tracer("tutorial", tracer_provider=provider)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         exchange = SimpleNamespace(
@@ -41,12 +45,17 @@ class AccessLog:
                 log(exchange, scope)
             exchange.bytes_out += len(message.get("body", b""))
             ended = message["type"] == "http.response.body" and not message.get("more_body")
-            await send(message)
+            with self.tracer.start_as_current_span("http send", attributes=attributes(scope)):
+                await send(message)
 
         try:
             await self.app(scope, watched_receive, watched_send)
-        except Exception:
-            exchange.outcome = "server_error"
+        except Exception as error:
+            is_gone = isinstance(error, ClientDisconnect | WebSocketDisconnect)
+            exchange.outcome = "client_abort" if is_gone else "server_error"
+            if not exchange.status:
+                exchange.status = 500
+                log(exchange, scope)
             raise
         finally:
             exchange.route = getattr(scope.get("route"), "path", "").replace(":path", "")
@@ -62,7 +71,7 @@ def log(exchange: Any, scope: Any) -> None:
         "request",
         method=exchange.method,
         route=scope["path"],
-        query=scope["query_string"].decode(),
+        query=scope["query_string"].decode("latin-1"),
         status=exchange.status,
         outcome="complete",
         bytes_in=0,
@@ -70,3 +79,8 @@ def log(exchange: Any, scope: Any) -> None:
         first_byte=0.0,
         duration=0.0,
     )
+
+
+def attributes(scope: Any) -> dict[str, str]:
+    query = scope.get("query_string", b"").decode()
+    return {"http.route": getattr(scope.get("route"), "path", ""), "url.query": query}

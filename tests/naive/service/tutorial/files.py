@@ -114,6 +114,8 @@ async def tell_offset(upload_id: str, request: Request, response: Response) -> N
     if upload_id not in directory.lengths:
         raise HTTPException(404, headers={"Tus-Resumable": "1.0.0"})
     response.headers.update(headers(directory, upload_id))
+    if "tus-resumable" in request.headers:
+        response.status_code = 200
 
 
 @router.patch("/uploads/{upload_id}", status_code=204)

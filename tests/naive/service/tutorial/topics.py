@@ -27,7 +27,7 @@ class Topics:
     """Everybody who listens; nobody is ever removed."""
 
     def __init__(self) -> None:
-        self.subscribers: list[asyncio.Queue[str]] = []
+        self.subscribers: list[Any] = []
         self.queues: dict[str, list[asyncio.Queue[str]]] = defaultdict(list)
         self.sockets: dict[str, list[WebSocket]] = defaultdict(list)
 
@@ -83,6 +83,7 @@ async def converse(socket: WebSocket, topics: str) -> None:
     manager: Topics = socket.app.state.topics
     await socket.accept()
     manager.sockets[topics].append(socket)
+    manager.subscribers.append(socket)
     await socket.send_text(json.dumps({"type": "hello"}))
     while True:
         command = json.loads(await socket.receive_text())
@@ -109,3 +110,8 @@ async def follow(name: str) -> StreamingResponse:
             print(error)
 
     return StreamingResponse(events(), media_type="text/event-stream")
+
+
+@router.post("/runs/{name}/stop", status_code=202)
+async def stop(name: str) -> None:
+    """Nobody knows who runs it."""

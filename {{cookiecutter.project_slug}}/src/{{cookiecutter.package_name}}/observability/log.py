@@ -98,7 +98,7 @@ def _level(exchange: Exchange, route: str) -> int:
 
 
 class Output:
-    """Standard output, a line at a time; when nobody reads it, or a disk is full, no request fails."""
+    """Standard output, a line at a time; no request fails when it is full or nobody reads it."""
 
     def __init__(self, *_: object) -> None:
         pass

@@ -3,7 +3,8 @@
 * `router`: `POST /topics/{topic}/events` and `GET /topics/{topics}/events`; `publishing`.
 * `hub`: who follows what; `subscription` and `ring`: how far each has read, and of what.
 * `runs`, `run_router`: `POST /runs/{name}`, and what a run tells on a topic of its own.
-* `streams`, `polling`: the ways to follow, over the kernel's push response; `frames`: the bytes.
+* `streams`, `polling`: the ways to follow, over the kernel's push response; `frames`: the bytes;
+  `schemas`: how OpenAPI describes them.
 * `websocket`: `WS /topics/{topics}/ws`, its `commands`, and the `feed` of what one client follows.
 * `backends`: where events are numbered and kept, in this process or for many.
 

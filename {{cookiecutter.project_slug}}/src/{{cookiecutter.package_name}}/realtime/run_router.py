@@ -39,6 +39,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
 router = APIRouter(tags=["runs"], lifespan=_lifespan)
 
 _ADMISSION = Depends(Admission("realtime"))
+_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
 async def runs_of(request: Request) -> Runs:
@@ -150,6 +151,8 @@ async def read_json(request: Request, adapter: TypeAdapter[T]) -> T:
     if body and media_type != "application/json":
         raise Problem(415, "Send the parameters as application/json.")
     try:
+        # A function's adapter would take a list, too, as arguments without names.
+        _OBJECT.validate_json(body or b"{}")
         return adapter.validate_json(body or b"{}", strict=True)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)

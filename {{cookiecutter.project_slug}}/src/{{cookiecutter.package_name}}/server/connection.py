@@ -22,6 +22,8 @@ MAX_CHUNKS = 1024
 #: Bytes of a response that the system holds beyond those on their way.
 NOT_SENT = 512 << 10
 
+#: Linux's `struct tcp_info`: bytes_acked, bytes_received and notsent_bytes.
+_TCP_INFO = struct.Struct("=120xQQ8xI")
 #: SO_LINGER with a time of zero: closing sends RST and drops what is buffered.
 _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
@@ -167,6 +169,27 @@ class Connection(HeadLimits):
     def reset(self) -> None:
         """Close it with RST: its client neither sends nor takes."""
         reset(self.transport)
+
+    def moved(self) -> int | None:
+        """Return the bytes that the client has sent and taken, if it is the one we wait for.
+
+        None too where the system does not tell: Linux does, of TCP.
+        """
+        if sys.platform != "linux":
+            return None
+        try:
+            sock = self.transport.get_extra_info("socket")
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+            taken, sent, unsent = _TCP_INFO.unpack_from(info)
+        except (OSError, struct.error):
+            return None
+        # Who has sent a head has sent something.
+        return taken + sent if sent and (unsent or self._awaits_body()) else None
+
+    def _awaits_body(self) -> bool:
+        cycle: Any = self.cycle
+        waits = self._answering() and cycle.more_body and not cycle.waiting_for_100_continue
+        return bool(waits) and not self.flow.read_paused
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -6,9 +6,6 @@ room, a request is refused; health and metrics never are.
 """
 
 import logging
-import socket
-import struct
-import sys
 import time
 from collections import OrderedDict
 from typing import Any
@@ -21,8 +18,6 @@ from . import descriptors
 FAIR_SECONDS = 5.0
 #: Requests that are looked at for a new one: about as much work as it makes itself.
 LOOKS = 100
-#: Linux's `struct tcp_info`: bytes_acked, bytes_received and notsent_bytes.
-_TCP_INFO = struct.Struct("=120xQQ8xI")
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +30,17 @@ class Connections:
         settings = Settings()
         self._opened = opened
         #: Descriptors; the rest is for files, and for what is accepted before this hears of it.
-        self._descriptors = descriptors.allowed() * 3 // 4
+        self._descriptors = descriptors.allowed() * 5 // 8
         most = min(settings.server.max_connections or self._descriptors, self._descriptors)
         #: So many heads have a place whatever else there is: else nobody could ask for anything.
-        self._spare = max(1, most // 16)
+        self._spare = max(1, most // 8)
         self._most = most - self._spare
         self._min_rate = settings.streaming.min_rate
         self._heads: OrderedDict[Any, None] = OrderedDict()
         #: With the time when a client was found to keep us waiting, and the bytes moved until then.
         self._requests: OrderedDict[Any, tuple[float, int] | None] = OrderedDict()
+        #: The requests of the last second, if there may not be two files for each connection.
+        self._young: OrderedDict[Any, float] = OrderedDict()
         self._told_at = -60.0
 
     def made(self, connection: Any) -> None:
@@ -62,13 +59,14 @@ class Connections:
 
     def waits(self, connection: Any) -> None:
         """Its requests are answered, and the next one may come."""
-        self._requests.pop(connection, None)
+        self.lost(connection)
         self._heads[connection] = None
 
     def lost(self, connection: Any) -> None:
         """It is closed, or has become a WebSocket."""
         self._heads.pop(connection, None)
         self._requests.pop(connection, None)
+        self._young.pop(connection, None)
 
     def _crowded(self, connection: Any) -> bool:
         number = len(self._opened)
@@ -76,12 +74,21 @@ class Connections:
             if 3 * number < self._descriptors:
                 return False  # Even with two files for each there is room.
             sock = connection.transport.get_extra_info("socket")
-            if not descriptors.more_than(self._descriptors, sock):
+            if not descriptors.more_than(self._descriptors - self._soon_opened(connection), sock):
                 return False
         if time.monotonic() - self._told_at >= 60:
             self._told_at = time.monotonic()
             logger.warning("There are too many connections (%d): some are closed", number)
         return True
+
+    def _soon_opened(self, connection: Any) -> int:
+        """Return how many files may be opened by requests that have just begun."""
+        now = time.monotonic()
+        while self._young and next(iter(self._young.values())) < now - 1:
+            self._young.popitem(last=False)
+        if connection in self._requests:
+            self._young[connection] = now
+        return 2 * len(self._young)
 
     def _close_oldest(self) -> bool:
         while len(self._heads) > self._spare:
@@ -96,7 +103,7 @@ class Connections:
         now = time.monotonic()
         for _ in range(min(LOOKS, len(self._requests))):
             connection, seen = self._requests.popitem(last=False)
-            moved = _moved_while_waited_for(connection)
+            moved = connection.moved()
             if moved is None or seen is None:
                 seen = None if moved is None else (now, moved)
             elif now - seen[0] >= FAIR_SECONDS:
@@ -106,23 +113,6 @@ class Connections:
                 seen = now, moved
             self._requests[connection] = seen
         return False
-
-
-def _moved_while_waited_for(connection: Any) -> int | None:
-    """Return the bytes that a client has sent and taken, if it is the client that is waited for.
-
-    None too where the system does not tell: Linux does, of TCP.
-    """
-    if sys.platform != "linux":
-        return None
-    try:
-        sock = connection.transport.get_extra_info("socket")
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-        taken, sent, unsent = _TCP_INFO.unpack_from(info)
-    except (OSError, struct.error):
-        return None
-    # Who has sent a head has sent something.
-    return taken + sent if sent and (unsent or connection.awaits_body()) else None
 
 
 _OF_SERVER: WeakKeyDictionary[Any, Connections] = WeakKeyDictionary()

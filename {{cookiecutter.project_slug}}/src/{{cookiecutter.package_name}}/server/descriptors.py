@@ -38,7 +38,7 @@ def backlog() -> int:
 
     asyncio accepts all of them at once, and does not recover when its descriptors run out.
     """
-    return max(1, min(2048, allowed() // 16))
+    return max(1, min(2048, allowed() // 8))
 
 
 def more_than(number: int, sock: socket.socket) -> bool:

@@ -98,12 +98,6 @@ class HeadLimits(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal)
 
-    def awaits_body(self) -> bool:
-        """Whether it is the client's turn to send, in the middle of a request."""
-        cycle = self.cycle
-        waits = self._answering() and cycle.more_body and not cycle.waiting_for_100_continue
-        return waits and not self.flow.read_paused
-
     def _too_large(self, pending: int) -> bytes | None:
         if pending <= _limits().max_header_size:
             return None

@@ -37,6 +37,13 @@ FORMATS: dict[str, type[JsonRows | CsvRows]] = {
     "text/csv": CsvRows,
 }
 
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": described(Result, "/ingest")},
+    400: {"description": "The header of CSV is none."},
+    413: {},
+    415: {},
+}
+
 
 @dataclass
 class _Intake:
@@ -105,12 +112,7 @@ def ingestion(name: str, router: APIRouter = router) -> Callable[[Ingestion], In
             name=f"ingest_{name}",
             description=inspect.getdoc(consume),
             response_model=Report,
-            responses={
-                200: {"content": described(Result, f"/ingest/{name}/results")},
-                400: {"description": "The header of CSV is none."},
-                413: {},
-                415: {},
-            },
+            responses=_RESPONSES,
             dependencies=[Depends(Admission("upload"))],
             openapi_extra=_request_body(name, adapter),
         )
