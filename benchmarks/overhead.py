@@ -11,7 +11,7 @@
 #     "pydantic-settings>=2.12",
 #     "python-multipart>=0.0.20",
 #     "redis>=7.0",
-#     "structlog>=25.4",
+#     "structlog>=25.5",
 #     "uvicorn[standard]>=0.54",
 # ]
 # ///

@@ -29,7 +29,7 @@ CORE = {
     "tests/test_connections.py", "tests/test_dependencies.py", "tests/test_direct.py",
     "tests/test_duplex.py", "tests/test_edge.py", "tests/test_exchange.py", "tests/test_head.py",
     "tests/test_health.py", "tests/test_limits.py", "tests/test_link_loss.py",
-    "tests/test_malformed.py", "tests/test_pull.py", "tests/test_rules.py",
+    "tests/test_malformed.py", "tests/test_openapi.py", "tests/test_pull.py", "tests/test_rules.py",
     "tests/test_sendfile.py", "tests/test_server.py",
 }  # fmt: skip
 #: The folders below the package that a module brings when nothing else is chosen.
@@ -116,7 +116,7 @@ def test_one_module_alone_is_the_core_and_what_it_owns(
     kept = {path for path in everything if not any(below(path, entry) for entry in unwanted)}
     assert project.files() == kept
     folders = {path.name for path in project.src.iterdir() if path.is_dir()}
-    assert folders == {"server", "streaming"} | FOLDERS[module]
+    assert folders == {"observability", "server", "streaming"} | FOLDERS[module]
 
 
 @pytest.mark.parametrize(

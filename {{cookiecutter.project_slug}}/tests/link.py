@@ -15,14 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from .peer import Peer
 from .service import Service
-
-T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
 #: Addresses for documentation (RFC 5737): no network has them.
@@ -75,13 +73,12 @@ def ip(*arguments: str, check: bool = True) -> None:
     subprocess.run(["ip", *arguments], capture_output=True, check=check)  # noqa: S607
 
 
-def inside(namespace: str, make: Callable[[], T]) -> T:
-    """Call a function in a network namespace."""
+def inside(namespace: str, make: Callable[[], socket.socket]) -> socket.socket:
+    """Make a socket in a network namespace."""
 
-    def enter() -> T:
+    def enter() -> socket.socket:
         with Path("/run/netns", namespace).open("rb") as file:
-            if ctypes.CDLL(None).setns(file.fileno(), CLONE_NEWNET):
-                raise OSError(f"no way into {namespace}")
+            assert ctypes.CDLL(None).setns(file.fileno(), CLONE_NEWNET) == 0
         return make()
 
     with ThreadPoolExecutor(1) as thread:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -33,43 +32,38 @@ async def until(process: ServiceProcess, figure: tuple[str, ...], value: float) 
             pass
 
 
-async def test_any_worker_answers_for_all(workers: ServiceProcess) -> None:
+async def test_any_worker_answers_for_all_and_nothing_is_left_of_them(
+    workers: ServiceProcess, tmp_path: Path
+) -> None:
     asked: list[int] = []
     async with asyncio.timeout(PATIENCE):
         while len(set(asked)) < 2:
             asked.append(await worker(workers))
-
     await until(workers, REQUESTS, len(asked))
     for _ in range(10):
         assert (await scrape(workers))[REQUESTS] == len(asked)
 
+    assert [*tmp_path.glob("shared/*/counter_*.db")]
+    workers.terminate()
+    assert await workers.exit_code() == 0
+    assert [*tmp_path.glob("shared/*")] == []
 
-async def test_a_worker_knows_how_it_is_at_another(workers: ServiceProcess) -> None:
+
+async def test_how_it_is_at_a_worker_is_known_to_others_and_what_it_counted_stays(
+    workers: ServiceProcess,
+) -> None:
+    asked: list[int] = []
     async with workers.raw_connection() as peer, AsyncExitStack() as stack:
         await peer.get("/process")
         await peer.read_head()
         await peer.get("/endless")
-        busy = int((await peer.read_head()).partition(b"HTTP")[0])
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                client = await stack.enter_async_context(workers.client())
-                if int((await client.get("/process")).text) != busy:
-                    break
-            while (await figures_of(client)).get(STREAMS) != 1:
-                pass
-
-
-async def test_what_a_dead_worker_counted_stays_and_what_it_had_goes(
-    workers: ServiceProcess,
-) -> None:
-    asked = [await worker(workers)]
-    async with workers.raw_connection() as peer:
-        await peer.get("/endless")
-        await peer.read_head()
-        await until(workers, STREAMS, 1)
+        asked.append(int((await peer.read_head()).partition(b"HTTP")[0]))
         async with asyncio.timeout(PATIENCE):
             while len(set(asked)) < 2:
-                asked.append(await worker(workers))
+                client = await stack.enter_async_context(workers.client())
+                asked.append(int((await client.get("/process")).text))
+            while (await figures_of(client)).get(STREAMS) != 1:
+                pass
         await until(workers, REQUESTS, len(asked))
         for number in set(asked):
             os.kill(number, signal.SIGKILL)
@@ -87,17 +81,3 @@ async def next_worker(process: ServiceProcess) -> int:
                 return await worker(process)
             except httpx.TransportError:
                 pass
-
-
-async def test_nothing_is_left_of_their_files(
-    process: Callable[..., ServiceProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (shared := tmp_path / "shared").mkdir()
-    monkeypatch.setenv("TMPDIR", str(shared))
-    async with process(WORKERS="2") as running:
-        await worker(running)
-        assert [*shared.glob("*/counter_*.db")]
-        running.terminate()
-        assert await running.exit_code() == 0
-
-    assert [*shared.iterdir()] == []

@@ -43,6 +43,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The client has it already."},
     404: {"description": "One of the files is not there."},
     412: {"description": "A precondition failed."},
+    431: {"description": "The ids do not fit into a header; without a body.", "content": {}},
 }
 
 
