@@ -36,8 +36,8 @@ async def workers(
 
     What they share is in `shared`.
     """
-    (tmp_path / "shared").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "shared"))
+    (tmp_path / "figures").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "figures"))
     async with process(WORKERS="2", SERVER__STUCK_AFTER="500 ms") as running:
         try:
             yield running

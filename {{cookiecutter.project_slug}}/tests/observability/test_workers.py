@@ -43,10 +43,10 @@ async def test_any_worker_answers_for_all_and_nothing_is_left_of_them(
     for _ in range(10):
         assert (await scrape(workers))[REQUESTS] == len(asked)
 
-    assert [*tmp_path.glob("shared/*/counter_*.db")]
+    assert [*tmp_path.glob("figures/*/counter_*.db")]
     workers.terminate()
     assert await workers.exit_code() == 0
-    assert [*tmp_path.glob("shared/*")] == []
+    assert [*tmp_path.glob("figures/*")] == []
 
 
 async def test_how_it_is_at_a_worker_is_known_to_others_and_what_it_counted_stays(
