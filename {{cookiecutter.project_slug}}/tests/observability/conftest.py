@@ -30,14 +30,9 @@ def process(tmp_path: Path) -> Callable[..., ServiceProcess]:
 
 @pytest.fixture
 async def workers(
-    process: Callable[..., ServiceProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    process: Callable[..., ServiceProcess],
 ) -> AsyncIterator[ServiceProcess]:
-    """Two processes with the examples, and the one that looks after them.
-
-    What they share is in `shared`.
-    """
-    (tmp_path / "figures").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "figures"))
+    """Two processes with the examples, and the one that looks after them."""
     async with process(WORKERS="2", SERVER__STUCK_AFTER="500 ms") as running:
         try:
             yield running

@@ -22,6 +22,8 @@ from . import redaction
 
 #: Asked every few seconds, by machines.
 PROBES = {"/health/live", "/health/ready", "/metrics"}
+#: Loggers that write down what an application has raised.
+SERVERS = {"_granian", "uvicorn.error"}
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -59,6 +61,8 @@ def standard_library(settings: LogSettings) -> dict[str, Any]:
 
 def bind(exchange: Exchange) -> None:
     """Give every line that is written from now on in this request its ids."""
+    # uvicorn begins a request that came behind another one with what was bound for that.
+    structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
     if exchange.trace_id:
         structlog.contextvars.bind_contextvars(trace_id=exchange.trace_id)
@@ -98,7 +102,7 @@ def _level(exchange: Exchange, route: str) -> int:
 
 
 class Output:
-    """Standard output, a line at a time; no request fails when it is full or nobody reads it."""
+    """Standard output, a line at a time; no request fails when it is closed or full."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -108,8 +112,8 @@ class Output:
             output = sys.stdout.buffer
             output.write(line.encode("utf-8", "backslashreplace") + b"\n")
             output.flush()
-        except (OSError, ValueError):
-            pass
+        except (AttributeError, OSError, ValueError):
+            pass  # There is none, it is closed, or the disk below it is full.
 
     debug = info = warning = error = critical = exception = msg
 
@@ -132,6 +136,8 @@ class _Handler(logging.Handler):
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Show of an aborted stream what broke it, and nothing when that was the client."""
+    if record.name not in SERVERS:
+        return True
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, asyncio.CancelledError):
         return False  # The drain was over before this request was.
@@ -166,7 +172,7 @@ def _without_meta(logger: WrappedLogger, name: str, event: EventDict) -> EventDi
 
 
 def _renderer(settings: LogSettings) -> Processor:
-    terminal = sys.stdout.isatty()
+    terminal = bool(sys.stdout) and sys.stdout.isatty()
     if settings.format == "json" or (settings.format == "auto" and not terminal):
         return as_json
     return structlog.dev.ConsoleRenderer(

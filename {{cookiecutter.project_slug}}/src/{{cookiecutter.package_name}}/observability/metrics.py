@@ -5,9 +5,12 @@ makes up. With several workers each keeps its figures in a file, and any of them
 Sources: Prometheus text format 0.0.4; OpenMetrics 1.0.
 """
 
+import asyncio
 import logging
 import os
+import struct
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -25,6 +28,8 @@ from ..streaming import Exchange, Kernel, Measure, in_thread
 SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 #: Sweeps of the kernel after which a worker tells the others how things are.
 SWEEPS = 4
+#: How often the files of all workers are read again when one of them is still empty.
+ATTEMPTS = 100
 
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "WEBSOCKET"}
 FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -34,7 +39,7 @@ PROCESS: dict[str, Literal["counter", "sum", "max"]] = {
     "process_cpu_seconds": "counter",
     "process_resident_memory_bytes": "sum",
     "process_open_fds": "sum",
-    "process_max_fds": "max",
+    "process_max_fds": "sum",
     "process_start_time_seconds": "max",
 }
 
@@ -76,7 +81,8 @@ class Metrics:
             registry=self._registry,
         )
         kernel.watchdog.on_answer.append(lag.observe)
-        kernel.measures += [*_of_kernel(kernel), *_of_process()]
+        self._process = _Process()
+        kernel.measures += [*_of_kernel(kernel), *self._process.measures()]
         if SHARED:
             kernel.on_sweep.append(self._tell_others)
 
@@ -91,12 +97,20 @@ class Metrics:
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """Return all figures, and their media type."""
+        await in_thread(None, self._process.look)
         self._sample()
         try:
             encode, media_type = choose_encoder(accept)
         except (TypeError, ValueError):  # A version that is no number.
             encode, media_type = choose_encoder("")
-        return await in_thread(None, encode, self._of_all()), media_type
+        return await in_thread(None, self._encoded, encode), media_type
+
+    def _encoded(self, encode: Callable[[prometheus.CollectorRegistry], bytes]) -> bytes:
+        for _ in range(ATTEMPTS):
+            with suppress(struct.error):  # A worker that starts makes a file, then what is in it.
+                return encode(self._of_all())
+            time.sleep(0.01)
+        return encode(self._of_all())
 
     def _of_all(self) -> prometheus.CollectorRegistry:
         if not SHARED:
@@ -130,6 +144,7 @@ class Metrics:
     def _tell_others(self) -> None:
         self._sweeps += 1
         if self._sweeps % SWEEPS == 1:
+            asyncio.get_running_loop().run_in_executor(None, self._process.look)
             self._sample()
 
     def _sample(self) -> None:
@@ -198,18 +213,28 @@ def _of_kernel(kernel: Kernel) -> list[Measure]:
     ]
 
 
-def _of_process() -> list[Measure]:
-    collector = prometheus.ProcessCollector(registry=None)
+class _Process:
+    """The figures of the process, as they were at the last look."""
 
-    def read(name: str) -> float:
-        families = {family.name: family for family in collector.collect()}
-        return float(families[name].samples[0].value)
+    def __init__(self) -> None:
+        self._collector = prometheus.ProcessCollector(registry=None)
+        self._families: dict[str, prometheus.Metric] = {}
+        self.look()
 
-    return [
-        Measure(family.name, family.documentation, PROCESS[family.name], partial(read, family.name))
-        for family in collector.collect()  # Nothing, where the system does not tell.
-        if family.name in PROCESS
-    ]
+    def look(self) -> None:
+        """Read what the system tells; it counts all descriptors, so not in the event loop."""
+        self._families = {family.name: family for family in self._collector.collect()}
+
+    def measures(self) -> list[Measure]:
+        """Return those that the system tells."""
+        return [
+            Measure(name, family.documentation, PROCESS[name], partial(self._read, name))
+            for name, family in self._families.items()
+            if name in PROCESS
+        ]
+
+    def _read(self, name: str) -> float:
+        return float(self._families[name].samples[0].value)
 
 
 def _bury(directory: Path) -> None:

@@ -63,7 +63,7 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
             timeout_keep_alive=math.ceil(server.keep_alive),
             timeout_graceful_shutdown=math.ceil(server.drain_timeout),
             # Of a worker that is still being imported; the watchdog finds those that are stuck.
-            timeout_worker_healthcheck=60,
+            timeout_worker_healthcheck=30,
             server_header=False,
             **websocket_options(settings),
         )
@@ -91,7 +91,11 @@ def _workers(number: int) -> Generator[None]:
     if number == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         yield
         return
-    with TemporaryDirectory(prefix=f"{PACKAGE}-", ignore_cleanup_errors=True) as directory:
+    # In memory, where there is that: they are mapped, and a full disk would end the workers.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+    with TemporaryDirectory(
+        prefix=f"{PACKAGE}-", dir=memory, ignore_cleanup_errors=True
+    ) as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         yield
 

@@ -34,7 +34,7 @@ class Connections:
         most = min(settings.server.max_connections or self._descriptors, self._descriptors)
         #: So many heads have a place whatever else there is: else nobody could ask for anything.
         self._spare = max(1, most // 8)
-        self._most = most - self._spare
+        self._most = max(1, most - self._spare)
         self._min_rate = settings.streaming.min_rate
         self._heads: OrderedDict[Any, None] = OrderedDict()
         #: With the time when a client was found to keep us waiting, and the bytes moved until then.

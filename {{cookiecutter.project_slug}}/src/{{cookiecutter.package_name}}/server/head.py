@@ -5,6 +5,7 @@ Sources: RFC 9110, section 15.5.9 (408); RFC 6585, section 5 (431); RFC 9112, se
 """
 
 import asyncio
+import logging
 import re
 from functools import cache
 from typing import Any
@@ -22,6 +23,9 @@ NEVER_REFUSED = (b"/health/", b"/metrics")
 _AUTHORITY = re.compile(rb"([\w.~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(:\d*)?", re.ASCII)
 _END_OF_AUTHORITY = re.compile(rb"[/?]")
 _FRAMING = {b"host", b"transfer-encoding"}
+
+_QUIET = logging.getLogger(f"{__name__}.refused")
+_QUIET.disabled = True
 
 BAD_REQUEST = b"400 Bad Request"
 TOO_LARGE = b"431 Request Header Fields Too Large"
@@ -80,6 +84,8 @@ class HeadLimits(HttpToolsProtocol):
             refusal = b"503 Service Unavailable\r\nretry-after: 5"
         if refusal:
             self._refusal = refusal
+            if refusal is not BAD_REQUEST:
+                self.logger = _QUIET  # Else uvicorn says of each that it is invalid.
             raise ValueError(refusal)  # Ends the parser, and comes back below.
         super().on_headers_complete()
         if self.parser.should_upgrade() and not self._should_upgrade():

@@ -116,7 +116,8 @@ class Exchange:
             message = self._start(message)
         elif message["type"] == "http.response.body":
             size = len(message.get("body", b""))
-            self.bytes_out += size
+            if self.method != "HEAD":
+                self.bytes_out += size
             if self.remaining is not None:
                 self.remaining -= size
             if not message.get("more_body", False):

@@ -1,7 +1,7 @@
 """The outermost middleware: it opens an exchange for each request, and reports how it ended.
 
-It goes around every other middleware that the application adds. Sources: ASGI 3.0;
-W3C Trace Context, section 3.2.
+It goes around every other middleware that the application adds, but that of CORS, which answers
+the preflights by itself. Sources: ASGI 3.0; W3C Trace Context, section 3.2.
 """
 
 import asyncio

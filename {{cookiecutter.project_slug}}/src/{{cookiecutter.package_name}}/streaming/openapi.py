@@ -14,19 +14,25 @@ def document_errors(app: FastAPI, kernel: Kernel) -> None:
     with a content of its own stays as it is.
     """
     generate = app.openapi
+    kept: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
+        nonlocal kept
         document = generate()
+        if document is kept:  # FastAPI has kept it from the last time.
+            return document
+        kept = document
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         name = kernel.error_schema["title"]
-        if name not in schemas:  # Else FastAPI has kept the document of the last time.
-            schemas[name] = kernel.error_schema
-            content = {kernel.media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-            for path in document["paths"].values():
-                for method, operation in path.items():
-                    _add(operation["responses"], content if method != "head" else None)
-            schemas.pop("HTTPValidationError", None)
-            schemas.pop("ValidationError", None)
+        if name in schemas:  # A model of the owner's.
+            name = f"{name}Document"
+        schemas[name] = kernel.error_schema
+        content = {kernel.media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+        for path in document["paths"].values():
+            for method, operation in path.items():
+                _add(operation["responses"], content if method != "head" else None)
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # As FastAPI's manual says.

@@ -78,9 +78,12 @@ class Watchdog:
                 self._stuck = True
                 self.stalls += 1
                 stack = "".join(traceback.format_stack(sys._current_frames()[watched]))
-                logger.error("The event loop has not answered for %.1f s:\n%s", waited, stack)
+                _say(
+                    logging.ERROR, "The event loop has not answered for %.1f s:\n%s", waited, stack
+                )
             if waited >= 2 * self._limit and replaceable:
-                logger.critical("The event loop is stuck: process %d ends itself", os.getpid())
+                _say(logging.CRITICAL, "The event loop is stuck: process %d ends", os.getpid())
+                ended.wait(PERIOD)
                 os._exit(1)
 
     def _answer(self, asked_at: float) -> None:
@@ -92,3 +95,8 @@ class Watchdog:
         self._answered = True
         for listener in self.on_answer:
             listener(now - asked_at)
+
+
+def _say(level: int, *message: object) -> None:
+    """Log, without waiting for it: the loop may be stuck in the middle of a line of the log."""
+    threading.Thread(target=logger.log, args=(level, *message), daemon=True).start()
