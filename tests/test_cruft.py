@@ -150,7 +150,8 @@ def test_a_change_of_the_template_arrives(follow: Callable[..., Followed]) -> No
 
     project.update()
 
-    assert "# News" in (project.path / "src/streaming_service/health.py").read_text("utf-8")
+    [updated] = project.path.rglob("health.py")
+    assert "# News" in updated.read_text("utf-8")
 
 
 def test_git_s_own_folder_is_never_in_a_patch(follow: Callable[..., Followed]) -> None:
