@@ -11,6 +11,7 @@ from baking import tree_of
 DISTRIBUTIONS = {
     "backports": "backports.zstd",
     "multipart": "python-multipart",
+    "opentelemetry": "opentelemetry-api",
     "python_multipart": "python-multipart",
 }
 #: Also of versions after the one that runs the tests.
