@@ -4,7 +4,10 @@ import { chromium } from "playwright-core";
 const [executablePath, address, count] = process.argv.slice(2);
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 const page = await browser.newPage();
-await page.goto(new URL("/health/live", address).href); // any page of the same origin
+// A page of the same origin: the service's own may connect to nothing, or are not there.
+const blank = new URL("/blank", address).href;
+await page.route(blank, (route) => route.fulfill({ contentType: "text/html", body: "" }));
+await page.goto(blank);
 const follow = ({ address, count }) =>
   new Promise((resolve) => {
     const source = new EventSource(address);
