@@ -172,7 +172,6 @@ async def test_the_loop_stays_responsive_while_uploads_run(service: Service) -> 
     assert all(upload.result().status_code == 201 for upload in uploads)
 
 
-@pytest.mark.trap("U2", "U16")
 @pytest.mark.parametrize("round_", range(SOAK))
 async def test_sudden_death_mid_upload_leaves_no_file_and_no_part(
     tmp_path: Path, round_: int
