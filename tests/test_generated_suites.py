@@ -5,11 +5,7 @@ ones it uses is a promise of the matrix.
 """
 
 import os
-import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,16 +33,6 @@ def answers_of(subset: tuple[str, ...]) -> Answers:
     return only(*subset) | (EVERYTHING if subset == ALL else {})
 
 
-#: Tests of what no module has a part in, and that take long: each module alone and all of them
-#: together run them, the sets between leave them out.
-OF_THE_CORE = [
-    "tests/observability", "tests/test_connections.py", "tests/test_link_loss.py",
-    "tests/test_malformed.py", "tests/test_server.py",
-]  # fmt: skip
-#: What cuts a link or fills a disk: root can in a virtual machine, and in hardly any container.
-NEEDS_ITS_OWN = re.compile(r"\.test_(link_loss|disk_full)\.")
-
-
 @dataclass(frozen=True)
 class Suite:
     """How a test suite ended."""
@@ -56,26 +42,13 @@ class Suite:
     skipped: list[str]
 
 
-def gives_root_its_own() -> bool:
-    """Whether this machine gives root a network and disks of its own."""
-    found = shutil.which("unshare")
-    command = [str(found), "--net", "--mount", "true"]
-    return bool(found) and subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def run_suite(
-    environment: Environment, project: Project, report: Path, without: Sequence[str] = ()
-) -> Suite:
-    assert all((project.path / path).exists() for path in without)
+def run_suite(environment: Environment, project: Project, report: Path) -> Suite:
     done = environment.run(
         project, "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}",
-        *(f"--ignore={path}" for path in without), timeout=PATIENCE, PYTHONDONTWRITEBYTECODE="1",
+        timeout=PATIENCE, PYTHONDONTWRITEBYTECODE="1",
     )  # fmt: skip
     cases = ET.parse(report).findall(".//testcase") if report.exists() else []
-    names = {case: f"{case.get('classname')}.{case.get('name')}" for case in cases}
-    skipped = [name for case, name in names.items() if case.find("skipped") is not None]
-    if not gives_root_its_own():
-        skipped = [name for name in skipped if not NEEDS_ITS_OWN.search(name)]
+    skipped = [str(case.get("name")) for case in cases if case.find("skipped") is not None]
     return Suite(done.returncode, len(cases), skipped)
 
 
@@ -85,8 +58,7 @@ def test_every_set_of_modules_passes_its_own_tests(
 ) -> None:
     project = bake(**answers_of(subset))
 
-    without = OF_THE_CORE if 1 < len(subset) < len(ALL) else []
-    suite = run_suite(environment, project, tmp_path / "report.xml", without)
+    suite = run_suite(environment, project, tmp_path / "report.xml")
 
     assert suite.code == 0
     assert suite.tests > len(suite.skipped)
