@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import uvicorn
 
-from {{cookiecutter.package_name}}.server import cli
+from {{cookiecutter.package_name}}.server import cli, workers
 from {{cookiecutter.package_name}}.settings import Settings
 
 from .service import ServiceProcess, make_settings
@@ -113,3 +114,14 @@ async def test_readiness_fails_during_the_notice_and_then_the_service_ends(tmp_p
                 pass
         assert (await client.get("/health/live")).status_code == 200
         assert await process.exit_code() == 0
+
+
+def test_who_waits_for_the_answer_of_a_worker_sees_that_it_has_died() -> None:
+    worker = workers.Worker(uvicorn.Config("no_such_application:app"), [])
+    worker.start()
+    worker.process.kill()
+    worker.process.join()
+
+    assert worker.parent_conn.poll(0)
+    with pytest.raises(EOFError):
+        worker.parent_conn.recv()

@@ -2,12 +2,8 @@
 
 import argparse
 import math
-import os
 import signal
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
@@ -18,7 +14,7 @@ from pydantic_settings import SettingsError
 from ..app import COMMANDS
 from ..observability import log
 from ..settings import Settings, explain
-from . import descriptors
+from . import descriptors, workers
 
 #: Bytes of a WebSocket message around the event that is published.
 ENVELOPE = 16 << 10
@@ -47,7 +43,7 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
     signal.signal(signal.SIGINT, _exit)
     descriptors.allow_many()
     server = settings.server
-    with _workers(1 if reload else server.workers):
+    with workers.several(1 if reload else server.workers):
         uvicorn.run(
             f"{PACKAGE}.app:create_app",
             factory=True,
@@ -82,22 +78,6 @@ def websocket_options(settings: Settings) -> dict[str, Any]:
         "ws_ping_timeout": settings.streaming.by_module(settings)["realtime"].send_timeout,
         "ws_per_message_deflate": False,  # It takes as much memory as all the rest.
     }
-
-
-@contextmanager
-def _workers(number: int) -> Generator[None]:
-    """Tell the processes that are started how many they are, and where they share their metrics."""
-    os.environ["APP_SERVER__WORKERS"] = str(number)
-    if number == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        yield
-        return
-    # In memory, where there is that: they are mapped, and a full disk would end the workers.
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
-    with TemporaryDirectory(
-        prefix=f"{PACKAGE}-", dir=memory, ignore_cleanup_errors=True
-    ) as directory:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-        yield
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
