@@ -172,6 +172,22 @@ async def test_the_loop_stays_responsive_while_uploads_run(service: Service) -> 
     assert all(upload.result().status_code == 201 for upload in uploads)
 
 
+@pytest.mark.trap("U2", "U16")
+async def test_half_a_body_is_nothing_after_a_sudden_death(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with ServiceProcess(tmp_path) as process, process.raw_connection() as peer:
+        await peer.send(head(8 << 20) + bytes(4 << 20))
+        async with asyncio.timeout(PATIENCE):
+            while not any(path.stat().st_size >= 1 << 20 for path in data.rglob("*")):
+                await asyncio.sleep(0.01)  # Nobody tells what has reached the disk.
+        process.kill()
+        await process.exit_code()
+
+    async with Service(storage={"url": f"file:{data}"}) as service:
+        assert await files(service) == []
+        assert left_behind(tmp_path) == []
+
+
 @pytest.mark.parametrize("round_", range(SOAK))
 async def test_sudden_death_mid_upload_leaves_no_file_and_no_part(
     tmp_path: Path, round_: int

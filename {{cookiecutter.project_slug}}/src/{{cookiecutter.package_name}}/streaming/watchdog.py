@@ -82,8 +82,10 @@ class Watchdog:
                     logging.ERROR, "The event loop has not answered for %.1f s:\n%s", waited, stack
                 )
             if waited >= 2 * self._limit and replaceable:
-                _say(logging.CRITICAL, "The event loop is stuck: process %d ends", os.getpid())
-                ended.wait(PERIOD)
+                said = _say(
+                    logging.CRITICAL, "The event loop is stuck: process %d ends", os.getpid()
+                )
+                said.join(self._limit)
                 os._exit(1)
 
     def _answer(self, asked_at: float) -> None:
@@ -97,6 +99,8 @@ class Watchdog:
             listener(now - asked_at)
 
 
-def _say(level: int, *message: object) -> None:
-    """Log, without waiting for it: the loop may be stuck in the middle of a line of the log."""
-    threading.Thread(target=logger.log, args=(level, *message), daemon=True).start()
+def _say(level: int, *message: object) -> threading.Thread:
+    """Log in a thread: the loop may be stuck in the middle of a line of the log."""
+    thread = threading.Thread(target=logger.log, args=(level, *message), daemon=True)
+    thread.start()
+    return thread
