@@ -95,6 +95,11 @@ def chromium() -> str:
     return program("chromium", "chromium-browser", "google-chrome")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Use more processes than cores: the tests wait for servers, and those for deadlines."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Count the projects that the tests say they generated."""
     if report.when == "call":

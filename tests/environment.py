@@ -96,7 +96,8 @@ def environment_for(project: Project) -> Environment:
         if not finished.exists():
             uv("venv", "--quiet", "--clear", f"--python={sys.executable}", str(path))
             uv(
-                "pip", "install", "--quiet", f"--python={path}",
+                # Compiled, or every process that the tests start would do so again.
+                "pip", "install", "--quiet", "--compile-bytecode", f"--python={path}",
                 "--requirements=pyproject.toml", "--group=dev", directory=project.path,
             )  # fmt: skip
             finished.touch()
