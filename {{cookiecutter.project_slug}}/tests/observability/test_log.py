@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from io import BufferedWriter, BytesIO, RawIOBase, TextIOWrapper
 from typing import Any
 
@@ -251,9 +252,12 @@ async def test_without_serve_the_lines_come_too_and_no_others_with_secrets(
     "value", ["ä\ud800", b"\xff", float("nan"), {1: {2, 3}}, object(), {("a",): 1}]
 )
 def test_what_json_does_not_know_is_written_all_the_same(value: object) -> None:
-    line = json.loads(log.as_json(None, "info", {"event": "x", "value": value}))
+    at = datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
+    line = json.loads(log.as_json(None, "info", {"event": "x", "value": value, "timestamp": at}))
 
     assert line["event"] == "x"
+    assert datetime.fromisoformat(line["timestamp"]) == at
+    assert line["timestamp"].startswith("2026-01-31T12:30:00")
 
 
 def test_a_log_that_cannot_be_written_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import logging.config
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -154,10 +155,15 @@ def _enriched() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _with_time,
         structlog.processors.format_exc_info,
         _without_secrets,
     ]
+
+
+def _with_time(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    event["timestamp"] = datetime.now(UTC)  # Each form of a line has its own way to write it.
+    return event
 
 
 def _without_secrets(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
@@ -186,4 +192,8 @@ def as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
     try:
         return to_json(event, inf_nan_mode="null", fallback=repr).decode()
     except (PydanticSerializationError, ValueError):  # Such as half of a surrogate pair.
-        return json.dumps(event, default=repr, skipkeys=True)
+        return json.dumps(event, default=_as_text, skipkeys=True)
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else repr(value)

@@ -42,8 +42,8 @@ def offer(cycle: Any, message: Message) -> None:
 
     A middleware that makes another body makes another message, or says so in a header.
     """
-    names = {name.lower() for name, _ in message.get("headers", ())}
     extensions = cycle.scope.get("extensions") or {}  # Others may have taken ours away.
-    is_ours = message.get(DIRECT) and DIRECT in extensions
-    if is_ours and cycle.chunked_encoding and b"content-encoding" not in names:
+    if not (cycle.chunked_encoding and message.get(DIRECT) and DIRECT in extensions):
+        return
+    if all(name.lower() != b"content-encoding" for name, _ in message.get("headers", ())):
         extensions[DIRECT]["writer"] = DirectWriter(cycle)

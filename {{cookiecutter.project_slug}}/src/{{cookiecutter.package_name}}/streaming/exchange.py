@@ -180,12 +180,13 @@ class Exchange:
         self.status = message["status"]
         self.first_byte_at = time.monotonic()
         headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
-        self.remaining = next((int(v) for n, v in headers if n == b"content-length"), None)
+        fields = dict(headers)
+        length = fields.get(b"content-length")
+        self.remaining = None if length is None else int(length)
         # Those of a 304 would take the place of what the client has kept (RFC 9111, section 3.2).
         if message["type"] != "websocket.accept" and self.status != 304:
-            names = {name for name, _ in headers}
             more = self.kernel.headers.get(self.scope.get("scheme", "http"), ())
-            headers += [each for each in more if each[0] not in names]
+            headers += [each for each in more if each[0] not in fields]
         if self._refuses_body():
             # The rest of the body is not wanted: without this the server would swallow all of it.
             headers.append((b"connection", b"close"))

@@ -5,8 +5,8 @@ the preflights by itself. Sources: ASGI 3.0; W3C Trace Context, section 3.2.
 """
 
 import asyncio
+import random
 import re
-import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,10 @@ class ExchangeMiddleware:
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers = dict(scope["headers"])
         offered = headers.get(b"x-request-id", b"")
+        if _REQUEST_ID.fullmatch(offered):
+            request_id = offered.decode()
+        else:
+            request_id = f"{random.getrandbits(64):016x}"  # A name, and no secret.
         exchange = Exchange(
             scope=scope,
             kernel=self.kernel,
@@ -84,7 +88,7 @@ class ExchangeMiddleware:
             _send=send,
             limits=self.kernel.limits,
             traceparent=_traceparent(scope) if b"traceparent" in headers else None,
-            request_id=offered.decode() if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(8),
+            request_id=request_id,
             body_complete=(
                 headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
             ),
