@@ -85,10 +85,11 @@ def log_exchange(exchange: Exchange) -> None:
         "duration": round(exchange.ended_at - started_at, 6),
         "client": (scope.get("client") or ("",))[0],
     }
-    raw = scope.get("raw_path") or scope["path"].encode()
-    path = redaction.path(route, raw, scope.get("path_params") or {})
-    if path != route:
-        fields["path"] = path
+    if scope["path"] != route:
+        raw = scope.get("raw_path") or scope["path"].encode()
+        path = redaction.path(route, raw, scope.get("path_params") or {})
+        if path != route:
+            fields["path"] = path
     if scope.get("query_string"):
         fields["query"] = redaction.query(scope["query_string"])
     log.log(_level(exchange, route), "request", **fields)
