@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 
 from {{cookiecutter.package_name}}.server import connections, descriptors
 from {{cookiecutter.package_name}}.settings import Settings
-from {{cookiecutter.package_name}}.streaming import ByteStream, RequestBody
+from {{cookiecutter.package_name}}.streaming import REFUSALS, ByteStream, RequestBody
 
 from .peer import PATIENCE, Peer
 from .service import Service, ServiceProcess
@@ -140,9 +140,11 @@ async def closed(peer: Peer) -> None:
 async def test_the_oldest_connections_without_a_head_go_first(
     connect: Connect, beginning: Beginning
 ) -> None:
+    before = REFUSALS["idle"]
     peers = await many(connect, beginning, IN_PEACE + 3)
     for peer in peers[:3]:
         await closed(peer)
+    assert REFUSALS["idle"] == before + 3
     for peer in peers[3:]:
         await peer.send((b"" if beginning is say_half else HALF_A_HEAD) + b"\r\n")
         await peer.read_until(b"}")
@@ -171,6 +173,7 @@ async def test_a_connection_is_as_old_as_its_last_answer(connect: Connect) -> No
 async def test_who_hardly_moves_makes_room_for_a_request(
     connect: Connect, service: Service, request_: bytes, then: Beginning, label: str
 ) -> None:
+    before = REFUSALS["slow"]
     await many(connect, stay_idle, IN_PEACE - 1)
     slow = await connect()
     await slow.send(request_)
@@ -182,6 +185,7 @@ async def test_who_hardly_moves_makes_room_for_a_request(
 
     await closed(slow)
     assert await service.outcome_of(label) == "client_abort"
+    assert REFUSALS["slow"] == before + 1
 
 
 async def test_who_moves_or_waits_for_the_service_stays(connect: Connect) -> None:

@@ -68,6 +68,27 @@ async def test_sizes_and_times_are_counted(service: Service) -> None:
     assert 0 < first_byte <= figures["http_request_duration_seconds_sum", "GET", "/chunks"]
 
 
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000, "431"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "501"),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", "505"),
+    ],
+)
+async def test_what_the_server_refuses_is_counted(
+    service: Service, request_: bytes, reason: str
+) -> None:
+    counter = "server_refusals_total", reason
+    before = (await scrape(service)).get(counter, 0)
+    async with service.raw_connection() as peer:
+        await peer.send(request_)
+        assert reason.encode() in await peer.read_head()
+
+    assert (await scrape(service))[counter] == before + 1
+
+
 async def test_open_streams_are_counted_by_module(service: Service) -> None:
     async with service.raw_connection() as peer:
         await peer.get("/endless")

@@ -22,7 +22,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from ..streaming import Exchange, Kernel, Measure, in_thread
+from ..streaming import REFUSALS, Exchange, Kernel, Measure, in_thread
 
 #: The directory that workers share; prometheus-client looks for it when it is imported.
 SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -203,6 +203,13 @@ def _of_kernel(kernel: Kernel) -> list[Measure]:
     return [
         Measure("streams_open", "Streams that are open.", "sum", streams, "module"),
         Measure("checks_failing", "Whether streams lack something.", "max", failing, "check"),
+        Measure(
+            "server_refusals",
+            "What the server ended before there was a request.",
+            "counter",
+            lambda: REFUSALS,
+            "reason",
+        ),
         Measure("draining", "Whether a process drains.", "max", lambda: kernel.drain.draining),
         Measure(
             "event_loop_stalls",

@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..settings import Settings
+from ..streaming import REFUSALS
 from . import descriptors
 
 #: Seconds in which a client has to move what the minimum rate asks for.
@@ -96,6 +97,7 @@ class Connections:
             self._requests[connection] = None  # The end of an answer may still be under way.
             if not connection.transport.is_closing():
                 connection.transport.close()
+                REFUSALS["idle"] += 1
                 return True
         return False
 
@@ -109,6 +111,7 @@ class Connections:
             elif now - seen[0] >= FAIR_SECONDS:
                 if moved - seen[1] < self._min_rate * (now - seen[0]):
                     connection.reset()
+                    REFUSALS["slow"] += 1
                     return True
                 seen = now, moved
             self._requests[connection] = seen

@@ -13,6 +13,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..settings import ServerSettings, Settings
+from ..streaming import REFUSALS
 from .connections import connections_of
 
 #: Requests of one connection that may wait for the one before them; each takes kilobytes.
@@ -169,6 +170,7 @@ class HeadLimits(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: bytes) -> None:
+        REFUSALS[status[:3].decode()] += 1
         if not self._answering() or self._in_unanswered_body():
             head = b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
             self.transport.write(head % status)

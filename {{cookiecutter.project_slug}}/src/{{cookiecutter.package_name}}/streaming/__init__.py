@@ -23,7 +23,7 @@ from .exchange import Exchange, exchange_of
 from .jsonl import JsonLines, described
 from .kernel import Kernel, kernel_of
 from .limits import ModuleLimits, StreamingSettings
-from .measures import Measure
+from .measures import REFUSALS, Measure
 from .middleware import ExchangeMiddleware
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .pages import FilePart
@@ -37,6 +37,7 @@ __all__ = [
     "INVALID",
     "MISMATCH",
     "PROBLEM_TYPES",
+    "REFUSALS",
     "TOO_LARGE",
     "Admission",
     "ByteStream",

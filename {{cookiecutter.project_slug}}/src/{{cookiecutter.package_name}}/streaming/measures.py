@@ -1,7 +1,12 @@
 """Figures that modules offer to whoever watches the service."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
+
+#: What the server of this process ended itself: requests, by the status that refused them, and
+#: connections that had to make room, those that only waited (`idle`) and those that were `slow`.
+REFUSALS: Counter[str] = Counter()
 
 
 class Measure(NamedTuple):
