@@ -1,8 +1,12 @@
 """Exchanges: every request has one outcome, which is known when it has really ended."""
 
+import asyncio
+import threading
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import anyio.to_thread
 import httpx
 import pytest
 from fastapi import APIRouter, Request
@@ -47,6 +51,28 @@ async def test_openapi_tells_the_media_types_of_streams(serve: Any) -> None:
 
     content = document["paths"]["/bytes"]["get"]["responses"]["200"]["content"]
     assert list(content) == ["application/octet-stream"]
+
+
+async def test_what_came_while_the_loop_was_busy_is_not_late(serve: Any) -> None:
+    service: Service = await serve(router)
+    busy = threading.Event()
+
+    def stop_the_loop() -> None:
+        busy.set()
+        time.sleep(1)
+
+    async with service.raw_connection() as peer:
+        await peer.send(
+            b"POST /bytes HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert b" 100 " in await peer.read_head()  # It waits for the body, for 0.4 s.
+        stopped = asyncio.create_task(service.call(stop_the_loop))
+        await anyio.to_thread.run_sync(busy.wait)
+        await peer.send(b"12345")
+        await stopped
+
+        assert b" 200 " in await peer.read_head()
 
 
 @pytest.mark.trap("D11")

@@ -40,7 +40,7 @@ async def test_a_stuck_loop_is_told_of_once_and_not_live_until_it_has_answered_f
 ) -> None:
     async with process(SERVER__STUCK_AFTER="500 ms") as running:
         async with running.raw_connection() as peer:
-            await peer.get("/stuck?seconds=1.6")
+            await peer.get("/stuck?seconds=2.5")
             await peer.get("/health/live")  # Answered as soon as the loop goes on.
             assert b" 200 " in await peer.read_head()
             assert b" 503 " in await peer.read_head()

@@ -35,6 +35,10 @@ ENCODED = problem_type(
 )
 
 
+#: Seconds by which a timer of a loop that has nothing better to do may be late.
+PUNCTUAL = 0.05
+
+
 class RequestBody:
     """Iterate a request body in the chunks in which it arrives (bytes, never empty).
 
@@ -159,7 +163,11 @@ class _Watch:
         self._timer = None
         if self._deadline is None:
             return  # Nobody waits; who does next sets a timer.
-        if self._deadline <= self._loop.time() and self._task is not None:
+        now = self._loop.time()
+        if self._fires_at <= self._deadline and now > self._fires_at + PUNCTUAL:
+            # The loop was busy: what has come meanwhile is read first, and then we look once more.
+            self._set(now + PUNCTUAL)
+        elif self._deadline <= now and self._task is not None:
             self._fired = True
             self._task.cancel()
         else:
