@@ -5,6 +5,7 @@ ones it uses is a promise of the matrix.
 """
 
 import os
+import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,14 @@ class Suite:
 
 
 def run_suite(environment: Environment, project: Project, report: Path) -> Suite:
+    # A folder of its own: those that pytest shares are removed by whichever suite ends first.
+    files = report.parent / "files"
     done = environment.run(
         project, "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}",
+        f"--basetemp={files}",
         timeout=PATIENCE, PYTHONDONTWRITEBYTECODE="",  # They start the service many times.
     )  # fmt: skip
+    shutil.rmtree(files, ignore_errors=True)  # A gigabyte.
     cases = ET.parse(report).findall(".//testcase") if report.exists() else []
     skipped = [str(case.get("name")) for case in cases if case.find("skipped") is not None]
     return Suite(done.returncode, len(cases), skipped)

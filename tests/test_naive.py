@@ -44,12 +44,13 @@ def run_traps(
     naive: Project, environment: Environment, part: str
 ) -> "ElementTree.ElementTree[ElementTree.Element]":
     """Run the marked tests of some files, and return pytest's report."""
-    files = sorted(str(path.relative_to(naive.path)) for path in naive.path.glob(part))
+    tests = sorted(str(path.relative_to(naive.path)) for path in naive.path.glob(part))
     report = f"{part.translate(SAFE)}.xml"
+    files = naive.path.parent / part.translate(SAFE)  # pytest's own removes what others still use.
     # Each in its own body: what one leaves behind must not fail the next one.
     alone = ["-p", "no:unraisableexception", "-p", "no:threadexception", "-p", "no:cacheprovider"]
-    written = ["--tb=no", f"--junitxml={report}", "-o", "junit_logging=all"]
-    command = ["python", "-m", "pytest", "-m", "trap", *alone, *written, *files]
+    written = ["--tb=no", f"--junitxml={report}", "-o", "junit_logging=all", f"--basetemp={files}"]
+    command = ["python", "-m", "pytest", "-m", "trap", *alone, *written, *tests]
     environment.run(naive, *command, timeout=1800, PATIENCE="2")
     return ElementTree.parse(naive.path / report)
 
@@ -77,6 +78,8 @@ def test_every_test_of_a_trap_fails_on_the_naive_service(
 
 
 def test_in_process_clients_see_no_trap(naive: Project, environment: Environment) -> None:
-    ran = environment.run(naive, "python", "-m", "pytest", "tests/in_process.py")
+    files = naive.path.parent / "in_process"
+    command = ["python", "-m", "pytest", f"--basetemp={files}", "tests/in_process.py"]
+    ran = environment.run(naive, *command)
 
     assert ran.returncode == 0
