@@ -264,9 +264,10 @@ async def test_a_topic_that_nobody_follows_any_more_is_unsubscribed(
         patterns = await redis.run("PUBSUB", "NUMPAT")
     for _ in range(2):
         await service.ended("GET /topics/{topics}/events")
+    for _ in range(3):
+        await service.in_server(service.app.state.hub.tidy())
 
     async def all_gone() -> bool:
-        await service.in_server(service.app.state.hub.tidy())
         return [await redis.run("PUBSUB", what) for what in ("CHANNELS", "NUMPAT")] == [[], 0]
 
     await until(all_gone)
