@@ -1,7 +1,6 @@
 """The README shows what happens: its terminal session is run against a generated service."""
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,21 +24,17 @@ VARYING = re.compile(
 @contextmanager
 def served(project: Project, environment: Environment) -> Iterator[int]:
     """Run the service as its owner does, on a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
     process = subprocess.Popen(
         [environment.python, "-m", project.package],
         cwd=project.path,
-        env={"PYTHONPATH": str(project.path / "src"), "APP_SERVER__PORT": str(port)},
+        env={"PYTHONPATH": str(project.path / "src"), "APP_SERVER__PORT": "0"},
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
     try:
-        for line in process.stdout:
-            if "Uvicorn running" in line:
-                break
-        yield port
+        says = re.compile(r"Uvicorn running on http://127.0.0.1:(\d+)")
+        yield next(int(found[1]) for found in map(says.search, process.stdout) if found)
     finally:
         process.terminate()
         process.communicate(timeout=30)

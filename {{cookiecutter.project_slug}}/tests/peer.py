@@ -59,6 +59,19 @@ class Peer:
         self._sock.close()
 
 
+def keep_port() -> socket.socket:
+    """Return a socket with a free port, for a server that must be told the number of its own.
+
+    It never listens. As long as it is open the system gives its port to nobody else: between a look
+    for a free one and the start of a server, others look too.
+    """
+    kept = socket.socket()
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        kept.setsockopt(socket.SOL_SOCKET, option, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept
+
+
 @asynccontextmanager
 async def connect(port: int, receive_buffer: int | None = None) -> AsyncIterator[Peer]:
     with socket.socket() as sock:

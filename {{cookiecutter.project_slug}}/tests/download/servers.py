@@ -12,7 +12,7 @@ import pytest
 from {{cookiecutter.package_name}}.server import sendfile
 from {{cookiecutter.package_name}}.storage import reading
 
-from ..peer import PATIENCE
+from ..peer import PATIENCE, keep_port
 from ..service import Service
 
 #: What the service chooses on each server, and what it has to fall back on.
@@ -75,11 +75,7 @@ class GranianService(Service):
                     return self
 
     def _bind(self) -> socket.socket:
-        # It does not listen: it only keeps the port.
-        kept = socket.socket()
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        kept.bind(("127.0.0.1", 0))
-        return kept
+        return keep_port()
 
     async def _serve(self) -> None:
         interface = self._embed.Interfaces.ASGI

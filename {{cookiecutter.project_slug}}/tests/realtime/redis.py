@@ -4,8 +4,8 @@ import asyncio
 import json
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ from redis.backoff import ConstantBackoff
 
 from {{cookiecutter.package_name}}.realtime.backends import redis as backend
 
-from ..peer import PATIENCE
+from ..peer import PATIENCE, keep_port
 from ..service import Service, ServiceProcess
 from .subscriber import Subscriber
 
@@ -33,8 +33,10 @@ class RedisServer:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)
         self.dump = directory / "dump.rdb"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self._kept = keep_port()
+        self.port = self._kept.getsockname()[1]
+        if sys.platform == "darwin":
+            self._kept.close()  # There a server that shares a port must say so itself.
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +45,7 @@ class RedisServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.kill()
+        self.end()
 
     async def start(self) -> None:
         """Start it with the data of its directory, and wait until it answers."""
@@ -55,6 +57,7 @@ class RedisServer:
         with anyio.fail_after(PATIENCE):
             async with Redis.from_url(self.url, retry=Retry(ConstantBackoff(0.01), -1)) as client:
                 await client.ping()
+                assert (await client.info("server"))["process_id"] == self._process.pid
 
     async def run(self, *command: str | int) -> Any:
         """Run one command and return its answer."""
@@ -72,6 +75,11 @@ class RedisServer:
         if self._process is not None:
             self._process.kill()
             self._wait()
+
+    def end(self) -> None:
+        """Kill it for good: another server may have its port."""
+        self.kill()
+        self._kept.close()
 
     def freeze(self) -> None:
         """Answer nobody any more, and close nothing."""
@@ -95,7 +103,7 @@ def stopped_redis(tmp_path: Path) -> Iterator[RedisServer]:
         pytest.skip("there is no redis-server")
     server = RedisServer(tmp_path / "redis")
     yield server
-    server.kill()
+    server.end()
 
 
 @pytest.fixture

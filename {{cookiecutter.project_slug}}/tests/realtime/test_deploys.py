@@ -1,7 +1,6 @@
 """A deploy: SIGTERM with many clients, on every server that the service runs on."""
 
 import asyncio
-import socket
 import sys
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ..peer import keep_port
 from ..service import SOAK, ServiceProcess
 from .subscriber import Subscriber
 
@@ -18,11 +18,9 @@ CLIENTS = 50 * SOAK
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 
 
-def command_of(server: str) -> list[str]:
+def command_of(server: str, port: int) -> list[str]:
     """Return the arguments of a ServiceProcess for a server."""
     if server == "granian":
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
         options = ["--interface=asgi", "--factory", "--host=127.0.0.1", f"--port={port}"]
         return ["-m", "granian", *options, "{{cookiecutter.package_name}}.app:create_app"]
     return ["--reload"] if server == "reload" else []
@@ -51,8 +49,10 @@ async def say_goodbye(process: ServiceProcess) -> set[str]:
 async def test_every_client_is_told_when_to_come_back(server: str, tmp_path: Path) -> None:
     if server == "granian" and find_spec("granian") is None:
         pytest.skip("granian is not there")
-    async with ServiceProcess(tmp_path, *command_of(server), SERVER__DRAIN_NOTICE="0.2") as process:
-        retries = await say_goodbye(process)
+    with keep_port() as kept:
+        command = command_of(server, kept.getsockname()[1])
+        async with ServiceProcess(tmp_path, *command, SERVER__DRAIN_NOTICE="0.2") as process:
+            retries = await say_goodbye(process)
 
-        assert len(retries) > CLIENTS / 2  # Spread, so that they do not come all at once.
-        assert await asyncio.wait_for(process.exit_code(), 12) == 0
+            assert len(retries) > CLIENTS / 2  # Spread, so that they do not come all at once.
+            assert await asyncio.wait_for(process.exit_code(), 12) == 0
