@@ -37,6 +37,17 @@ class Peer:
         found, _, self.unread = self.unread.partition(mark)
         return found + mark
 
+    async def read(self, size: int) -> bytes:
+        """Return so many bytes; raises EOFError when they do not come."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.unread) < size:
+                chunk = await asyncio.get_running_loop().sock_recv(self._sock, 65536)
+                if not chunk:
+                    raise EOFError(self.unread)
+                self.unread += chunk
+        found, self.unread = self.unread[:size], self.unread[size:]
+        return found
+
     async def read_head(self) -> bytes:
         return await self.read_until(b"\r\n\r\n")
 

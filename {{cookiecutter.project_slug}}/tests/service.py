@@ -211,9 +211,11 @@ class ServiceProcess:
                 except ConnectionRefusedError:
                     await asyncio.sleep(0.01)
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, failure: type[BaseException] | None, *_: object) -> None:
         self.kill()
         await self.exit_code()
+        if failure is not None:
+            sys.stdout.writelines(self.log)  # pytest shows it beside the failure.
 
     def client(self) -> httpx.AsyncClient:
         return client_of(self.url)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
@@ -55,24 +56,59 @@ async def test_openapi_tells_the_media_types_of_streams(serve: Any) -> None:
 
 async def test_what_came_while_the_loop_was_busy_is_not_late(serve: Any) -> None:
     service: Service = await serve(router)
-    busy = threading.Event()
-
-    def stop_the_loop() -> None:
-        busy.set()
-        time.sleep(1)
-
     async with service.raw_connection() as peer:
         await peer.send(
             b"POST /bytes HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n"
             b"Expect: 100-continue\r\n\r\n"
         )
         assert b" 100 " in await peer.read_head()  # It waits for the body, for 0.4 s.
-        stopped = asyncio.create_task(service.call(stop_the_loop))
-        await anyio.to_thread.run_sync(busy.wait)
-        await peer.send(b"12345")
-        await stopped
+        async with busy_loop(service):
+            await peer.send(b"12345")
 
         assert b" 200 " in await peer.read_head()
+
+
+async def test_what_was_taken_while_the_loop_was_busy_is_not_late(serve: Any) -> None:
+    size, chunk = 64 << 20, 256 << 10
+    taken = 0
+    endless = APIRouter()
+
+    @endless.get("/large", response_class=ByteStream)
+    async def send() -> ByteStream:
+        async def source() -> AsyncGenerator[bytes]:
+            nonlocal taken
+            for taken in range(0, size, chunk):  # noqa: B007
+                yield bytes(chunk)
+
+        return ByteStream(source(), headers={"Content-Length": str(size)})
+
+    service: Service = await serve(endless)
+    async with service.raw_connection() as peer:
+        await peer.get("/large", "Connection: close")
+        await peer.read_head()
+        before = -1
+        while before != await service.call(lambda: taken):  # A turn of the loop without progress.
+            before = taken
+        assert taken < size - chunk
+        async with busy_loop(service):
+            received = len(await peer.read(before - chunk))
+
+        assert received + len(await peer.read_to_end()) == size
+
+
+@asynccontextmanager
+async def busy_loop(service: Service) -> AsyncGenerator[None]:
+    """Run the block while the server's loop does something else, for longer than any limit."""
+    has_begun = threading.Event()
+
+    def stop() -> None:
+        has_begun.set()
+        time.sleep(1)
+
+    stopped = asyncio.create_task(service.call(stop))
+    await anyio.to_thread.run_sync(has_begun.wait)
+    yield
+    await stopped
 
 
 @pytest.mark.trap("D11")

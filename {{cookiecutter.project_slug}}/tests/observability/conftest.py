@@ -33,7 +33,7 @@ async def workers(
     process: Callable[..., ServiceProcess],
 ) -> AsyncIterator[ServiceProcess]:
     """Two processes with the examples, and the one that looks after them."""
-    async with process(WORKERS="2", SERVER__STUCK_AFTER="500 ms") as running:
+    async with process(WORKERS="2", SERVER__STUCK_AFTER="2 s") as running:
         try:
             yield running
         finally:  # Killed, it would leave them behind.

@@ -1,5 +1,6 @@
 """Runs of several processes on one Redis: started here, followed, stopped and ended there."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.realtime import runs as runs_module
+from {{cookiecutter.package_name}}.realtime.messages import Message
 from {{cookiecutter.package_name}}.realtime.runs import LOST_AFTER
 from {{cookiecutter.package_name}}.streaming import Problem
 
@@ -174,3 +176,28 @@ async def test_a_run_of_which_nobody_could_hear_while_redis_was_full_goes_on(
         blocks = await follower.rest()
 
     assert [block["data"] for block in blocks] == ["a", '{"status":"complete"}']
+
+
+async def test_whoever_publishes_can_be_cancelled_at_any_moment(
+    two: tuple[Service, Service],
+) -> None:
+    """A run hears a stop once; a client of Redis may lose it when a command goes out just then."""
+    one, _ = two
+
+    async def publish() -> None:
+        while True:
+            await one.app.state.hub.publish("news", Message("a"))
+
+    async def is_lost(turns: int) -> bool:
+        task = asyncio.create_task(publish())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.5)
+        is_lost = not task.done()
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.1)
+        return is_lost
+
+    assert [turns for turns in range(100) if await one.in_server(is_lost(turns))] == []

@@ -42,6 +42,21 @@ async def test_a_peer_that_stops_reading_is_cut_and_holds_nobody_up(service: Ser
             await stalled.read_to_end()
 
 
+async def test_a_peer_for_whom_nothing_came_for_long_is_not_slow(service: Service) -> None:
+    kernel, hub = service.app.state.kernel, service.app.state.hub
+
+    async def publish_and_sweep() -> None:
+        [channel] = kernel.channels
+        channel.wrote_at -= 60
+        await hub.publish("news", Message("a"))
+        channel.sweep(asyncio.get_running_loop().time())
+
+    async with converse(service, "news") as client:
+        await service.in_server(publish_and_sweep())
+        await publish(service, "news", "b")
+        assert await client.data(2) == ["a", "b"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the resident size from /proc")
 @pytest.mark.trap("R8")
 async def test_peers_that_stop_reading_cost_little(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from .deadlines import Deadline
 from .exchange import exchange_of
 from .problem import Problem, problem_type
 
@@ -35,10 +36,6 @@ ENCODED = problem_type(
 )
 
 
-#: Seconds by which a timer of a loop that has nothing better to do may be late.
-PUNCTUAL = 0.05
-
-
 class RequestBody:
     """Iterate a request body in the chunks in which it arrives (bytes, never empty).
 
@@ -52,7 +49,7 @@ class RequestBody:
         limits = exchange.limits
         self._receive = request.receive
         self._idle, self._min_rate = limits.idle_timeout, limits.min_rate
-        self._watch = _Watch()
+        self._deadline = Deadline()
         # An empty body is one message, which may go to whoever watches for the client to leave.
         self._more = not exchange.body_complete
         self._waited = 0.0
@@ -78,7 +75,7 @@ class RequestBody:
                 raise self._too_large()
             if chunk:
                 return chunk
-        self._watch.end()
+        self._deadline.end()
         raise StopAsyncIteration
 
     async def read(self) -> bytes:
@@ -86,20 +83,18 @@ class RequestBody:
         return b"".join([chunk async for chunk in self])
 
     async def _next(self) -> Message:
-        watch = self._watch
         # Only the time that the client keeps us waiting counts: a slow disk is not its fault.
         budget = self._idle + self.received / self._min_rate - self._waited
-        started = watch.begin(min(budget, self._idle))
+        clock = asyncio.get_running_loop().time
+        started = clock()
         try:
-            return await self._receive()
-        except asyncio.CancelledError:
-            if watch.expired():
-                raise Problem(
-                    408, "The body stalled or arrived too slowly.", type=TOO_SLOW
-                ) from None
-            raise
+            with self._deadline.within(min(budget, self._idle)):
+                return await self._receive()
+        except TimeoutError:
+            detail = "The body stalled or arrived too slowly."
+            raise Problem(408, detail, type=TOO_SLOW) from None
         finally:
-            self._waited += watch.pause() - started
+            self._waited += clock() - started
 
     def _too_large(self) -> Problem:
         detail = f"The body may have at most {self.limit} bytes."
@@ -111,64 +106,3 @@ def refuse_coding(request: Request) -> None:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         detail, headers = "Send the body without content coding.", {"Accept-Encoding": "identity"}
         raise Problem(415, detail, type=ENCODED, headers=headers)
-
-
-class _Watch:
-    """Cancels a wait at its deadline, as `asyncio.timeout` does, with one timer for many waits.
-
-    A timer per chunk would cost more than the chunk: this one looks at the deadline when it fires,
-    and only then sets itself to what the deadline is by now.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._timer: asyncio.TimerHandle | None = None
-        self._fires_at = 0.0
-        self._deadline: float | None = None
-        self._cancelling = 0
-        self._fired = False
-
-    def begin(self, seconds: float) -> float:
-        """Begin a wait that may take so long; return the loop's time, in seconds."""
-        now = self._loop.time()
-        self._deadline = now + seconds
-        self._task = task = asyncio.current_task()
-        self._cancelling = task.cancelling() if task else 0
-        if self._timer is None or self._fires_at > self._deadline:
-            self._set(self._deadline)
-        return now
-
-    def pause(self) -> float:
-        """End a wait; return the loop's time."""
-        self._deadline = None
-        return self._loop.time()
-
-    def expired(self) -> bool:
-        """Whether it was the deadline that cancelled the wait, and nobody else as well."""
-        task = self._task
-        return self._fired and task is not None and task.uncancel() <= self._cancelling
-
-    def end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _set(self, deadline: float) -> None:
-        self.end()
-        self._fires_at = deadline
-        self._timer = self._loop.call_at(deadline, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._deadline is None:
-            return  # Nobody waits; who does next sets a timer.
-        now = self._loop.time()
-        if self._fires_at <= self._deadline and now > self._fires_at + PUNCTUAL:
-            # The loop was busy: what has come meanwhile is read first, and then we look once more.
-            self._set(now + PUNCTUAL)
-        elif self._deadline <= now and self._task is not None:
-            self._fired = True
-            self._task.cancel()
-        else:
-            self._set(self._deadline)

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from .deadlines import PUNCTUAL
 from .drain import Drain
 from .limits import StreamingSettings
 from .measures import Measure
@@ -108,9 +109,13 @@ class Kernel:
 
     async def _sweep(self) -> None:
         # One timer for all channels: a timer, a scope or a task for each costs more than the sends.
+        clock = asyncio.get_running_loop().time
         while True:
+            due = clock() + SWEEP_SECONDS
             await asyncio.sleep(SWEEP_SECONDS)
-            now = asyncio.get_running_loop().time()
+            if clock() > due + PUNCTUAL:
+                await asyncio.sleep(PUNCTUAL)  # What clients have taken meanwhile is seen first.
+            now = clock()
             sweeps: list[Callable[[], None]] = [*self.on_sweep]
             sweeps += [partial(channel.sweep, now) for channel in self.channels]
             for sweep in sweeps:

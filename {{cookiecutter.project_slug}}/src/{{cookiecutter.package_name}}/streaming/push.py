@@ -105,6 +105,7 @@ class Channel(ABC):
             if self._push_at_once():
                 self._busy = False
             else:
+                self.wrote_at = asyncio.get_running_loop().time()
                 self._push_task = _start(self._push())
 
     def sweep(self, now: float) -> None:

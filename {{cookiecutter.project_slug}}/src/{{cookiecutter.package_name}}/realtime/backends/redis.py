@@ -27,13 +27,11 @@ from ..messages import Message
 from ..ring import Event, History
 from ..topics import Position
 from . import Once
-from .redis_scripts import PREFIX, Row, Scripts, parse_event, unavailable
+from .redis_scripts import COMMAND_SECONDS, PREFIX, Row, Scripts, parse_event, unavailable
 
 if TYPE_CHECKING:
     from ..hub import Hub
 
-#: Seconds that a command may take.
-COMMAND_SECONDS = 3.0
 #: Seconds of silence after which the link is tried, and as many again after which it is dead.
 PROBE_SECONDS = 5.0
 #: Seconds between two checks whether anything was missed.
@@ -68,9 +66,8 @@ class RedisBackend:
             protocol=2,
             # A publication whose answer was lost must not be sent again.
             retry=Retry(NoBackoff(), 0),
-            socket_timeout=COMMAND_SECONDS,
-            socket_connect_timeout=COMMAND_SECONDS,
-            timeout=COMMAND_SECONDS,
+            # Those of redis-py are `wait_for`, in which Python 3.11 loses a cancellation.
+            socket_timeout=None,
             max_connections=16,
         )
         self._redis = Redis(connection_pool=self._pool)
@@ -154,7 +151,8 @@ class RedisBackend:
 
     async def _join(self) -> None:
         """Subscribe to everything, and deliver what was missed before anything that is new."""
-        await self._link.connect()
+        async with asyncio.timeout(COMMAND_SECONDS):
+            await self._link.connect()
         self._is_open = True
         await self._send(*self._commands("SUBSCRIBE", self._wanted), ("PING",))
         while await self._next() not in (b"PONG", [b"pong", b""]):
@@ -195,14 +193,15 @@ class RedisBackend:
     async def _send(
         self, *commands: tuple[str, ...], confirmed: asyncio.Future[None] | None = None
     ) -> None:
-        """Send commands, in the order of the calls; raises ConnectionError."""
+        """Send commands, in the order of the calls; raises ConnectionError or TimeoutError."""
         link = self._link
         # A broken one would connect again by itself, and nobody would know what was missed.
         if not self._is_open or not link.is_connected:
             raise ConnectionError("There is no link.")
         if confirmed is not None:
             self._unconfirmed.append(confirmed)
-        await link.send_packed_command(link.pack_commands(commands), check_health=False)
+        async with asyncio.timeout(COMMAND_SECONDS):
+            await link.send_packed_command(link.pack_commands(commands), check_health=False)
 
     def _commands(self, verb: str, names: Iterable[str]) -> Iterator[tuple[str, ...]]:
         # No character of a name means anything in a pattern but the `*` at the end.

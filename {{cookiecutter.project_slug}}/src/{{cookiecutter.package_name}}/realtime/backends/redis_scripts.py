@@ -5,6 +5,7 @@ the topics that are no longer known), `topics` (a sorted set: the last number of
 `topic:NAME` (a stream: its events by number) and `once:KEY` (what an Idempotency-Key was used for).
 """
 
+import asyncio
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ UNAVAILABLE = problem_type(
     "Events cannot be published or read now. Come back after the seconds that `Retry-After` says,"
     " with the same `Idempotency-Key`: what was published may have arrived.",
 )
+#: Seconds that a command may take.
+COMMAND_SECONDS = 3.0
 #: Seconds for which an Idempotency-Key is remembered.
 REMEMBER_SECONDS = 86400
 #: Bytes of events that are read at once; of topics beyond that a gap is told.
@@ -228,7 +231,8 @@ class Scripts:
     async def _run(self, script: Any, keys: Iterable[str], seen: Position, *args: Any) -> Any:
         keys = [f"{PREFIX}position", f"{PREFIX}topics", *keys]
         try:
-            return await script(keys, [f"{PREFIX}topic:", secrets.token_hex(4), *seen, *args])
+            async with asyncio.timeout(COMMAND_SECONDS):
+                return await script(keys, [f"{PREFIX}topic:", secrets.token_hex(4), *seen, *args])
         except (RedisError, OSError) as error:
             raise unavailable() from error
 
