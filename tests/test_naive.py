@@ -49,7 +49,7 @@ def run_traps(
     files = naive.path.parent / part.translate(SAFE)  # pytest's own removes what others still use.
     # Each in its own body: what one leaves behind must not fail the next one.
     alone = ["-p", "no:unraisableexception", "-p", "no:threadexception", "-p", "no:cacheprovider"]
-    written = ["--tb=no", f"--junitxml={report}", "-o", "junit_logging=all", f"--basetemp={files}"]
+    written = ["--tb=no", f"--junitxml={report}", "-o", "junit_logging=system-out", f"--basetemp={files}"]
     command = ["python", "-m", "pytest", "-m", "trap", *alone, *written, *tests]
     environment.run(naive, *command, timeout=1800, PATIENCE="2")
     return ElementTree.parse(naive.path / report)

@@ -211,11 +211,10 @@ class ServiceProcess:
                 except ConnectionRefusedError:
                     await asyncio.sleep(0.01)
 
-    async def __aexit__(self, failure: type[BaseException] | None, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.kill()
         await self.exit_code()
-        if failure is not None:
-            sys.stdout.writelines(self.log)  # pytest shows it beside the failure.
+        sys.stderr.writelines(self.log)  # pytest shows it beside a failure.
 
     def client(self) -> httpx.AsyncClient:
         return client_of(self.url)

@@ -5,6 +5,7 @@ committed record survives a power cut. The order of `position` is the order of c
 """
 
 import sqlite3
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,12 @@ from pathlib import Path
 from ..streaming import in_thread
 from .records import FileRecord
 
-_SCHEMA = """
+#: Seconds that a statement waits for other processes.
+BUSY_SECONDS = 30.0
+
+_OPEN = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS files (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -35,11 +41,22 @@ class Catalogue:
         self.counts = Counter(stored=0, removed=0)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="catalogue")
         self._database = sqlite3.connect(
-            path, timeout=30, isolation_level=None, check_same_thread=False
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.executescript(_SCHEMA)
+        self._open()
+
+    def _open(self) -> None:
+        # Workers start at once, and for a change of the journal's mode SQLite does not wait.
+        end = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._database.executescript(_OPEN)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def execute(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         """Run one statement as one transaction; blocking, and only from one thread at a time."""
