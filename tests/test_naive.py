@@ -49,8 +49,9 @@ def run_traps(
     files = naive.path.parent / part.translate(SAFE)  # pytest's own removes what others still use.
     # Each in its own body: what one leaves behind must not fail the next one.
     alone = ["-p", "no:unraisableexception", "-p", "no:threadexception", "-p", "no:cacheprovider"]
-    written = ["--tb=no", f"--junitxml={report}", "-o", "junit_logging=system-out", f"--basetemp={files}"]
-    command = ["python", "-m", "pytest", "-m", "trap", *alone, *written, *tests]
+    written = ["--tb=no", f"--junitxml={report}", "-o", "junit_logging=system-out"]
+    options = ["-m", "trap", f"--basetemp={files}", *alone, *written]
+    command = ["python", "-m", "pytest", *options, *tests]
     environment.run(naive, *command, timeout=1800, PATIENCE="2")
     return ElementTree.parse(naive.path / report)
 
