@@ -139,7 +139,8 @@ class RedisBackend:
                 self.tried.set()
                 await self._follow()
             except (RedisError, OSError, Problem) as error:
-                logger.warning("No link to Redis: %s", error.__cause__ or error)
+                reason = str(error.__cause__ or error) or "It does not answer."
+                logger.warning("No link to Redis: %s", reason)
                 if isinstance(error, Problem):
                     await self._renew_pool()
             except Exception:
