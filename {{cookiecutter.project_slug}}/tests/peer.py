@@ -30,10 +30,7 @@ class Peer:
         """Return what comes up to and including the mark; raises EOFError when it does not."""
         async with asyncio.timeout(PATIENCE):
             while mark not in self.unread:
-                chunk = await asyncio.get_running_loop().sock_recv(self._sock, 65536)
-                if not chunk:
-                    raise EOFError(self.unread)
-                self.unread += chunk
+                await self._receive()
         found, _, self.unread = self.unread.partition(mark)
         return found + mark
 
@@ -41,10 +38,7 @@ class Peer:
         """Return so many bytes; raises EOFError when they do not come."""
         async with asyncio.timeout(PATIENCE):
             while len(self.unread) < size:
-                chunk = await asyncio.get_running_loop().sock_recv(self._sock, 65536)
-                if not chunk:
-                    raise EOFError(self.unread)
-                self.unread += chunk
+                await self._receive()
         found, self.unread = self.unread[:size], self.unread[size:]
         return found
 
@@ -59,6 +53,12 @@ class Peer:
                 await asyncio.sleep(0)  # Without a wait the deadline would never come.
         rest, self.unread = self.unread, b""
         return rest
+
+    async def _receive(self) -> None:
+        chunk = await asyncio.get_running_loop().sock_recv(self._sock, 65536)
+        if not chunk:
+            raise EOFError(self.unread)
+        self.unread += chunk
 
     def reset(self) -> None:
         """Vanish: the server gets RST."""
