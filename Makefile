@@ -8,7 +8,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := $(UV) run --quiet
 TEMPLATE := {{cookiecutter.project_slug}}
 DEMO := build/streaming-service
-CODE := hooks tests $(wildcard benchmarks)
+CODE := .ci hooks tests $(wildcard benchmarks)
 
 # A cache inside the template's folder would be generated into every project.
 export RUFF_CACHE_DIR := build/cache/ruff
@@ -28,7 +28,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 endef
 export IN_THE_FOREGROUND
 
-.PHONY: serve test soak bench-upload bench-download bench-realtime bench-overhead lint format clean caches
+.PHONY: serve test soak prove-faults bench-upload bench-download bench-realtime bench-overhead lint format clean caches
 
 serve: caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
@@ -49,6 +49,10 @@ test: | $(UV)
 # The same tests with large numbers: SOAK multiplies the rounds and sizes of the heavy ones.
 soak: | $(UV)
 	@SOAK=20 $(RUN) pytest --numprocesses=auto --dist=loadgroup $(ARGS)
+
+# The tests of the faults of the field on the last version that had them: each has to fail there.
+prove-faults: | $(UV)
+	@$(RUN) python tests/prove_faults.py $(ARGS)
 
 # Our uploads beside those of others, in one run; benchmarks/README.md says how to read it.
 bench-upload: | $(UV)

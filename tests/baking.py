@@ -53,9 +53,9 @@ class Project:
 Bake = Callable[..., Project]
 
 
-def copy_of_the_template(target: Path) -> Path:
+def copy_of_the_template(target: Path, source: Path = REPOSITORY) -> Path:
     """Copy the work tree without what tools left in it, so that nothing of theirs is generated."""
-    shutil.copytree(REPOSITORY, target, ignore=shutil.ignore_patterns(*LEFTOVERS), symlinks=True)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFTOVERS), symlinks=True)
     return target
 
 

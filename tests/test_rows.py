@@ -1,0 +1,24 @@
+"""Every trap and every fault has a test, and its page names them all."""
+
+import pytest
+
+from rows import FAULTS, TRAPS, Table
+
+tables = pytest.mark.parametrize("table", [TRAPS, FAULTS], ids=["traps", "faults"])
+
+
+@tables
+def test_every_row_has_a_test(table: Table) -> None:
+    marked = table.marked()
+
+    assert [row for row in table.rows if row not in marked] == []
+
+
+@tables
+def test_no_test_names_a_row_that_is_not_there(table: Table) -> None:
+    assert set(table.marked()) - set(table.rows) == set()
+
+
+@tables
+def test_the_page_is_what_the_marks_say_now(table: Table) -> None:
+    assert table.page.read_text("utf-8") == table.text(), "python tests/rows.py writes it anew"
