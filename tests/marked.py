@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
+from typing import TypeAlias
 
 from baking import Project
 from environment import Environment
@@ -17,7 +18,8 @@ PARTS = [
 ]  # fmt: skip
 SAFE = str.maketrans("/*[]", "____")
 
-Report = ElementTree.ElementTree[ElementTree.Element]
+#: The class takes a parameter for the type checker only.
+Report: TypeAlias = "ElementTree.ElementTree[ElementTree.Element]"
 
 
 def run_marked(project: Project, environment: Environment, mark: str) -> Iterator[Report]:
