@@ -1,30 +1,24 @@
-"""nginx in front of a generated service, configured as docs/deployment.md says."""
+"""nginx sends the files of a generated service, configured as docs/deployment.md says."""
 
 import hashlib
 import json
-import os
-import pwd
 import re
-import socket
-import subprocess
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
 
-from answers import REPOSITORY
 from baking import Project
 from environment import Environment
+from nginx import nginx_before
 from running import running
-from tools import program
 
 #: All run in one process of pytest, which starts their services once.
 pytestmark = pytest.mark.xdist_group("offload")
 
-PAGE = (REPOSITORY / "docs/deployment.md").read_text("utf-8")
 SIZE = 3 << 20
 BODY = hashlib.shake_128(b"offload").digest(SIZE)
 #: Seconds for whatever has to happen on a busy machine.
@@ -149,46 +143,8 @@ def behind(full: Project, environment: Environment, data: Path) -> Iterator[int]
 @pytest.fixture(scope="module")
 def front(behind: int, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of nginx in front of that service."""
-    nginx, folder = program("nginx"), tmp_path_factory.mktemp("nginx")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        config = folder / "nginx.conf"
-        config.write_text(configuration(folder, port, behind, data), "utf-8")
-        words = [nginx, "-p", str(folder), "-c", str(config), "-e", "stderr"]
-        tested = subprocess.run([*words, "-t"], capture_output=True, text=True, check=False)
-        assert tested.returncode == 0, tested.stderr
-        # It takes the socket over as from a process of its own before an upgrade: the port is
-        # free, and whoever connects now is served.
-        handed = {**os.environ, "NGINX": f"{listener.fileno()};"}
-        with subprocess.Popen(words, env=handed, pass_fds=[listener.fileno()]) as process:
-            listener.close()
-            try:
-                yield port
-            finally:
-                process.terminate()
-
-
-def configuration(folder: Path, port: int, service: int, data: Path) -> str:
-    """Return the page's configuration with our addresses, in what every nginx.conf has."""
-    (server,) = re.findall(r"^```nginx\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    for written, ours in {
-        "listen 80;": f"listen 127.0.0.1:{port};",
-        "server_name files.example.com;": "server_name 127.0.0.1;",
-        "http://127.0.0.1:8000;": f"http://127.0.0.1:{service};",
-        "alias /srv/streaming-service/data/files/;": f"alias {data}/files/;",
-    }.items():
-        assert server.count(written) == 1, written
-        server = server.replace(written, ours)
-    temporary = "".join(
-        f"{kind}_temp_path {folder}/{kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    # A worker of root's becomes another user, who may not see the folder; nobody else's does.
-    user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
-    return (
-        f"{user} daemon off; pid {folder}/nginx.pid; worker_processes 1; events {{}}\n"
-        f"http {{ access_log off; gzip on; {temporary}\n{server}}}\n"
-    )
+    with nginx_before(behind, data, tmp_path_factory.mktemp("nginx")) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
@@ -253,45 +209,3 @@ def test_an_upload_through_nginx_is_stored(direct: int, front: int) -> None:
 
     assert record["url"] == f"http://127.0.0.1:{front}/files/{record['id']}"
     assert ask(direct, "GET", f"/files/{record['id']}", {}).body == hashlib.sha256(BODY).hexdigest()
-
-
-def test_the_service_sees_the_beginning_of_a_body_before_its_end(front: int) -> None:
-    row = b'{"sensor": "s", "value": 1}\n'
-    head = (
-        b"POST /ingest/readings?results=stream HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        b"Content-Type: application/jsonl\r\nTransfer-Encoding: chunked\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", front), PATIENCE) as connection:
-        connection.sendall(head + b"%x\r\n%s\r\n" % (len(row), row))
-        response = HTTPResponse(connection)
-        response.begin()
-        first = json.loads(response.readline())  # the body has not ended yet
-        connection.sendall(b"0\r\n\r\n")
-        last = json.loads(response.readlines()[-1])
-
-    assert (response.status, first) == (200, {"line": 1, "accepted": True})
-    assert "$end" in last
-
-
-def test_an_event_passes_nginx_at_once(front: int) -> None:
-    head = b"GET /topics/nginx/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", front), PATIENCE) as connection:
-        connection.sendall(head)
-        response = HTTPResponse(connection)
-        response.begin()
-        opened = response.readline()  # the stream goes on, and says nothing more by itself
-        event = {"Content-Type": "text/plain"}
-        published = ask(front, "POST", "/topics/nginx/events", event, b"hello")
-        lines = iter(response.readline, b"")
-        arrived = next(line for line in lines if line.startswith(b"data: "))
-
-    assert (opened[:6], published.status, arrived) == (b"retry:", 202, b"data: hello\n")
-
-
-def test_a_failure_half_way_is_seen_through_nginx(front: int) -> None:
-    url = f"http://127.0.0.1:{front}/exports/lines?count=100000&fail_after=50000"
-    words = [program("curl"), "--silent", "--header", "Accept: text/csv", url]
-    done = subprocess.run(words, capture_output=True, timeout=PATIENCE, check=False)
-
-    assert done.returncode == 18  # CURLE_PARTIAL_FILE
-    assert done.stdout.startswith(b"number,text")

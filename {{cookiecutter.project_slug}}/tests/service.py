@@ -88,7 +88,14 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         options = websocket_options(settings)
         self._server = _PromptServer(
-            uvicorn.Config(self.app, http=http, log_config=None, lifespan="on", **options)
+            uvicorn.Config(
+                self.app,
+                http=http,
+                log_config=None,
+                lifespan="on",
+                forwarded_allow_ips=settings.server.trusted_proxies,
+                **options,
+            )
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -26,6 +26,7 @@ from .tutorial.files import Directory, router as files
 from .tutorial.topics import Topics, router as topics
 
 COMMANDS: dict[str, Callable[..., None]] = {}
+CHECKS: list[Callable[..., None]] = []
 
 
 async def nothing() -> None:

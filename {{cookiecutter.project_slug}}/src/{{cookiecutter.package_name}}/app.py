@@ -20,7 +20,7 @@ from .realtime.files import file_events
 # {% endif %}
 from .settings import Settings
 # {% if cookiecutter.use_upload or cookiecutter.use_download %}
-from .storage import import_files, open_storage, router as storage_router
+from .storage import check_storage, import_files, open_storage, router as storage_router
 # {% endif %}
 # {% if cookiecutter.use_upload %}
 from .storage.callbacks import Callbacks
@@ -39,8 +39,11 @@ from .web import router as web_router
 #: `serve NAME ARGUMENTS…` beside the server itself.
 # {% if cookiecutter.use_upload or cookiecutter.use_download %}
 COMMANDS: dict[str, Callable[[Settings, list[str]], None]] = {"import": import_files}
+#: What is checked before the server listens or a command runs; each may end the process.
+CHECKS: list[Callable[[Settings], None]] = [check_storage]
 # {% else %}
 COMMANDS: dict[str, Callable[[Settings, list[str]], None]] = {}
+CHECKS: list[Callable[[Settings], None]] = []
 # {% endif %}
 
 

@@ -4,7 +4,7 @@
   everything else, so that a refusal carries the headers too: without them a page is told of a
   network error, whatever went wrong.
 * What a browser does with an answer: nothing beyond what the answer itself allows.
-* Which methods a path has, where another one is refused.
+* Which methods a path has, where another one is refused; whether it is that of a WebSocket.
 
 Sources: the Fetch standard, sections 3.3 (CORS protocol) and 3.7 (Cross-Origin-Resource-Policy);
 Content Security Policy Level 3; RFC 6797 (Strict-Transport-Security); RFC 9110, section 15.5.6.
@@ -21,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match, Route, request_response
 
 from .settings import Settings
-from .streaming import ExchangeMiddleware, Kernel, Problem
+from .streaming import ExchangeMiddleware, Kernel, Problem, handshake_flaw
 from .streaming.openapi import document_errors
 
 #: What a page may read beside the headers that every page may.
@@ -66,6 +66,7 @@ def install(app: FastAPI, kernel: Kernel, settings: Settings) -> None:
         if isinstance(route, Route) and route.path in pages:
             route.app = request_response(_with_policy(route.endpoint, pages[route.path]))
     app.exception_handler(405)(_name_methods)
+    app.exception_handler(404)(_ask_for_upgrade)
     document_errors(app, kernel)
     app.add_middleware(ExchangeMiddleware, kernel=kernel)
     if any(origins):
@@ -105,6 +106,20 @@ async def _name_methods(request: Request, error: HTTPException) -> Response:
             if route.matches({**asked, "method": method})[0] is Match.FULL
         ]
         error.headers = {"Allow": ", ".join(dict.fromkeys(found))}
+    response: Response = await request.app.exception_handlers[HTTPException](request, error)
+    return response
+
+
+async def _ask_for_upgrade(request: Request, error: HTTPException) -> Response:
+    """Answer 426 or 400 where the path is that of a WebSocket: the router says 404."""
+    scope = request.scope
+    asked = {"type": "websocket", "path": scope["path"], "headers": []}
+    if "route" not in scope and any(
+        route.matches({**asked})[0] is Match.FULL for route in request.app.routes
+    ):
+        error = HTTPException(405, headers={"Allow": "GET, HEAD"})
+        if request.method in ("GET", "HEAD"):
+            error = handshake_flaw(scope["http_version"], scope["headers"]) or error
     response: Response = await request.app.exception_handlers[HTTPException](request, error)
     return response
 

@@ -27,7 +27,7 @@ class ServerSettings(limits.Section):
     public_url: Annotated[str, AfterValidator(_address)] | None = None
     """The address that clients see, such as `https://files.example.com`; else the request's own."""
     trusted_proxies: str = "127.0.0.1"
-    """Addresses whose `X-Forwarded-*` headers are believed, with commas; `*` for all."""
+    """Addresses whose `X-Forwarded-*` and `Forwarded` are believed, with commas; `*` for all."""
     header_timeout: Annotated[limits.Duration, Field(gt=0)] = 20.0
     """Seconds that the head of a request may take."""
     max_header_size: limits.Size = 64 << 10

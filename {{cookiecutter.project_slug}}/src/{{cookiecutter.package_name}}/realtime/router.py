@@ -14,7 +14,7 @@ from .messages import NAME, RESERVED, parse_message
 from .polling import Poll
 from .publishing import IdempotencyKey, once
 from .streams import HEADERS, EventLines, EventStream
-from .topics import SELECTION, TOPIC, parse_topic, parse_topics
+from .topics import SELECTION, TOPIC, offered_position, parse_topic, parse_topics
 from .websocket import router as websocket_router
 
 router = APIRouter(prefix="/topics", tags=["realtime"])
@@ -95,7 +95,7 @@ async def last_event(
     ] = None,
 ) -> str | None:
     """Return the position that a client comes back with: a header, which its program kept, wins."""
-    return (last_event_id if last_event_id is not None else last_event_id_query) or None
+    return offered_position(last_event_id, last_event_id_query)
 
 
 LastEventId = Annotated[str | None, Depends(last_event)]

@@ -45,6 +45,11 @@ class Position(NamedTuple):
         return cls(match[1], int(match[2])) if match else cls("", 0)
 
 
+def offered_position(*offered: str | None) -> str | None:
+    """Return the first position that a client names; an empty one is none (WHATWG HTML, 9.2.3)."""
+    return next(filter(None, (each.strip() for each in offered if each)), None)
+
+
 def parse_topic(name: str) -> str:
     """Return the name of one topic; raises Problem 422 for anything else."""
     if not _TOPIC.fullmatch(name):

@@ -52,7 +52,7 @@ from .feed import Feed
 from .hub import Hub
 from .ring import Event
 from .subscription import Reset
-from .topics import parse_topic, parse_topics
+from .topics import offered_position, parse_topic, parse_topics
 
 router = APIRouter()
 
@@ -84,7 +84,7 @@ class WebSocketChannel(Channel):
         def confirm(position: str | None) -> bytes:
             return _frame("subscribed", ref, topics=names, last_event_id=position)
 
-        if await self._feed.follow(names, last_event_id, confirm):
+        if await self._feed.follow(names, offered_position(last_event_id), confirm):
             self.wake()
         else:
             await self._answer(confirm(None))
@@ -241,6 +241,6 @@ async def converse(
     exchange = exchange_of(websocket.scope)
     channel = WebSocketChannel(exchange, websocket.app.state.hub, client_of(websocket))
     # Not accepted yet: what this raises is still an answer of its own.
-    await channel.subscribe(parse_topics(topics), last_event_id or None)
+    await channel.subscribe(parse_topics(topics), last_event_id)
     exchange.channel = channel  # Closed by the exchange, whatever comes.
     await websocket.accept()

@@ -11,7 +11,7 @@ import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from ..app import COMMANDS
+from ..app import CHECKS, COMMANDS
 from ..observability import log
 from ..settings import Settings, explain
 from . import descriptors, workers
@@ -22,7 +22,7 @@ PACKAGE = __name__.partition(".")[0]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit code 0 also after SIGTERM, 1 when a setting is wrong."""
+    """Run the command line; exit code 0 also after SIGTERM, 1 for a wrong setting."""
     options = _parse(arguments)
     try:
         settings = Settings()
@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("\n".join(explain(error)))
     except (SettingsError, UnicodeDecodeError) as error:
         sys.exit(f"APP_…: {error}")
+    for check in CHECKS:
+        check(settings)
     if options.command:
         COMMANDS[options.command](settings, options.arguments)
     else:

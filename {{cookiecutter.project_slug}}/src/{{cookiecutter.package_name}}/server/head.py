@@ -13,7 +13,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..settings import ServerSettings, Settings
-from ..streaming import REFUSALS
+from ..streaming import REFUSALS, handshake_flaw
 from .connections import connections_of
 
 #: Requests of one connection that may wait for the one before them; each takes kilobytes.
@@ -140,6 +140,11 @@ class HeadLimits(HttpToolsProtocol):
         host = _END_OF_AUTHORITY.split(rest)[0]
         self.headers[:] = [(name, host if name == b"host" else v) for name, v in self.headers]
         return [host] * len(hosts)
+
+    def _should_upgrade(self) -> bool:
+        """Whether a WebSocket begins; with a flaw in it a handshake is a request like any other."""
+        version = self.parser.get_http_version()
+        return super()._should_upgrade() and handshake_flaw(version, self.headers) is None
 
     def _misplaced_upgrade(self) -> bool:
         """Whether a WebSocket is asked for behind a request that runs, or with a body."""

@@ -54,8 +54,10 @@ def choose() -> type[asyncio.Protocol]:
     try:
         missing = ", ".join(differences(import_module(IMPLEMENTATION)))
         if not missing:
+            from . import forwarded
             from .connection import Connection
 
+            forwarded.install()
             return Connection
     except (ImportError, AttributeError) as error:
         missing = str(error)

@@ -8,12 +8,13 @@
 * `callbacks`: what the service does when a file comes or goes.
 * `conditional`: what the preconditions of a request ask for; pure functions.
 * `records`: what a file is; `names`: what becomes of a client's file name.
-* `importing`: `serve import PATH…`.
+* `importing`: `serve import PATH…`; `check`: whether the directory can be a store at all.
 
 Routes: `GET /files`, `GET /files/{id}/record`, `DELETE /files/{id}`.
 Settings: `APP_STORAGE__…`. Source: RFC 9562 (UUIDv7).
 """
 
+from .check import check_storage
 from .importing import import_files
 from .interface import OpenFile, Storage, Writer
 from .local import open_storage
@@ -29,6 +30,7 @@ __all__ = [
     "StorageDep",
     "StoredFile",
     "Writer",
+    "check_storage",
     "file_url",
     "import_files",
     "open_storage",

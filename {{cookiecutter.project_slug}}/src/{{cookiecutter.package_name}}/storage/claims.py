@@ -5,6 +5,7 @@ unlocked claim means that its work was cut short and must be reconciled.
 """
 
 import asyncio
+import errno
 import os
 import sys
 from concurrent.futures import Executor
@@ -13,6 +14,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..streaming import complete
+from .records import new_id
+
+#: Random ids that are tried for a new claim: a sweep may hold one for a moment, never several.
+TRIES = 5
+#: What it means that another holds a lock, or has just removed its file. After any other error
+#: nothing can be claimed, however often it is tried.
+TAKEN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.ENOENT}
 
 if sys.platform == "win32":
     import msvcrt
@@ -35,17 +43,36 @@ class Claim:
 
     @classmethod
     def take(cls, path: Path) -> "Claim | None":
-        """Claim a path; None when somebody else holds it."""
-        file = path.open("ab", buffering=0)
+        """Claim a path; None when another task or process holds it.
+
+        Raises OSError where the file system cannot lock, and leaves no file of its own there.
+        """
+        try:
+            file, is_new = path.open("xb", buffering=0), True
+        except FileExistsError:
+            file, is_new = path.open("ab", buffering=0), False
         try:
             _lock(file.fileno())
             # Locked, but is it still the file of that name? Its last holder may have removed it.
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return cls(path, file)
-        except OSError:
-            pass
+        except OSError as error:
+            if error.errno not in TAKEN:
+                file.close()
+                if is_new:  # Else it may be the claim of another, who locked it when that worked.
+                    path.unlink(missing_ok=True)
+                raise
         file.close()
         return None
+
+    @classmethod
+    def new(cls, folder: Path) -> "tuple[str, Claim]":
+        """Claim an id that is in use nowhere; raises OSError where the file system cannot lock."""
+        for _ in range(TRIES):
+            file_id = new_id()
+            if claim := cls.take(folder / f"{file_id}.lock"):
+                return file_id, claim
+        raise OSError(errno.ENOLCK, "no new file can be locked", str(folder))
 
     @classmethod
     async def take_in_thread(cls, threads: Executor, path: Path) -> "Claim | None":
@@ -59,14 +86,31 @@ class Claim:
             raise
 
     def release(self) -> None:
-        """Give the claim up: its work is done or undone."""
-        if sys.platform != "win32":
-            self._path.unlink(missing_ok=True)
+        """Give the claim up: its work is done or undone.
+
+        A file that cannot be removed is no claim once it is unlocked, and left for the sweep.
+        """
+        if sys.platform == "win32":  # It removes no open file.
+            self._file.close()
+        with suppress(OSError):
+            self._path.unlink()
         self._file.close()
-        if sys.platform == "win32":  # Windows removes no open file.
-            with suppress(OSError):
-                self._path.unlink()
 
     def abandon(self) -> None:
         """Leave the work to whoever sweeps next."""
         self._file.close()
+
+
+def check_locks(folder: Path) -> None:
+    """Raise OSError when the file system has no locks, or locks that do not exclude others."""
+    path = folder / f"probe-{new_id()}.lock"
+    try:
+        claim = Claim.take(path)
+    except OSError as error:
+        raise OSError(error.errno, f"files cannot be locked ({error.strerror})") from error
+    again = Claim.take(path)
+    for taken in filter(None, (claim, again)):
+        taken.release()
+    path.unlink(missing_ok=True)
+    if claim is None or again is not None:
+        raise OSError(errno.ENOLCK, "files cannot be locked (a lock does not exclude others)")

@@ -9,9 +9,11 @@ under an unlocked claim, so recovery looks at `parts/` alone, however many files
 """
 
 import asyncio
+import logging
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
@@ -23,13 +25,13 @@ from ..settings import StorageSettings
 from ..streaming import Kernel, Problem, complete, in_thread, repeating
 from .callbacks import Callbacks
 from .catalogue import Catalogue
-from .claims import Claim
+from .claims import Claim, check_locks
 from .interface import Tap
 from .measures import offer_measures
 from .reading import LocalFile, OpenFiles, read_path
-from .records import Draft, FileRecord, checked_id, is_id, new_id, not_found
+from .records import Draft, FileRecord, checked_id, is_id, not_found
 from .room import Room
-from .writer import LocalWriter, is_full, no_space
+from .writer import LocalWriter, is_full, move_durably, no_space
 
 THREADS = 16
 #: Threads that copy blocks to the disk: each that runs takes a turn from the event loop.
@@ -39,6 +41,10 @@ PAGE = 500
 OPEN_FILES = 512
 #: How long the end of the service waits for writers that are being cancelled.
 CLOSE_SECONDS = 5.0
+#: How long a deletion waits for another task or process that works on the file.
+CLAIM_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -70,6 +76,7 @@ class LocalStorage:
         self._parts.mkdir(parents=True, exist_ok=True)
         for number in range(256):
             (self._files / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+        check_locks(self._parts)
         self.catalogue = Catalogue(root / "catalogue.sqlite3")
         self.room = Room(root, settings, self.catalogue)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
@@ -134,7 +141,7 @@ class LocalStorage:
 
     async def publish(self, descriptor: int | None, part: Path, record: FileRecord) -> None:
         """Make an open part durable (a closed one is), give it its final name, then its record."""
-        await in_thread(self.threads, _move_durably, descriptor, part, self.path(record.id))
+        await in_thread(self.threads, move_durably, descriptor, part, self.path(record.id))
         await self.adopt(record)
 
     async def adopt(self, record: FileRecord) -> None:
@@ -197,9 +204,11 @@ class LocalStorage:
 
     async def delete(self, file_id: str) -> None:
         await self.record(file_id)  # Without one there may be an upload that is about to get it.
-        lock = self._lock_path(checked_id(file_id))
-        while (claim := await Claim.take_in_thread(self.threads, lock)) is None:
-            await self.record(file_id)  # Somebody sweeps, or removes it: then this says 404.
+        give_up_at = time.monotonic() + CLAIM_SECONDS
+        while (claim := await Claim.take_in_thread(self.threads, self._lock_path(file_id))) is None:
+            await self.record(file_id)  # Raises 404 if another task has deleted it.
+            if time.monotonic() > give_up_at:
+                raise Problem(503, "The file is in use now.", headers={"Retry-After": "10"})
             await asyncio.sleep(0.01)
         removed = None
         with no_space():  # Its record may be what does not fit, and stay until the next sweep.
@@ -234,14 +243,13 @@ class LocalStorage:
         """Put right what dead writers left behind."""
         names = await aiofiles.os.listdir(self._parts, executor=self.threads)
         for file_id in sorted(filter(is_id, {name.partition(".")[0] for name in names})):
-            claim = await Claim.take_in_thread(self.threads, self._lock_path(file_id))
-            if claim is not None:
+            if claim := await self._claim(file_id):
                 await complete(self._reconcile(file_id, claim))
 
     async def _announce_again(self) -> None:
         for record in await self.catalogue.unannounced():
-            claim = await Claim.take_in_thread(self.threads, self._lock_path(record.id))
-            if claim is not None:  # Else its upload, or another process, is about to do it.
+            # Else its upload, or another process, is about to do it.
+            if claim := await self._claim(record.id):
                 try:
                     if await self.catalogue.get(record.id):
                         await self.announce(record)
@@ -259,11 +267,15 @@ class LocalStorage:
 
     def _claim_new(self, size: int) -> tuple[str, Claim]:
         self.room.check_space(size)
-        while True:
-            file_id = new_id()
-            claim = Claim.take(self._lock_path(file_id))
-            if claim is not None:
-                return file_id, claim
+        return Claim.new(self._parts)
+
+    async def _claim(self, file_id: str) -> Claim | None:
+        """Claim an id for the sweep; one that fails must not keep it from the others."""
+        try:
+            return await Claim.take_in_thread(self.threads, self._lock_path(file_id))
+        except OSError as error:
+            logger.warning("%s cannot be claimed: %s", file_id, error)
+            return None
 
     async def _reconcile(self, file_id: str, claim: Claim) -> None:
         """Make files and catalogue agree, no record without bytes or the reverse; end the claim."""
@@ -281,18 +293,6 @@ class LocalStorage:
 
     def _lock_path(self, file_id: str) -> Path:
         return self._parts / f"{file_id}.lock"
-
-
-def _move_durably(descriptor: int | None, part: Path, final: Path) -> None:
-    if descriptor is not None:
-        os.fsync(descriptor)
-    part.replace(final)
-    if sys.platform != "win32":  # Windows opens no directory, and its rename is in the journal.
-        descriptor = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _remove(paths: list[Path]) -> None:

@@ -176,6 +176,19 @@ else:
         return os.write(descriptor, b"".join(chunks))
 
 
+def move_durably(descriptor: int | None, part: Path, final: Path) -> None:
+    """Flush an open file to the disk (a closed one is there), then give it its final name."""
+    if descriptor is not None:
+        os.fsync(descriptor)
+    part.replace(final)
+    if sys.platform != "win32":  # Windows opens no directory, and its rename is in the journal.
+        descriptor = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @contextmanager
 def no_space() -> Generator[None]:
     """Turn a full disk or an exhausted disk quota into Problem 507."""

@@ -5,6 +5,7 @@
 * `batches`: rows sent many at once; `jsonl`: JSON Lines with an end marker.
 * `codings`: compression that keeps nothing back, by `Accept-Encoding`.
 * `body`: the one reader of a request body, with its limits; `digests`: its integrity.
+* `handshake`: which requests open a WebSocket.
 * `pages`: parts of files as chunks, without a copy where the server takes them so.
 * `deadlines`, `drain`, `admission`, `threads`: bounds on time, on life, on number, on blocking.
 * `problem`, `principal`, `measures`, and the slots of `kernel`: where other modules attach.
@@ -20,6 +21,7 @@ from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
 from .digests import MISMATCH, Digester, digest_field, wanted_digest
 from .exchange import Exchange, exchange_of
+from .handshake import handshake_flaw
 from .jsonl import JsonLines, described
 from .kernel import Kernel, kernel_of
 from .limits import ModuleLimits, StreamingSettings
@@ -65,6 +67,7 @@ __all__ = [
     "described",
     "digest_field",
     "exchange_of",
+    "handshake_flaw",
     "in_batches",
     "in_thread",
     "invalid",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from .limits import StreamingSettings
 from .outcomes import Outcome, SlowClient, StreamAborted
@@ -32,6 +33,10 @@ ZERO_COPY = "http.response.zerocopysend"
 #: Our own extension: a head that has this key, as it arrives, is answered with a `writer` in the
 #: extension's entry of the scope.
 DIRECT = "http.response.direct"
+
+
+class ClientGone(ClientDisconnect, OSError):
+    """The server does not take a message any more; an OSError, as ASGI has it and some expect."""
 
 
 class DirectWriter(Protocol):
@@ -134,7 +139,11 @@ class Exchange:
             self.bytes_out, self.remaining = self.remaining or 0, 0
             self.response_complete = True
             return
-        await self._send(message)
+        try:
+            await self._send(message)
+        except OSError as error:
+            self.disconnected = True
+            raise ClientGone from error
 
     def takes_files(self, length: str | None) -> bool:
         """Whether the server takes parts of files, and has been told of our body of `length` bytes.
@@ -231,7 +240,7 @@ class Exchange:
             return Outcome.DRAINED if self.kernel.drain.draining else Outcome.CLIENT_ABORT
         if isinstance(error, SlowClient):
             return Outcome.SLOW_CLIENT
-        if isinstance(error, ClientDisconnect):
+        if isinstance(error, (ClientDisconnect, WebSocketDisconnect)):
             # One that has all the bytes it was promised may leave before we say that it was all.
             return Outcome.COMPLETE if self.remaining == 0 else Outcome.CLIENT_ABORT
         cause = error.__cause__ if isinstance(error, StreamAborted) else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from .exchange import Exchange
 from .problem import Problem
@@ -47,7 +48,7 @@ class ExchangeMiddleware:
                 for name in {*list(scope)[of_server:]} - {"app", "exchange", "route"}:
                     del scope[name]
                 await exchange.channel.run()
-        except ClientDisconnect as exc:
+        except (ClientDisconnect, WebSocketDisconnect) as exc:
             error = exc  # Nobody is left to answer, and nothing is wrong with the service.
         except BaseException as exc:
             error = exc

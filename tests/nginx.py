@@ -1,0 +1,59 @@
+"""nginx in front of a generated service, configured as docs/deployment.md says."""
+
+import os
+import pwd
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from answers import REPOSITORY
+from tools import program
+
+
+@contextmanager
+def nginx_before(service: int, data: Path, folder: Path) -> Iterator[int]:
+    """Run nginx in front of the service on a port, with files in `folder`; yield its own port."""
+    nginx = program("nginx")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        config = folder / "nginx.conf"
+        config.write_text(configuration(folder, port, service, data), "utf-8")
+        words = [nginx, "-p", str(folder), "-c", str(config), "-e", "stderr"]
+        tested = subprocess.run([*words, "-t"], capture_output=True, text=True, check=False)
+        assert tested.returncode == 0, tested.stderr
+        # It takes the socket over as from a process of its own before an upgrade: the port is
+        # free, and whoever connects now is served.
+        handed = {**os.environ, "NGINX": f"{listener.fileno()};"}
+        with subprocess.Popen(words, env=handed, pass_fds=[listener.fileno()]) as process:
+            listener.close()
+            try:
+                yield port
+            finally:
+                process.terminate()
+
+
+def configuration(folder: Path, port: int, service: int, data: Path) -> str:
+    """Return the page's configuration with our addresses, in what every nginx.conf has."""
+    page = (REPOSITORY / "docs/deployment.md").read_text("utf-8")
+    (server,) = re.findall(r"^```nginx\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for written, ours in {
+        "listen 80;": f"listen 127.0.0.1:{port};",
+        "server_name files.example.com;": "server_name 127.0.0.1;",
+        "http://127.0.0.1:8000;": f"http://127.0.0.1:{service};",
+        "alias /srv/streaming-service/data/files/;": f"alias {data}/files/;",
+    }.items():
+        assert server.count(written) == 1, written
+        server = server.replace(written, ours)
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    # A worker of root's becomes another user, who may not see the folder; nobody else's does.
+    user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
+    return (
+        f"{user} daemon off; pid {folder}/nginx.pid; worker_processes 1; events {{}}\n"
+        f"http {{ access_log off; gzip on; {temporary}\n{server}}}\n"
+    )
