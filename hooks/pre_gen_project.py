@@ -16,10 +16,10 @@ TEXTS = (*NAMES, "description", "author_name", "author_email")
 DEPENDENCIES = {
     "aiofiles", "annotated_doc", "annotated_types", "anyio", "backports", "click", "coverage",
     "dotenv", "fastapi", "filetype", "granian", "h11", "httpcore", "httptools", "httpx",
-    "hypothesis", "idna", "multipart", "mypy", "opentelemetry", "prometheus_client", "pydantic",
-    "pydantic_core", "pydantic_settings", "pytest", "python_multipart", "redis", "ruff",
-    "sortedcontainers", "starlette", "structlog", "tests", "typing_extensions", "typing_inspection",
-    "uvicorn", "uvloop", "watchfiles", "websockets", "yaml",
+    "hypothesis", "idna", "mypy", "opentelemetry", "prometheus_client", "pydantic",
+    "pydantic_core", "pydantic_settings", "pytest", "redis", "ruff", "sortedcontainers",
+    "starlette", "structlog", "tests", "typing_extensions", "typing_inspection", "uvicorn",
+    "uvloop", "watchfiles", "websockets", "yaml",
 }  # fmt: skip
 WINDOWS = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 

@@ -22,6 +22,8 @@ from answers import REPOSITORY
 from baking import Project
 
 KEPT = REPOSITORY / "build" / "environments"
+#: What the ordinary code of `naive` reads forms with.
+NAIVE = "python-multipart>=0.0.34"
 
 
 class Environment:
@@ -86,6 +88,7 @@ def environment_for(project: Project) -> Environment:
         sys.version,
         metadata["project"]["dependencies"],
         metadata["dependency-groups"]["dev"],
+        NAIVE,
     ]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:12]
     path = KEPT / key
@@ -98,7 +101,7 @@ def environment_for(project: Project) -> Environment:
             uv(
                 # Compiled, or every process that the tests start would do so again.
                 "pip", "install", "--quiet", "--compile-bytecode", f"--python={path}",
-                "--requirements=pyproject.toml", "--group=dev", directory=project.path,
+                "--requirements=pyproject.toml", "--group=dev", NAIVE, directory=project.path,
             )  # fmt: skip
             finished.touch()
     return Environment(path)

@@ -10,9 +10,7 @@ from baking import tree_of
 #: Modules whose distribution has another name than theirs.
 DISTRIBUTIONS = {
     "backports": "backports.zstd",
-    "multipart": "python-multipart",
     "opentelemetry": "opentelemetry-api",
-    "python_multipart": "python-multipart",
 }
 #: Also of versions after the one that runs the tests.
 PYTHONS_OWN = sys.stdlib_module_names | {"compression"}

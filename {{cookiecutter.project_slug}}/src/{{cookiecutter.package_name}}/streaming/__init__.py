@@ -16,7 +16,7 @@ Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 
 from .admission import Admission
 from .batches import in_batches
-from .body import TOO_LARGE, RequestBody, refuse_coding
+from .body import TOO_LARGE, RequestBody, partial_body, refuse_coding
 from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
 from .digests import MISMATCH, Digester, digest_field, wanted_digest
@@ -73,6 +73,7 @@ __all__ = [
     "invalid",
     "kernel_of",
     "negotiate_coding",
+    "partial_body",
     "places",
     "principal_of",
     "problem_type",

@@ -3,7 +3,7 @@
 Starlette's `request.stream()` has no limit and waits for ever; two readers of `receive` lose
 chunks. Every body of this service goes through here instead.
 
-Sources: RFC 9110, sections 8.6 (Content-Length), 15.5.9 (408), 15.5.14 (413).
+Sources: RFC 9110, sections 8.6 (Content-Length), 14.5 (Content-Range), 15.5.9 (408), 15.5.14 (413).
 """
 
 import asyncio
@@ -34,17 +34,29 @@ ENCODED = problem_type(
     "The body is encoded",
     "The bytes are wanted as they are, not compressed. Send them without `Content-Encoding`.",
 )
+PARTIAL = problem_type(
+    "partial-body",
+    "The body is a piece of something",
+    "The request says that its body is one of several pieces, as `Content-Range` does; stored as a"
+    " whole it would be a wrong one. Send the whole in one request, or a file by resumable uploads"
+    " (`/uploads`), where the service has them: they put pieces together.",
+)
+#: How clients name the place of a piece; the second as the nginx upload module reads it.
+_PLACES = ("content-range", "x-content-range")
 
 
 class RequestBody:
     """Iterate a request body in the chunks in which it arrives (bytes, never empty).
 
-    Raises Problem 413 when the body is declared or counted above `limit` bytes, Problem 408 when it
-    stalls or arrives below the minimum rate, and ClientDisconnect when the client leaves before the
-    body's end.
+    To make one raises Problem 400 for a piece of a whole. To iterate it raises Problem 413 when the
+    body is declared or counted above `limit` bytes, Problem 408 when it stalls or arrives below the
+    minimum rate, and ClientDisconnect when the client leaves before the body's end.
     """
 
     def __init__(self, request: Request, limit: int) -> None:
+        for name in _PLACES:
+            if name in request.headers:
+                raise partial_body(f"`{name}`")
         exchange = exchange_of(request.scope)
         limits = exchange.limits
         self._receive = request.receive
@@ -106,3 +118,8 @@ def refuse_coding(request: Request) -> None:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         detail, headers = "Send the body without content coding.", {"Accept-Encoding": "identity"}
         raise Problem(415, detail, type=ENCODED, headers=headers)
+
+
+def partial_body(sign: str) -> Problem:
+    """Return the problem for a body that is a piece of a whole, as `sign` says."""
+    return Problem(400, f"{sign} says that this is a piece of a whole.", type=PARTIAL)

@@ -1,6 +1,7 @@
 """Upload: request bodies of any size into storage, as they arrive.
 
-* `router`: `POST /files`, the raw body of one file; `multipart`, `form_parser`: a form of several.
+* `router`: `POST /files`, the raw body of one file; `multipart`: a form of several.
+* `form_parser` finds the `parts` of a form; `parameters`, `charsets`: how clients write names.
 * `descriptions`: what the headers say of it: name, type, digests; `types`: what its bytes say.
 * `ingest`: `POST /ingest/{name}`, `rows` that are handled as they arrive.
 * `resumable`: `/uploads`, when uploads can be resumed.

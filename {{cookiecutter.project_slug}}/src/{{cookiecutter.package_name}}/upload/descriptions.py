@@ -5,14 +5,22 @@ Sources: RFC 9110, sections 8.3 (Content-Type) and 8.4 (Content-Encoding); RFC 6
 
 import mimetypes
 import re
+from collections.abc import Mapping
 from contextlib import suppress
-from email.message import Message
 
 from fastapi import Request
 
 from ..storage import Draft
 from ..storage.names import clean_filename
-from ..streaming import Digester, Problem, principal_of, refuse_coding, wanted_digest
+from ..streaming import (
+    Digester,
+    Problem,
+    partial_body,
+    principal_of,
+    refuse_coding,
+    wanted_digest,
+)
+from .parameters import parameters
 
 _MEDIA_TYPE = re.compile(
     r"[\w!#$&^.+-]+/[\w!#$&^.+-]+"
@@ -20,6 +28,11 @@ _MEDIA_TYPE = re.compile(
     re.ASCII,
 )
 _UNKNOWN = "application/octet-stream"
+#: How Dropzone, resumable.js, flow.js and Fine Uploader count the pieces of one file.
+_TOTALS = ("dztotalchunkcount", "resumableTotalChunks", "flowTotalChunks", "qqtotalparts")
+#: Plupload's fields could be anybody's: only all of them together are taken for its own.
+_PLUPLOAD = {"name", "chunk", "chunks"}
+_SEVERAL = re.compile(r"0*(?:[2-9]|[1-9]\d+)", re.ASCII)
 
 
 def draft_of(request: Request) -> Draft:
@@ -30,10 +43,20 @@ def draft_of(request: Request) -> Draft:
     refuse_coding(request)
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         raise Problem(415, "Send the file itself as the body, not a form.")
+    refuse_pieces(request.query_params)
     name = request.query_params.get("filename")
     filename = clean_filename(name or disposition_name(request.headers.get("content-disposition")))
     content_type = content_type_of(request.headers.get("content-type", ""), filename)
     return Draft(filename=filename, content_type=content_type, owner=owner_of(request))
+
+
+def refuse_pieces(fields: Mapping[str, str]) -> None:
+    """Raise Problem 400 when the fields of a form, or of its address, count pieces of one file."""
+    totals = [fields.get(name, "") for name in _TOTALS]
+    if fields.keys() >= _PLUPLOAD:
+        totals.append(fields["chunks"])
+    if any(_SEVERAL.fullmatch(total) for total in totals):
+        raise partial_body("A field of the upload")
 
 
 def owner_of(request: Request) -> str | None:
@@ -54,23 +77,8 @@ def disposition_name(field: str | None) -> str | None:
         return None
     with suppress(UnicodeDecodeError):
         field = field.encode("latin-1").decode()  # curl and browsers send UTF-8 as it is.
-    message = Message()
-    message["content-disposition"] = field.replace("\r", "").replace("\n", "")
-    parameters = message.get_params(failobj=[], header="content-disposition")
-    names = [value for key, value in parameters if key.lower() == "filename"]
-    # `filename*` (a tuple here) goes before `filename`: RFC 6266, section 4.3.
-    names.sort(key=lambda value: not isinstance(value, tuple))
-    return next(filter(None, map(_decoded, names)), None)
-
-
-def _decoded(name: str | tuple[str | None, str | None, str]) -> str | None:
-    """Return a name as text; None when its encoding is not one of RFC 8187, or is not kept to."""
-    if isinstance(name, str):
-        return name
-    charset, _, octets = name
-    if charset and charset.lower() in ("utf-8", "iso-8859-1"):
-        with suppress(UnicodeError):
-            return octets.encode("latin-1").decode(charset)
+    with suppress(ValueError):
+        return parameters(field)[1].get("filename")
     return None
 
 

@@ -14,13 +14,16 @@ from fastapi import Request
 from ..storage import Draft, FileRecord, Storage, Writer
 from ..storage.names import clean_filename
 from ..streaming import TOO_LARGE, Digester, Problem, RequestBody, complete, wanted_digest
-from .descriptions import content_type_of, owner_of
-from .form_parser import MAX_HEADER, MAX_OUTSIDE, FormParser, Part, malformed
+from .descriptions import content_type_of, owner_of, refuse_pieces
+from .form_parser import MAX_HEADER, MAX_OUTSIDE, FormParser, malformed
+from .parts import Part, part_of, text_of
 
 MAX_FILES = 100
 MAX_FIELDS = 100
 #: Bytes of the names and values of all fields.
 MAX_FIELD_BYTES = 64 << 10
+#: The field that names the charset of the others.
+_CHARSET = "_charset_"
 #: Bytes of a form besides those of its files.
 MAX_OVERHEAD = (MAX_FILES + MAX_FIELDS) * MAX_HEADER + MAX_FIELD_BYTES + 2 * MAX_OUTSIDE
 
@@ -45,6 +48,7 @@ class _Form:
     """What has been received of a form."""
 
     def __init__(self, request: Request, storage: Storage) -> None:
+        refuse_pieces(request.query_params)
         headers = request.headers
         self._owner = owner_of(request)
         self._wanted = wanted_digest(headers.get("want-repr-digest", ""))
@@ -58,17 +62,20 @@ class _Form:
         self.files = AsyncExitStack()
         self._writers: list[tuple[Writer, Digester]] = []
         self._committed: list[str] = []
-        self._fields: list[tuple[str, bytearray]] = []
+        self._fields: list[tuple[Part, bytearray]] = []
         self._field_bytes = 0
         self._part: Part
+        self._parts = 0
+        #: Whether a name has been taken for Latin-1.
+        self._guessed = False
         self._writer: Writer | None = None
 
     async def receive(self) -> None:
         async for chunk in self._body:
             self._digester.update(chunk)
             for event in self._parser.feed(chunk):
-                if isinstance(event, Part):
-                    await self._begin(event)
+                if isinstance(event, bytes):
+                    await self._begin(part_of(event, self._charset()))
                 else:
                     await self._write(event)
         self._parser.finish()
@@ -78,6 +85,7 @@ class _Form:
         if not self._writers:
             raise Problem(422, "The form has no file.")
         metadata = self._metadata()
+        refuse_pieces(metadata)
         for writer, _ in self._writers:
             await writer.flush()  # What can fail does so before the first one is visible.
             writer.draft = writer.draft.model_copy(update={"metadata": metadata})
@@ -97,12 +105,18 @@ class _Form:
         if self._writer is not None:
             await self._writer.flush()  # Many files may be open: only one has bytes in memory.
         self._part, self._writer = part, None
+        self._parts += 1
+        if self._parts > MAX_FILES + MAX_FIELDS:  # An input left empty is neither.
+            raise Problem(413, "The form has too many parts.", type=TOO_LARGE)
+        self._guessed = self._guessed or part.guessed
         if part.filename:
             self._writer = await self._open(part)
         elif part.filename is None:
             if len(self._fields) == MAX_FIELDS:
                 raise Problem(413, f"A form may have at most {MAX_FIELDS} fields.", type=TOO_LARGE)
-            self._fields.append((part.name, bytearray()))
+            if part.name == _CHARSET and self._guessed:
+                raise malformed(f"`{_CHARSET}` comes after names that are in it")
+            self._fields.append((part, bytearray()))
             self._count_field(len(part.name.encode()))
 
     async def _write(self, data: memoryview) -> None:
@@ -141,9 +155,13 @@ class _Form:
 
     def _metadata(self) -> dict[str, str]:
         values: dict[str, list[str]] = {}
-        for name, data in self._fields:
-            try:
-                values.setdefault(name, []).append(data.decode())
-            except UnicodeDecodeError:
-                raise malformed("a field is not text in UTF-8") from None
+        for part, data in self._fields:
+            charset = part.charset or self._charset()
+            text = text_of(bytes(data), charset, f"the field {part.name[:40]!r}")
+            values.setdefault(part.name, []).append(text)
         return {name: "\n".join(lines) for name, lines in values.items()}
+
+    def _charset(self) -> str:
+        """Return the charset that the form itself names for what follows (RFC 7578, 4.6)."""
+        said = (data for part, data in self._fields if part.name == _CHARSET)
+        return b"".join(said).decode("latin-1")

@@ -56,7 +56,8 @@ async def upload_files(request: Request, storage: StorageDep) -> Response:
         # Where uploads can be resumed this is taken elsewhere. Stored, it would be half a file.
         raise Problem(400, "Uploads in several requests are not available here.")
     refuse_coding(request)
-    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    if media_type.strip().lower() == "multipart/form-data":
         return stored_answer(request, await store_form(request, storage))
     body = RequestBody(request, limit=request.app.state.settings.upload.max_size)
     digester = digester_of(request)
