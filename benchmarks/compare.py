@@ -96,11 +96,11 @@ def upload(name: str) -> Case:
 
 
 def ingest(name: str, kind: str) -> Case:
-    """Send 16 MiB of rows."""
+    """Send 4 MiB of rows."""
     variant = Upload(name, name, start_ours, kind, "/ingest/readings", copies=0, ours=True)
     row = len(ROWS[kind])
     figures = cpu("µs per row", row / GIB * 1e6), rate("rows", MIB / row)
-    return Case(f"ingest-{name}", partial(_upload, variant, 16), figures)
+    return Case(f"ingest-{name}", partial(_upload, variant, 4), figures)
 
 
 def _upload(variant: Upload, mib: int, tools: Tools, smoke: bool) -> Sample:
