@@ -115,8 +115,7 @@ def download(name: str, scenario: download_measure.Scenario, *figures: Figure) -
     (variant,) = (variant for variant in DOWNLOADS if variant.name == ours)
 
     def measure(tools: Tools, smoke: bool) -> Sample:
-        small = download_measure.Scenario(scenario.kind, scenario.count, scenario.amount / 100)
-        chosen, size = (small, 8 * MIB) if smoke else (scenario, GIB)
+        chosen, size = (scenario.smoke(), 8 * MIB) if smoke else (scenario, GIB)
         return download_measure.measure(tools, variant, chosen, size, pings=False)
 
     return Case(name, measure, figures)

@@ -13,19 +13,14 @@ from download_measure import Scenario, measure
 from download_servers import VARIANTS
 from measure import GIB, MIB, Sample
 
-
-def scenarios(slow: float = 3, small: float = 5, rows: int = 1_000_000) -> list[Scenario]:
-    """Return what is asked for, in seconds and in rows."""
-    return [
-        Scenario("large", 1),
-        Scenario("large", 8),
-        Scenario("slow", 1, slow),
-        Scenario("slow", 100, slow),
-        Scenario("small", 32, small),
-        Scenario("rows", 1, rows),
-    ]
-
-
+SCENARIOS = [
+    Scenario("large", 1),
+    Scenario("large", 8),
+    Scenario("slow", 1, 3),
+    Scenario("slow", 100, 3),
+    Scenario("small", 32, 5),
+    Scenario("rows", 1, 1_000_000),
+]
 #: In a smaller file, much of it would find room in the buffers of the kernel; in MiB.
 LEAST = 256
 
@@ -36,7 +31,7 @@ def main() -> None:
     size = options.size * MIB
     # The file of an eighth is there twice while it is being stored.
     with side_by_side.workshop(options, size // 4 + GIB) as tools:
-        asked = scenarios(0.2, 0.2, 10_000) if options.smoke else scenarios()
+        asked = [scenario.smoke() for scenario in SCENARIOS] if options.smoke else SCENARIOS
         cases = {s: [v for v in chosen if s.kind in v.kinds] for s in asked}
         measured = partial(measure, tools, size=size)
         samples = side_by_side.gather(cases, options.rounds, measured, describe)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import processes
 import requests_load
 from download_load import Plan
-from download_servers import SMALL, Download, Store, stored
+from download_servers import SMALL, SMALL_FILES, Download, Store, stored
 from load import Load
 from measure import GIB, MIB, MeasureError, Sample, Server, running, send
 from servers import HERE, Tools
@@ -24,6 +24,12 @@ class Scenario:
     count: int
     amount: float = 0
     """Seconds of slow clients and of small files, or the number of rows."""
+    files: int = SMALL_FILES
+    """How many small files there are."""
+
+    def smoke(self) -> "Scenario":
+        """Return the same with little work."""
+        return Scenario(self.kind, self.count, self.amount / 20, self.files // 20)
 
     @property
     def title(self) -> str:
@@ -45,7 +51,7 @@ def measure(
     if scenario.kind == "rows":
         with running(tools, variant) as server:
             return _rows(server, variant, scenario)
-    store = stored(tools, size // 8)
+    store = stored(tools, size // 8, scenario.files)
     store.warm()
     with running(tools, variant) as server:
         match scenario.kind:

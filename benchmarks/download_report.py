@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import chart
 import report
 from download_measure import Scenario
-from download_servers import SMALL, SMALL_FILES, Download
+from download_servers import SMALL, Download
 from measure import Sample, Summary, summary
 from report import markdown
 from servers import Tools
@@ -124,7 +124,7 @@ def small(scenario: Scenario, samples: Samples) -> str:
         for variant, s in found.items()
     ]
     columns = ["", "requests/s", "CPU-µs each", "±", "x nginx", "client busy"]
-    title = f"### {SMALL_FILES} files of {SMALL >> 10} KiB, over {scenario.count} connections"
+    title = f"### {scenario.files} files of {SMALL >> 10} KiB, over {scenario.count} connections"
     return f"{title}, for {scenario.amount:g} s\n\n{markdown(columns, table)}"
 
 

@@ -62,13 +62,13 @@ class Store:
 
 
 @cache
-def stored(tools: Tools, size: int) -> Store:
-    """Put a large file of `size` bytes and the small ones into our store."""
+def stored(tools: Tools, size: int, files: int) -> Store:
+    """Put a large file of `size` bytes and so many small ones into our store."""
     directory = tools.directory / STORE
     made = tools.directory / "made"
     made.mkdir()
     sizes = {"large": size, "part": size // SHARE}
-    sizes |= {f"small-{number}": SMALL for number in range(SMALL_FILES)}
+    sizes |= {f"small-{number}": SMALL for number in range(files)}
     for name, length in sizes.items():
         with (made / name).open("wb") as file:
             for start in range(0, length, BLOCK):
