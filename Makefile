@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 PORT ?= 8000
+BASE ?= HEAD
 ARGS ?=
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := $(UV) run --quiet
@@ -28,7 +29,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 endef
 export IN_THE_FOREGROUND
 
-.PHONY: serve test soak prove-faults bench-upload bench-download bench-realtime bench-overhead lint format clean caches
+.PHONY: serve test soak prove-faults bench-upload bench-download bench-realtime bench-overhead bench-compare lint format clean caches
 
 serve: caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
@@ -54,21 +55,26 @@ soak: | $(UV)
 prove-faults: | $(UV)
 	@$(RUN) python tests/prove_faults.py $(ARGS)
 
-# Our uploads beside those of others, in one run; benchmarks/README.md says how to read it.
+# Our uploads beside those of others, in one run; benchmarks/README.md says how to read it, and what
+# ARGS there are: --smoke sees quickly whether all works, --bars fails when a promise is not kept.
 bench-upload: | $(UV)
-	@$(UV) run --quiet benchmarks/upload.py $(ARGS)
+	@$(RUN) python benchmarks/upload.py $(ARGS)
 
-# Our downloads beside those of others; with ARGS=--bars it says which promises are kept.
+# Our downloads beside those of others.
 bench-download: | $(UV)
-	@$(UV) run --quiet benchmarks/download.py $(ARGS)
+	@$(RUN) python benchmarks/download.py $(ARGS)
 
 # Our events beside those of others, to up to 10,000 subscribers.
 bench-realtime: | $(UV)
-	@$(UV) run --quiet benchmarks/realtime.py $(ARGS)
+	@$(RUN) python benchmarks/realtime.py $(ARGS)
 
 # What stands around a path operation, beside a bare application.
 bench-overhead: | $(UV)
-	@$(UV) run --quiet benchmarks/overhead.py $(ARGS)
+	@$(RUN) python benchmarks/overhead.py $(ARGS)
+
+# The work tree beside an earlier commit: what costs more than it did?
+bench-compare: | $(UV)
+	@$(RUN) python benchmarks/compare.py $(ARGS) $(BASE)
 
 lint: | $(UV)
 	$(RUN) ruff check $(CODE)

@@ -1,41 +1,25 @@
-# /// script
-# requires-python = ">=3.11"
-# dependencies = [
-#     "cookiecutter>=2.6",
-#     # Those of the generated service:
-#     "aiofiles>=24.1",
-#     "backports.zstd>=1.0; python_version < '3.14'",
-#     "fastapi>=0.165",
-#     "filetype>=1.2",
-#     "pydantic-settings>=2.12",
-#     "python-multipart>=0.0.20",
-#     "uvicorn[standard]>=0.54",
-# ]
-# ///
 """Measure downloads from our service and from others side by side; README.md says how and what.
 
-uv run benchmarks/download.py
+make bench-download
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
 from functools import partial
 
 import download_report
 import side_by_side
-from download_measure import WRK, Scenario, measure
-from download_servers import VARIANTS, Download
+from download_measure import Scenario, measure
+from download_servers import VARIANTS
 from measure import GIB, MIB, Sample
-from servers import Tools
 
 SCENARIOS = [
     Scenario("large", 1),
     Scenario("large", 8),
-    Scenario("slow", 1),
-    Scenario("slow", 100),
-    Scenario("small", 32),
-    Scenario("rows", 1),
+    Scenario("slow", 1, 3),
+    Scenario("slow", 100, 3),
+    Scenario("small", 32, 5),
+    Scenario("rows", 1, 1_000_000),
 ]
 #: In a smaller file, much of it would find room in the buffers of the kernel; in MiB.
 LEAST = 256
@@ -47,13 +31,14 @@ def main() -> None:
     size = options.size * MIB
     # The file of an eighth is there twice while it is being stored.
     with side_by_side.workshop(options, size // 4 + GIB) as tools:
-        samples = compare(tools, chosen, size, options.rounds)
-    if not samples:
-        sys.exit(1)
-    text = download_report.page(samples, options.size, options.rounds)
-    sys.stdout.write(text)
-    if not options.only:
-        side_by_side.write("download", text, download_report.picture(samples))
+        asked = [scenario.smoke() for scenario in SCENARIOS] if options.smoke else SCENARIOS
+        cases = {s: [v for v in chosen if s.kind in v.kinds] for s in asked}
+        measured = partial(measure, tools, size=size)
+        samples = side_by_side.gather(cases, options.rounds, measured, describe)
+        if not samples:
+            sys.exit(1)
+        text = download_report.page(tools, samples, options.size, options.rounds)
+    side_by_side.write(options, "download", text, download_report.picture(samples))
     complete = {variant for variant, _ in samples} == set(chosen)
     kept = all(promise.kept(found) for promise, _, found in download_report.checked(samples))
     sys.exit(not (complete and (kept or not options.bars)))
@@ -67,20 +52,11 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.size < LEAST:
         parser.error(f"--size: at least {LEAST}")
+    if options.smoke:
+        options.size, options.rounds = 8, 1
     if options.bars:
         options.only = options.only or download_report.promised()
     return options
-
-
-def compare(
-    tools: Tools, variants: Sequence[Download], size: int, rounds: int
-) -> dict[tuple[Download, Scenario], list[Sample]]:
-    """Measure all variants in all that they can be asked for."""
-    cases = {s: [v for v in variants if s.kind in v.kinds] for s in SCENARIOS}
-    if not WRK:
-        side_by_side.say("Small files are left out: there is no wrk here.")
-        cases = {scenario: cases[scenario] for scenario in cases if scenario.kind != "small"}
-    return side_by_side.gather(cases, rounds, partial(measure, tools, size=size), describe)
 
 
 def describe(scenario: Scenario, sample: Sample) -> str:

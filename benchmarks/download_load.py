@@ -1,6 +1,5 @@
 """Download from one server, at once or slowly, and say how long that took."""
 
-import re
 import socket
 import time
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ from load import HOST, Load
 BLOCK = 1 << 20
 #: A slow client takes this much this often, through a receive buffer that holds hardly more.
 SIP, SIP_EVERY = 1 << 10, 0.1
-
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def download(plan: Plan, buffer: memoryview) -> None:
             raise OSError(f"{plan.path}: {answer!r}")
         while count := sock.recv_into(buffer):
             received += count
-    declared = _LENGTH.search(head)
+    declared = load.LENGTH.search(head)
     # Without a length there are chunks, whose sizes are counted here as well.
     if received < plan.size or (declared and not received == plan.size == int(declared[1])):
         raise OSError(f"{plan.path}: {received} of {plan.size} bytes")

@@ -1,23 +1,19 @@
 """Download from a server, and say what that cost."""
 
 import json
-import shutil
 import sys
 from dataclasses import dataclass, replace
 
 import processes
+import requests_load
 from download_load import Plan
-from download_servers import SMALL, Download, Store, stored
-from load import HOST, Load
+from download_servers import SMALL, SMALL_FILES, Download, Store, stored
+from load import Load
 from measure import GIB, MIB, MeasureError, Sample, Server, running, send
 from servers import HERE, Tools
 
-ROWS = 1_000_000
 #: What a row has at the least, in bytes.
 ROW = 64
-SLOW_SECONDS = 3
-SMALL_SECONDS = 5
-WRK = shutil.which("wrk")
 
 
 @dataclass(frozen=True)
@@ -26,6 +22,14 @@ class Scenario:
 
     kind: str
     count: int
+    amount: float = 0
+    """Seconds of slow clients and of small files, or the number of rows."""
+    files: int = SMALL_FILES
+    """How many small files there are."""
+
+    def smoke(self) -> "Scenario":
+        """Return the same with little work."""
+        return Scenario(self.kind, self.count, self.amount / 20, self.files // 20)
 
     @property
     def title(self) -> str:
@@ -40,23 +44,28 @@ class Scenario:
                 return "rows as JSON Lines"
 
 
-def measure(tools: Tools, variant: Download, scenario: Scenario, size: int) -> Sample:
+def measure(
+    tools: Tools, variant: Download, scenario: Scenario, size: int, *, pings: bool = True
+) -> Sample:
     """Measure one load on a fresh server; a large one downloads `size` bytes in all."""
-    store = stored(tools, size // 8)
+    if scenario.kind == "rows":
+        with running(tools, variant) as server:
+            return _rows(server, variant, scenario)
+    store = stored(tools, size // 8, scenario.files)
     store.warm()
     with running(tools, variant) as server:
         match scenario.kind:
             case "large":
-                return _large(server, variant, scenario, store)
+                return _large(server, variant, scenario, store, pings)
             case "slow":
                 return _slow(server, variant, scenario, store)
-            case "small":
-                return _small(server, variant, scenario, store)
             case _:
-                return _rows(server, variant)
+                return _small(server, variant, scenario, store)
 
 
-def _large(server: Server, variant: Download, scenario: Scenario, store: Store) -> Sample:
+def _large(
+    server: Server, variant: Download, scenario: Scenario, store: Store, pings: bool
+) -> Sample:
     """Download eight times in all; with pings once more, since pings cost CPU seconds too."""
     warm_up(server, variant, store)
     file = store.large if variant.share == 1 else store.part
@@ -68,14 +77,14 @@ def _large(server: Server, variant: Download, scenario: Scenario, store: Store) 
     result, _ = download(server, plan)
     cpu = processes.cpu_seconds(server.pid) - before
     memory = processes.peak(server.pid) - idle
-    _, pings = download(server, plan, ping=True)
+    answered = download(server, plan, ping=True)[1] if pings else ()
     gib = plan.downloads * plan.times * size / GIB
     return Sample(
         rate=gib * 1024 / result.seconds,
         cpu=cpu / gib,
         client_cpu=result.client_cpu / result.seconds,
         memory=max(0, memory) / MIB,
-        pings=pings,
+        pings=answered,
     )
 
 
@@ -83,7 +92,7 @@ def _slow(server: Server, variant: Download, scenario: Scenario, store: Store) -
     """Let clients take hardly anything of the large file; the memory is that of one of them."""
     warm_up(server, variant, store)
     path = store.address(variant, store.large)
-    plan = Plan(server.port, path, scenario.count, 0, slow=SLOW_SECONDS)
+    plan = Plan(server.port, path, scenario.count, 0, slow=scenario.amount)
     idle = processes.forget_peak(server.pid)
     download(server, plan)
     memory = processes.peak(server.pid) - idle
@@ -93,28 +102,32 @@ def _slow(server: Server, variant: Download, scenario: Scenario, store: Store) -
 def _small(server: Server, variant: Download, scenario: Scenario, store: Store) -> Sample:
     """Ask for small files over connections that stay open; cpu is in microseconds per request."""
     warm_up(server, variant, store)
-    threads = len(processes.CLIENT_CORES)
-    words = [
-        "wrk", f"--threads={threads}", f"--connections={scenario.count}",
-        f"--duration={SMALL_SECONDS}s", f"--script={HERE / 'small.lua'}",
-        f"http://{HOST}:{server.port}", "--", *(store.address(variant, f) for f in store.small),
-    ]  # fmt: skip
+    paths = [store.address(variant, file) for file in store.small]
+    return ask(server, paths, scenario.count, scenario.amount, least=SMALL)
+
+
+def ask(
+    server: Server, paths: list[str], connections: int, seconds: float, least: int = 0
+) -> Sample:
+    """Ask for small things of `least` bytes; cpu is in microseconds per request."""
+    plan = requests_load.Plan(server.port, paths, connections, seconds)
     before = processes.cpu_seconds(server.pid)
-    loaded = send(server, words)
+    words = [sys.executable, str(HERE / "requests_load.py")]
+    loaded = send(server, words, json.dumps(vars(plan)).encode())
     cpu = processes.cpu_seconds(server.pid) - before
-    done = json.loads(loaded.output.splitlines()[-1])
-    if done["failures"] or done["bytes"] < done["requests"] * SMALL:
-        raise MeasureError(f"small files: {done}")
+    asked = requests_load.Asked(**json.loads(loaded.output))
+    if asked.bytes < asked.requests * least:
+        raise MeasureError(f"{asked.bytes} bytes of {asked.requests} small files")
     return Sample(
-        rate=done["requests"] / done["seconds"],
-        cpu=cpu / done["requests"] * 1e6,
-        client_cpu=loaded.cpu / done["seconds"],
+        rate=asked.requests / asked.seconds,
+        cpu=cpu / asked.requests * 1e6,
+        client_cpu=asked.client_cpu / asked.seconds,
     )
 
 
-def _rows(server: Server, variant: Download) -> Sample:
+def _rows(server: Server, variant: Download, scenario: Scenario) -> Sample:
     """Export rows; cpu is in microseconds per row."""
-    count = ROWS // variant.share
+    count = int(scenario.amount) // variant.share
     plan = Plan(server.port, f"{variant.path}?count={count}", 1, count * ROW)
     download(server, replace(plan, path=f"{variant.path}?count=1000", size=1000 * ROW))
     before = processes.cpu_seconds(server.pid)

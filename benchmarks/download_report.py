@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import chart
 import report
-from download_measure import SMALL_SECONDS, Scenario
-from download_servers import SMALL, SMALL_FILES, Download
+from download_measure import Scenario
+from download_servers import SMALL, Download
 from measure import Sample, Summary, summary
 from report import markdown
+from servers import Tools
 
 Samples = Mapping[tuple[Download, Scenario], Sequence[Sample]]
 
@@ -50,14 +51,12 @@ PROMISES = [
 ]  # fmt: skip
 
 
-def page(samples: Samples, size: int, rounds: int) -> str:
+def page(tools: Tools, samples: Samples, size: int, rounds: int) -> str:
     """Return one section per kind of load, then what is promised."""
     used = {variant.name for variant, _ in samples}
     programs = [report.nginx_version()] if "nginx" in used else []
     if "caddy" in used:
         programs.append(f"Caddy {report.output('caddy', 'version').split()[0].lstrip('v')}")
-    if any(scenario.kind == "small" for _, scenario in samples):
-        programs.append(f"wrk {report.output('wrk', '-v').split()[1].removeprefix('debian/')}")
     by_kind = [
         *(large(scenario, samples) for scenario in _scenarios(samples, "large")),
         slow(samples),
@@ -67,7 +66,7 @@ def page(samples: Samples, size: int, rounds: int) -> str:
     sections = [
         "# Downloads, side by side",
         f"{size} MiB per load, {rounds} rounds of which the median is shown. "
-        f"{report.machine(('fastapi', 'uvicorn'), programs)}.",
+        f"{report.machine(tools, ('fastapi', 'uvicorn'), programs)}.",
         "![CPU seconds per GiB](download.svg)",
         *by_kind,
         promises(samples),
@@ -112,21 +111,21 @@ def slow(samples: Samples) -> str:
 
 def small(scenario: Scenario, samples: Samples) -> str:
     found = _found(scenario, samples)
-    nginx = next((s.rate for variant, s in found.items() if variant.name == "nginx"), 0.0)
+    nginx = next((s.cpu for variant, s in found.items() if variant.name == "nginx"), 0.0)
     table = [
         [
             variant.label,
             f"{s.rate:.0f}",
-            f"{s.rate / nginx:.2f}" if nginx else "",
             f"{s.cpu:.0f}",
             f"{s.spread / 2:.0%}",
+            f"{s.cpu / nginx:.1f}" if nginx else "",
             f"{s.client:.0%}",
         ]
         for variant, s in found.items()
     ]
-    columns = ["", "requests/s", "of nginx's", "CPU-µs each", "±", "client busy"]
-    title = f"### {SMALL_FILES} files of {SMALL >> 10} KiB, over {scenario.count} connections"
-    return f"{title}, for {SMALL_SECONDS} s\n\n{markdown(columns, table)}"
+    columns = ["", "requests/s", "CPU-µs each", "±", "x nginx", "client busy"]
+    title = f"### {scenario.files} files of {SMALL >> 10} KiB, over {scenario.count} connections"
+    return f"{title}, for {scenario.amount:g} s\n\n{markdown(columns, table)}"
 
 
 def rows(scenario: Scenario, samples: Samples) -> str:
@@ -188,8 +187,11 @@ def _found(scenario: Scenario, samples: Samples) -> dict[Download, Summary]:
 
 
 def picture(samples: Samples) -> str:
-    """Draw the CPU seconds, the servers in the order of the tables."""
-    one, many = (_found(scenario, samples) for scenario in _scenarios(samples, "large"))
+    """Draw the CPU seconds, the servers in the order of the tables; none without files."""
+    found = [_found(scenario, samples) for scenario in _scenarios(samples, "large")]
+    if not found:
+        return ""
+    one, many = found
     drawn = [
         chart.Row(variant.label, (s.cpu, many[variant].cpu), own=variant.ours)
         for variant, s in one.items()

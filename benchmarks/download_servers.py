@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -63,20 +62,20 @@ class Store:
 
 
 @cache
-def stored(tools: Tools, size: int) -> Store:
-    """Put a large file of `size` bytes and the small ones into our store."""
+def stored(tools: Tools, size: int, files: int) -> Store:
+    """Put a large file of `size` bytes and so many small ones into our store."""
     directory = tools.directory / STORE
     made = tools.directory / "made"
     made.mkdir()
     sizes = {"large": size, "part": size // SHARE}
-    sizes |= {f"small-{number}": SMALL for number in range(SMALL_FILES)}
+    sizes |= {f"small-{number}": SMALL for number in range(files)}
     for name, length in sizes.items():
         with (made / name).open("wb") as file:
             for start in range(0, length, BLOCK):
                 file.write(os.urandom(min(BLOCK, length - start)))
     done = subprocess.run(
-        [sys.executable, "-m", tools.package, "import", *(str(made / name) for name in sizes)],
-        env={**os.environ, **tools.environment(directory)},
+        [tools.python, "-m", tools.package, "import", *(str(made / name) for name in sizes)],
+        env={**os.environ, **tools.variables(directory)},
         check=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -95,12 +94,13 @@ def _imported(directory: Path, output: str) -> Iterator[File]:
 
 
 def start_ours(tools: Tools, files: Path, port: int, *, way: str) -> Command:
-    env = tools.environment(tools.directory / STORE, server__port=str(port))
-    return Command([sys.executable, str(HERE / "our_service.py"), tools.package, way], files, env)
+    env = tools.variables(tools.directory / STORE, server__port=str(port))
+    return Command([tools.python, str(HERE / "our_service.py"), tools.package, way], files, env)
 
 
 def start_naive(tools: Tools, files: Path, port: int) -> Command:
-    return uvicorn("naive_download:app", port, FILES=str(tools.directory / STORE))
+    store = str(tools.directory / STORE)
+    return uvicorn(tools, "naive_download:app", port, FILES=store)
 
 
 def start_nginx(tools: Tools, files: Path, port: int) -> Command:

@@ -4,6 +4,7 @@ It is bounded: in count, in bytes, in the time that one call may block and in th
 """
 
 import json
+import re
 import resource
 import signal
 import socket
@@ -24,6 +25,10 @@ PATIENCE = 60
 #: Seconds after which this process is ended.
 DEADLINE = 600
 
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+#: The end of a body in chunks (RFC 9112, section 7.1).
+LAST_CHUNK = b"\r\n0\r\n\r\n"
+
 
 @dataclass(frozen=True)
 class Load:
@@ -32,6 +37,41 @@ class Load:
     seconds: float
     client_cpu: float
     """CPU seconds of this process; near `seconds`, it is this process that was measured."""
+
+
+class Answer:
+    """An answer to a request of many on a connection, which may arrive in any number of pieces."""
+
+    __slots__ = ("_length", "_tail", "head", "size")
+
+    def __init__(self) -> None:
+        self.head = b""
+        self.size = 0
+        """Bytes of the body; of one in chunks, with their sizes."""
+        self._length: int | None = None
+        self._tail = b""
+
+    def take(self, data: bytes) -> bool:
+        """Take the next piece; return whether that was the last."""
+        if not data:
+            raise OSError(f"the connection ended within an answer: {self.head[:200]!r}")
+        if b"\r\n\r\n" not in self.head:
+            self.head, end, data = (self.head + data).partition(b"\r\n\r\n")
+            self.head += end
+            if not end:
+                return False
+            length = LENGTH.search(self.head)
+            self._length = int(length[1]) if length else None
+        self.size += len(data)
+        if self._length is not None:
+            return self.size >= self._length
+        self._tail = (self._tail + data)[-len(LAST_CHUNK) :]
+        return self._tail == LAST_CHUNK
+
+    def expect(self, status: bytes) -> None:
+        """Fail when the status is another one."""
+        if not self.head.startswith(b"HTTP/1.1 " + status):
+            raise OSError(f"{status!r} expected, not {self.head[:200]!r}")
 
 
 def within_bounds(connections: int, size: int) -> None:

@@ -1,22 +1,6 @@
-# /// script
-# requires-python = ">=3.11"
-# dependencies = [
-#     "cookiecutter>=2.6",
-#     "sse-starlette>=3.0",
-#     # Those of the generated service:
-#     "aiofiles>=24.1",
-#     "backports.zstd>=1.0; python_version < '3.14'",
-#     "fastapi>=0.165",
-#     "filetype>=1.2",
-#     "pydantic-settings>=2.12",
-#     "python-multipart>=0.0.34",
-#     "redis>=8.0",
-#     "uvicorn[standard]>=0.54",
-# ]
-# ///
 """Measure events from our service and from others side by side; README.md says how and what.
 
-uv run benchmarks/realtime.py
+make bench-realtime
 """
 
 import argparse
@@ -33,24 +17,24 @@ from realtime_servers import CONNECTIONS, VARIANTS, Realtime
 from servers import Tools
 
 SUBSCRIBERS = (100, 1_000, 5_000, 10_000)
-#: Files that a server has open beside its connections, amply.
-OTHER_FILES = 100
+#: Of each load: so many events at least, and more for the few.
+EVENTS, DELIVERIES = 20, 40_000
+#: Descriptors of a server per connection: ours keeps some for files.
+DESCRIPTORS = 2
 
 
 def main() -> None:
     options = parse()
     chosen = side_by_side.choose(VARIANTS, options.only)
     most = allowed(options.size)
-    scenarios = [Scenario(count) for count in SUBSCRIBERS if count <= most]
+    scenarios = [scenario(count, options.smoke) for count in SUBSCRIBERS if count <= most]
     with side_by_side.workshop(options, 256 * MIB) as tools:
         samples = compare(tools, chosen, scenarios, options.rounds)
-    if not samples:
-        sys.exit(1)
-    text = realtime_report.page(samples, options.rounds)
-    sys.stdout.write(text)
-    whole = not options.only and len(scenarios) == len(SUBSCRIBERS)
-    if whole:
-        side_by_side.write("realtime", text, realtime_report.picture(samples))
+        if not samples:
+            sys.exit(1)
+        text = realtime_report.page(tools, samples, options.rounds)
+    picture, whole = realtime_report.picture(samples), len(scenarios) == len(SUBSCRIBERS)
+    side_by_side.write(options, "realtime", text, picture, whole=whole)
     complete = {variant for variant, _ in samples} == set(chosen)
     kept = all(promise.kept(found) for promise, _, found in realtime_report.checked(samples))
     sys.exit(not (complete and (kept or not options.bars)))
@@ -64,9 +48,15 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.size < SUBSCRIBERS[0]:
         parser.error(f"--size: at least {SUBSCRIBERS[0]}")
+    if options.smoke:
+        options.size, options.rounds = SUBSCRIBERS[0], 1
     if options.bars:
         options.only = options.only or realtime_report.promised()
     return options
+
+
+def scenario(subscribers: int, smoke: bool) -> Scenario:
+    return Scenario(subscribers, 4 if smoke else max(EVENTS, DELIVERIES // subscribers))
 
 
 def allowed(subscribers: int) -> int:
@@ -74,7 +64,7 @@ def allowed(subscribers: int) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, CONNECTIONS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    room = most - OTHER_FILES
+    room = most // DESCRIPTORS
     if room < subscribers:
         side_by_side.say(f"More than {room:,} subscribers are left out: see `ulimit -Hn`.")
     return min(room, subscribers)
@@ -94,7 +84,8 @@ def describe(_: Scenario, sample: Sample) -> str:
         return "not even one event"
     return (
         f"{sample.cpu:.1f} CPU-µs per delivery (client {sample.client:.1f}), "
-        f"{sample.memory:.1f} KiB per connection, {sample.missing} missing"
+        f"{sample.memory:.1f} KiB per connection, {sample.refused} refused, {sample.cut} cut, "
+        f"{sample.missing} missing"
     )
 
 

@@ -6,17 +6,19 @@ the servers. In lock-step: the next event is published when everybody has this o
 
 import math
 import os
+import re
 import select
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
 import load
 import processes
-from load import HOST, Load
+from load import HOST, Answer, Load
 
 #: Of one plan.
 MAX_SUBSCRIBERS = 50_000
@@ -26,8 +28,14 @@ ADDRESSES = 200
 AT_ONCE = 200
 #: Sockets that one poll returns, and bytes that one read returns, at most.
 READY, READ = 1024, 4096
-#: Seconds within which a server that has nothing to do uses no measurable CPU time.
-QUIET = 0.2
+#: Seconds within which a server that has nothing to do uses less CPU seconds than these.
+QUIET, IDLE = 0.2, 0.01
+#: More than the bytes of what tells an event from others.
+MARKER = 32
+#: The head of an answer that says when to come back.
+REFUSED = re.compile(
+    rb"HTTP/1\.1 (?:503|429) .*?\r\nretry-after: *(\d+)", re.IGNORECASE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Plan:
     events: int
     size: int
     seconds: float
-    """How long all of it may take; what has not arrived until then is missing."""
+    """How long all of it may take; what has not arrived by then is missing."""
     redis: int | None = None
     """The process behind the servers, if there is one."""
 
@@ -65,6 +73,12 @@ class FanOut(Load):
     """How a load went; all but the memory is of the time in which events were published."""
 
     delivered: int
+    missing: int
+    """Deliveries on open streams that were too late."""
+    cut: int
+    """Subscribers that were left by their server."""
+    refused: int
+    """Subscribers that were told to come back later."""
     memory: float
     """Bytes per connection by which the servers have grown before."""
     cpu: float
@@ -83,25 +97,36 @@ class Crowd:
         self.until = time.monotonic() + plan.seconds
         self.epoll = select.epoll()
         self.subscribers: dict[int, socket.socket] = {}
+        #: How many were told to come back later, and how many were left by their server.
+        self.refused = self.cut = 0
+        self.missing = 0
         #: Nanoseconds that each delivery took.
         self.latencies: list[int] = []
+        #: The latest of what arrived in pieces.
+        self._pieces: dict[int, bytes] = {}
 
     def connect(self, numbers: range) -> None:
-        """Subscribe, and wait until all have the head of their answer and the servers are quiet."""
-        answers: dict[int, bytes] = {}
-        for number in numbers:
-            answers[self._subscribe(number)] = b""
-            while len(answers) >= AT_ONCE and self._in_time():
-                self._greet(answers)
-        while answers and self._in_time():
-            self._greet(answers)
+        """Subscribe, and wait until all have the head of their answer and the servers are quiet.
+
+        A subscriber that is refused comes back when the server says.
+        """
+        answers: dict[int, tuple[int, bytes]] = {}
+        coming = deque((0.0, number) for number in numbers)
+        while (coming or answers) and self._in_time():
+            while coming and len(answers) < AT_ONCE and coming[0][0] <= time.monotonic():
+                _, number = coming.popleft()
+                answers[self._subscribe(number)] = number, b""
+            for number, seconds in self._greet(answers):
+                self.refused += 1
+                coming.append((time.monotonic() + seconds, number))
         for fd in answers:
             self._lose(fd)
         before = -1.0
-        while before < (before := self.plan.cpu()) and self._in_time():
+        while before + IDLE < (before := self.plan.cpu()) and self._in_time():
             quiet = time.monotonic() + QUIET
             while time.monotonic() < quiet:
-                self._greet(answers)
+                for _ in self._greet(answers):
+                    pass
 
     def _subscribe(self, number: int) -> int:
         sock = socket.socket()
@@ -118,22 +143,33 @@ class Crowd:
         self.subscribers[sock.fileno()] = sock
         return sock.fileno()
 
-    def _greet(self, answers: dict[int, bytes]) -> None:
-        """Take what has arrived; with the head of its answer a socket leaves `answers`."""
+    def _greet(self, answers: dict[int, tuple[int, bytes]]) -> Iterator[tuple[int, float]]:
+        """Take what has arrived; with the head of its answer a socket leaves `answers`.
+
+        Yield the numbers of those that are refused, with the seconds that they are to wait.
+        """
         for fd, data in self._arrived():
             if fd in answers:
-                answers[fd] += data
-                if b"\r\n\r\n" in answers[fd] or not data:
-                    expect(b"HTTP/1.1 200", answers.pop(fd))
-            if not data:
-                self._lose(fd)
+                number, head = answers[fd][0], answers[fd][1] + data
+                answers[fd] = number, head
+                if b"\r\n\r\n" not in head and data:
+                    continue
+                del answers[fd]
+                if retry_after := REFUSED.match(head):
+                    self._lose(fd)
+                    yield number, float(retry_after[1])
+                elif not head.startswith(b"HTTP/1.1 200"):
+                    raise OSError(f"200 expected, not {head!r}")
+            elif not data:
+                self._cut(fd)
 
     def publish(self, publishers: Sequence[socket.socket]) -> None:
         """Publish one event after the other, at each publisher in turn, while there is time."""
         for publisher in publishers:
             self.epoll.register(publisher, select.EPOLLIN)
-        for publisher in islice(cycle(publishers), self.plan.events):
+        for number, publisher in enumerate(islice(cycle(publishers), self.plan.events)):
             if not self._in_time():
+                self.missing += len(self.subscribers) * (self.plan.events - number)
                 return
             started = time.monotonic_ns()
             marker = f"@{started};".encode()
@@ -142,21 +178,29 @@ class Crowd:
                 f"Content-Type: text/plain\r\nContent-Length: {self.plan.size}\r\n\r\n".encode()
                 + marker.ljust(self.plan.size, b"x")
             )
-            self._deliver(started, marker, {publisher.fileno(), *self.subscribers})
+            self._deliver(started, marker, publisher.fileno())
 
-    def _deliver(self, started: int, marker: bytes, waiting: set[int]) -> None:
-        """Take one event everywhere, and the answer to its publisher."""
+    def _deliver(self, started: int, marker: bytes, publisher: int) -> None:
+        """Take one event everywhere, and the whole answer to its publisher."""
+        waiting, answer = {publisher, *self.subscribers}, Answer()
         while waiting and self._in_time():
             for fd, data in self._arrived():
-                if marker in data:
+                if fd == publisher:
+                    if answer.take(data):
+                        answer.expect(b"2")
+                        waiting.discard(fd)
+                elif not data:
+                    self._cut(fd)
+                    waiting.discard(fd)
+                elif marker in data or marker in self._pieced(fd, data):
                     self.latencies.append(time.monotonic_ns() - started)
                     waiting.remove(fd)  # This fails when somebody gets an event twice.
-                elif data.startswith(b"HTTP/1.1"):
-                    expect(b"HTTP/1.1 2", data)
-                    waiting.discard(fd)
-                elif not data:
-                    self._lose(fd)
-                    waiting.discard(fd)
+        self.missing += len(waiting - {publisher})
+
+    def _pieced(self, fd: int, data: bytes) -> bytes:
+        """Return what has arrived with the end of what arrived before."""
+        self._pieces[fd] = data = self._pieces.get(fd, b"")[-MARKER:] + data
+        return data
 
     def _arrived(self) -> Iterator[tuple[int, bytes]]:
         """Yield sockets with what has arrived there; nothing has where the server has left."""
@@ -166,18 +210,17 @@ class Crowd:
             except ConnectionError:
                 yield fd, b""
 
+    def _cut(self, fd: int) -> None:
+        """Count a subscriber whose server has left; what it does not get is not missing."""
+        self._lose(fd)
+        self.cut += 1
+
     def _lose(self, fd: int) -> None:
-        if sock := self.subscribers.pop(fd, None):
-            self.epoll.unregister(fd)
-            sock.close()
+        self.epoll.unregister(fd)
+        self.subscribers.pop(fd).close()
 
     def _in_time(self) -> bool:
         return time.monotonic() < self.until
-
-
-def expect(start: bytes, answer: bytes) -> None:
-    if not answer.startswith(start):
-        raise OSError(f"{start!r} expected, not {answer!r}")
 
 
 def run(plan: Plan) -> FanOut:
@@ -193,11 +236,24 @@ def run(plan: Plan) -> FanOut:
     own, started = time.process_time(), time.perf_counter()
     if len(crowd.subscribers) == plan.subscribers:
         crowd.publish([load.connect(port) for port in plan.ports])
+    else:
+        crowd.missing = plan.subscribers * plan.events
     seconds, own = time.perf_counter() - started, time.process_time() - own
     cpu, redis = plan.cpu() - cpu, plan.redis_cpu() - redis
     crowd.latencies.sort()
-    p50, p99 = (percentile(crowd.latencies, percent) for percent in (50, 99))
-    return FanOut(seconds, own, len(crowd.latencies), memory, cpu, redis, p50, p99)
+    return FanOut(
+        seconds,
+        own,
+        len(crowd.latencies),
+        crowd.missing,
+        crowd.cut,
+        crowd.refused,
+        memory,
+        cpu,
+        redis,
+        percentile(crowd.latencies, 50),
+        percentile(crowd.latencies, 99),
+    )
 
 
 def percentile(ordered: list[int], percent: int) -> float:

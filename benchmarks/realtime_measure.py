@@ -14,25 +14,20 @@ from servers import HERE, Tools
 
 #: Bytes of one event.
 SIZE = 200
-#: Of each load: so many events at least, and more for the few, since CPU time comes in 10 ms.
-EVENTS, DELIVERIES = 20, 40_000
 #: Seconds for one load, with its connections.
 TIME_LIMIT = 60
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """How many are subscribed."""
+    """How many are subscribed, and how many events they all get."""
 
     subscribers: int
+    events: int
 
     @property
     def title(self) -> str:
         return f"{self.subscribers:,} subscribers"
-
-    @property
-    def events(self) -> int:
-        return max(EVENTS, DELIVERIES // self.subscribers)
 
     @property
     def deliveries(self) -> int:
@@ -45,7 +40,11 @@ class Delivery(Sample):
 
     delivered: int = 0
     missing: int = 0
-    """Of the deliveries, because they were too late as well."""
+    """Deliveries on open streams that were too late."""
+    cut: int = 0
+    """Subscribers that were left by their server."""
+    refused: int = 0
+    """Subscribers that were told to come back later."""
     client: float = 0.0
     """CPU microseconds of the client; near `cpu`, it is the client that was measured."""
     redis: float = 0.0
@@ -79,7 +78,7 @@ def measure(tools: Tools, variant: Realtime, scenario: Scenario) -> Delivery:
         )
         words = [sys.executable, str(HERE / "realtime_load.py")]
         loaded = send(servers[0], words, json.dumps(vars(plan)).encode())
-    return _sample(FanOut(**json.loads(loaded.output)), scenario)
+    return _sample(FanOut(**json.loads(loaded.output)))
 
 
 def _beside(tools: Tools, number: int) -> Tools:
@@ -88,10 +87,10 @@ def _beside(tools: Tools, number: int) -> Tools:
         return tools
     directory = tools.directory / f"server-{number}"
     directory.mkdir(exist_ok=True)
-    return Tools(directory, tools.kept, tools.service)
+    return Tools(directory, tools.kept, tools.project, tools.environment)
 
 
-def _sample(result: FanOut, scenario: Scenario) -> Delivery:
+def _sample(result: FanOut) -> Delivery:
     each = 1e6 / result.delivered if result.delivered else math.nan
     return Delivery(
         rate=result.delivered / result.seconds,
@@ -99,7 +98,9 @@ def _sample(result: FanOut, scenario: Scenario) -> Delivery:
         client_cpu=result.client_cpu / result.seconds if result.delivered else math.nan,
         memory=result.memory / 1024,
         delivered=result.delivered,
-        missing=scenario.deliveries - result.delivered,
+        missing=result.missing,
+        cut=result.cut,
+        refused=result.refused,
         client=result.client_cpu * each,
         redis=result.redis_cpu * each,
         p50=result.p50 * 1000,

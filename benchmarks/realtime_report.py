@@ -12,11 +12,14 @@ from measure import summary
 from realtime_measure import SIZE, Delivery, Scenario
 from realtime_servers import Realtime
 from report import markdown
+from servers import Tools
 
 Samples = Mapping[tuple[Realtime, Scenario], Sequence[Delivery]]
 
 #: Of how many subscribers the chart is, and where its bars are cut: the others would be invisible.
 DRAWN, LONGEST = (1_000, 5_000), 150.0
+#: What should not happen.
+COUNTS = ("refused", "cut", "missing")
 #: Before 3.12 a task does not start without a turn of the event loop.
 CPU_LIMIT = 26 if sys.version_info >= (3, 12) else 34
 
@@ -42,10 +45,11 @@ PROMISES = [
     Promise("CPU time of FastAPI's own SSE, x ours", "cpu", 14, than="native", cheaper=True),
     Promise("KiB per idle connection", "memory", 20, (1_000, 5_000, 10_000)),
     Promise("deliveries missing", "missing", 0, (10_000,)),
+    Promise("streams cut", "cut", 0, (10_000,)),
 ]
 
 
-def page(samples: Samples, rounds: int) -> str:
+def page(tools: Tools, samples: Samples, rounds: int) -> str:
     """Return one table per number of subscribers, then what is promised."""
     used = {variant.program for variant, _ in samples}
     programs = [report.nginx_version()] if "nginx" in used else []
@@ -56,7 +60,7 @@ def page(samples: Samples, rounds: int) -> str:
     sections = [
         "# Events, side by side",
         f"Events of {SIZE} bytes, {rounds} rounds of which the median is shown. "
-        f"{report.machine(packages, programs)}.",
+        f"{report.machine(tools, packages, programs)}.",
         "![CPU microseconds per delivery](realtime.svg)",
         *(table(scenario, samples) for scenario in _scenarios(samples)),
         promises(samples),
@@ -67,7 +71,7 @@ def page(samples: Samples, rounds: int) -> str:
 def table(scenario: Scenario, samples: Samples) -> str:
     columns = [
         "", "CPU-µs each", "±", "x nchan", "Redis, CPU-µs", "deliveries/s", "p50, ms", "p99, ms",
-        "KiB per connection", "missing", "client busy",
+        "KiB per connection", "refused", "cut", "missing", "client busy",
     ]  # fmt: skip
     found = _found(scenario, samples)
     nchan = next((middle("cpu", s) for v, s in found.items() if v.name == "nchan"), math.nan)
@@ -82,7 +86,7 @@ def table(scenario: Scenario, samples: Samples) -> str:
             _cell(middle("p50", s), ".1f"),
             _cell(middle("p99", s), ".1f"),
             _cell(middle("memory", s), ".1f"),
-            f"{middle('missing', s):,.0f}",
+            *(f"{middle(figure, s):,.0f}" for figure in COUNTS),
             _cell(middle("client_cpu", s), ".0%"),
         ]
         for variant, s in found.items()
@@ -133,9 +137,9 @@ def _compared(promise: Promise, ours: float, other: float) -> float:
 
 
 def middle(figure: str, samples: Sequence[Delivery]) -> float:
-    """Return the median; of what is missing, the most."""
+    """Return the median; of what should not happen, the most."""
     values = [getattr(sample, figure) for sample in samples]
-    return float(max(values) if figure == "missing" else median(values))
+    return float(max(values) if figure in COUNTS else median(values))
 
 
 def _cell(value: float, form: str) -> str:
@@ -152,12 +156,13 @@ def _found(scenario: Scenario, samples: Samples) -> dict[Realtime, Sequence[Deli
 
 def picture(samples: Samples) -> str:
     """Draw the CPU time, the servers in the order of the tables."""
-    few, many = (_found(Scenario(count), samples) for count in DRAWN)
+    scenarios = _scenarios(samples)
+    drawn = [scenario for scenario in scenarios if scenario.subscribers in DRAWN] or scenarios
+    few, many = _found(drawn[0], samples), _found(drawn[-1], samples)
     rows = [
         chart.Row(variant.label, (middle("cpu", s), middle("cpu", many[variant])), own=variant.ours)
         for variant, s in few.items()
         if not math.isnan(middle("cpu", s) + middle("cpu", many[variant]))
     ]
     title = "CPU microseconds of the server per delivery (less is better)"
-    legend = tuple(Scenario(count).title for count in DRAWN)
-    return chart.bars(title, (legend[0], legend[1]), rows, LONGEST)
+    return chart.bars(title, (drawn[0].title, drawn[-1].title), rows, LONGEST)

@@ -5,11 +5,10 @@ import pwd
 import re
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +22,8 @@ from servers import Command, Tools, Variant, uvicorn
 TOPIC = "/topics/benchmark/events"
 #: What a server is allowed to have, if it asks.
 CONNECTIONS = 60_000
+#: Seconds for which a publisher may wait until all have its event, and publish the next one.
+KEEP_ALIVE = "60"
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,19 @@ class Realtime(Variant):
 
 
 def start_ours(tools: Tools, files: Path, port: int, broker: str = "") -> Command:
-    settings = {"server__port": str(port), "streaming__max_streams": str(CONNECTIONS)}
+    settings = {
+        "server__port": str(port),
+        "server__keep_alive": KEEP_ALIVE,
+        "streaming__max_streams": str(CONNECTIONS),
+    }
     if broker:
         settings["realtime__broker_url"] = broker
-    env = tools.environment(files, **settings)
-    return Command([sys.executable, "-m", tools.package], files, env)
+    env = tools.variables(files, **settings)
+    return Command([tools.python, "-m", tools.package], files, env)
 
 
 def start_naive(tools: Tools, files: Path, port: int) -> Command:
-    # Until all have an event, its publisher may wait longer than uvicorn does for his next request.
-    command = uvicorn("naive_realtime:app", port)
-    return replace(command, words=[*command.words, "--timeout-keep-alive", "60"])
+    return uvicorn(tools, "naive_realtime:app", port, "--timeout-keep-alive", KEEP_ALIVE)
 
 
 def start_nchan(tools: Tools, files: Path, port: int) -> Command:

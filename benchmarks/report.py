@@ -4,8 +4,10 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
+from servers import Tools
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -13,8 +15,9 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def machine(packages: Iterable[str], programs: Iterable[str]) -> str:
+def machine(tools: Tools, packages: Iterable[str], programs: Iterable[str]) -> str:
     """Say on what this was measured; other figures are to be expected elsewhere."""
+    installed = tools.environment.installed
     model = next(
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -22,7 +25,7 @@ def machine(packages: Iterable[str], programs: Iterable[str]) -> str:
     )
     software = [
         f"Python {platform.python_version()}",
-        *(f"{name} {version(name)}" for name in packages),
+        *(f"{name} {installed[canonicalize_name(name)].version}" for name in packages),
         *programs,
     ]
     return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}; " + ", ".join(software)

@@ -5,13 +5,20 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
+# The tests generate services too, and keep the environments in which those run.
+sys.path.append(str(REPOSITORY / "tests"))
+
+from baking import Project  # noqa: E402
+from environment import Environment, environment_for  # noqa: E402
+
+#: What servers that ours is compared with need, beside what ours needs.
+THEIRS = ["sse-starlette>=3.0", "tuspyserver>=4.4"]
 
 
 @dataclass(frozen=True)
@@ -25,46 +32,50 @@ class Command:
 
 @dataclass(eq=False)
 class Tools:
-    """Where things are made or installed before servers can be started; each of them once."""
+    """Our service, the Python that it and others run in, and where the files go."""
 
     directory: Path
     """Removed when all is measured."""
     kept: Path
     """Stays, so that packages are not installed each time."""
-    generated: Path | None = None
-    """A service to measure; else one is generated."""
+    project: Project
+    environment: Environment
 
-    @cached_property
-    def service(self) -> Path:
-        """Generate our service, with every module."""
-        if self.generated:
-            return self.generated.resolve()
-        config = self.directory / "cookiecutter.yaml"
-        config.write_text(f"cookiecutters_dir: {self.directory}\nreplay_dir: {self.directory}\n")
-        output = self.directory / "service"
-        subprocess.run(
-            [sys.executable, "-m", "cookiecutter", str(REPOSITORY), "--no-input", "init_git=no",
-             "broker=redis", "--config-file", str(config), "--output-dir", str(output)],
-            check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        (project,) = output.iterdir()
-        return project
+    @property
+    def python(self) -> str:
+        return str(self.environment.python)
 
     @property
     def package(self) -> str:
         """The name of our service's package."""
-        packages = (path for path in (self.service / "src").iterdir() if path.is_dir())
-        (name,) = (path.name for path in packages if path.name.isidentifier())
-        return name
+        return self.project.package
 
-    def environment(self, store: Path, **settings: str) -> dict[str, str]:
-        """Return the environment of our service, with its files in a directory."""
+    def variables(self, store: Path, **settings: str) -> dict[str, str]:
+        """Return the environment variables of our service, with its files in a directory."""
         named = {f"APP_{name.upper()}": value for name, value in settings.items()}
         return {
-            "PYTHONPATH": str(self.service / "src"),
+            "PYTHONPATH": str(self.project.path / "src"),
             "APP_STORAGE__URL": f"file:{store}",
             **named,
         }
+
+
+def equip(
+    directory: Path, kept: Path, template: Path = REPOSITORY, beside: Sequence[str] = ()
+) -> Tools:
+    """Generate our service with every module, and the environment of it and of what is beside."""
+    config = directory / "cookiecutter.yaml"
+    config.write_text(f"cookiecutters_dir: {directory}\nreplay_dir: {directory}\n")
+    output = directory / "service"
+    subprocess.run(
+        [sys.executable, "-m", "cookiecutter", str(template), "--no-input", "init_git=no",
+         "broker=redis", "--config-file", str(config), "--output-dir", str(output)],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    (path,) = output.iterdir()
+    (package,) = (path / "src").iterdir()
+    project = Project(path, package.name, {})
+    return Tools(directory, kept, project, environment_for(project, beside))
 
 
 Start = Callable[[Tools, Path, int], Command]
@@ -80,17 +91,17 @@ class Variant:
     ours: bool = field(default=False, kw_only=True)
     ping: str = field(default="/health/live", kw_only=True)
     program: str = field(default=sys.executable, kw_only=True)
-    """What must be installed."""
+    """What must be installed, beside Python."""
 
     @property
     def available(self) -> bool:
         return shutil.which(self.program) is not None
 
 
-def uvicorn(app: str, port: int, **env: str) -> Command:
+def uvicorn(tools: Tools, app: str, port: int, *options: str, **env: str) -> Command:
     """Serve one of the applications beside this file."""
-    words = ["-m", "uvicorn", app, "--port", str(port), "--no-access-log"]
-    return Command([sys.executable, *words], env=env)
+    words = ["-m", "uvicorn", app, "--port", str(port), "--no-access-log", *options]
+    return Command([tools.python, *words], env=env)
 
 
 def nginx(files: Path, port: int, http: str, server: str) -> Command:

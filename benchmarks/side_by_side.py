@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from measure import GIB, MeasureError, Sample
-from servers import HERE, REPOSITORY, Tools, Variant
+from servers import HERE, REPOSITORY, THEIRS, Tools, Variant, equip
 
 RESULTS = HERE / "results"
 
@@ -35,8 +35,9 @@ def options(description: str | None, size: str, names: Sequence[str]) -> argpars
     parser.add_argument(
         "--only", type=lambda text: text.split(","), help=f"some of {', '.join(names)}"
     )
-    parser.add_argument("--service", type=Path, help="a generated service; else one is generated")
+    parser.add_argument("--smoke", action="store_true", help="see that all of it works, quickly")
     parser.add_argument("--directory", type=Path, help="where the files go (build/benchmarks)")
+    parser.add_argument("--results", type=Path, help="where the report goes, also of a part of it")
     return parser
 
 
@@ -53,16 +54,23 @@ def choose(variants: Sequence[V], names: Sequence[str] | None) -> list[V]:
 
 @contextmanager
 def workshop(chosen: argparse.Namespace, space: int) -> Generator[Tools]:
-    """Make the directory for everybody's files, with `space` bytes free; remove it afterwards."""
+    """Make our service, and the directory for everybody's files; remove them afterwards."""
+    with workplace(chosen.directory, space) as (directory, kept):
+        yield equip(directory, kept, beside=THEIRS)
+
+
+@contextmanager
+def workplace(chosen: Path | None, space: int) -> Generator[tuple[Path, Path]]:
+    """Make a directory with `space` bytes free, in one that stays; remove it afterwards."""
     # Ended from outside, it stops its server and removes its files as well.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    build = (chosen.directory or REPOSITORY / "build" / "benchmarks").resolve()
+    build = (chosen or REPOSITORY / "build" / "benchmarks").resolve()
     build.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(build).free
     if free < space:
         sys.exit(f"{build} has {free / GIB:.1f} GiB free; this needs {space / GIB:.1f}.")
     with tempfile.TemporaryDirectory(dir=build) as directory:
-        yield Tools(Path(directory), build, chosen.service)
+        yield Path(directory), build
 
 
 def gather(
@@ -96,10 +104,19 @@ def gather(
     return {key: found for key, found in samples.items() if key[0] not in failed}
 
 
-def write(name: str, text: str, picture: str) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text, "utf-8")
-    (RESULTS / f"{name}.svg").write_text(picture, "utf-8")
+def write(
+    chosen: argparse.Namespace, name: str, text: str, picture: str, *, whole: bool = True
+) -> None:
+    """Print a report; write it down, with its picture, if it is of everything or is asked to be."""
+    sys.stdout.write(text)
+    whole = whole and not (chosen.only or chosen.smoke)
+    directory: Path | None = chosen.results or (RESULTS if whole else None)
+    if directory is None:
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{name}.md").write_text(text, "utf-8")
+    if picture:
+        (directory / f"{name}.svg").write_text(picture, "utf-8")
 
 
 def say(line: str) -> None:

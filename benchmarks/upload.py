@@ -1,21 +1,6 @@
-# /// script
-# requires-python = ">=3.11"
-# dependencies = [
-#     "cookiecutter>=2.6",
-#     "tuspyserver>=4.4",
-#     # Those of the generated service:
-#     "aiofiles>=24.1",
-#     "backports.zstd>=1.0; python_version < '3.14'",
-#     "fastapi>=0.165",
-#     "filetype>=1.2",
-#     "pydantic-settings>=2.12",
-#     "python-multipart>=0.0.20",
-#     "uvicorn[standard]>=0.54",
-# ]
-# ///
 """Measure uploads to our service and to others side by side; README.md says how and what.
 
-uv run benchmarks/upload.py
+make bench-upload
 """
 
 import argparse
@@ -42,34 +27,37 @@ PING_BAR = 50  # ms
 def main() -> None:
     options = parse()
     chosen = side_by_side.choose(VARIANTS, options.only)
-    size = (options.size or (4096 if options.bars else 512)) * MIB
+    size = options.size * MIB
     # A form is stored twice, and each load is sent twice.
     with side_by_side.workshop(options, 4 * size + GIB) as tools:
         if options.bars:
             sys.exit(not check_bars(tools, [v for v in chosen if v.ours], size))
-        sys.exit(not compare(tools, chosen, size, options.rounds, write=not options.only))
+        sys.exit(not compare(tools, chosen, size, options))
 
 
 def parse() -> argparse.Namespace:
     size = "MiB of one load, over all its uploads (512)"
     parser = side_by_side.options(__doc__, size, [variant.name for variant in VARIANTS])
     parser.add_argument("--bars", action="store_true", help="check the memory of 4 GiB uploads")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.smoke:
+        options.size, options.rounds = 4, 1
+    options.size = options.size or (4096 if options.bars else 512)
+    return options
 
 
 def compare(
-    tools: Tools, variants: Sequence[Upload], size: int, rounds: int, *, write: bool
+    tools: Tools, variants: Sequence[Upload], size: int, options: argparse.Namespace
 ) -> bool:
-    """Measure all variants; print the medians, and write them down."""
+    """Measure all variants, and report the medians."""
+    cases = dict.fromkeys(SCENARIOS, variants)
     samples = side_by_side.gather(
-        dict.fromkeys(SCENARIOS, variants), rounds, partial(measure, tools, size=size), describe
+        cases, options.rounds, partial(measure, tools, size=size), describe
     )
     if not samples:
         return False
-    text = upload_report.page(tools, samples, size // MIB, rounds)
-    sys.stdout.write(text)
-    if write:
-        side_by_side.write("upload", text, upload_report.picture(samples))
+    text = upload_report.page(tools, samples, options.size, options.rounds)
+    side_by_side.write(options, "upload", text, upload_report.picture(samples))
     return {variant for variant, _ in samples} == set(variants)
 
 
@@ -82,7 +70,7 @@ def check_bars(tools: Tools, variants: Sequence[Upload], size: int) -> bool:
     rows, kept = [], True
     for variant in variants:
         for scenario in SCENARIOS:
-            sample = measure(tools, variant, scenario, size, together=True)
+            sample = measure(tools, variant, scenario, size, pings="together")
             bar = MEMORY_BARS[scenario.uploads]
             ping = summary([sample]).ping
             good = sample.memory <= bar and ping < PING_BAR

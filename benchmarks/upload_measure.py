@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import processes
 from load import Load
@@ -13,6 +14,8 @@ from upload_load import Plan
 from upload_servers import Upload
 
 WARM_UP = 64 << 10
+
+Pings = Literal["apart", "together", "none"]
 
 
 @dataclass(frozen=True)
@@ -34,32 +37,33 @@ class Scenario:
 
 
 def measure(
-    tools: Tools, variant: Upload, scenario: Scenario, size: int, *, together: bool = False
+    tools: Tools, variant: Upload, scenario: Scenario, size: int, pings: Pings = "apart"
 ) -> Sample:
     """Measure one load on a fresh server.
 
     Pings cost a server CPU seconds too, so they come with the same load a second time; or
-    `together`, when the load is too large for that.
+    together with it, when it is too large for that.
     """
+    together = pings == "together"
     with running(tools, variant) as server:
         upload(server, _plan(server, variant, Scenario(1, 0), WARM_UP))
         plan = _plan(server, variant, scenario, size, 0 if together else variant.copies * size)
         idle = processes.forget_peak(server.pid)
         before = processes.cpu_seconds(server.pid)
-        result, pings = upload(server, plan, ping=together)
+        result, answered = upload(server, plan, ping=together)
         cpu = processes.cpu_seconds(server.pid) - before
         memory = processes.peak(server.pid) - idle
         if variant.copies and stored(server.files) < plan.uploads * plan.size:
             raise MeasureError(f"{variant.label} has not stored what was sent")
-        if not together:
-            _, pings = upload(server, plan, ping=True)
+        if pings == "apart":
+            _, answered = upload(server, plan, ping=True)
     gib = plan.uploads * plan.size / GIB
     return Sample(
         rate=gib * 1024 / result.seconds,
         cpu=cpu / gib,
         client_cpu=result.client_cpu / result.seconds,
         memory=max(0, memory) / MIB,
-        pings=pings,
+        pings=answered,
     )
 
 

@@ -82,7 +82,7 @@ def _machine(tools: Tools, used: set[str]) -> str:
         programs.append(f"@tus/server {json.loads(manifest.read_text())['version']}")
     if "nginx" in used:
         programs.append(report.nginx_version())
-    return report.machine(("fastapi", "uvicorn", "tuspyserver"), programs)
+    return report.machine(tools, ("fastapi", "uvicorn", "tuspyserver"), programs)
 
 
 def picture(samples: Samples) -> str:

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -26,7 +25,7 @@ class Upload(Variant):
 def node(tools: Tools) -> Path:
     """Install the packages of `tus_server.mjs`."""
     directory = tools.kept / "node"
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "tus_server.mjs"):
         shutil.copy(HERE / name, directory)
     quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--silent"]
@@ -35,13 +34,14 @@ def node(tools: Tools) -> Path:
 
 
 def start_ours(tools: Tools, files: Path, port: int) -> Command:
-    env = tools.environment(files, server__port=str(port), upload__max_size=str(MAX_SIZE))
-    return Command([sys.executable, "-m", tools.package], files, env)
+    env = tools.variables(files, server__port=str(port), upload__max_size=str(MAX_SIZE))
+    return Command([tools.python, "-m", tools.package], files, env)
 
 
 def start_naive(tools: Tools, files: Path, port: int) -> Command:
     # Forms are spooled into TMPDIR: the same file system for everybody.
-    return uvicorn("naive_upload:app", port, FILES=str(files), TMPDIR=str(files))
+    env = {"FILES": str(files), "TMPDIR": str(files)}
+    return uvicorn(tools, "naive_upload:app", port, **env)
 
 
 def start_node(tools: Tools, files: Path, port: int) -> Command:

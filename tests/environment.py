@@ -9,7 +9,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -52,11 +53,16 @@ class Environment:
         sys.stdout.write(done.stdout)  # pytest shows it when the test fails
         return done
 
-    def modules_needed_by(self, project: Project) -> set[str]:
-        """Return the top-level modules that a project's dependencies bring, and theirs in turn."""
+    @cached_property
+    def installed(self) -> dict[NormalizedName, Distribution]:
+        """The packages that are in it, by their names."""
         packages = next(self.path.rglob("site-packages"))
         found = distributions(path=[str(packages)])
-        installed = {canonicalize_name(each.name): each for each in found}
+        return {canonicalize_name(each.name): each for each in found}
+
+    def modules_needed_by(self, project: Project) -> set[str]:
+        """Return the top-level modules that a project's dependencies bring, and theirs in turn."""
+        installed = self.installed
         needed: set[NormalizedName] = set()
         waiting = [Requirement(text) for text in project.metadata["project"]["dependencies"]]
         while waiting:
@@ -81,15 +87,15 @@ def modules_of(distribution: Distribution) -> set[str]:
     return {top for top in tops if top.isidentifier() and not top.startswith("__")}
 
 
-def environment_for(project: Project) -> Environment:
-    """Return the environment of a project's dependencies; make it when it is not there yet."""
-    metadata = project.metadata
-    wanted = [
-        sys.version,
-        metadata["project"]["dependencies"],
-        metadata["dependency-groups"]["dev"],
-        NAIVE,
-    ]
+def environment_for(project: Project, beside: Sequence[str] | None = None) -> Environment:
+    """Return the environment of a project's dependencies; make it when it is not there yet.
+
+    Beside them it has these requirements, or else those of the project's `dev` group and NAIVE.
+    """
+    dependencies = project.metadata["project"]["dependencies"]
+    if beside is None:
+        beside = [*project.metadata["dependency-groups"]["dev"], NAIVE]
+    wanted = [sys.version, dependencies, list(beside)]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:12]
     path = KEPT / key
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -101,7 +107,7 @@ def environment_for(project: Project) -> Environment:
             uv(
                 # Compiled, or every process that the tests start would do so again.
                 "pip", "install", "--quiet", "--compile-bytecode", f"--python={path}",
-                "--requirements=pyproject.toml", "--group=dev", NAIVE, directory=project.path,
+                *dependencies, *beside,
             )  # fmt: skip
             finished.touch()
     return Environment(path)

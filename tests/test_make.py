@@ -33,11 +33,13 @@ def clone(tmp_path: Path) -> Path:
 def serving(clone: Path, port: int) -> Iterator["pexpect.spawn[str]"]:
     """`make serve` in a terminal, on a fresh clone and without uv, up to its first line of log."""
     path = f"{Path(sys.base_prefix) / 'bin'}:/usr/bin:/bin"
+    # Else uv would install the service into the environment that these tests run in.
+    bare = {k: v for k, v in os.environ.items() if k != "UV_PROJECT_ENVIRONMENT"}
     process = pexpect.spawn(
         "make",
         ["serve", f"PORT={port}", "UV=.tools/bin/uv"],
         cwd=str(clone),
-        env={**os.environ, "PATH": path},
+        env={**bare, "PATH": path},
         dimensions=(100, 300),
         encoding="utf-8",
         timeout=PATIENCE,

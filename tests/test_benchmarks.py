@@ -1,0 +1,242 @@
+"""The benchmarks work: each reports all that it is asked for, whatever the figures are.
+
+The load client of events is tested alone as well: it may neither lose an event nor invent a loss.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+from answers import REPOSITORY
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="they read /proc"),
+    pytest.mark.platform_only("they read /proc"),
+]
+
+#: Seconds for one benchmark; the first one installs what the services need.
+PATIENCE = 300
+#: Of the load client, in seconds.
+TIME_LIMIT = 5
+
+SUBSCRIBERS, EVENTS = 3, 5
+#: Seconds between two pieces of what a server sends.
+PAUSE = 0.1
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+PUBLISHED, BODY = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n", b"{}"
+
+Table = dict[str, dict[str, str]]
+
+
+def bench(name: str, arguments: str, **variables: str) -> str:
+    """Run a benchmark by make; return its report."""
+    given = [f"{key}={value}" for key, value in {"ARGS": arguments, **variables}.items()]
+    done = subprocess.run(
+        ["make", "--no-print-directory", f"bench-{name}", f"UV={find_uv_bin()}", *given],
+        cwd=REPOSITORY,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+    )
+    sys.stdout.write(done.stdout + done.stderr)  # pytest shows it when the test fails
+    assert done.returncode == 0
+    return done.stdout
+
+
+def tables_with(column: str, report: str) -> list[Table]:
+    """Return the tables that have a column: their cells, by the names of rows and columns."""
+    found: list[Table] = []
+    for block in report.split("\n\n"):
+        lines = [line.strip("| ").split(" | ") for line in block.splitlines() if line[:1] == "|"]
+        if lines and column in lines[0]:
+            rows = {line[0]: line[1:] for line in lines[2:]}
+            found.append({k: dict(zip(lines[0], row, strict=False)) for k, row in rows.items()})
+    return found
+
+
+def number(cell: str) -> float:
+    return float(cell.replace(",", ""))
+
+
+@pytest.mark.fault("F18")
+@pytest.mark.parametrize(
+    ("name", "arguments", "figure", "servers"),
+    [
+        (
+            "upload", "--size 4 --rounds 1 --only raw,discard", "MiB/s",
+            ["ours, raw body", "FastAPI, receive and discard"],
+        ),
+        (
+            "download", "--size 256 --rounds 1 --only rows,yield", "rows/s",
+            ["ours, JSON Lines", "FastAPI, yield of a model"],
+        ),
+        (
+            "realtime", "--size 100 --rounds 1 --only ours,stream", "deliveries/s",
+            ["ours", "FastAPI, StreamingResponse"],
+        ),
+    ],
+    ids=["upload", "download", "realtime"],
+)  # fmt: skip
+def test_a_benchmark_measures_our_service_and_another_one(
+    name: str, arguments: str, figure: str, servers: list[str]
+) -> None:
+    tables = tables_with(figure, bench(name, arguments))
+
+    assert tables
+    for table in tables:
+        assert list(table) == servers
+        assert all(number(row[figure]) > 0 for row in table.values())
+        assert {row.get("missing", "0") for row in table.values()} == {"0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "only", "figure", "servers"),
+    [
+        ("download", "zero-copy", "CPU-µs each", ["ours, zero-copy"]),
+        ("overhead", "ours,bare", "CPU-µs each", ["ours, everything on", "FastAPI, bare"]),
+    ],
+    ids=["download", "overhead"],
+)  # fmt: skip
+def test_a_smoke_run_writes_its_report_and_its_chart(
+    name: str, only: str, figure: str, servers: list[str], tmp_path: Path
+) -> None:
+    report = bench(name, f"--smoke --only {only} --results {tmp_path}")
+
+    assert (tmp_path / f"{name}.md").read_text("utf-8") == report
+    chart = (tmp_path / f"{name}.svg").read_text("utf-8")
+    assert all(server in chart for server in servers)
+    tables = tables_with(figure, report)
+    assert tables
+    for table in tables:
+        assert list(table) == servers
+        assert all(number(row[figure]) > 0 for row in table.values())
+
+
+def test_a_commit_is_compared_with_the_work_tree() -> None:
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("this is no clone: there are no commits")
+    cases = ["ingest-csv", "export", "fan-out-100"]
+
+    (table,) = tables_with("now", bench("compare", f"--smoke --only {','.join(cases)}"))
+
+    assert list(table) == cases
+    for row in table.values():
+        assert number(row["HEAD"]) > 0
+        assert number(row["now"]) > 0
+        assert number(row["ratio"]) > 0
+
+
+@dataclass
+class Busy:
+    """A server of events, as servers are on a busy machine."""
+
+    splits_events: bool = False
+    splits_answers: bool = False
+    refuses: int = 0
+    """Subscribers that have to come again."""
+    cuts_after: int | None = None
+    """Events after which it leaves one subscriber."""
+    published: int = 0
+    streams: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    open: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection until its client leaves."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.open.add(task)
+        with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"POST"):
+                await self.publish(reader, writer)
+            elif self.refuses:
+                self.refuses -= 1
+                writer.write(BUSY)
+            else:
+                writer.write(STREAM)
+                self.streams.append(writer)
+                await reader.read()
+
+    async def publish(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one publisher; the head of its first request has been read."""
+        late = b""
+        while True:
+            await self.send(b"data: " + await reader.readexactly(200) + b"\n\n")
+            writer.write(late + PUBLISHED)
+            late = BODY
+            following = asyncio.ensure_future(reader.readuntil(b"\r\n\r\n"))
+            if self.splits_answers:
+                # Who takes the head for all of it publishes now, and gets this body with the next.
+                await asyncio.wait([following], timeout=PAUSE)
+            if not following.done():
+                writer.write(late)
+                late = b""
+            await following
+
+    async def send(self, event: bytes) -> None:
+        self.published += 1
+        if self.published == self.cuts_after:
+            self.streams.pop().close()
+        pieces = [event[:12], event[12:]] if self.splits_events else [event]
+        for number, piece in enumerate(pieces):
+            if number:
+                await asyncio.sleep(PAUSE)
+            for stream in self.streams:
+                stream.write(piece)
+
+
+def loaded(busy: Busy) -> dict[str, float]:
+    """Load a server with events; return what the client reports."""
+
+    async def load() -> tuple[int | None, bytes]:
+        async with await asyncio.start_server(busy.accept, "127.0.0.1", 0) as server:
+            plan = {
+                "ports": [server.sockets[0].getsockname()[1]], "pids": [os.getpid()],
+                "subscribe": "/events", "publish": "/events", "subscribers": SUBSCRIBERS,
+                "events": EVENTS, "size": 200, "seconds": TIME_LIMIT,
+            }  # fmt: skip
+            client = await asyncio.create_subprocess_exec(
+                sys.executable, str(REPOSITORY / "benchmarks" / "realtime_load.py"),
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            output, _ = await client.communicate(json.dumps(plan).encode())
+            await asyncio.gather(*busy.open)
+            return client.returncode, output
+
+    code, output = asyncio.run(load())
+    assert code == 0
+    report: dict[str, float] = json.loads(output)
+    return report
+
+
+@pytest.mark.fault("F18")
+@pytest.mark.parametrize(
+    "busy",
+    [Busy(splits_events=True), Busy(splits_answers=True), Busy(refuses=1)],
+    ids=["events in pieces", "answers in pieces", "refused at first"],
+)
+def test_the_load_client_loses_no_event_of_a_busy_server(busy: Busy) -> None:
+    expected = busy.refuses
+
+    report = loaded(busy)
+
+    assert report["delivered"] == SUBSCRIBERS * EVENTS
+    assert (report["missing"], report["cut"], report["refused"]) == (0, 0, expected)
+
+
+def test_the_load_client_tells_a_cut_stream_from_a_missing_event() -> None:
+    report = loaded(Busy(cuts_after=2))
+
+    assert report["delivered"] == SUBSCRIBERS * EVENTS - (EVENTS - 1)
+    assert (report["missing"], report["cut"]) == (0, 1)
