@@ -1,7 +1,7 @@
 """Files that arrive in several requests: what has come is kept until the rest has, or for a time.
 
     uploads/{id}.part   the bytes so far; its size is the offset, whatever any record says
-    uploads/{id}.lock   the claim of the request that works on it
+    uploads/{id}.lock   the claim of the request that works on it; its time is that of the newest
 
 What is known of an upload is a row beside the records of the files, written when it changes and
 never per chunk. Bytes whose digest is still to be checked are written behind the offset that the
@@ -114,17 +114,22 @@ class LocalPartials:
             )
 
     @asynccontextmanager
-    async def claimed(self, upload_id: str, patience: float = 0) -> AsyncGenerator[bool]:
-        """Claim an upload among all processes; False when another keeps it for `patience` s."""
+    async def claimed(
+        self, upload_id: str, patience: float = 0, asked_at: int | None = None
+    ) -> AsyncGenerator[Claim | None]:
+        """Claim an upload among all processes; None when another keeps it for `patience` s.
+
+        With `asked_at` that one is asked to give it up, unless it works for a newer request.
+        """
         lock = self._folder / f"{upload_id}.lock"
         stop = time.monotonic() + patience
         with no_space():
-            claim = await Claim.take_in_thread(self._threads, lock)
+            claim = await Claim.take_in_thread(self._threads, lock, asked_at)
             while claim is None and time.monotonic() < stop:
                 await asyncio.sleep(0.02)
-                claim = await Claim.take_in_thread(self._threads, lock)
+                claim = await Claim.take_in_thread(self._threads, lock, asked_at)
         try:
-            yield claim is not None
+            yield claim
         finally:
             if claim is not None:
                 await in_thread(self._threads, claim.release)

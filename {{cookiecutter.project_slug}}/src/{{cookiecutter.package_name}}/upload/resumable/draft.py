@@ -29,7 +29,7 @@ from ...streaming import (
 from ..answers import stored_answer
 from ..descriptions import content_type_of, draft_of
 from .fields import check_media_type, room, uploads_url
-from .session import Session
+from .session import Interrupted, Session
 from .sessions import sessions_of
 
 MEDIA_TYPE = "application/partial-upload"
@@ -86,6 +86,8 @@ async def create(request: Request) -> Response:
             refused = isinstance(error, Problem) and error.status_code in (400, 413, 415)
             if refused or not informed:  # Else its client knows where to go on.
                 await session.discard()
+            if isinstance(error, Interrupted) and not informed:
+                raise error.reason from None
             raise
     if complete:
         return answer

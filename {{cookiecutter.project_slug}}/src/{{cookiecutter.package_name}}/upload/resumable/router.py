@@ -16,8 +16,9 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from ...storage import FileId
-from ...streaming import Admission, Problem
+from ...streaming import Admission, Problem, exchange_of
 from . import draft, tus
+from .session import Interrupted
 
 logger = logging.getLogger(__name__)
 
@@ -75,11 +76,15 @@ class _UploadRoute(APIRoute):
             try:
                 response = await handler(request)
             except HTTPException as error:
+                if error.status_code == 423 and not tus.is_spoken(request):
+                    error.status_code = 503  # At a 4xx the clients of the draft give up.
                 if error.status_code == 413:
                     more["Upload-Limit"] = draft.limits(request)
                 if "upload-complete" in request.headers:
                     more["Upload-Complete"] = "?0"
                 error.headers = {**more, **(error.headers or {})}
+                if isinstance(error, Interrupted):
+                    await exchange_of(request.scope).hang_up(error.outcome)
                 raise
             except ClientDisconnect:
                 raise
