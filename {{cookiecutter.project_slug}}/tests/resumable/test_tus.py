@@ -30,6 +30,7 @@ NO_INTEGERS = {
 }
 
 
+@pytest.mark.fault("F12")
 @pytest.mark.spec("tus-C3", "tus-C9", "tus-C11", "tus-C12", "tus-C28", "tus-C29")
 @pytest.mark.spec("tus-K1", "tus-D1", "tus-W1", "tus-W2", "tus-E1", "tus-X1", "tus-R1", "tus-N1")
 @pytest.mark.parametrize("path", ["/uploads", "/uploads/", "/uploads/some-id"])
@@ -40,9 +41,9 @@ async def test_options_tells_what_the_service_can_whatever_version_is_asked_for(
         response = await client.options(path)
         for version in ("1.0.0", "0.2.2", ""):
             asked = await client.options(path, headers={"Tus-Resumable": version})
-            assert (asked.status_code, asked.headers["tus-version"]) == (204, "1.0.0")
+            assert (asked.status_code, asked.headers["tus-version"]) == (200, "1.0.0")
 
-    assert response.status_code == 204
+    assert response.status_code == 200
     assert response.headers["tus-version"] == "1.0.0"
     assert response.headers["tus-resumable"] == "1.0.0"
     assert set(response.headers["tus-extension"].split(",")) == set(EXTENSIONS.split(","))

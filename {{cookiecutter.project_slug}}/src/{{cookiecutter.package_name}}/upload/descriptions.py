@@ -28,12 +28,16 @@ def draft_of(request: Request) -> Draft:
     Raises Problem 415 for a body that is no raw file: stored as it is, it would be a wrong one.
     """
     refuse_coding(request)
-    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+    if is_form(request, "multipart/"):
         raise Problem(415, "Send the file itself as the body, not a form.")
     name = request.query_params.get("filename")
     filename = clean_filename(name or disposition_name(request.headers.get("content-disposition")))
     content_type = content_type_of(request.headers.get("content-type", ""), filename)
     return Draft(filename=filename, content_type=content_type, owner=owner_of(request))
+
+
+def is_form(request: Request, kind: str = "multipart/form-data") -> bool:
+    return request.headers.get("content-type", "").lower().startswith(kind)
 
 
 def owner_of(request: Request) -> str | None:

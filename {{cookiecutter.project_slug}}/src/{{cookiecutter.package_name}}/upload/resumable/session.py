@@ -18,8 +18,8 @@ from .fields import too_large
 BUSY = problem_type(
     "upload-busy",
     "Another request works on this upload",
-    "Only one request at a time does. Ask for the offset after the seconds of `Retry-After`, and go"
-    " on from there.",
+    "Only one request at a time does, and this one waited in vain. Ask for the offset after the"
+    " seconds of `Retry-After`, and go on from there. Clients of the IETF's draft get it as a 503.",
 )
 TAKEN_OVER = problem_type(
     "upload-taken-over",
