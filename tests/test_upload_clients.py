@@ -1,4 +1,5 @@
-"""The clients that people have upload to a generated service, and go on after a sudden death.
+"""The clients that people have upload to a generated service, and go on after a sudden death, of
+their own or of their connection.
 
 They are installed when these tests run, in their newest versions: what they expect of a service is
 what counts, also when it changes.
@@ -10,20 +11,23 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
 
-from baking import Project
+from baking import Bake, Project
 from environment import Environment, uv
 from line import Line
 from running import running
+from silent import SilentLine, StandingLine
 from tools import program
 
 #: All run in one process of pytest, which installs the clients once.
@@ -52,6 +56,14 @@ CLIENTS = {
 }
 #: How a client dies: suddenly, except where only its page is closed.
 DEATHS = {"uppy": subprocess.Popen.terminate}
+
+#: Those that send several files at once, with the retries that they have by default.
+RETRYING = ["tus-js-client-4", "tus-js-client", "tus-js-client-4-draft", "uppy"]
+#: Uploads, and bytes of each.
+UPLOADS = 3 * SOAK
+UPLOAD_SIZE = 4 << 20
+#: The default idle timeout in a soak, and a line that stands still for longer.
+IDLE, STILL = ("30 s", 34) if SOAK > 1 else ("1 s", 2)
 
 CURL = {
     "upload-file": ["--upload-file", "{file}", "--request", "POST"],
@@ -134,6 +146,85 @@ def test_a_client_that_dies_half_way_goes_on_where_it_was(
 
     assert stored_in(service) == [sha256_of(file.open("rb"))]
     assert SIZE < line.carried < SIZE + (KILLS + 1) * SURPLUS
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with different files of noise."""
+    (tmp_path / "memory").mkdir()
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(UPLOADS):
+        data = hashlib.shake_128(f"{number}".encode()).digest(UPLOAD_SIZE)
+        (folder / f"{number}.mp4").write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("client", RETRYING)
+def test_no_upload_fails_when_connections_die_and_the_workers_never_hear_of_it(
+    client: str,
+    workers: int,
+    command: list[str],
+    files: Path,
+    bake_once: Bake,
+    environment: Environment,
+    origin: str,
+    tmp_path: Path,
+) -> None:
+    settings = {"SERVER__WORKERS": str(workers), "CORS__ORIGINS": origin}
+    least = UPLOAD_SIZE // 4
+    with (
+        # Events of several workers would need a broker.
+        running(bake_once(use_realtime=False), environment, tmp_path, **settings) as port,
+        SilentLine(port, least=least, most=UPLOAD_SIZE) as line,
+    ):
+        wait_for_workers(port)
+        run = [*command, line.url, str(files), str(tmp_path / "memory")]
+        subprocess.run(run, check=True, timeout=PATIENCE)
+
+        assert sorted(stored_in(port)) == digests_of(files)
+        assert line.drops >= UPLOADS
+
+
+@pytest.mark.parametrize(
+    "client",
+    [pytest.param(each, marks=pytest.mark.fault("F8")) for each in RETRYING[:2]] + RETRYING[2:],
+)
+def test_no_upload_fails_when_its_line_stands_still_for_longer_than_the_service_waits(
+    client: str,
+    command: list[str],
+    files: Path,
+    full: Project,
+    environment: Environment,
+    origin: str,
+    tmp_path: Path,
+) -> None:
+    settings = {"STREAMING__IDLE_TIMEOUT": IDLE, "CORS__ORIGINS": origin}
+    with (
+        running(full, environment, tmp_path, **settings) as port,
+        StandingLine(port, after=UPLOAD_SIZE, seconds=STILL) as line,
+    ):
+        run = [*command, line.url, str(files), str(tmp_path / "memory")]
+        subprocess.run(run, check=True, timeout=PATIENCE)
+
+        assert sorted(stored_in(port)) == digests_of(files)
+
+
+def wait_for_workers(port: int) -> None:
+    """Wait until the service answers: with several workers it says where before it listens."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=PATIENCE):
+                return
+        except URLError:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
+def digests_of(folder: Path) -> list[str]:
+    return sorted(sha256_of(path.open("rb")) for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("way", CURL)

@@ -9,6 +9,6 @@ uppy.on("error", (error) => console.error(String(error)));
 uppy.on("complete", ({ failed }) => {
   document.title = failed.length ? "failed" : "done";
 });
-document.querySelector("input").onchange = ({ target: { files: [file] } }) => {
-  uppy.addFile({ name: file.name, type: file.type, data: file });
+document.querySelector("input").onchange = ({ target: { files } }) => {
+  uppy.addFiles([...files].map((file) => ({ name: file.name, type: file.type, data: file })));
 };

@@ -1,5 +1,6 @@
 // tus-js-client in Node: tus_js.mjs PACKAGE PROTOCOL PARALLEL SERVICE FILE FOLDER
-import { createReadStream, readFileSync } from "node:fs";
+// FILE may be a folder of files, of which as many are sent at once as a browser would.
+import { createReadStream, readFileSync, readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 
 const [name, protocol, parallelUploads, service, file, folder] = process.argv.slice(2);
@@ -9,18 +10,31 @@ const { FileUrlStorage } = tus.FileUrlStorage ? tus : await import(`${name}/node
 
 // Version 4 never says that the rest of a file's stream, which it goes on with, is the last of it.
 const whole = name === "tus-v4" && protocol !== "tus-v1";
+const isFolder = statSync(file).isDirectory();
+const waiting = isFolder ? readdirSync(file).map((each) => join(file, each)) : [file];
 
-const upload = new tus.Upload(whole ? readFileSync(file) : createReadStream(file), {
-  endpoint: `${service}/uploads`,
-  protocol,
-  parallelUploads: Number(parallelUploads),
-  metadata: { filename: basename(file), filetype: "application/octet-stream" },
-  urlStorage: new FileUrlStorage(join(folder, "uploads.json")),
-  onError(error) {
-    console.error(error);
-    process.exit(1);
-  },
-});
-const [previous] = await upload.findPreviousUploads();
-if (previous) upload.resumeFromPreviousUpload(previous);
-upload.start();
+const send = (path) =>
+  new Promise((resolve) => {
+    const upload = new tus.Upload(whole ? readFileSync(path) : createReadStream(path), {
+      endpoint: `${service}/uploads`,
+      protocol,
+      parallelUploads: Number(parallelUploads),
+      metadata: { filename: basename(path), filetype: "application/octet-stream" },
+      urlStorage: new FileUrlStorage(join(folder, `${basename(path)}.json`)),
+      onError(error) {
+        console.error(error);
+        process.exitCode = 1;
+        resolve();
+      },
+      onSuccess: resolve,
+    });
+    upload.findPreviousUploads().then(([previous]) => {
+      if (previous) upload.resumeFromPreviousUpload(previous);
+      upload.start();
+    });
+  });
+
+async function sendAll() {
+  while (waiting.length) await send(waiting.pop());
+}
+await Promise.all(Array.from({ length: 6 }, sendAll));

@@ -27,7 +27,7 @@ from .draft import (
     read_heads,
     unfinished,
 )
-from .tus import in_pieces, settle
+from .tus import in_pieces, settle, was_cut
 
 INTEROP = "Upload-Draft-Interop-Version"
 
@@ -72,7 +72,7 @@ async def test_a_creation_is_told_its_address_before_its_body_is_read(
 
 @pytest.mark.spec("draft-I2")
 async def test_no_other_version_of_the_draft_gets_an_interim_response(telling: Service) -> None:
-    others = ["", "0", "3", "5", "7", "9", "68", "-8", "8.0", '"8"', "?1", "6, 8", "8;", "8;A"]
+    others = ["", "0", "3", "5", "11", "68", "-8", "8.0", '"8"', "?1", "6, 8", "8;", "8;A"]
     for interop in [[], *([f"{INTEROP}: {version}"] for version in others)]:
         start = bare("POST", f"{telling.url}/uploads", 3, "Upload-Complete: ?1", *interop)
         heads = await heads_of(telling, start + b"abc")
@@ -164,7 +164,7 @@ async def test_asking_for_the_offset_cuts_a_stalled_creation(serve: Any) -> None
         assert await offset_of(client, url) == 3
 
         await peer.read_head()
-        assert [head.status for head in await read_heads(peer)] == [423]
+        assert await was_cut(peer)
         last = await append(client, url, 3, b"def", complete=True)
     assert await bytes_of(service, last.json()["id"]) == b"abcdef"
 

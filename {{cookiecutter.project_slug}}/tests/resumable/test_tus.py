@@ -7,7 +7,7 @@ import pytest
 from ..service import Service
 from ..storage.stored import bytes_of, files
 from ..upload.uploads import sha256
-from .tus import CHUNK, Tus, begin_patch, id_of, in_pieces, patch_head
+from .tus import CHUNK, Tus, begin_patch, id_of, in_pieces, patch_head, was_cut
 
 EXTENSIONS = (
     "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination,"
@@ -30,6 +30,7 @@ NO_INTEGERS = {
 }
 
 
+@pytest.mark.fault("F12")
 @pytest.mark.spec("tus-C3", "tus-C9", "tus-C11", "tus-C12", "tus-C28", "tus-C29")
 @pytest.mark.spec("tus-K1", "tus-D1", "tus-W1", "tus-W2", "tus-E1", "tus-X1", "tus-R1", "tus-N1")
 @pytest.mark.parametrize("path", ["/uploads", "/uploads/", "/uploads/some-id"])
@@ -40,9 +41,9 @@ async def test_options_tells_what_the_service_can_whatever_version_is_asked_for(
         response = await client.options(path)
         for version in ("1.0.0", "0.2.2", ""):
             asked = await client.options(path, headers={"Tus-Resumable": version})
-            assert (asked.status_code, asked.headers["tus-version"]) == (204, "1.0.0")
+            assert (asked.status_code, asked.headers["tus-version"]) == (200, "1.0.0")
 
-    assert response.status_code == 204
+    assert response.status_code == 200
     assert response.headers["tus-version"] == "1.0.0"
     assert response.headers["tus-resumable"] == "1.0.0"
     assert set(response.headers["tus-extension"].split(",")) == set(EXTENSIONS.split(","))
@@ -263,6 +264,7 @@ async def test_a_body_beyond_the_length_is_refused_and_forgotten(
     assert await bytes_of(service, id_of(url)) == data
 
 
+@pytest.mark.fault("F8")
 @pytest.mark.spec("tus-C26", "tus-C27")
 async def test_a_body_that_stalls_is_closed_and_what_came_is_kept(service: Service) -> None:
     async with Tus(service) as tus, service.raw_connection() as peer:
@@ -270,9 +272,7 @@ async def test_a_body_that_stalls_is_closed_and_what_came_is_kept(service: Servi
         await begin_patch(peer, url, 0, "Content-Length: 6")
         await peer.send(b"abc")
 
-        answer = await peer.read_head()
-        assert answer.startswith(b"HTTP/1.1 408 ")
-        assert b"\r\nconnection: close\r\n" in answer.lower()
+        assert await was_cut(peer)
         assert await tus.offset(url) == 3
         assert (await tus.patch(url, 3, b"def")).status_code == 204
     assert await bytes_of(service, id_of(url)) == b"abcdef"

@@ -8,13 +8,14 @@ import random
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ..peer import PATIENCE
 from ..service import SOAK, Service, ServiceProcess
 from ..storage.stored import bytes_of
 from ..upload.uploads import sha256
-from .tus import Tus, begin_patch, id_of, patch_head, settle
+from .tus import Tus, begin_patch, id_of, patch_head, settle, was_cut
 
 PATCH = "PATCH /uploads/{upload_id}"
 
@@ -73,9 +74,7 @@ async def test_a_question_about_a_stalled_upload_is_answered_at_once(patient: Se
         await settle(patient)
 
         assert await tus.offset(url) == 3
-        cut = await stalled.read_head()
-        assert cut.startswith(b"HTTP/1.1 423 ")
-        assert b"\r\nconnection: close\r\n" in cut.lower()
+        assert await was_cut(stalled)
         assert (await tus.patch(url, 3, b"def")).status_code == 204
     assert await bytes_of(patient, id_of(url)) == b"abcdef"
 
@@ -94,7 +93,7 @@ async def test_the_newest_of_two_chunks_goes_on_where_the_other_was(
         await settle(patient)
 
         assert (await tus.patch(url, 0, b"XXX")).status_code == 409
-        assert b" 423 " in await older.read_head()
+        assert await was_cut(older)
         assert (await tus.patch(url, 3, b"def")).headers["upload-offset"] == "6"
         assert (await tus.patch(url, 6, b"ghi")).status_code == 204
     assert await bytes_of(patient, id_of(url)) == b"abcdefghi"
@@ -110,9 +109,11 @@ async def test_chunks_that_race_for_one_offset_are_never_mixed(
     racers = [bytes([65 + number]) * size for number in range(4)]
     async with Tus(patient) as tus:
         url = await tus.upload(size)
-        answers = await asyncio.gather(*(tus.patch(url, 0, racer) for racer in racers))
-        statuses = [answer.status_code for answer in answers]
-        assert set(statuses) <= {204, 409, 423}
+        patches = (tus.patch(url, 0, racer) for racer in racers)
+        ends = await asyncio.gather(*patches, return_exceptions=True)
+        assert all(isinstance(end, httpx.Response | httpx.TransportError) for end in ends)
+        statuses = [end.status_code if isinstance(end, httpx.Response) else 0 for end in ends]
+        assert set(statuses) <= {204, 409, 0}  # One that was cut has no answer.
         assert statuses.count(204) <= 1
         if 204 not in statuses:
             offset = await tus.offset(url)
@@ -152,25 +153,6 @@ async def test_a_file_arrives_whole_however_often_its_connection_breaks(
             while (await tus.patch(url, offset, data[offset:])).status_code != 204:
                 offset = await tus.offset(url)
     assert sha256(await bytes_of(patient, id_of(url))) == sha256(data)
-
-
-@pytest.mark.spec("tus-C19", "tus-C21")
-async def test_an_upload_that_another_process_works_on_is_locked(serve: Any) -> None:
-    service: Service = await serve(streaming={"idle_timeout": 60})
-    sibling: Service = await serve()
-    async with Tus(service) as tus, Tus(sibling) as other, service.raw_connection() as peer:
-        path = "/uploads/" + id_of(await tus.upload(6))
-        await begin_patch(peer, path, 0, "Content-Length: 6")
-        await peer.send(b"abc")
-        await settle(service)
-
-        locked = [await other.head(path), await other.patch(path, 0, b"XXX")]
-        assert [response.status_code for response in locked] == [423, 423]
-        assert int(locked[0].headers["retry-after"]) >= 1
-        await peer.send(b"def")
-        assert b" 204 " in await peer.read_head()
-        assert await other.offset(path) == 6
-    assert await bytes_of(service, id_of(path)) == b"abcdef"
 
 
 @pytest.mark.spec("tus-C24", "tus-C27")

@@ -115,6 +115,14 @@ async def begin_patch(peer: Peer, url: str, offset: int, *fields: str) -> None:
     await peer.read_until(b"100 Continue\r\n\r\n")
 
 
+async def was_cut(peer: Peer) -> bool:
+    """Return whether the service ends the connection, and sends no response before that."""
+    try:
+        return await peer.read_to_end() == b""
+    except ConnectionResetError:
+        return not peer.unread
+
+
 async def settle(service: Any) -> None:
     """Return when the service has read what was sent to it before: its loop has turned since."""
     async with service.client() as client:

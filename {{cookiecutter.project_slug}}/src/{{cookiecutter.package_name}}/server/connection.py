@@ -1,5 +1,5 @@
-"""What uvicorn's HTTP protocol does not do and no application can: aborts, interim responses,
-HTTP/1.0 framing, and bodies and files without copies.
+"""What uvicorn's HTTP protocol does not do and no application can: aborts, interim responses, no
+response at all, HTTP/1.0 framing, and bodies and files without copies.
 
 It leans on uvicorn's internals: `protocol` looks whether they are what they were.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from ..streaming import SlowClient
+from ..streaming import SlowClient, exchange
 from . import direct, sendfile
 from .head import HeadLimits
 
@@ -39,6 +39,7 @@ class Abortable:
         cycle = self.cycle
         framing = _CloseDelimited(cycle, send) if scope["http_version"] == "1.0" else None
         scope["extensions"] = sendfile.extensions(scope["scheme"])
+        scope["extensions"][exchange.HANG_UP] = {}
         if framing is None:
             scope["extensions"]["http.response.informational"] = {}
             scope["extensions"][direct.DIRECT] = {}
@@ -91,6 +92,10 @@ class Abortable:
                 case "http.response.informational":  # RFC 9110, section 15.2.
                     if not cycle.response_started and not cycle.disconnected:
                         cycle.transport.write(_interim(message))
+                case exchange.HANG_UP:
+                    # Else uvicorn sends a 500 for an application that returns without a response.
+                    cycle.disconnected = True
+                    cycle.transport.abort()
                 case _:
                     await send(message)
 

@@ -2,6 +2,9 @@
 
 A claim is a locked file. The kernel drops the lock when its process ends, however it ends, so an
 unlocked claim means that its work was cut short and must be reconciled.
+
+Who wants a claim that another process holds can ask for it: the time of modification of the file is
+that at which the newest request for it was made. The holder looks at it, and decides what to do.
 """
 
 import asyncio
@@ -10,6 +13,7 @@ import os
 import sys
 from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +40,8 @@ else:
 
 class Claim:
     """The sole right to change what belongs to one id."""
+
+    _asked_at = 0
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
@@ -75,9 +81,30 @@ class Claim:
         raise OSError(errno.ENOLCK, "no new file can be locked", str(folder))
 
     @classmethod
-    async def take_in_thread(cls, threads: Executor, path: Path) -> "Claim | None":
-        """Claim a path without blocking; a cancellation meanwhile gives it back."""
-        taking = asyncio.get_running_loop().run_in_executor(threads, cls.take, path)
+    def take_or_ask(cls, path: Path, asked_at: int) -> "Claim | None":
+        """Claim a path, or ask for it; `asked_at` is in nanoseconds of the monotonic clock.
+
+        All processes of a machine share that clock, and nobody sets it back.
+        """
+        claim = cls.take(path)
+        with suppress(OSError):  # Its holder has just released it, or is of another user.
+            if claim is not None or path.stat().st_mtime_ns < asked_at:
+                os.utime(path, ns=(asked_at, asked_at))
+        if claim is not None:
+            claim._asked_at = os.fstat(claim._file.fileno()).st_mtime_ns
+        return claim
+
+    def is_wanted(self) -> bool:
+        """Whether a newer request has asked for a claim that was taken with `take_or_ask`."""
+        return os.fstat(self._file.fileno()).st_mtime_ns > self._asked_at
+
+    @classmethod
+    async def take_in_thread(
+        cls, threads: Executor, path: Path, asked_at: int | None = None
+    ) -> "Claim | None":
+        """Claim a path without blocking, or ask; a cancellation meanwhile gives it back."""
+        take = cls.take if asked_at is None else partial(cls.take_or_ask, asked_at=asked_at)
+        taking = asyncio.get_running_loop().run_in_executor(threads, take, path)
         try:
             return await complete(taking)
         except asyncio.CancelledError:

@@ -1,7 +1,7 @@
 """Files that arrive in several requests: what has come is kept until the rest has, or for a time.
 
     uploads/{id}.part   the bytes so far; its size is the offset, whatever any record says
-    uploads/{id}.lock   the claim of the request that works on it
+    uploads/{id}.lock   the claim of the request that works on it; its time is that of the newest
 
 What is known of an upload is a row beside the records of the files, written when it changes and
 never per chunk. Bytes whose digest is still to be checked are written behind the offset that the
@@ -48,6 +48,8 @@ class Partial(BaseModel):
     #: The uploads whose bytes are its own, in this order.
     parts: tuple[str, ...] = ()
     completed_at: float | None = None
+    #: When its bytes were removed; then it is only there to be known for one that has been.
+    expired_at: float | None = None
 
 
 class LocalPartials:
@@ -91,15 +93,15 @@ class LocalPartials:
     async def unfinished(self) -> list[Partial]:
         rows = await self.storage.catalogue.run(
             "SELECT state FROM uploads WHERE json_extract(state, '$.completed_at') IS NULL"
-            " ORDER BY id"
+            " AND json_extract(state, '$.expired_at') IS NULL ORDER BY id"
         )
         return [Partial.model_validate_json(str(row[0])) for row in rows]
 
     async def expired(self, before: float, among: str | None = None) -> list[str]:
         """Return the uploads that last changed before then, and what is left of lost ones."""
         rows = await self.storage.catalogue.run(
-            "SELECT id, json_extract(state, '$.completed_at') FROM uploads"
-            " WHERE ? IS NULL OR id = ?",
+            "SELECT id, json_extract(state, '$.completed_at'), json_extract(state, '$.expired_at')"
+            " FROM uploads WHERE ? IS NULL OR id = ?",
             among,
             among,
         )
@@ -114,17 +116,22 @@ class LocalPartials:
             )
 
     @asynccontextmanager
-    async def claimed(self, upload_id: str, patience: float = 0) -> AsyncGenerator[bool]:
-        """Claim an upload among all processes; False when another keeps it for `patience` s."""
+    async def claimed(
+        self, upload_id: str, patience: float = 0, asked_at: int | None = None
+    ) -> AsyncGenerator[Claim | None]:
+        """Claim an upload among all processes; None when another keeps it for `patience` s.
+
+        With `asked_at` that one is asked to give it up, unless it works for a newer request.
+        """
         lock = self._folder / f"{upload_id}.lock"
         stop = time.monotonic() + patience
         with no_space():
-            claim = await Claim.take_in_thread(self._threads, lock)
+            claim = await Claim.take_in_thread(self._threads, lock, asked_at)
             while claim is None and time.monotonic() < stop:
                 await asyncio.sleep(0.02)
-                claim = await Claim.take_in_thread(self._threads, lock)
+                claim = await Claim.take_in_thread(self._threads, lock, asked_at)
         try:
-            yield claim is not None
+            yield claim
         finally:
             if claim is not None:
                 await in_thread(self._threads, claim.release)
@@ -179,10 +186,25 @@ class LocalPartials:
 
     async def remove(self, upload_id: str) -> None:
         """Forget an upload and its bytes; a file that has become of it stays."""
+        await self._drop(upload_id, "DELETE FROM uploads WHERE id = ?", upload_id)
+
+    async def expire(self, upload_id: str) -> None:
+        """Remove the bytes of an upload, and keep in mind that it was there."""
+        marked = "UPDATE uploads SET state = json_set(state, '$.expired_at', ?) WHERE id = ?"
+        await self._drop(upload_id, marked, time.time(), upload_id)
+
+    async def _drop(self, upload_id: str, statement: str, *values: object) -> None:
         # First the bytes: on a full disk they make the room that the catalogue needs for the rest.
         await in_thread(self._threads, self._path(upload_id).unlink, missing_ok=True)
         with no_space():
-            await self.storage.catalogue.run("DELETE FROM uploads WHERE id = ?", upload_id)
+            await self.storage.catalogue.run(statement, *values)
+
+    async def forget(self, before: float) -> None:
+        """Remove what is still known of uploads that had expired before then."""
+        with no_space():
+            await self.storage.catalogue.run(
+                "DELETE FROM uploads WHERE json_extract(state, '$.expired_at') < ?", before
+            )
 
     async def recover(self, partial: Partial) -> FileRecord | None:
         """Return the file of an upload whose part is gone, if a crash came behind the rename.
@@ -208,7 +230,9 @@ def _expired(
 ) -> list[str]:
     found = {among} if among else {path.stem for path in folder.iterdir()}
     found -= {str(row[0]) for row in rows}
-    for upload_id, completed_at in rows:
+    for upload_id, completed_at, expired_at in rows:
+        if expired_at is not None:
+            continue
         changed_at = completed_at
         if not isinstance(changed_at, float):
             try:

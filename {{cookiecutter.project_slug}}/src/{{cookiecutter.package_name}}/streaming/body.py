@@ -26,8 +26,9 @@ TOO_LARGE = problem_type(
 TOO_SLOW = problem_type(
     "too-slow",
     "The body came too slowly",
-    "No byte of the body came for too long, or all of them came too slowly. Send it again; an"
-    " upload that can be resumed goes on from its offset.",
+    "No byte of the body came for too long, or all of them came too slowly. Send it again. An"
+    " upload that can be resumed loses its connection instead, or gets a 503, and goes on from its"
+    " offset.",
 )
 ENCODED = problem_type(
     "encoded-body",

@@ -33,6 +33,8 @@ ZERO_COPY = "http.response.zerocopysend"
 #: Our own extension: a head that has this key, as it arrives, is answered with a `writer` in the
 #: extension's entry of the scope.
 DIRECT = "http.response.direct"
+#: Another one: the message ends the connection, and no response is sent.
+HANG_UP = "http.connection.close"
 
 
 class ClientGone(ClientDisconnect, OSError):
@@ -158,6 +160,16 @@ class Exchange:
         await self._send({"type": ZERO_COPY, **part, "more_body": True})
         self.bytes_out += part["count"]
         self.remaining = (self.remaining or 0) - part["count"]
+
+    async def hang_up(self, outcome: Outcome) -> None:
+        """End the connection without a response and raise ClientDisconnect, if the server can.
+
+        For clients that come back when their connection breaks, and give up at most responses.
+        """
+        self.outcome = outcome
+        if HANG_UP in (self.scope.get("extensions") or {}):
+            await self._send({"type": HANG_UP})
+            raise ClientDisconnect
 
     def direct_writer(self) -> "DirectWriter | None":
         """Return what writes to the client at once, if the server has it and nobody is between."""

@@ -59,6 +59,11 @@ def refuse_pieces(fields: Mapping[str, str]) -> None:
         raise partial_body("A field of the upload")
 
 
+def is_form(request: Request) -> bool:
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    return media_type.strip().lower() == "multipart/form-data"
+
+
 def owner_of(request: Request) -> str | None:
     principal = principal_of(request)
     return principal.id if principal else None

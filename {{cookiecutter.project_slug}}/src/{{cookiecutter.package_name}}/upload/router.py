@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from ..storage import StorageDep, StoredFile
 from ..streaming import Admission, Problem, RequestBody, refuse_coding
 from .answers import stored_answer
-from .descriptions import digester_of, draft_of
+from .descriptions import digester_of, draft_of, is_form
 from .multipart import store_form
 
 router = APIRouter(tags=["upload"])
@@ -56,8 +56,7 @@ async def upload_files(request: Request, storage: StorageDep) -> Response:
         # Where uploads can be resumed this is taken elsewhere. Stored, it would be half a file.
         raise Problem(400, "Uploads in several requests are not available here.")
     refuse_coding(request)
-    media_type = request.headers.get("content-type", "").partition(";")[0]
-    if media_type.strip().lower() == "multipart/form-data":
+    if is_form(request):
         return stored_answer(request, await store_form(request, storage))
     body = RequestBody(request, limit=request.app.state.settings.upload.max_size)
     digester = digester_of(request)

@@ -1,5 +1,5 @@
 """Resumable Uploads for HTTP: the IETF's protocol, of which URLSession and tus-js-client speak
-drafts (interop versions 6 and 8).
+drafts (interop version 6, and later ones).
 
 Any creation with `Upload-Complete` begins an upload resource; `PATCH` appends to it; the request
 that says `?1` is answered as the whole upload in one request would have been.
@@ -27,9 +27,9 @@ from ...streaming import (
     wanted_digest,
 )
 from ..answers import stored_answer
-from ..descriptions import content_type_of, draft_of
+from ..descriptions import content_type_of, draft_of, is_form
 from .fields import check_media_type, room, uploads_url
-from .session import Session
+from .session import Interrupted, Session
 from .sessions import sessions_of
 
 MEDIA_TYPE = "application/partial-upload"
@@ -45,8 +45,10 @@ INCONSISTENT_LENGTH = problem_type(
     "What the request says of the length of the upload is not what was said before, or not what its"
     " own fields come to. It is a mistake of the client: begin again.",
 )
-#: The versions whose 104 responses we speak.
-INTEROP = (6, 8)
+#: The versions whose 104 responses we speak: drafts -04 to -15, which mean the same here.
+INTEROP = range(6, 11)
+#: The last version in which a question must not have the fields of an append.
+STRICT = 6
 
 #: Structured fields (RFC 9651, section 3.3), with parameters that mean nothing to us.
 _PARAMETERS = r"(?:; *[a-z*][a-z0-9_.*-]*(?:=(?:\"(?:[^\"\\]|\\.)*\"|[^;\", ]+))?)*"
@@ -55,8 +57,12 @@ _INTEGER = re.compile(r"(\d{1,15})" + _PARAMETERS, re.ASCII)
 
 
 def is_creation(request: Request) -> bool:
-    """Whether a request begins an upload of this protocol; a malformed field is ignored."""
-    return _complete(request) is not None
+    """Whether a request begins an upload of this protocol; a malformed field is ignored.
+
+    So is `?1` with a form: its files are several, and an upload resource is for one.
+    """
+    complete = _complete(request)
+    return complete is False or (complete is True and not is_form(request))
 
 
 def limits(request: Request, expires_at: float | None = None) -> str:
@@ -86,6 +92,8 @@ async def create(request: Request) -> Response:
             refused = isinstance(error, Problem) and error.status_code in (400, 413, 415)
             if refused or not informed:  # Else its client knows where to go on.
                 await session.discard()
+            if isinstance(error, Interrupted) and not informed:
+                raise error.reason from None
             raise
     if complete:
         return answer
@@ -94,6 +102,7 @@ async def create(request: Request) -> Response:
 
 async def offset(request: Request, upload_id: str) -> Response:
     """Tell how many bytes are there, and where the file is when that is all."""
+    _refuse_fields(request, "upload-offset", "upload-complete", "upload-length")
     sessions = sessions_of(request)
     async with sessions.hold(upload_id, request) as session:
         headers = {
@@ -105,10 +114,7 @@ async def offset(request: Request, upload_id: str) -> Response:
     if session.length is not None:
         headers["Upload-Length"] = str(session.length)
     if session.record:
-        url = file_url(request, upload_id)
-        headers["Content-Location"] = urlsplit(url).path
-        if request.method == "GET" and not url.endswith("/record"):
-            return Response(status_code=303, headers=headers | {"Location": url})
+        headers["Content-Location"] = urlsplit(file_url(request, upload_id)).path
     return Response(status_code=204, headers=headers)
 
 
@@ -134,6 +140,7 @@ async def append(request: Request, upload_id: str) -> Response:
 
 async def cancel(request: Request, upload_id: str) -> Response:
     """Forget an upload; a file that has become of it stays."""
+    _refuse_fields(request, "upload-offset", "upload-complete")
     async with sessions_of(request).hold(upload_id, request) as session:
         await session.discard()
     return Response(status_code=204)
@@ -240,6 +247,14 @@ def _integer(request: Request, name: str) -> int | None:
     fields = request.headers.getlist(name)
     match = _INTEGER.fullmatch(fields[0].strip()) if len(fields) == 1 else None
     return int(match[1]) if match else None
+
+
+def _refuse_fields(request: Request, *names: str) -> None:
+    """Raise Problem 400 for fields that have no meaning here, in the versions that say so."""
+    version = _integer(request, "upload-draft-interop-version")
+    strict = version is not None and version <= STRICT
+    if strict and any(name in request.headers for name in names):
+        raise Problem(400, f"A request of this method has no {' or '.join(names)}.")
 
 
 def _mismatch(expected: int, provided: int) -> Problem:

@@ -16,8 +16,9 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from ...storage import FileId
-from ...streaming import Admission, Problem
+from ...streaming import Admission, Problem, exchange_of
 from . import draft, tus
+from .session import Interrupted
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,12 @@ _APPEND: dict[str, Any] = {
     "requestBody": {"content": {draft.MEDIA_TYPE: _BYTES}},
 }
 _STORED = {"description": "This was all, and is a file; or where to go on, from a `POST`."}
-_RESPONSES: dict[int | str, dict[str, Any]] = {404: {}, 423: {}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    404: {},
+    410: {"description": "The upload has expired."},
+    423: {"description": "Another request works on it, to tus."},
+    503: {"description": "Another request works on it."},
+}
 
 
 class _UploadRoute(APIRoute):
@@ -75,11 +81,15 @@ class _UploadRoute(APIRoute):
             try:
                 response = await handler(request)
             except HTTPException as error:
+                if error.status_code == 423 and not tus.is_spoken(request):
+                    error.status_code = 503  # At a 4xx the clients of the draft give up.
                 if error.status_code == 413:
                     more["Upload-Limit"] = draft.limits(request)
                 if "upload-complete" in request.headers:
                     more["Upload-Complete"] = "?0"
                 error.headers = {**more, **(error.headers or {})}
+                if isinstance(error, Interrupted):
+                    await exchange_of(request.scope).hang_up(error.outcome)
                 raise
             except ClientDisconnect:
                 raise
@@ -120,11 +130,7 @@ async def create_upload(request: Request) -> Response:
 
 @router.api_route("/uploads/{upload_id}", methods=METHODS, include_in_schema=False)
 @router.delete("/uploads/{upload_id}", status_code=204, responses=_RESPONSES)
-@router.get(
-    "/uploads/{upload_id}",
-    status_code=204,
-    responses={**_RESPONSES, 303: {"description": "It is a file by now, and here."}},
-)
+@router.get("/uploads/{upload_id}", status_code=204, responses=_RESPONSES)
 @router.head(
     "/uploads/{upload_id}",
     status_code=204,
@@ -141,7 +147,7 @@ async def use_upload(request: Request, upload_id: FileId) -> Response:
     protocol, method = _protocol_of(request), tus.method_of(request)
     actions = {
         "HEAD": protocol.offset,
-        "GET": draft.offset,  # A browser's question, whoever asks: it leads to the file.
+        "GET": draft.offset,  # tus has no such question.
         "PATCH": protocol.append,
         "DELETE": protocol.cancel,
     }
@@ -156,13 +162,13 @@ async def use_upload(request: Request, upload_id: FileId) -> Response:
 @router.options("/files", include_in_schema=False)
 @router.options("/uploads/{upload_id}", include_in_schema=False)
 @router.options("/uploads/", include_in_schema=False)
-@router.options("/uploads", status_code=204)
+@router.options("/uploads")
 async def upload_options(request: Request) -> Response:
     """Tell the protocols, their extensions and limits."""
     headers = tus.options(request)
     headers |= {"Upload-Limit": draft.limits(request), "Accept-Patch": ACCEPT}
     headers["Allow"] = ALLOW[request.scope["route"].path]
-    return Response(status_code=204, headers=headers)
+    return Response(headers=headers)
 
 
 router.add_api_route(

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...storage import FileRecord
+from ...storage.claims import Claim
 from ...storage.partials import LocalPartials, Partial
 from ...storage.writer import LocalWriter
-from ...streaming import Digester, Problem, RequestBody, complete, problem_type
+from ...streaming import Digester, Outcome, Problem, RequestBody, complete, problem_type
 from .checksums import Checksum
 from .fields import too_large
 
 BUSY = problem_type(
     "upload-busy",
     "Another request works on this upload",
-    "Only one request at a time does. Ask for the offset after the seconds of `Retry-After`, and go"
-    " on from there.",
+    "Only one request at a time does, and this one waited in vain. Ask for the offset after the"
+    " seconds of `Retry-After`, and go on from there. Clients of the IETF's draft get it as a 503.",
 )
 TAKEN_OVER = problem_type(
     "upload-taken-over",
@@ -31,6 +32,22 @@ TAKEN_OVER = problem_type(
 #: which it must have ended.
 GRACE = 0.05
 PATIENCE = 5.0
+#: Seconds between two looks whether a newer request wants an upload whose body is being received.
+LOOK_EVERY = 0.05
+
+
+class Interrupted(Problem):
+    """What was sent is kept, and its client shall come back for the rest.
+
+    Clients do when their connection breaks, and after a 5xx; at a 408 they give up. So the
+    connection ends without a response, and this is one for servers that cannot do that.
+    """
+
+    def __init__(self, reason: Problem, outcome: Outcome) -> None:
+        super().__init__(503, reason.detail, type=reason.type, headers={"Retry-After": "1"})
+        self.reason = reason
+        self.outcome = outcome
+
 
 #: Called with the offset, whenever this many bytes more have been written.
 Inform = Callable[[int], Awaitable[object]]
@@ -42,16 +59,11 @@ class Lane:
 
     def __init__(self) -> None:
         self.requests = 0
-        #: The time limit of the request whose body is being received.
-        self.scope: asyncio.Timeout | None = None
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
-        """Cut the request whose body is being received, and wait for it; raises Problem 423."""
-        if self.scope is not None:
-            self.scope.reschedule(asyncio.get_running_loop().time() + GRACE)
-            self.scope = None
+        """Wait for those that came before, which make way; raises Problem 423."""
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._lock.acquire()
@@ -69,6 +81,7 @@ class Session:
 
     partials: LocalPartials
     lane: Lane
+    claim: Claim
     max_size: int
     partial: Partial
     #: The file that has become of the upload.
@@ -93,7 +106,8 @@ class Session:
 
         What came of a body that breaks off is kept. Nothing is kept of one that exceeds its limit
         or fails its check, or that broke off and so cannot be checked. An upload that `completes`
-        becomes a file with its last byte. Raises Problem 423 when a newer request takes over.
+        becomes a file with its last byte. Raises Interrupted for a body that stalls, and when a
+        newer request takes over.
         """
         if self.record is not None:
             # Complete: its last answer may have been lost, and this says so with an empty body.
@@ -175,11 +189,9 @@ class Session:
     async def _pour(
         self, body: RequestBody, writer: LocalWriter | None, inform: Inform | None = None
     ) -> None:
-        superseded = self.lane.requests > 1  # Whoever came before has ended.
         informed = self.offset
         try:
-            async with asyncio.timeout(GRACE if superseded else None) as scope:
-                self.lane.scope = None if superseded else scope
+            async with asyncio.timeout(None) as limit, self._making_way(limit):
                 async for chunk in body:
                     if writer is None:
                         continue  # There is no room, which the limit of the body says.
@@ -188,9 +200,32 @@ class Session:
                         informed = writer.written
                         await inform(informed)
         except TimeoutError:
-            raise Problem(423, "A newer request works on this upload.", type=TAKEN_OVER) from None
+            newer = Problem(503, "A newer request works on this upload.", type=TAKEN_OVER)
+            raise Interrupted(newer, Outcome.REJECTED) from None
+        except Problem as problem:
+            if problem.status_code == 408:
+                raise Interrupted(problem, Outcome.TIMEOUT) from None
+            raise
+
+    @asynccontextmanager
+    async def _making_way(self, limit: asyncio.Timeout) -> AsyncGenerator[None]:
+        """Let the limit end the block when a newer request wants the upload, of any process."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            nonlocal timer
+            if self.lane.requests > 1 or self.claim.is_wanted():
+                limit.reschedule(loop.time() + GRACE)
+            else:
+                timer = loop.call_later(LOOK_EVERY, look)
+
+        look()
+        try:
+            yield
         finally:
-            self.lane.scope = None
+            if timer is not None:
+                timer.cancel()
 
     async def _assemble(self) -> bool:
         """Put the parts of an upload together; return whether it has parts, and all are there."""
@@ -213,5 +248,7 @@ class Session:
 
 
 def busy() -> Problem:
-    detail, headers = "Another request works on this upload.", {"Retry-After": "1"}
+    detail = "Another request works on this upload."
+    # The next connection may lead to the process that works on it.
+    headers = {"Retry-After": "1", "Connection": "close"}
     return Problem(423, detail, type=BUSY, headers=headers)

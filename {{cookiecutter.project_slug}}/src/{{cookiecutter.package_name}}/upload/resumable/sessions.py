@@ -1,29 +1,30 @@
 """Sessions: the sole right to one upload, for the time of one request.
 
-Within a process the newest request wins: it cuts the one that works on the upload, whose bytes are
-kept, and goes on where they end. So a client that comes back never waits for its own dead
-connection, and the offset that it is told is one that its next request may use. Between processes
-a lock decides, and whoever comes second is answered with 423.
+The newest request wins: it cuts the one whose body is being received, in whatever process, and goes
+on where the bytes of that one end. So a client that comes back never waits for its own dead
+connection, and the offset that it is told is one that its next request may use. An upload that is
+busy for longer, such as by the inspection of its file, is answered with 423 (tus) or 503.
 """
 
 import logging
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from fastapi import Request
 
 from ...settings import Settings, UploadSettings
+from ...storage.claims import Claim
 from ...storage.local import LocalStorage
 from ...storage.partials import LocalPartials
 from ...storage.records import checked_id
 from ...streaming import Problem, complete, repeating
 from ..descriptions import owner_of
-from .session import Lane, Session, busy
+from .session import PATIENCE, Lane, Session, busy
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to wait for another process.
+#: Seconds for which the sweep waits for another process.
 CONTENTION = 0.3
 
 
@@ -37,39 +38,48 @@ class Sessions:
         self._lanes: dict[str, Lane] = {}
 
     @asynccontextmanager
-    async def hold(self, upload_id: str, request: Request | None = None) -> AsyncGenerator[Session]:
-        """Work on an upload; raises Problem 404, or 423 when another process does.
+    async def hold(
+        self, upload_id: str, request: Request | None = None, patience: float = PATIENCE
+    ) -> AsyncGenerator[Session]:
+        """Work on an upload; raises Problem 404 or 410, or 423 when others keep it for too long.
 
         For a `request` it has to be an upload of the one who sent that.
         """
+        asked_at = time.monotonic_ns()
         lane = self._lanes.setdefault(checked_id(upload_id), Lane())
         lane.requests += 1
         try:
             with self.partials.storage.working():
-                async with lane.turn(), self.partials.claimed(upload_id, CONTENTION) as ours:
-                    if not ours:
+                claiming = self.partials.claimed(upload_id, patience, asked_at)
+                async with lane.turn(), claiming as claim:
+                    if claim is None:
                         raise busy()
-                    session = await self._open(upload_id, lane)
-                    if request and session.partial.draft.owner != owner_of(request):
-                        raise _gone()
-                    yield session
+                    yield await self._open(upload_id, lane, claim, request)
         finally:
             lane.requests -= 1
             if not lane.requests:
                 del self._lanes[upload_id]
 
-    async def _open(self, upload_id: str, lane: Lane) -> Session:
+    async def _open(
+        self, upload_id: str, lane: Lane, claim: Claim, request: Request | None
+    ) -> Session:
         partial, record = await self.partials.load(upload_id)
-        if partial is None:
-            raise _gone()
+        if partial is None or (request and partial.draft.owner != owner_of(request)):
+            raise _not_found()
+        if partial.expired_at is not None:
+            raise _expired()
         stat = None if record else await self.partials.stat(upload_id)
         if record is None and stat is None and partial.completed_at is None:
             record = await self.partials.recover(partial)
         changed_at = partial.completed_at or (stat.st_mtime if stat else time.time())
-        if (record is None and stat is None) or self.expires_at(changed_at) < time.time():
-            raise _gone()  # Deleted, expired, or taken by a power cut.
+        if record is None and stat is None:
+            raise _not_found()  # Deleted, or taken by a power cut.
+        if self.expires_at(changed_at) < time.time():
+            raise _expired()
         offset = record.size if record else stat.st_size if stat else 0
-        session = Session(self.partials, lane, self._max_size, partial, record, offset, changed_at)
+        session = Session(
+            self.partials, lane, claim, self._max_size, partial, record, offset, changed_at
+        )
         if record is None:
             await session.roll_back()
         elif partial.completed_at is None:
@@ -91,23 +101,28 @@ class Sessions:
                 wanted = part in partial.parts
             if partial.completes and wanted:
                 with _logged(partial.id):
-                    async with self.hold(partial.id) as session:
+                    async with self.hold(partial.id, patience=CONTENTION) as session:
                         await session.settle()
 
     async def sweep(self) -> None:
-        """End what a crash cut short, and remove what has expired; one process does it for all."""
+        """End what a crash cut short, and remove what has expired; one process does it for all.
+
+        That an upload has expired is known for as long again as it could be resumed.
+        """
         async with self.partials.claimed("sweep") as leads:
             if leads:
                 await self.settle_all()
                 before = time.time() - self._expire_after
                 for upload_id in await self.partials.expired(before):
                     with _logged(upload_id):
-                        await self._remove(upload_id, before)
+                        await self._expire(upload_id, before)
+                with suppress(Problem):  # The disk is full; the next sweep may find some room.
+                    await self.partials.forget(before)
 
-    async def _remove(self, upload_id: str, before: float) -> None:
+    async def _expire(self, upload_id: str, before: float) -> None:
         async with self.partials.claimed(upload_id) as ours:  # Else somebody works on it.
             if ours and await self.partials.expired(before, upload_id):
-                await complete(self.partials.remove(upload_id))
+                await complete(self.partials.expire(upload_id))
 
 
 @contextmanager
@@ -135,5 +150,9 @@ def sessions_of(request: Request) -> Sessions:
     return sessions
 
 
-def _gone() -> Problem:
+def _not_found() -> Problem:
     return Problem(404, "There is no upload with this id.")
+
+
+def _expired() -> Problem:
+    return Problem(410, "The upload has expired.")

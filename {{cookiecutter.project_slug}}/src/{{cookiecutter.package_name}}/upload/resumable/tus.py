@@ -199,7 +199,7 @@ async def _part_at(request: Request, url: str) -> str:
     if not url.startswith(base) or not is_id(part_id):
         raise Problem(400, "A part is an upload of this service.")
     part, _ = await sessions_of(request).partials.load(part_id)
-    if part is None or part.draft.owner != owner_of(request):
+    if part is None or part.expired_at or part.draft.owner != owner_of(request):
         raise Problem(404, "There is no upload at the address of a part.")
     if not part.is_part:
         raise Problem(400, "Only a partial upload can be a part.")

@@ -1,0 +1,104 @@
+"""A line on which connections die silently, or which stands still for a time."""
+
+import random
+import socket
+import struct
+import time
+from contextlib import suppress
+from threading import Event, Thread
+
+from line import CHUNK, Line, hang_up
+
+AT_ONCE = struct.pack("ii", 1, 0)
+
+
+class SilentLine(Line):
+    """Drops each connection after some bytes of it: the client notices, the service never does.
+
+    So does a network that a phone leaves. The service gets nothing more, not even an end.
+    """
+
+    def __init__(self, service_port: int, *, least: int, most: int) -> None:
+        super().__init__(service_port)
+        #: Connections that were dropped so far.
+        self.drops = 0
+        self._least, self._most = least, most
+
+    def finish_request(self, request: object, client_address: object) -> None:
+        """Carry one connection, until it is dropped."""
+        assert isinstance(request, socket.socket)
+        dropped = Event()
+        # Open until the line is cut, also when it is dropped.
+        service = socket.create_connection(("127.0.0.1", self.service_port))
+        self._open |= {request, service}
+        back = Thread(target=carry_until, args=(dropped, service, request))
+        back.start()
+        rest = random.randint(self._least, self._most)  # noqa: S311  # any place will do
+        with suppress(OSError):
+            while rest and (data := request.recv(min(CHUNK, rest))):
+                service.sendall(data)
+                rest -= len(data)
+        if rest:
+            hang_up(service)
+        else:
+            dropped.set()
+            self.drops += 1
+            request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+            request.shutdown(socket.SHUT_RD)
+        self._open.discard(request)
+        request.close()
+        back.join()
+        self._open.discard(service)
+        service.close()
+
+    def shutdown_request(self, request: object) -> None:
+        """Do nothing: it is closed."""
+
+
+class StandingLine(Line):
+    """Stands still once, for some seconds in the middle of an upload; nobody is told."""
+
+    def __init__(self, service_port: int, *, after: int, seconds: float) -> None:
+        super().__init__(service_port)
+        self._after, self._seconds = after, seconds
+        self._stands_until = 0.0
+        self._moves = Event()
+        self._moves.set()
+
+    def finish_request(self, request: object, client_address: object) -> None:
+        """Carry one connection, in both directions, while the line moves."""
+        assert isinstance(request, socket.socket)
+        with socket.create_connection(("127.0.0.1", self.service_port)) as service:
+            self._open |= {request, service}
+            back = Thread(target=self._carry, args=(service, request))
+            back.start()
+            self._carry(request, service, counted=True)
+            back.join()
+            self._open -= {request, service}
+
+    def _carry(self, source: socket.socket, target: socket.socket, counted: bool = False) -> None:
+        with suppress(OSError):
+            while data := source.recv(CHUNK):
+                self._moves.wait()
+                target.sendall(data)
+                if counted:
+                    self._count(len(data))
+        self._moves.wait()
+        hang_up(target)
+
+    def _count(self, size: int) -> None:
+        before = self.carried
+        self.carried += size
+        if before < self._after <= self.carried:
+            self._moves.clear()
+            time.sleep(self._seconds)
+            self._moves.set()
+
+
+def carry_until(dropped: Event, source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(CHUNK):
+            if not dropped.is_set():
+                target.sendall(data)
+    if not dropped.is_set():
+        hang_up(target)
