@@ -26,7 +26,7 @@ from .streaming.openapi import document_errors
 
 #: What a page may read beside the headers that every page may.
 EXPOSED = [
-    "Accept-Encoding", "Accept-Patch", "Accept-Post", "Accept-Ranges", "Allow",
+    "Accept", "Accept-Encoding", "Accept-Patch", "Accept-Post", "Accept-Ranges", "Allow",
     "Content-Disposition", "Content-Encoding", "Content-Length", "Content-Location",
     "Content-Range", "ETag", "Location", "Repr-Digest", "Retry-After", "Tus-Checksum-Algorithm",
     "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version", "Upload-Complete",

@@ -145,13 +145,40 @@ async def test_a_body_that_is_too_large_is_refused_or_cut_off(serve: Any) -> Non
     assert outcomes == ["rejected", "rejected"]
 
 
-@pytest.mark.parametrize(("coding", "status"), [("gzip", 415), ("identity", 200)])
+@pytest.mark.parametrize("name", ["upper", "gzip"])
+@pytest.mark.parametrize(
+    ("codings", "status"),
+    [
+        (["gzip"], 415),
+        pytest.param(["identity", "gzip"], 415, marks=pytest.mark.fault("F7")),
+        (["identity"], 200),
+    ],
+)
 async def test_a_body_with_a_content_coding_is_refused(
-    service: Service, coding: str, status: int
+    service: Service, name: str, codings: list[str], status: int
 ) -> None:
     async with service.client() as client:
-        fields = {"Content-Encoding": coding}
-        response = await client.post("/transform/upper", content=b"x", headers=fields)
+        fields = [("Content-Encoding", coding) for coding in codings]
+        response = await client.post(f"/transform/{name}", content=b"x", headers=fields)
+
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type", "status"),
+    [
+        pytest.param("upper", "text/plain; charset=utf-16", 415, marks=pytest.mark.fault("F7")),
+        ("upper", "text/html; charset=utf-8", 200),
+        ("upper", "application/x-www-form-urlencoded", 200),
+        ("gzip", "text/plain; charset=utf-16", 200),
+    ],
+)
+async def test_text_in_another_charset_is_refused_where_it_is_read_as_text(
+    service: Service, name: str, content_type: str, status: int
+) -> None:
+    async with service.client() as client:
+        fields = {"Content-Type": content_type}
+        response = await client.post(f"/transform/{name}", content=b"x\0", headers=fields)
 
     assert response.status_code == status
 

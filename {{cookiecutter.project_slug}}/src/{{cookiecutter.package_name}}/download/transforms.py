@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from fastapi import APIRouter, Request, Response
 
-from ..streaming import ByteStream, Gzip, RequestBody, refuse_coding
+from ..streaming import ByteStream, Gzip, RequestBody, refuse_coding, require_text
 
 Transform = Callable[[AsyncIterator[bytes]], AsyncGenerator[bytes]]
 
@@ -21,7 +21,11 @@ router = APIRouter()
 def transform(
     name: str, *, takes: str, gives: str, router: APIRouter = router
 ) -> Callable[[Transform], Transform]:
-    """Register a generator of bytes as `POST /transform/{name}`, with its two media types."""
+    """Register a generator of bytes as `POST /transform/{name}`, with its two media types.
+
+    Text is UTF-8; of which media type a body says that it is does not matter else.
+    """
+    check = require_text if takes.startswith("text/") else refuse_coding
 
     def register(function: Transform) -> Transform:
         @router.post(
@@ -33,7 +37,7 @@ def transform(
             openapi_extra={"requestBody": {"content": {takes: {}}}},
         )
         async def send(request: Request) -> ByteStream:
-            refuse_coding(request)
+            check(request)
             body = RequestBody(request, request.app.state.settings.download.max_transform)
             return ByteStream(function(body), media_type=gives, duplex=True)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..streaming import TOO_LARGE, Problem, invalid
-from .messages import Message, parse_message
+from .messages import JSON, Message, parse_message
 from .topics import parse_topics
 
 
@@ -56,7 +56,7 @@ class Publish(_Command):
         if len(data) > max_size:
             detail = f"An event has at most {max_size} bytes."
             raise Problem(413, detail, type=TOO_LARGE, limit=max_size)
-        return parse_message(data, "application/json", self.event, self.key)
+        return parse_message(data, JSON, self.event, self.key)
 
 
 Command = Subscribe | Unsubscribe | Publish

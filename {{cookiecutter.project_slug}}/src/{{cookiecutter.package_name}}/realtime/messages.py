@@ -10,6 +10,9 @@ import pydantic_core
 
 from ..streaming import INVALID, Problem
 
+JSON = "application/json"
+#: Of what may be published.
+MEDIA_TYPES = (JSON, "text/plain")
 #: Events that only the service sends.
 RESERVED = {"reset", "reconnect", "error", "end", "reauth"}
 _STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
@@ -39,19 +42,16 @@ def check_names(event: str | None, key: str | None = None) -> None:
         raise _invalid("/query/key", "This key is malformed.", "key")
 
 
-def parse_message(body: bytes, content_type: str, event: str | None, key: str | None) -> Message:
-    """Return the message of a publishing request.
+def parse_message(body: bytes, media_type: str, event: str | None, key: str | None) -> Message:
+    """Return the message in a body of one of the `MEDIA_TYPES`.
 
-    Raises Problem 415 for other types than `application/json` and `text/plain`, and Problem 422
-    for a reserved or malformed event type, invalid JSON (with the place) or text not in UTF-8.
+    Raises Problem 422 for a reserved or malformed event type, invalid JSON (with the place) or text
+    not in UTF-8.
     """
     check_names(event, key)
-    match content_type.partition(";")[0].strip().lower():
-        case "application/json":
-            return Message(_compact(body), event, is_json=True, key=key)
-        case "text/plain":
-            return Message(_text(body), event, key=key)
-    raise Problem(415, "Publish application/json or text/plain.")
+    if media_type == JSON:
+        return Message(_compact(body), event, is_json=True, key=key)
+    return Message(_text(body), event, key=key)
 
 
 def _compact(body: bytes) -> str:

@@ -7,10 +7,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from ..streaming import Admission, RequestBody, client_of, weights
+from ..streaming import Admission, RequestBody, client_of, require_text, weights
 from . import schemas
 from .hub import Hub
-from .messages import NAME, RESERVED, parse_message
+from .messages import MEDIA_TYPES, NAME, RESERVED, parse_message
 from .polling import Poll
 from .publishing import IdempotencyKey, once
 from .streams import HEADERS, EventLines, EventStream
@@ -113,10 +113,10 @@ async def publish_event(
     """Publish the body as one event: JSON (checked, sent compact) or text (as it is)."""
     parse_topic(topic)
     hub.rate.spend(client_of(request))
+    media_type = require_text(request, *MEDIA_TYPES).media_type
     body = await RequestBody(request, limit=hub.settings.max_event_size).read()
-    content_type = request.headers.get("content-type", "")
-    message = parse_message(body, content_type, event, key)
-    first = once(request, idempotency_key, body, content_type, event, key)
+    message = parse_message(body, media_type, event, key)
+    first = once(request, idempotency_key, body, media_type, event, key)
     return Published(id=await hub.publish(topic, message, first), topic=topic)
 
 

@@ -16,7 +16,17 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from ..streaming import Admission, Exchange, Measure, Outcome, Problem, RequestBody, kernel_of
+from ..streaming import (
+    Admission,
+    Exchange,
+    Measure,
+    Outcome,
+    Problem,
+    RequestBody,
+    kernel_of,
+    require_text,
+)
+from .messages import JSON
 from .router import LastEventId
 from .runs import EVENTS, Runs, has_ended, open_runs, tell_gap
 from .schemas import SSE_EVENT
@@ -147,9 +157,8 @@ async def read_json(request: Request, adapter: TypeAdapter[T]) -> T:
     """
     limit = request.app.state.settings.realtime.max_event_size
     body = await RequestBody(request, limit=limit).read()
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if body and media_type != "application/json":
-        raise Problem(415, "Send the parameters as application/json.")
+    if body:
+        require_text(request, JSON)
     try:
         # A function's adapter would take a list, too, as arguments without names.
         _OBJECT.validate_json(body or b"{}")

@@ -4,7 +4,8 @@
 * `pull` and `push`: the two ways to send (we iterate a source; others write to an open response).
 * `batches`: rows sent many at once; `jsonl`: JSON Lines with an end marker.
 * `codings`: compression that keeps nothing back, by `Accept-Encoding`.
-* `body`: the one reader of a request body, with its limits; `digests`: its integrity.
+* `body`: the one reader of a request body, with its limits, and the one check of what it says it
+  is; `digests`: its integrity.
 * `handshake`: which requests open a WebSocket.
 * `pages`: parts of files as chunks, without a copy where the server takes them so.
 * `deadlines`, `drain`, `admission`, `threads`: bounds on time, on life, on number, on blocking.
@@ -16,7 +17,7 @@ Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 
 from .admission import Admission
 from .batches import in_batches
-from .body import TOO_LARGE, RequestBody, partial_body, refuse_coding
+from .body import TOO_LARGE, RequestBody, partial_body, refuse_coding, require_text
 from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
 from .digests import MISMATCH, Digester, digest_field, wanted_digest
@@ -79,6 +80,7 @@ __all__ = [
     "problem_type",
     "refuse_coding",
     "repeating",
+    "require_text",
     "send_within",
     "title_of",
     "wanted_digest",

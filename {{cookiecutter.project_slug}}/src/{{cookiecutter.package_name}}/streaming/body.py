@@ -3,11 +3,16 @@
 Starlette's `request.stream()` has no limit and waits for ever; two readers of `receive` lose
 chunks. Every body of this service goes through here instead.
 
-Sources: RFC 9110, sections 8.6 (Content-Length), 14.5 (Content-Range), 15.5.9 (408), 15.5.14 (413).
+Sources: RFC 9110, sections 8.3 (Content-Type), 8.4 (Content-Encoding), 8.6 (Content-Length),
+12.5.3 (Accept-Encoding), 14.5 (Content-Range), 15.5.9 (408), 15.5.14 (413), 15.5.16 (415); W3C LDP
+1.0 (Accept-Post).
 """
 
 import asyncio
 from collections.abc import AsyncIterator
+from email.message import Message as Fields
+from email.utils import collapse_rfc2231_value
+from typing import NamedTuple
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -44,6 +49,9 @@ PARTIAL = problem_type(
 )
 #: How clients name the place of a piece; the second as the nginx upload module reads it.
 _PLACES = ("content-range", "x-content-range")
+
+#: Its names, and those of its subset.
+_UTF_8 = {"utf-8", "utf8", "us-ascii", "ascii"}
 
 
 class RequestBody:
@@ -114,9 +122,17 @@ class RequestBody:
         return Problem(413, detail, type=TOO_LARGE, limit=self.limit)
 
 
+class ContentType(NamedTuple):
+    """The media type of a body, and its parameters; both names in lower case."""
+
+    media_type: str
+    parameters: dict[str, str]
+
+
 def refuse_coding(request: Request) -> None:
     """Raise Problem 415 for a body with a content coding, whose bytes stand for others."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    codings = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    if any(coding.strip() not in ("", "identity") for coding in codings):
         detail, headers = "Send the body without content coding.", {"Accept-Encoding": "identity"}
         raise Problem(415, detail, type=ENCODED, headers=headers)
 
@@ -124,3 +140,37 @@ def refuse_coding(request: Request) -> None:
 def partial_body(sign: str) -> Problem:
     """Return the problem for a body that is a piece of a whole, as `sign` says."""
     return Problem(400, f"{sign} says that this is a piece of a whole.", type=PARTIAL)
+
+
+def require_text(request: Request, *media_types: str) -> ContentType:
+    """Return the content type of a body that is to be read as UTF-8.
+
+    Raises Problem 415 for one of none of the media types, where some are given, and for one that
+    says that its bytes are in another charset or in a content coding.
+    """
+    refuse_coding(request)
+    # Of a field that comes twice no value is the right one: together they are no media type.
+    content_type = _parsed(", ".join(request.headers.getlist("content-type")))
+    # RFC 9110, section 12.5.3: no Accept-Encoding here, which would blame the coding.
+    taken = ", ".join(media_types)
+    headers = {"Accept": taken, "Accept-Post": taken} if taken else {}
+    if media_types and content_type.media_type not in media_types:
+        raise Problem(415, f"Send {' or '.join(media_types)}, in UTF-8.", headers=headers)
+    charset = content_type.parameters.get("charset", "utf-8")
+    if charset.lower() not in _UTF_8:
+        detail = f"The charset {charset[:40]!r} is not read here: send UTF-8."
+        raise Problem(415, detail, headers=headers)
+    return content_type
+
+
+def _parsed(field: str) -> ContentType:
+    media_type, semicolon, _ = field.partition(";")
+    parameters: dict[str, str] = {}
+    if semicolon:
+        fields = Fields()
+        fields["content-type"] = field
+        for name, value in fields.get_params(failobj=[])[1:]:
+            # Two of one name contradict each other, which is no charset either.
+            said = collapse_rfc2231_value(value).strip()
+            parameters[name.lower()] = ", ".join(filter(None, [parameters.get(name.lower()), said]))
+    return ContentType(media_type.strip().lower(), parameters)

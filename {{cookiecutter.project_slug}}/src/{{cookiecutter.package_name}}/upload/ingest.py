@@ -4,7 +4,7 @@ A new ingestion is one decorated asynchronous function in this file: its first p
 model of a row, further ones are those of a path operation, its docstring is the documentation.
 The body is read on when it has returned: a slow database slows its client, and nothing piles up.
 
-Sources: jsonlines.org; RFC 4180; RFC 9110, section 15.5.16 (415); W3C LDP 1.0 (Accept-Post).
+Sources: jsonlines.org; RFC 4180.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from email.message import Message
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -22,8 +21,17 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
 from starlette.exceptions import HTTPException
 
-from ..streaming import Admission, JsonLines, Problem, RequestBody, described, exchange_of
-from .rows import CsvRows, JsonRows, Record, Records, Report, Result, validate
+from ..streaming import (
+    Admission,
+    JsonLines,
+    Problem,
+    RequestBody,
+    described,
+    exchange_of,
+    require_text,
+)
+from .reports import Report, Result, validate
+from .rows import CsvRows, JsonRows, Record, Rows
 
 Ingestion = TypeVar("Ingestion", bound=Callable[..., Awaitable[None]])
 Consume = Callable[[list[Any]], Awaitable[None]]
@@ -31,15 +39,12 @@ Consume = Callable[[list[Any]], Awaitable[None]]
 router = APIRouter(tags=["upload"])
 logger = logging.getLogger(__name__)
 
-FORMATS: dict[str, type[JsonRows | CsvRows]] = {
-    "application/jsonl": JsonRows,
-    "application/x-ndjson": JsonRows,
-    "text/csv": CsvRows,
-}
+CSV = "text/csv"
+FORMATS = ("application/jsonl", "application/x-ndjson", CSV)
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": described(Result, "/ingest")},
-    400: {"description": "The header of CSV is none."},
+    400: {"description": "The body is UTF-16, or the header of CSV is none."},
     413: {},
     415: {},
 }
@@ -50,7 +55,7 @@ class _Intake:
     """One request, and its rows on their way to the consumer."""
 
     request: Request
-    rows: JsonRows | CsvRows
+    rows: Rows
     consume: Consume
     report: Report = field(default_factory=Report)
 
@@ -66,15 +71,15 @@ class _Intake:
 
     async def _batches(self) -> AsyncGenerator[list[Record]]:
         limit = self.request.app.state.settings.upload.max_size
-        records = Records(self.rows.goes_on)
         async for chunk in RequestBody(self.request, limit):
-            for batch in records.feed(chunk):
+            for batch in self.rows.feed(chunk):
                 yield batch
                 await asyncio.sleep(0)  # To validate is not to wait: let others run.
-        yield records.end()
+        for batch in self.rows.end():
+            yield batch
 
     async def _take(self, batch: list[Record]) -> list[Result]:
-        valid, results = validate(self.rows.parse, batch)
+        valid, results = validate(self.rows, batch)
         try:
             if valid:
                 await self.consume(valid)
@@ -121,7 +126,7 @@ def ingestion(name: str, router: APIRouter = router) -> Callable[[Ingestion], In
             consume: Annotated[Consume, Depends(bound)],
             results: Literal["stream"] | None = None,
         ) -> Report | Response:
-            intake = _Intake(request, _format_of(request)(adapter), consume)
+            intake = _Intake(request, _rows_of(request, adapter), consume)
             if results:
                 return JsonLines(intake.results(), duplex=True)
             async with aclosing(intake.results()) as batches:
@@ -140,16 +145,20 @@ def _request_body(name: str, adapter: TypeAdapter[Any]) -> dict[str, Any]:
     return {"requestBody": {"content": {each: {"itemSchema": row} for each in FORMATS}}}
 
 
-def _format_of(request: Request) -> type[JsonRows | CsvRows]:
-    message = Message()
-    message["content-type"] = request.headers.get("content-type", "")
-    rows = FORMATS.get(message.get_content_type())
-    coding = request.headers.get("content-encoding", "identity").lower()
-    is_utf8 = message.get_content_charset("utf-8") in ("utf-8", "us-ascii")
-    if rows is None or not is_utf8 or coding != "identity":
-        headers = {"Accept-Post": ", ".join(FORMATS), "Accept-Encoding": "identity"}
-        raise Problem(415, "Send JSON Lines or CSV in UTF-8, not compressed.", headers=headers)
-    return rows
+def _rows_of(request: Request, adapter: TypeAdapter[Any]) -> Rows:
+    """Return the reader of a body; raises Problem 415.
+
+    CSV may come without a header (RFC 4180, section 3): then its fields are the model's, in order.
+    """
+    media_type, parameters = require_text(request, *FORMATS)
+    if media_type != CSV:
+        return JsonRows(adapter)
+    match parameters.get("header", "present").lower():
+        case "present":
+            return CsvRows(adapter)
+        case "absent" if names := adapter.json_schema().get("properties"):
+            return CsvRows(adapter, list(names))
+    raise Problem(415, "The fields of this CSV have no names: send them as its first row.")
 
 
 class Reading(BaseModel):
