@@ -5,6 +5,7 @@
 * `batches`: rows sent many at once; `jsonl`: JSON Lines with an end marker.
 * `codings`: compression that keeps nothing back, by `Accept-Encoding`.
 * `body`: the one reader of a request body, with its limits; `digests`: its integrity.
+* `fields`: header fields that come in several lines.
 * `pages`: parts of files as chunks, without a copy where the server takes them so.
 * `deadlines`, `drain`, `admission`, `threads`: bounds on time, on life, on number, on blocking.
 * `problem`, `principal`, `measures`, and the slots of `kernel`: where other modules attach.
@@ -15,11 +16,12 @@ Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 
 from .admission import Admission
 from .batches import in_batches
-from .body import TOO_LARGE, RequestBody, refuse_coding
+from .body import TOO_LARGE, RequestBody, is_encoded, refuse_coding
 from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
 from .digests import MISMATCH, Digester, digest_field, wanted_digest
 from .exchange import Exchange, exchange_of
+from .fields import combined, joined, members
 from .jsonl import JsonLines, described
 from .kernel import Kernel, kernel_of
 from .limits import ModuleLimits, StreamingSettings
@@ -61,6 +63,7 @@ __all__ = [
     "StreamAborted",
     "StreamingSettings",
     "client_of",
+    "combined",
     "complete",
     "described",
     "digest_field",
@@ -68,7 +71,10 @@ __all__ = [
     "in_batches",
     "in_thread",
     "invalid",
+    "is_encoded",
+    "joined",
     "kernel_of",
+    "members",
     "negotiate_coding",
     "places",
     "principal_of",

@@ -8,14 +8,18 @@ Sources: RFC 9110, sections 8.6 (Content-Length), 15.5.9 (408), 15.5.14 (413).
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from .deadlines import Deadline
-from .exchange import exchange_of
+from .fields import members
 from .problem import Problem, problem_type
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
 
 TOO_LARGE = problem_type(
     "too-large",
@@ -45,7 +49,7 @@ class RequestBody:
     """
 
     def __init__(self, request: Request, limit: int) -> None:
-        exchange = exchange_of(request.scope)
+        exchange: Exchange = request.scope["exchange"]
         limits = exchange.limits
         self._receive = request.receive
         self._idle, self._min_rate = limits.idle_timeout, limits.min_rate
@@ -54,8 +58,7 @@ class RequestBody:
         self._more = not exchange.body_complete
         self._waited = 0.0
         self.limit = limit
-        declared = request.headers.get("content-length")
-        self.declared = int(declared) if declared is not None else None
+        self.declared = exchange.declared
         self.received = 0
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -101,8 +104,14 @@ class RequestBody:
         return Problem(413, detail, type=TOO_LARGE, limit=self.limit)
 
 
+def is_encoded(request: Request) -> bool:
+    """Whether a body has a content coding (RFC 9110, section 8.4)."""
+    codings = members(request.headers.raw, b"content-encoding")
+    return any(coding != b"identity" for coding in codings)
+
+
 def refuse_coding(request: Request) -> None:
     """Raise Problem 415 for a body with a content coding, whose bytes stand for others."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    if is_encoded(request):
         detail, headers = "Send the body without content coding.", {"Accept-Encoding": "identity"}
         raise Problem(415, detail, type=ENCODED, headers=headers)

@@ -12,7 +12,7 @@ from fastapi import Request
 
 from ..storage import Draft
 from ..storage.names import clean_filename
-from ..streaming import Digester, Problem, principal_of, refuse_coding, wanted_digest
+from ..streaming import Digester, Problem, joined, principal_of, refuse_coding, wanted_digest
 
 _MEDIA_TYPE = re.compile(
     r"[\w!#$&^.+-]+/[\w!#$&^.+-]+"
@@ -44,7 +44,7 @@ def owner_of(request: Request) -> str | None:
 def digester_of(request: Request) -> Digester:
     headers = request.headers
     fields = headers.getlist("content-digest") + headers.getlist("repr-digest")
-    wanted = wanted_digest(headers.get("want-repr-digest", ""))
+    wanted = wanted_digest(joined(headers, "want-repr-digest"))
     return Digester(fields, [wanted] if wanted else [])
 
 

@@ -22,7 +22,15 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
 from starlette.exceptions import HTTPException
 
-from ..streaming import Admission, JsonLines, Problem, RequestBody, described, exchange_of
+from ..streaming import (
+    Admission,
+    JsonLines,
+    Problem,
+    RequestBody,
+    described,
+    exchange_of,
+    is_encoded,
+)
 from .rows import CsvRows, JsonRows, Record, Records, Report, Result, validate
 
 Ingestion = TypeVar("Ingestion", bound=Callable[..., Awaitable[None]])
@@ -144,9 +152,8 @@ def _format_of(request: Request) -> type[JsonRows | CsvRows]:
     message = Message()
     message["content-type"] = request.headers.get("content-type", "")
     rows = FORMATS.get(message.get_content_type())
-    coding = request.headers.get("content-encoding", "identity").lower()
     is_utf8 = message.get_content_charset("utf-8") in ("utf-8", "us-ascii")
-    if rows is None or not is_utf8 or coding != "identity":
+    if rows is None or not is_utf8 or is_encoded(request):
         headers = {"Accept-Post": ", ".join(FORMATS), "Accept-Encoding": "identity"}
         raise Problem(415, "Send JSON Lines or CSV in UTF-8, not compressed.", headers=headers)
     return rows

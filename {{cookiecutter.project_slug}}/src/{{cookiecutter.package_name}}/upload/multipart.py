@@ -13,7 +13,15 @@ from fastapi import Request
 
 from ..storage import Draft, FileRecord, Storage, Writer
 from ..storage.names import clean_filename
-from ..streaming import TOO_LARGE, Digester, Problem, RequestBody, complete, wanted_digest
+from ..streaming import (
+    TOO_LARGE,
+    Digester,
+    Problem,
+    RequestBody,
+    complete,
+    joined,
+    wanted_digest,
+)
 from .descriptions import content_type_of, owner_of
 from .form_parser import MAX_HEADER, MAX_OUTSIDE, FormParser, Part, malformed
 
@@ -47,7 +55,7 @@ class _Form:
     def __init__(self, request: Request, storage: Storage) -> None:
         headers = request.headers
         self._owner = owner_of(request)
-        self._wanted = wanted_digest(headers.get("want-repr-digest", ""))
+        self._wanted = wanted_digest(joined(headers, "want-repr-digest"))
         digests = headers.getlist("content-digest") + headers.getlist("repr-digest")
         self._digester = Digester(digests)
         self._parser = FormParser(headers.get("content-type", ""))
