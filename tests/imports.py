@@ -7,9 +7,10 @@ from pathlib import Path
 
 from baking import tree_of
 
-#: Modules whose distribution has another name than theirs.
+#: Modules whose distribution has another name than theirs, or comes with another one.
 DISTRIBUTIONS = {
     "backports": "backports.zstd",
+    "httptools": "uvicorn[standard]",
     "multipart": "python-multipart",
     "opentelemetry": "opentelemetry-api",
     "python_multipart": "python-multipart",
