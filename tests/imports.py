@@ -7,9 +7,10 @@ from pathlib import Path
 
 from baking import tree_of
 
-#: Modules whose distribution has another name than theirs.
+#: Modules whose distribution has another name than theirs, or comes with another one.
 DISTRIBUTIONS = {
     "backports": "backports.zstd",
+    "httptools": "uvicorn[standard]",
     "opentelemetry": "opentelemetry-api",
 }
 #: Also of versions after the one that runs the tests.

@@ -25,13 +25,14 @@ CORE = {
     "src/streaming_service/server", "src/streaming_service/settings.py",
     "src/streaming_service/streaming",
     "tests/__init__.py", "tests/conftest.py", "tests/link.py", "tests/peer.py", "tests/service.py",
-    "tests/observability", "tests/test_batches.py", "tests/test_codings.py",
+    "tests/observability", "tests/test_batches.py", "tests/test_behind.py", "tests/test_codings.py",
     "tests/test_connections.py", "tests/test_dependencies.py", "tests/test_direct.py",
     "tests/test_duplex.py", "tests/test_edge.py", "tests/test_exchange.py",
-    "tests/test_forwarded.py", "tests/test_head.py", "tests/test_health.py", "tests/test_limits.py",
-    "tests/test_link_loss.py", "tests/test_malformed.py", "tests/test_openapi.py",
-    "tests/test_pieces.py", "tests/test_pull.py", "tests/test_rules.py", "tests/test_sendfile.py",
-    "tests/test_server.py",
+    "tests/test_fields.py", "tests/test_forwarded.py", "tests/test_half_close.py",
+    "tests/test_head.py", "tests/test_health.py", "tests/test_limits.py", "tests/test_link_loss.py",
+    "tests/test_malformed.py", "tests/test_openapi.py", "tests/test_pieces.py",
+    "tests/test_pull.py", "tests/test_rules.py", "tests/test_sendfile.py", "tests/test_server.py",
+    "tests/test_upgrade.py",
 }  # fmt: skip
 #: The folders below the package that a module brings when nothing else is chosen.
 FOLDERS = {

@@ -60,6 +60,10 @@ class Peer:
             raise EOFError(self.unread)
         self.unread += chunk
 
+    def end(self) -> None:
+        """Send nothing more, and read on: the server gets FIN."""
+        self._sock.shutdown(socket.SHUT_WR)
+
     def reset(self) -> None:
         """Vanish: the server gets RST."""
         linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)

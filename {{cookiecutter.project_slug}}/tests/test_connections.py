@@ -15,7 +15,7 @@ from {{cookiecutter.package_name}}.settings import Settings
 from {{cookiecutter.package_name}}.streaming import REFUSALS, ByteStream, RequestBody
 
 from .peer import PATIENCE, Peer
-from .service import Service, ServiceProcess
+from .service import Service, ServiceProcess, make_settings
 
 #: The cap of these tests; one of them is kept for a head, so so many may be open in peace.
 CAP = 8
@@ -256,3 +256,8 @@ async def test_a_connection_on_which_no_request_follows_is_closed(tmp_path: Path
     async with process as service, service.raw_connection() as peer:
         await ask_once(peer)
         assert await peer.read_to_end() == b""
+
+
+@pytest.mark.fault("F15")
+def test_a_connection_waits_longer_than_the_balancers_in_front_keep_it() -> None:
+    assert make_settings().server.keep_alive > 60

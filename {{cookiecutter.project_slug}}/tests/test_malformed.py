@@ -25,6 +25,9 @@ HOST = b"Host: test\r\n"
 #: The head of a body in chunks, and the last of them.
 CHUNKED = b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
+ONE = b"1\r\na\r\n" + END
+#: The last line of a head, and its body.
+FIVE = b"\r\nContent-Length: 5\r\n\r\nhello"
 CODING = b"Transfer-Encoding: "
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: "
 WEBSOCKET = (
@@ -143,8 +146,8 @@ TABLE: list[tuple[str, bytes, str]] = [
     ("absolute target with user", line(b"GET http://a@test/echo HTTP/1.1"), "400"),
     ("absolute target of FTP", line(b"GET ftp://test/echo HTTP/1.1"), "400"),
     ("absolute target without host", line(b"GET http:///echo HTTP/1.1"), "400"),
-    ("authority", line(b"CONNECT test:80 HTTP/1.1"), "400"),
-    ("CONNECT to a path", line(b"CONNECT /echo HTTP/1.1"), "405"),
+    ("authority", line(b"CONNECT test:80 HTTP/1.1"), "501"),
+    ("CONNECT to a path", line(b"CONNECT /echo HTTP/1.1"), "501"),
     ("asterisk", line(b"OPTIONS * HTTP/1.1"), "404 200"),
     ("unknown method", line(b"BREW /echo HTTP/1.1"), "400"),
     ("method in small letters", line(b"get /echo HTTP/1.1"), "400"),
@@ -157,9 +160,21 @@ TABLE: list[tuple[str, bytes, str]] = [
     ("HTTP/9.9", line(b"GET /echo HTTP/9.9"), "400"),
     ("preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400"),
     ("hello of TLS", bytes.fromhex("1603010200010001fc0303") + b"\x11" * 500, "400"),
-    # Upgrades: RFC 9110, section 7.8. What comes behind one may be of another protocol.
-    ("upgrade to HTTP/2", get(HOST + UPGRADE + b"h2c"), "200"),
-    ("upgrade with a body", post(UPGRADE + b"h2c\r\nContent-Length: 5", b"hello"), "200"),
+    # Upgrades: RFC 9110, section 7.8. All but that to a WebSocket are ignored.
+    ("upgrade to HTTP/2", get(HOST + UPGRADE + b"h2c"), "200 200"),
+    ("upgrade with a body", post(UPGRADE + b"h2c\r\nContent-Length: 5", b"hello"), "200 200"),
+    ("upgrade with chunks", post(UPGRADE + b"h2c\r\n" + CODING + b"chunked", ONE), "200 200"),
+    ("upgrade and an empty body", post(UPGRADE + b"h2c\r\nContent-Length: 0"), "200 200"),
+    ("two upgrades", get(HOST + UPGRADE + b"h2c, websocket"), "200 200"),
+    ("upgrade in two lines", get(HOST + UPGRADE + b"h2c\r\nUpgrade: TLS/1.0"), "200 200"),
+    ("upgrade in HTTP/1.0", b"POST /echo HTTP/1.0\r\n" + UPGRADE + b"h2c" + FIVE, "200"),
+    ("WebSocket in HTTP/1.0", b"GET /echo HTTP/1.0\r\n" + WEBSOCKET + b"\r\n", "200"),
+    ("upgrade with two lengths", post(UPGRADE + b"h2c\r\nContent-Length: 6" + FIVE), "400"),
+    ("upgrade, coding and length", post(UPGRADE + b"h2c\r\n" + CODING + b"chunked" + FIVE), "400"),
+    ("upgrade with another coding", post(UPGRADE + b"h2c\r\n" + CODING + b"gzip", END), "501"),
+    ("upgrade with a bad coding", post(UPGRADE + b"h2c\r\n" + CODING + b"chunked ", END), "501"),
+    ("upgrade with a long line", get(HOST + UPGRADE + b"h2c\r\nX: " + b"y" * 99_999), "431"),
+    ("upgrade with a bad host", get(b"Host: a b\r\n" + UPGRADE + b"h2c"), "400"),
 ]  # fmt: skip
 
 #: What never ends: a beginning, and what comes behind it over and over.

@@ -32,8 +32,8 @@ class ServerSettings(limits.Section):
     """Seconds that the head of a request may take."""
     max_header_size: limits.Size = 64 << 10
     """Bytes that it may have."""
-    keep_alive: Annotated[limits.Duration, Field(gt=0)] = 5.0
-    """Seconds for which a connection stays open between two requests."""
+    keep_alive: Annotated[limits.Duration, Field(gt=0)] = 75.0
+    """Seconds for which a connection stays open between two requests: longer than a balancer's."""
     max_connections: Annotated[int, Field(gt=0)] | None = None
     """Connections of one process at once; else as many as its limit of open files allows."""
     stuck_after: Annotated[limits.Duration, Field(gt=0)] = 10.0

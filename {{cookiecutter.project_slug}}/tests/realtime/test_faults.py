@@ -183,3 +183,13 @@ async def test_work_for_afterwards_is_done_when_the_client_is_gone(serve: Any) -
 async def test_half_a_character_is_refused_before_anybody_is_sent_it() -> None:
     with pytest.raises(UnicodeEncodeError):
         Message("\ud800")
+
+
+@pytest.mark.fault("F5")
+async def test_white_space_behind_the_last_event_id_is_no_gap(service: Service) -> None:
+    first, _ = await publish(service, "news", "first", "second")
+    async with service.raw_connection() as peer:
+        subscriber = Subscriber(peer)
+        await subscriber.open("news", f"Last-Event-ID: {first} ")
+        block = await subscriber.block()
+    assert (block.get("event"), block["data"]) == (None, "second")

@@ -215,3 +215,12 @@ async def test_a_drain_keeps_what_came(tmp_path: Path) -> None:
         Tus(service) as tus,
     ):
         assert await tus.offset(path) == 3
+
+
+@pytest.mark.fault("F5")
+@pytest.mark.parametrize("space", [" ", "\t"])
+async def test_white_space_behind_a_value_changes_nothing(service: Service, space: str) -> None:
+    lines = ["Host: test", f"Tus-Resumable: 1.0.0{space}", f"Upload-Length: 5{space}"]
+    async with service.raw_connection() as peer:
+        await peer.send("\r\n".join(["POST /uploads HTTP/1.1", *lines, "", ""]).encode())
+        assert (await peer.read_head()).startswith(b"HTTP/1.1 201 ")

@@ -16,9 +16,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from ..storage import FileId, FileRecord, Storage, StorageDep
-from ..storage.conditional import Verdict, combined, evaluate
+from ..storage.conditional import Verdict, evaluate
 from ..storage.names import MAX_BYTES, clean_filename
-from ..streaming import ByteStream, Problem
+from ..streaming import ByteStream, Problem, combined
 from .disposition import SAFETY, content_disposition
 from .zip import Entry, archive, archive_size
 

@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypeVar, get_args
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from ..streaming import ByteStream, described, in_thread, negotiate_coding
+from ..streaming import ByteStream, described, in_thread, joined, negotiate_coding
 from .formats import FORMATS, negotiate
 
 Export = TypeVar("Export", bound=Callable[..., AsyncGenerator[Any]])
@@ -39,8 +39,8 @@ def export(name: str, router: APIRouter = router) -> Callable[[Export], Export]:
         model = get_args(signature.return_annotation)[0]
 
         async def send(request: Request, **query: Any) -> ByteStream:
-            answer = negotiate(",".join(request.headers.getlist("accept")))
-            coding = negotiate_coding(",".join(request.headers.getlist("accept-encoding")))
+            answer = negotiate(joined(request.headers, "accept"))
+            coding = negotiate_coding(joined(request.headers, "accept-encoding"))
             headers = {"Vary": "Accept, Accept-Encoding"}
             if "request" in signature.parameters:
                 query["request"] = request

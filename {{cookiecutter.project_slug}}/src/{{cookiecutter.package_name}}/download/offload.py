@@ -11,6 +11,7 @@ from fastapi import Request, Response
 
 from ..storage import FileRecord, Storage
 from ..storage.local import LocalStorage
+from ..streaming import joined
 
 #: One range as nginx reads it; of numbers with more digits it says that they lie outside the file.
 _RANGE = re.compile(r"(?i)bytes=(\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
@@ -40,6 +41,6 @@ def _decides_alike(request: Request, record: FileRecord, headers: Mapping[str, s
         return False
     if "range" not in asked:
         return True
-    one = _RANGE.fullmatch(", ".join(asked.getlist("range")))
+    one = _RANGE.fullmatch(joined(asked, "range"))
     applies = asked.get("if-range", record.etag) == record.etag
     return one is not None and applies and "Content-Range" in headers

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from ..settings import DownloadSettings
 from ..storage import FileId, FileRecord, storage_of
-from ..storage.conditional import Verdict, combined, evaluate, last_modified
-from ..streaming import Admission, Problem
+from ..storage.conditional import Verdict, evaluate, last_modified
+from ..streaming import Admission, Problem, combined
 from .archive import router as archive
 from .disposition import INLINE, SAFETY, content_disposition
 from .exports import router as exports

@@ -22,7 +22,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from ..streaming import REFUSALS, Exchange, Kernel, Measure, in_thread
+from ..streaming import REFUSALS, Exchange, Kernel, Measure, in_thread, joined
 
 #: The directory that workers share; prometheus-client looks for it when it is imported.
 SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -263,5 +263,5 @@ def _bury(directory: Path) -> None:
 async def metrics(request: Request) -> Response:
     """Answer with the figures of all workers."""
     of_app: Metrics = request.app.state.metrics
-    content, media_type = await of_app.text(request.headers.get("accept", ""))
+    content, media_type = await of_app.text(joined(request.headers, "accept"))
     return Response(content, media_type=media_type)

@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from ..streaming import Admission, RequestBody, client_of, require_text, weights
+from ..streaming import Admission, RequestBody, client_of, joined, require_text, weights
 from . import schemas
 from .hub import Hub
 from .messages import MEDIA_TYPES, NAME, RESERVED, parse_message
@@ -153,6 +153,6 @@ async def describe_stream(topics: TopicNames, request: Request) -> Response:
 
 
 def _wanted(request: Request) -> type[EventLines | EventStream]:
-    accepted = weights(",".join(request.headers.getlist("accept")))
+    accepted = weights(joined(request.headers, "accept"))
     wants_lines = accepted.get("application/jsonl", 0) > accepted.get("text/event-stream", 0)
     return EventLines if wants_lines else EventStream

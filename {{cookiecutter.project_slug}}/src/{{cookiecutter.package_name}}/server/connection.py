@@ -7,7 +7,6 @@ It leans on uvicorn's internals: `protocol` looks whether they are what they wer
 import socket
 import struct
 import sys
-from contextlib import suppress
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
@@ -151,11 +150,6 @@ def reset(transport: Any) -> None:
 class Connection(HeadLimits):
     """uvicorn's httptools protocol, with aborts, HTTP/1.0 framing and dead peers."""
 
-    #: The request that is being answered.
-    _running: Any = None
-    #: Bytes of a body of known length that are still to come; of them the parser knows nothing.
-    _missing = 0
-
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
@@ -196,19 +190,11 @@ class Connection(HeadLimits):
         waits = self._answering() and cycle.more_body and not cycle.waiting_for_100_continue
         return bool(waits) and not self.flow.read_paused
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        # uvicorn tells the request that it read last, which is not the one that runs when the
-        # client had sent another one behind it.
-        if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True
-            self._running.message_event.set()
-
     def on_headers_complete(self) -> None:
         before = self.cycle
         super().on_headers_complete()
         cycle: Any = self.cycle
-        if cycle is not before:  # Else it is an upgrade, and the request before it may still run.
+        if cycle is not before:  # Else it is an upgrade, or the offer of one.
             cycle.chunks, cycle.buffered = [], 0
             self._missing = _declared_length(self.headers)
         if len(self.pipeline) == 1:
@@ -223,16 +209,10 @@ class Connection(HeadLimits):
             # The parser still waits for this body, so the next request gets a new one.
             end = self._missing
             self.on_body(data[:end])
-            self.parser = type(self.parser)(self)
-            with suppress(AttributeError):  # As in uvicorn, for httptools before 0.6.3.
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._new_parser()
             self.on_message_complete()
             if data[end:]:
                 super().data_received(data[end:])
-
-    def on_message_complete(self) -> None:
-        self._missing = self._pending = 0
-        super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         cycle: Any = self.cycle

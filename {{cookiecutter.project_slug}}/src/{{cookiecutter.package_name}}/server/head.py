@@ -5,16 +5,16 @@ Sources: RFC 9110, section 15.5.9 (408); RFC 6585, section 5 (431); RFC 9112, se
 """
 
 import asyncio
-import logging
 import re
 from functools import cache
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import HttpParserError
 
 from ..settings import ServerSettings, Settings
-from ..streaming import REFUSALS, handshake_flaw
+from ..streaming import REFUSALS, exchange, handshake_flaw
 from .connections import connections_of
+from .reading import Reading, has_body
 
 #: Requests of one connection that may wait for the one before them; each takes kilobytes.
 MAX_PIPELINED = 500
@@ -25,11 +25,9 @@ _AUTHORITY = re.compile(rb"([\w.~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(:\d*)?", re
 _END_OF_AUTHORITY = re.compile(rb"[/?]")
 _FRAMING = {b"host", b"transfer-encoding"}
 
-_QUIET = logging.getLogger(f"{__name__}.refused")
-_QUIET.disabled = True
-
 BAD_REQUEST = b"400 Bad Request"
 TOO_LARGE = b"431 Request Header Fields Too Large"
+NOT_IMPLEMENTED = b"501 Not Implemented"
 
 
 @cache
@@ -37,13 +35,9 @@ def _limits() -> ServerSettings:
     return Settings().server
 
 
-class HeadLimits(HttpToolsProtocol):
-    """uvicorn's httptools protocol with a deadline and limits for the head of a request."""
+class HeadLimits(Reading):
+    """A deadline and limits for the head of a request, and the refusal of what is none."""
 
-    #: Whether a head is under way.
-    _head = False
-    #: Bytes since the parser got anywhere: of a head, of what is behind the last chunk of a body.
-    _pending = 0
     #: How a request is refused that ends the parser.
     _refusal = BAD_REQUEST
     _deadline: asyncio.TimerHandle | None = None
@@ -61,7 +55,18 @@ class HeadLimits(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._pending += len(data)
-        super().data_received(data)
+        if self._refused is not None:
+            # Read all the same, or nobody would see that the client leaves.
+            if self._pending > exchange.LINGER_BYTES:
+                self.transport.close()
+            return
+        try:
+            super().data_received(data)
+        except HttpParserError:
+            if self._refusal is BAD_REQUEST:
+                self.logger.warning("Invalid HTTP request received.")
+            self._refuse(self._refusal)
+            return
         if self._pending > _limits().max_header_size and not self.transport.is_closing():
             self._refuse(TOO_LARGE)
         # Also for line breaks, which begin no message; not for what has become a WebSocket.
@@ -73,11 +78,9 @@ class HeadLimits(HttpToolsProtocol):
         super().on_message_begin()
         self._head = True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head:  # Else it is a trailer, and no header (RFC 9110, section 6.5.1).
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
+        if self._offers_upgrade():
+            return  # It is read again, without the offer.
         pending, self._head, self._pending = self._pending, False, 0
         self._unset_deadline()
         refusal = self._too_large(pending) or self._flaw()
@@ -85,25 +88,21 @@ class HeadLimits(HttpToolsProtocol):
             refusal = b"503 Service Unavailable\r\nretry-after: 5"
         if refusal:
             self._refusal = refusal
-            if refusal is not BAD_REQUEST:
-                self.logger = _QUIET  # Else uvicorn says of each that it is invalid.
-            raise ValueError(refusal)  # Ends the parser, and comes back below.
+            raise ValueError(refusal)  # Ends the parser, and comes back as an error of it.
         super().on_headers_complete()
-        if self.parser.should_upgrade() and not self._should_upgrade():
-            # What follows would be of another protocol for the parser, and is dropped.
-            self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self._answering():
+        if self._answering():
+            return
+        if self._refused is None:
             self._all.waits(self)
+        elif not self.transport.is_closing():
+            self._end_with(self._refused)
 
     def handle_websocket_upgrade(self) -> None:
         self._all.lost(self)
         super().handle_websocket_upgrade()
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(self._refusal)
 
     def _too_large(self, pending: int) -> bytes | None:
         if pending <= _limits().max_header_size:
@@ -118,10 +117,12 @@ class HeadLimits(HttpToolsProtocol):
         hosts = [value for name, value in framing if name == b"host"]
         if version not in ("1.1", "1.0"):
             return b"505 HTTP Version Not Supported"
+        if self.parser.get_method() == b"CONNECT":
+            return NOT_IMPLEMENTED
         if len(framing) > len(hosts):
             codings = [value.lower() for name, value in framing if name != b"host"]
             if version == "1.0" or codings != [b"chunked"]:
-                return BAD_REQUEST if version == "1.0" else b"501 Not Implemented"
+                return BAD_REQUEST if version == "1.0" else NOT_IMPLEMENTED
         if self.url[:1] not in (b"/", b"*"):
             hosts = self._absolute(hosts)
         if len(hosts) != 1 and (hosts or version == "1.1"):
@@ -148,14 +149,8 @@ class HeadLimits(HttpToolsProtocol):
 
     def _misplaced_upgrade(self) -> bool:
         """Whether a WebSocket is asked for behind a request that runs, or with a body."""
-        if not self._should_upgrade():
-            return False
-        fields = dict(self.headers)
-        body = b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
-        return body or self._answering() or self.parser.get_method() != b"GET"
-
-    def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        is_get = self.parser.get_method() == b"GET"
+        return has_body(self.headers) or self._answering() or not is_get
 
     def _set_deadline(self) -> None:
         self._deadline = self.loop.call_later(_limits().header_timeout, self._expire)
@@ -167,7 +162,9 @@ class HeadLimits(HttpToolsProtocol):
 
     def _expire(self) -> None:
         self._deadline = None
-        if self._answering():
+        if self._refused is not None and self._running.chunked_encoding:
+            self.transport.close()  # An answer without a known end may have none.
+        elif self._answering():
             self._set_deadline()  # It came too early, behind another request.
         elif self._head:
             self._refuse(b"408 Request Timeout")
@@ -175,11 +172,18 @@ class HeadLimits(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: bytes) -> None:
+        """Answer with a status, behind those of the requests that are whole, and close."""
         REFUSALS[status[:3].decode()] += 1
-        if not self._answering() or self._in_unanswered_body():
-            head = b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-            self.transport.write(head % status)
-        self.transport.close()
+        if self._is_whole():
+            self._refused, self._pending = status, 0
+            self._unset_deadline()
+            self._set_deadline()
+        elif not self._answering() or not self.cycle.response_started:
+            self._end_with(status)
+        else:
+            self.transport.close()
 
-    def _in_unanswered_body(self) -> bool:
-        return self.cycle.more_body and not (self.cycle.response_started or self.pipeline)
+    def _end_with(self, status: bytes) -> None:
+        head = b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        self.transport.write(head % status)
+        self.transport.close()

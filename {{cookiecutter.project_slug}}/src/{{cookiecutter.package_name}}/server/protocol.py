@@ -17,9 +17,10 @@ IMPLEMENTATION = "uvicorn.protocols.http.httptools_impl"
 #: What is overridden or called, by class.
 METHODS = {
     "HttpToolsProtocol": [
-        "connection_made", "connection_lost", "data_received", "on_message_begin", "on_header",
-        "on_headers_complete", "on_body", "on_message_complete", "on_response_complete",
-        "handle_websocket_upgrade", "send_400_response", "_should_upgrade", "_start_asgi_task",
+        "connection_made", "connection_lost", "data_received", "eof_received", "on_message_begin",
+        "on_header", "on_headers_complete", "on_body", "on_message_complete",
+        "on_response_complete", "handle_websocket_upgrade", "_should_upgrade",
+        "_should_upgrade_to_ws", "_start_asgi_task", "_unset_keepalive_if_required",
     ],
     "RequestResponseCycle": ["send", "receive"],
     "FlowControl": ["drain", "pause_reading", "resume_reading"],
@@ -28,7 +29,8 @@ METHODS = {
 ATTRIBUTES = {
     "FlowControl": {"read_paused", "write_paused"},
     "HttpToolsProtocol": {
-        "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "transport",
+        "cycle", "expect_100_continue", "flow", "headers", "loop", "parser", "pipeline",
+        "server_state", "transport",
     },
     "RequestResponseCycle": {
         "chunked_encoding", "disconnected", "expected_content_length", "flow", "message_event",

@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.routing import NoMatchFound
 
-from ..streaming import Admission, JsonLines, Problem, described
-from .conditional import Verdict, combined, evaluate
+from ..streaming import Admission, JsonLines, Problem, combined, described
+from .conditional import Verdict, evaluate
 from .interface import Storage
 from .records import FileId, FileRecord
 

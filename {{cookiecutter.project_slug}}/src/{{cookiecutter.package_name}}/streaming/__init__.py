@@ -7,6 +7,7 @@
 * `body`: the one reader of a request body, with its limits, and the one check of what it says it
   is; `digests`: its integrity.
 * `handshake`: which requests open a WebSocket.
+* `fields`: header fields that come in several lines.
 * `pages`: parts of files as chunks, without a copy where the server takes them so.
 * `deadlines`, `drain`, `admission`, `threads`: bounds on time, on life, on number, on blocking.
 * `problem`, `principal`, `measures`, and the slots of `kernel`: where other modules attach.
@@ -22,6 +23,7 @@ from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
 from .digests import MISMATCH, Digester, digest_field, wanted_digest
 from .exchange import Exchange, exchange_of
+from .fields import combined, joined, members
 from .handshake import handshake_flaw
 from .jsonl import JsonLines, described
 from .kernel import Kernel, kernel_of
@@ -64,6 +66,7 @@ __all__ = [
     "StreamAborted",
     "StreamingSettings",
     "client_of",
+    "combined",
     "complete",
     "described",
     "digest_field",
@@ -72,7 +75,9 @@ __all__ = [
     "in_batches",
     "in_thread",
     "invalid",
+    "joined",
     "kernel_of",
+    "members",
     "negotiate_coding",
     "partial_body",
     "places",

@@ -12,15 +12,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from email.message import Message as Fields
 from email.utils import collapse_rfc2231_value
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from .deadlines import Deadline
-from .exchange import exchange_of
+from .fields import members
 from .problem import Problem, problem_type
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
 
 TOO_LARGE = problem_type(
     "too-large",
@@ -66,7 +69,7 @@ class RequestBody:
         for name in _PLACES:
             if name in request.headers:
                 raise partial_body(f"`{name}`")
-        exchange = exchange_of(request.scope)
+        exchange: Exchange = request.scope["exchange"]
         limits = exchange.limits
         self._receive = request.receive
         self._idle, self._min_rate = limits.idle_timeout, limits.min_rate
@@ -75,8 +78,7 @@ class RequestBody:
         self._more = not exchange.body_complete
         self._waited = 0.0
         self.limit = limit
-        declared = request.headers.get("content-length")
-        self.declared = int(declared) if declared is not None else None
+        self.declared = exchange.declared
         self.received = 0
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -131,8 +133,8 @@ class ContentType(NamedTuple):
 
 def refuse_coding(request: Request) -> None:
     """Raise Problem 415 for a body with a content coding, whose bytes stand for others."""
-    codings = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
-    if any(coding.strip() not in ("", "identity") for coding in codings):
+    codings = members(request.headers.raw, b"content-encoding")
+    if any(coding != b"identity" for coding in codings):
         detail, headers = "Send the body without content coding.", {"Accept-Encoding": "identity"}
         raise Problem(415, detail, type=ENCODED, headers=headers)
 

@@ -11,10 +11,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
+from .body import RequestBody
 from .limits import StreamingSettings
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .problem import Problem
@@ -62,6 +63,8 @@ class Exchange:
     request_id: str
     #: The limits of the module that it was admitted to.
     limits: StreamingSettings
+    #: The bytes of the body, if the client has said how many they will be.
+    declared: int | None
     body_complete: bool
     expects_continue: bool
     #: As it came, where it is well-formed.
@@ -76,6 +79,8 @@ class Exchange:
     bytes_out: int = 0
     outcome: Outcome | None = None
     disconnected: bool = False
+    #: Whether the response may begin before the request has ended.
+    duplex: bool = False
     response_complete: bool = False
     #: The stream slots that it takes.
     admitted_to: list[str] = field(default_factory=list)
@@ -83,6 +88,8 @@ class Exchange:
     channel: "Channel | None" = None
     #: Bytes of the declared Content-Length that are still to be sent; None without one.
     remaining: int | None = None
+    #: The head of a success, which waits until it is known who reads the rest of the request.
+    _early: Message | None = None
     _body_read: asyncio.Event | None = None
 
     @property
@@ -103,7 +110,13 @@ class Exchange:
         message = await self._receive()
         if message["type"] == "http.request":
             self.bytes_in += len(message.get("body", b""))
-            self.body_complete = not message.get("more_body", False)
+            ended = not message.get("more_body", False)
+            if ended and self.bytes_in < (self.declared or 0):
+                # Whatever the server makes of it: half of a body is not all there is.
+                message = {"type": "http.disconnect"}
+                self.disconnected = True
+            else:
+                self.body_complete = ended
         elif message["type"] == "websocket.receive":
             self.bytes_in += len(message.get("text") or message.get("bytes") or "")
         elif message["type"] != "websocket.connect" and not self.response_complete:
@@ -118,7 +131,36 @@ class Exchange:
             self._body_read = asyncio.Event()
             await self._body_read.wait()
 
+    async def whole_body(self) -> None:
+        """Read what nobody has read of the body: a success says that all of it has arrived.
+
+        Raises ClientDisconnect, or StreamAborted because of a Problem (408 or 413).
+        """
+        body = RequestBody(Request(self.scope, self.receive), self.bytes_in + LINGER_BYTES)
+        try:
+            async for _ in body:
+                pass
+        except Problem as problem:
+            raise StreamAborted(self.request_id) from problem
+
+    async def _end_of_request(self, message: Message) -> None:
+        """Read what is left of the body before the last message of a success; begin the response.
+
+        Of a response in several messages the source may read the body itself.
+        """
+        is_success = self._early is not None or self.status < 300
+        if is_success and not (message.get("more_body", False) or self.body_complete):
+            await self.whole_body()
+        if self._early is not None:
+            early, self._early = self._early, None
+            await self._send(self._start(early))
+
     async def send(self, message: Message) -> None:
+        if self._early is not None or not (self.body_complete or self.duplex):
+            if message["type"] == "http.response.start" and message["status"] < 300:
+                self._early = message
+                return
+            await self._end_of_request(message)
         if message["type"] == "http.response.start":
             message = self._start(message)
         elif message["type"] == "http.response.body":
@@ -214,8 +256,7 @@ class Exchange:
         return {**message, "headers": headers, DIRECT: True}
 
     def _refuses_body(self) -> bool:
-        unread = not self.body_complete and not self.disconnected
-        return unread and (self.status >= 300 or self.method in ("GET", "HEAD"))
+        return self.status >= 300 and not self.body_complete and not self.disconnected
 
     async def _linger(self) -> None:
         if self.kernel.drain.draining:

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from .exchange import Exchange
+from .fields import ambiguous, members
+from .outcomes import StreamAborted
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -42,7 +44,11 @@ class ExchangeMiddleware:
         exchange = self._open(scope, receive, send)
         error: BaseException | None = None
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            app = self.app
+            if name := ambiguous(scope["headers"]):
+                detail = f"The field `{name}` comes twice, with different values."
+                app = self.kernel.response_to(Problem(400, detail), exchange)
+            await app(scope, exchange.receive, exchange.send)
             if exchange.channel is not None:
                 # What the framework keeps for a request is a tenth of what its client costs.
                 for name in {*list(scope)[of_server:]} - {"app", "exchange", "route"}:
@@ -58,6 +64,8 @@ class ExchangeMiddleware:
                 # The server will close: nobody shall send the next request on this connection.
                 response.headers["Connection"] = "close"
                 await response(scope, exchange.receive, exchange.send)
+                if isinstance(exc, StreamAborted):
+                    return  # The request's fault, and answered.
             raise
         finally:
             if exchange.channel is not None:
@@ -73,10 +81,13 @@ class ExchangeMiddleware:
     def _last_word(self, error: BaseException) -> Problem:
         if isinstance(error, asyncio.CancelledError):  # The server ends, and this took too long.
             return self.kernel.drain.refusal()
+        if isinstance(error, StreamAborted) and isinstance(error.__cause__, Problem):
+            return error.__cause__  # Of a body that nobody had read, when it was to be answered.
         return Problem(500)
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"")
         offered = headers.get(b"x-request-id", b"")
         if _REQUEST_ID.fullmatch(offered):
             request_id = offered.decode()
@@ -90,10 +101,9 @@ class ExchangeMiddleware:
             limits=self.kernel.limits,
             traceparent=_traceparent(scope) if b"traceparent" in headers else None,
             request_id=request_id,
-            body_complete=(
-                headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
-            ),
-            expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
+            declared=int(length) if length.isdigit() else None,
+            body_complete=length in (b"", b"0") and b"transfer-encoding" not in headers,
+            expects_continue=b"100-continue" in members(scope["headers"], b"expect"),
         )
         scope["exchange"] = exchange
         for begin in self.kernel.on_open:

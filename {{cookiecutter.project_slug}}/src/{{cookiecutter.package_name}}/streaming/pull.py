@@ -75,6 +75,7 @@ class ByteStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
+        exchange.duplex = self.duplex
         chunks = self._chunks(exchange)
 
         async def receive_behind_body() -> Message:
@@ -83,6 +84,8 @@ class ByteStream(Response):
             return await receive()
 
         try:
+            if not (self.duplex or exchange.body_complete):
+                await exchange.whole_body()
             async with while_connected(receive_behind_body):
                 await self._stream(chunks, exchange, send)
         finally:
@@ -107,6 +110,8 @@ class ByteStream(Response):
         end = b""
         if exchange.method != "HEAD":
             await self._send_body(first, chunks, exchange, send)
+            if not exchange.body_complete:
+                await exchange.whole_body()  # A source that did not want all of it.
             end = self.coding.end() if self.coding is not None else b""
         await send_within(send, {"type": "http.response.body", "body": end}, limit)
 

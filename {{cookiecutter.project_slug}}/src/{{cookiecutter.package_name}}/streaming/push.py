@@ -248,6 +248,8 @@ class PushResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
+        if not exchange.body_complete:
+            await exchange.whole_body()
         exchange.channel = await self.open(exchange)  # Closed by the exchange, whatever comes.
         exchange.channel.background = self.background
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

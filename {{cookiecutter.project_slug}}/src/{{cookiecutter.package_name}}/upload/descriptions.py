@@ -15,6 +15,7 @@ from ..storage.names import clean_filename
 from ..streaming import (
     Digester,
     Problem,
+    joined,
     partial_body,
     principal_of,
     refuse_coding,
@@ -72,7 +73,7 @@ def owner_of(request: Request) -> str | None:
 def digester_of(request: Request) -> Digester:
     headers = request.headers
     fields = headers.getlist("content-digest") + headers.getlist("repr-digest")
-    wanted = wanted_digest(headers.get("want-repr-digest", ""))
+    wanted = wanted_digest(joined(headers, "want-repr-digest"))
     return Digester(fields, [wanted] if wanted else [])
 
 

@@ -13,7 +13,15 @@ from fastapi import Request
 
 from ..storage import Draft, FileRecord, Storage, Writer
 from ..storage.names import clean_filename
-from ..streaming import TOO_LARGE, Digester, Problem, RequestBody, complete, wanted_digest
+from ..streaming import (
+    TOO_LARGE,
+    Digester,
+    Problem,
+    RequestBody,
+    complete,
+    joined,
+    wanted_digest,
+)
 from .descriptions import content_type_of, owner_of, refuse_pieces
 from .form_parser import MAX_HEADER, MAX_OUTSIDE, FormParser, malformed
 from .parts import Part, part_of, text_of
@@ -51,7 +59,7 @@ class _Form:
         refuse_pieces(request.query_params)
         headers = request.headers
         self._owner = owner_of(request)
-        self._wanted = wanted_digest(headers.get("want-repr-digest", ""))
+        self._wanted = wanted_digest(joined(headers, "want-repr-digest"))
         digests = headers.getlist("content-digest") + headers.getlist("repr-digest")
         self._digester = Digester(digests)
         self._parser = FormParser(headers.get("content-type", ""))

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from ..storage import StorageDep, StoredFile
-from ..streaming import Admission, Problem, RequestBody, refuse_coding
+from ..streaming import Admission, Problem, RequestBody, members, refuse_coding
 from .answers import stored_answer
 from .descriptions import digester_of, draft_of, is_form
 from .multipart import store_form
@@ -52,7 +52,8 @@ async def upload_files(request: Request, storage: StorageDep) -> Response:
 
     `Content-Digest` and `Repr-Digest` are verified, `Want-Repr-Digest` is answered (RFC 9530).
     """
-    if request.headers.get("upload-complete", "").strip() == "?0":
+    complete = members(request.headers.raw, b"upload-complete")
+    if any(member.startswith(b"?0") for member in complete):
         # Where uploads can be resumed this is taken elsewhere. Stored, it would be half a file.
         raise Problem(400, "Uploads in several requests are not available here.")
     refuse_coding(request)

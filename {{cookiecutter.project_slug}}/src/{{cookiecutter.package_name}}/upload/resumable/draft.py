@@ -23,6 +23,7 @@ from ...streaming import (
     RequestBody,
     exchange_of,
     in_thread,
+    joined,
     problem_type,
     wanted_digest,
 )
@@ -148,7 +149,7 @@ async def cancel(request: Request, upload_id: str) -> Response:
 
 def _partial_of(request: Request, length: int | None) -> Partial:
     names = ("Repr-Digest", "Want-Repr-Digest")
-    fields = {name: ", ".join(request.headers.getlist(name)) for name in names}
+    fields = {name: joined(request.headers, name) for name in names}
     Digester(filter(None, [fields["Repr-Digest"]]))  # Malformed it is refused at once.
     draft = draft_of(request)
     if draft.content_type == MEDIA_TYPE:  # What some clients say of a first part, too.
@@ -192,7 +193,7 @@ async def _finish(request: Request, session: Session) -> Response:
         raise _inconsistent()
     kept = session.partial.fields
     wanted = wanted_digest(
-        request.headers.get("want-repr-digest", kept.get("Want-Repr-Digest", ""))
+        joined(request.headers, "want-repr-digest") or kept.get("Want-Repr-Digest", "")
     )
     fields = [kept.get("Repr-Digest", ""), *request.headers.getlist("repr-digest")]
     digester = Digester(filter(None, fields), filter(None, [wanted]))

@@ -1,0 +1,219 @@
+"""Offers of another protocol, and bodies that do not arrive: no success without the whole request.
+
+Java's HttpClient offers HTTP/2 with every request, curl does with `--http2`.
+Sources: RFC 9110, section 7.8 (Upgrade); RFC 9112, section 8 (incomplete messages).
+"""
+
+import asyncio
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, Request
+from starlette.routing import Route
+
+from {{cookiecutter.package_name}}.streaming import ByteStream, RequestBody, exchange
+
+from .peer import Peer
+from .service import Service
+
+BODY = b"0123456789"
+#: What Java 17 sends, but for the framing of the body.
+JAVA = (
+    b"POST /echo HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nHost: localhost:8000\r\n"
+    b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nUpgrade: h2c\r\n"
+    b"User-Agent: Java-http-client/17.0.15\r\nContent-Type: text/plain\r\n"
+)
+FRAMINGS = {
+    "length": (b"Content-Length: 10\r\n\r\n", BODY),
+    "chunks": (b"Transfer-Encoding: chunked\r\n\r\n", b"4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n"),
+}
+NEXT = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nnext"
+
+router = APIRouter()
+
+
+@router.api_route("/echo", methods=["GET", "POST"])
+async def echo(request: Request) -> str:
+    return (await RequestBody(request, limit=1 << 20).read()).decode()
+
+
+@router.api_route("/unread", methods=["GET", "POST", "DELETE"])
+async def unread() -> str:
+    return "done"
+
+
+@router.api_route("/unread/stream", methods=["GET", "POST"], response_class=ByteStream)
+async def stream() -> ByteStream:
+    return ByteStream([b"done"])
+
+
+@router.post("/duplex", response_class=ByteStream)
+async def duplex() -> ByteStream:
+    return ByteStream([b"done"], duplex=True)
+
+
+async def answer(peer: Peer) -> bytes:
+    """Return the body of the next response, which is a string as JSON."""
+    assert (await peer.read_head()).startswith(b"HTTP/1.1 200 ")
+    await peer.read_until(b'"')
+    return (await peer.read_until(b'"'))[:-1]
+
+
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("pieces", ["one segment", "head and body", "single bytes"])
+async def test_the_body_behind_an_offer_of_another_protocol_is_read(
+    serve: Any, framing: str, pieces: str
+) -> None:
+    service: Service = await serve(router)
+    fields, body = FRAMINGS[framing]
+    async with service.raw_connection() as peer:
+        if pieces == "one segment":
+            await peer.send(JAVA + fields + body)
+        else:
+            await peer.send(JAVA + fields)
+            size = 1 if pieces == "single bytes" else len(body)
+            for start in range(0, len(body), size):
+                await peer.send(body[start : start + size])
+        assert await answer(peer) == BODY
+        await peer.send(NEXT)
+        assert await answer(peer) == b"next"
+
+
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize("framing", FRAMINGS)
+async def test_requests_behind_an_offer_of_another_protocol_are_answered_in_order(
+    serve: Any, framing: str
+) -> None:
+    service: Service = await serve(router)
+    offer = JAVA + b"".join(FRAMINGS[framing])
+    without_body = JAVA.replace(b"POST", b"GET") + b"\r\n"
+    async with service.raw_connection() as peer:
+        await peer.send(offer + NEXT + without_body + offer + NEXT)
+        assert [await answer(peer) for _ in range(5)] == [BODY, b"next", b"", BODY, b"next"]
+
+
+@pytest.mark.fault("F1")
+async def test_what_looks_like_a_request_within_such_a_body_is_none(serve: Any) -> None:
+    service: Service = await serve(router)
+    length = b"Content-Length: %d\r\n\r\n" % len(NEXT)
+    async with service.raw_connection() as peer:
+        await peer.send(JAVA + length + NEXT)
+        assert b"next" in (await peer.read_head()) + await peer.read_until(b'next"')
+        await peer.send(NEXT.replace(b"Host", b"Connection: close\r\nHost"))
+        assert (await peer.read_to_end()).count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.fault("F1")
+async def test_many_offers_at_once_are_all_answered(serve: Any) -> None:
+    count = 200
+    service: Service = await serve(router)
+    offer = JAVA + b"".join(FRAMINGS["chunks"])
+    async with service.raw_connection() as peer:
+        await peer.send(offer * count)
+        for _ in range(count):
+            assert await answer(peer) == BODY
+
+
+async def test_an_offer_is_100_continued_like_any_other_request(serve: Any) -> None:
+    service: Service = await serve(router)
+    async with service.raw_connection() as peer:
+        await peer.send(JAVA + b"Expect: 100-continue\r\n" + FRAMINGS["length"][0])
+        assert (await peer.read_head()).startswith(b"HTTP/1.1 100 ")
+        await peer.send(BODY)
+        assert await answer(peer) == BODY
+
+
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/unread"),
+        ("POST", "/unread"),
+        ("DELETE", "/unread"),
+        ("GET", "/unread/stream"),
+        ("POST", "/unread/stream"),
+    ],
+)
+@pytest.mark.parametrize("http", ["", "h11"])
+async def test_half_a_body_is_no_success_also_when_nobody_reads_it(
+    monkeypatch: pytest.MonkeyPatch, framing: str, method: str, path: str, http: str
+) -> None:
+    monkeypatch.setattr(exchange, "LINGER_SECONDS", 0.1)
+    chosen: dict[str, Any] = {"http": http} if http else {}
+    fields, body = FRAMINGS[framing]
+    async with (
+        Service(router, streaming={"idle_timeout": 0.2}, **chosen) as service,
+        service.raw_connection() as peer,
+    ):
+        await peer.send(f"{method} {path} HTTP/1.1\r\nHost: test\r\n".encode() + fields + body[:6])
+        assert (await peer.read_head()).startswith(b"HTTP/1.1 408 ")
+        assert await service.outcome_of(f"{method} {path}") == "timeout"
+
+
+@pytest.mark.fault("F1")
+async def test_half_a_body_is_no_success_on_any_route(serve: Any) -> None:
+    service: Service = await serve(streaming={"idle_timeout": 0.2})
+
+    async def status(method: str, path: str) -> str:
+        path = path.format_map(_Anything())
+        async with service.raw_connection() as peer:
+            await peer.send(f"{method} {path} HTTP/1.1\r\nHost: test\r\n".encode())
+            await peer.send(b"Content-Length: 10\r\n\r\n01234")
+            head: bytes = await peer.read_head()
+            return head.split()[1].decode()
+
+    asked = [
+        (method, route.path)
+        for route in service.app.routes
+        if isinstance(route, Route)
+        for method in sorted(route.methods or ())
+    ]
+    found = await asyncio.gather(*(status(*each) for each in asked))
+    assert [each for each, code in zip(asked, found, strict=True) if code.startswith("2")] == []
+
+
+class _Anything(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        return "0" * 32
+
+
+@pytest.mark.fault("F1")
+async def test_a_body_that_nobody_reads_is_not_swallowed_without_end(serve: Any) -> None:
+    service: Service = await serve(router)
+    async with service.raw_connection() as peer:
+        length = b"Content-Length: 1000000000\r\n\r\n"
+        await peer.send(b"POST /unread HTTP/1.1\r\nHost: test\r\n" + length)
+        assert (await peer.read_head()).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_whole_body_that_nobody_reads_keeps_the_connection(serve: Any) -> None:
+    service: Service = await serve(router)
+    async with service.raw_connection() as peer:
+        for path in (b"/unread", b"/unread/stream"):
+            head = b"POST " + path + b" HTTP/1.1\r\nHost: test\r\n"
+            await peer.send(head + FRAMINGS["length"][0] + BODY)
+            assert (await peer.read_head()).startswith(b"HTTP/1.1 200 ")
+            await peer.read_until(b"done")
+            await peer.read_until(b'"' if path == b"/unread" else b"0\r\n\r\n")
+
+
+@pytest.mark.fault("F1")
+async def test_a_duplex_response_does_not_end_before_its_request(serve: Any) -> None:
+    service: Service = await serve(router)
+    async with service.raw_connection() as peer:
+        await peer.send(b"POST /duplex HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n01234")
+        await peer.read_until(b"done\r\n")
+        assert b"0\r\n\r\n" not in await peer.read_to_end()
+    assert await service.outcome_of("POST /duplex") == "timeout"
+
+
+@pytest.mark.fault("F1")
+async def test_a_server_that_loses_a_body_does_not_make_it_an_empty_one() -> None:
+    async with (
+        Service(router, http="httptools") as service,
+        service.raw_connection() as peer,
+    ):
+        await peer.send(JAVA + b"".join(FRAMINGS["length"]))
+        assert not (await peer.read_head()).startswith(b"HTTP/1.1 2")
