@@ -7,21 +7,19 @@ from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 
-#: What of these a request means cannot be known when two lines of one differ.
+#: What a request means cannot be known when two lines of one of these differ. Dates are not among
+#: them: a list of dates is none, and ignored (RFC 9110, sections 13.1.3 and 13.1.4).
 SINGLE = {
     b"authorization", b"content-disposition", b"content-range", b"content-type",
-    b"idempotency-key", b"if-modified-since", b"if-range", b"if-unmodified-since",
-    b"last-event-id", b"x-http-method-override",
+    b"idempotency-key", b"last-event-id", b"x-http-method-override",
 }  # fmt: skip
 
 
 def combined(headers: Headers) -> dict[str, str]:
-    """Return the fields of a request, with all lines of each; a line that comes again is one."""
+    """Return the fields of a request, with all lines of each."""
     fields: dict[str, str] = {}
-    for name, line in headers.items():
-        value = line.strip(" \t")
-        known = fields.setdefault(name, value)
-        fields[name] = known if known == value else f"{known}, {value}"
+    for name, value in headers.items():
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
 
 

@@ -52,8 +52,7 @@ async def upload_files(request: Request, storage: StorageDep) -> Response:
 
     `Content-Digest` and `Repr-Digest` are verified, `Want-Repr-Digest` is answered (RFC 9530).
     """
-    complete = members(request.headers.raw, b"upload-complete")
-    if any(member.startswith(b"?0") for member in complete):
+    if b"?0" in members(request.headers.raw, b"upload-complete"):
         # Where uploads can be resumed this is taken elsewhere. Stored, it would be half a file.
         raise Problem(400, "Uploads in several requests are not available here.")
     refuse_coding(request)
