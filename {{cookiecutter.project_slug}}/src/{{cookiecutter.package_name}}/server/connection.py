@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from ..streaming import SlowClient, exchange
+from ..streaming import SlowClient, extensions
 from . import direct, sendfile
 from .head import HeadLimits
 
@@ -38,7 +38,7 @@ class Abortable:
         cycle = self.cycle
         framing = _CloseDelimited(cycle, send) if scope["http_version"] == "1.0" else None
         scope["extensions"] = sendfile.extensions(scope["scheme"])
-        scope["extensions"][exchange.HANG_UP] = {}
+        scope["extensions"][extensions.HANG_UP] = {}
         if framing is None:
             scope["extensions"]["http.response.informational"] = {}
             scope["extensions"][direct.DIRECT] = {}
@@ -91,7 +91,7 @@ class Abortable:
                 case "http.response.informational":  # RFC 9110, section 15.2.
                     if not cycle.response_started and not cycle.disconnected:
                         cycle.transport.write(_interim(message))
-                case exchange.HANG_UP:
+                case extensions.HANG_UP:
                     # Else uvicorn sends a 500 for an application that returns without a response.
                     cycle.disconnected = True
                     cycle.transport.abort()

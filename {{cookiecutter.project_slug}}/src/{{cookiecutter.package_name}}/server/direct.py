@@ -8,9 +8,9 @@ from typing import Any
 
 from starlette.types import Message
 
-from ..streaming import exchange
+from ..streaming import extensions
 
-DIRECT = exchange.DIRECT
+DIRECT = extensions.DIRECT
 
 
 class DirectWriter:

@@ -14,11 +14,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from ..settings import Settings
-from ..streaming import FilePart, exchange, send_within
+from ..streaming import FilePart, extensions as asgi, send_within
 
 ZERO_COPY: bool = sys.platform == "linux" and hasattr(os, "sendfile")
 
-ZERO_COPY_SEND = exchange.ZERO_COPY
+ZERO_COPY_SEND = asgi.ZERO_COPY
 PATH_SEND = "http.response.pathsend"
 
 

@@ -9,13 +9,14 @@ Sources: ASGI 3.0 HTTP specification; RFC 9112, section 9.6 (tear-down of a conn
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from .body import RequestBody
+from .extensions import DIRECT, HANG_UP, ZERO_COPY, DirectWriter
 from .limits import StreamingSettings
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .problem import Problem
@@ -29,27 +30,9 @@ if TYPE_CHECKING:
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 << 20
 
-#: The ASGI extension that sends from a descriptor, and its message.
-ZERO_COPY = "http.response.zerocopysend"
-#: Our own extension: a head that has this key, as it arrives, is answered with a `writer` in the
-#: extension's entry of the scope.
-DIRECT = "http.response.direct"
-#: Another one: the message ends the connection, and no response is sent.
-HANG_UP = "http.connection.close"
-
 
 class ClientGone(ClientDisconnect, OSError):
     """The server does not take a message any more; an OSError, as ASGI has it and some expect."""
-
-
-class DirectWriter(Protocol):
-    """What a server offers: parts of a body without waiting, for as long as the client takes it."""
-
-    def ready(self) -> bool: ...
-
-    def write(self, body: bytes) -> None: ...
-
-    async def send(self, body: bytes) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -156,26 +139,17 @@ class Exchange:
             await self._send(self._start(early))
 
     async def send(self, message: Message) -> None:
-        if self._early is not None or not (self.body_complete or self.duplex):
-            if message["type"] == "http.response.start" and message["status"] < 300:
+        may_begin = self.body_complete or self.duplex
+        if message["type"] == "http.response.start":
+            if message["status"] < 300 and not may_begin:
                 self._early = message
                 return
+        elif self._early is not None or not may_begin:
             await self._end_of_request(message)
         if message["type"] == "http.response.start":
             message = self._start(message)
         elif message["type"] == "http.response.body":
-            size = len(message.get("body", b""))
-            if self.method != "HEAD":
-                self.bytes_out += size
-            if self.remaining is not None:
-                self.remaining -= size
-            if not message.get("more_body", False):
-                self.leave()
-                if self._refuses_body():
-                    await self._send({**message, "more_body": True})
-                    await self._linger()
-                    message = {"type": "http.response.body", "body": b"", "more_body": False}
-                self.response_complete = True
+            message = await self._body(message)
         elif message["type"].startswith("websocket."):
             message = self._websocket(message)
         elif message["type"] == "http.response.pathsend":  # A FileResponse: all of the body.
@@ -188,6 +162,21 @@ class Exchange:
         except OSError as error:
             self.disconnected = True
             raise ClientGone from error
+
+    async def _body(self, message: Message) -> Message:
+        size = len(message.get("body", b""))
+        if self.method != "HEAD":
+            self.bytes_out += size
+        if self.remaining is not None:
+            self.remaining -= size
+        if not message.get("more_body", False):
+            self.leave()
+            if self._refuses_body():
+                await self._send({**message, "more_body": True})
+                await self._linger()
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+            self.response_complete = True
+        return message
 
     def takes_files(self, length: str | None) -> bool:
         """Whether the server takes parts of files, and has been told of our body of `length` bytes.
@@ -213,7 +202,7 @@ class Exchange:
             await self._send({"type": HANG_UP})
             raise ClientDisconnect
 
-    def direct_writer(self) -> "DirectWriter | None":
+    def direct_writer(self) -> DirectWriter | None:
         """Return what writes to the client at once, if the server has it and nobody is between."""
         offer = (self.scope.get("extensions") or {}).get(DIRECT) or {}
         writer: DirectWriter | None = offer.get("writer")

@@ -18,7 +18,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from .exchange import DirectWriter, Exchange, exchange_of
+from .exchange import Exchange, exchange_of
+from .extensions import DirectWriter
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .problem import Problem
 
