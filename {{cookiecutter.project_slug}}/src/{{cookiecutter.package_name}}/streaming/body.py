@@ -9,9 +9,8 @@ Sources: RFC 9110, sections 8.3 (Content-Type), 8.4 (Content-Encoding), 8.6 (Con
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
-from email.message import Message as Fields
-from email.utils import collapse_rfc2231_value
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import Request
@@ -53,8 +52,9 @@ PARTIAL = problem_type(
 #: How clients name the place of a piece; the second as the nginx upload module reads it.
 _PLACES = ("content-range", "x-content-range")
 
-#: Its names, and those of its subset.
+#: Its names, and those of its subset. To look a name up would import and remember what clients say.
 _UTF_8 = {"utf-8", "utf8", "us-ascii", "ascii"}
+_PARAMETER = re.compile(r';[ \t]*([^\s;="]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))')
 
 
 class RequestBody:
@@ -125,10 +125,22 @@ class RequestBody:
 
 
 class ContentType(NamedTuple):
-    """The media type of a body, and its parameters; both names in lower case."""
+    """The media type of a body, and its parameters, by name; names are in lower case."""
 
     media_type: str
     parameters: dict[str, str]
+
+    @classmethod
+    def of(cls, request: Request) -> "ContentType":
+        # Of two values neither is the right one: together they are no media type.
+        lines = dict.fromkeys(request.headers.getlist("content-type"))
+        media_type, _, rest = ", ".join(lines).partition(";")
+        parameters: dict[str, str] = {}
+        for name, quoted, token in _PARAMETER.findall(f";{rest}"):
+            value = re.sub(r"\\(.)", r"\1", quoted) or token
+            known = parameters.get(name.lower())
+            parameters[name.lower()] = value if known is None else f"{known}, {value}"
+        return cls(media_type.strip().lower(), parameters)
 
 
 def refuse_coding(request: Request) -> None:
@@ -151,28 +163,14 @@ def require_text(request: Request, *media_types: str) -> ContentType:
     says that its bytes are in another charset or in a content coding.
     """
     refuse_coding(request)
-    # Of a field that comes twice no value is the right one: together they are no media type.
-    content_type = _parsed(", ".join(request.headers.getlist("content-type")))
+    content_type = ContentType.of(request)
     # RFC 9110, section 12.5.3: no Accept-Encoding here, which would blame the coding.
     taken = ", ".join(media_types)
     headers = {"Accept": taken, "Accept-Post": taken} if taken else {}
     if media_types and content_type.media_type not in media_types:
         raise Problem(415, f"Send {' or '.join(media_types)}, in UTF-8.", headers=headers)
-    charset = content_type.parameters.get("charset", "utf-8")
-    if charset.lower() not in _UTF_8:
-        detail = f"The charset {charset[:40]!r} is not read here: send UTF-8."
-        raise Problem(415, detail, headers=headers)
+    for name, value in content_type.parameters.items():
+        if name.partition("*")[0] == "charset" and value.lower() not in _UTF_8:
+            detail = f"The charset {value[:40]!r} is not read here: send UTF-8."
+            raise Problem(415, detail, headers=headers)
     return content_type
-
-
-def _parsed(field: str) -> ContentType:
-    media_type, semicolon, _ = field.partition(";")
-    parameters: dict[str, str] = {}
-    if semicolon:
-        fields = Fields()
-        fields["content-type"] = field
-        for name, value in fields.get_params(failobj=[])[1:]:
-            # Two of one name contradict each other, which is no charset either.
-            said = collapse_rfc2231_value(value).strip()
-            parameters[name.lower()] = ", ".join(filter(None, [parameters.get(name.lower()), said]))
-    return ContentType(media_type.strip().lower(), parameters)
