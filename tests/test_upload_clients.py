@@ -189,7 +189,7 @@ def test_no_upload_fails_when_connections_die_and_the_workers_never_hear_of_it(
 
 @pytest.mark.parametrize(
     "client",
-    [pytest.param(each, marks=pytest.mark.fault("F8")) for each in RETRYING[:2]] + RETRYING[2:],
+    [*(pytest.param(each, marks=pytest.mark.fault("F8")) for each in RETRYING[:2]), *RETRYING[2:]],
 )
 def test_no_upload_fails_when_its_line_stands_still_for_longer_than_the_service_waits(
     client: str,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
 from starlette.routing import Route
 
 from {{cookiecutter.package_name}}.streaming import ByteStream, RequestBody, exchange
@@ -50,6 +51,11 @@ async def stream() -> ByteStream:
 @router.post("/duplex", response_class=ByteStream)
 async def duplex() -> ByteStream:
     return ByteStream([b"done"], duplex=True)
+
+
+@router.post("/plain")
+async def plain() -> StreamingResponse:
+    return StreamingResponse([b"done"])
 
 
 async def answer(peer: Peer) -> bytes:
@@ -200,13 +206,17 @@ async def test_a_whole_body_that_nobody_reads_keeps_the_connection(serve: Any) -
 
 
 @pytest.mark.fault("F1")
-async def test_a_duplex_response_does_not_end_before_its_request(serve: Any) -> None:
+@pytest.mark.parametrize("path", ["/duplex", "/plain"])
+async def test_a_response_that_begins_early_does_not_end_before_its_request(
+    serve: Any, path: str
+) -> None:
     service: Service = await serve(router)
     async with service.raw_connection() as peer:
-        await peer.send(b"POST /duplex HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n01234")
+        await peer.send(f"POST {path} HTTP/1.1\r\nHost: test\r\n".encode())
+        await peer.send(b"Content-Length: 10\r\n\r\n01234")
         await peer.read_until(b"done\r\n")
         assert b"0\r\n\r\n" not in await peer.read_to_end()
-    assert await service.outcome_of("POST /duplex") == "timeout"
+    assert await service.outcome_of(f"POST {path}") == "timeout"
 
 
 @pytest.mark.fault("F1")

@@ -117,11 +117,11 @@ class Exchange:
     async def whole_body(self) -> None:
         """Read what nobody has read of the body: a success says that all of it has arrived.
 
-        Raises ClientDisconnect, or StreamAborted because of a Problem (408 or 413).
+        Raises ClientDisconnect, or StreamAborted because of a Problem (400, 408 or 413).
         """
-        body = RequestBody(Request(self.scope, self.receive), self.bytes_in + LINGER_BYTES)
+        request, limit = Request(self.scope, self.receive), self.bytes_in + LINGER_BYTES
         try:
-            async for _ in body:
+            async for _ in RequestBody(request, limit):
                 pass
         except Problem as problem:
             raise StreamAborted(self.request_id) from problem
@@ -144,11 +144,10 @@ class Exchange:
             if message["status"] < 300 and not may_begin:
                 self._early = message
                 return
+            message = self._start(message)
         elif self._early is not None or not may_begin:
             await self._end_of_request(message)
-        if message["type"] == "http.response.start":
-            message = self._start(message)
-        elif message["type"] == "http.response.body":
+        if message["type"] == "http.response.body":
             message = await self._body(message)
         elif message["type"].startswith("websocket."):
             message = self._websocket(message)
