@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 #: read, and a connection closed under them is a reset instead of the answer.
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 << 20
+_BODY = {"http.response.body", "http.response.pathsend"}
 
 
 class ClientGone(ClientDisconnect, OSError):
@@ -135,8 +136,8 @@ class Exchange:
         if is_success and not (message.get("more_body", False) or self.body_complete):
             await self.whole_body()
         if self._early is not None:
-            early, self._early = self._early, None
-            await self._send(self._start(early))
+            head, self._early = self._start(self._early), None
+            await self._send(head)
 
     async def send(self, message: Message) -> None:
         may_begin = self.body_complete or self.duplex
@@ -145,7 +146,7 @@ class Exchange:
                 self._early = message
                 return
             message = self._start(message)
-        elif self._early is not None or not may_begin:
+        elif message["type"] in _BODY and (self._early is not None or not may_begin):
             await self._end_of_request(message)
         if message["type"] == "http.response.body":
             message = await self._body(message)
