@@ -16,7 +16,16 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from ..streaming import Admission, Exchange, Measure, Outcome, Problem, RequestBody, kernel_of
+from ..streaming import (
+    Admission,
+    Exchange,
+    Measure,
+    Outcome,
+    Problem,
+    RequestBody,
+    kernel_of,
+    whole_request,
+)
 from .router import LastEventId
 from .runs import EVENTS, Runs, has_ended, open_runs, tell_gap
 from .schemas import SSE_EVENT
@@ -185,6 +194,7 @@ async def follow_run(run_id: RunId, runs: RunsDep, last_event_id: LastEventId) -
     status_code=202,
     response_class=Response,
     responses={404: {}, 503: {}},
+    dependencies=[Depends(whole_request)],
 )
 async def stop_run(run_id: RunId, runs: RunsDep) -> Response:
     """Stop a run; it has stopped when its `end` says so. One that has ended stays as it is."""

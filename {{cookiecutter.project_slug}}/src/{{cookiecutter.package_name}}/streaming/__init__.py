@@ -16,7 +16,14 @@ Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 
 from .admission import Admission
 from .batches import in_batches
-from .body import TOO_LARGE, RequestBody, is_encoded, refuse_coding
+from .body import (
+    TOO_LARGE,
+    UNWANTED,
+    RequestBody,
+    is_encoded,
+    refuse_coding,
+    whole_request,
+)
 from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
 from .digests import MISMATCH, Digester, digest_field, wanted_digest
@@ -41,6 +48,7 @@ __all__ = [
     "PROBLEM_TYPES",
     "REFUSALS",
     "TOO_LARGE",
+    "UNWANTED",
     "Admission",
     "ByteStream",
     "Channel",
@@ -85,4 +93,5 @@ __all__ = [
     "title_of",
     "wanted_digest",
     "weights",
+    "whole_request",
 ]

@@ -21,6 +21,9 @@ from .problem import Problem, problem_type
 if TYPE_CHECKING:
     from .exchange import Exchange
 
+#: Bytes that are read though nobody wants them.
+UNWANTED = 16 << 20
+
 TOO_LARGE = problem_type(
     "too-large",
     "Too large",
@@ -102,6 +105,15 @@ class RequestBody:
     def _too_large(self) -> Problem:
         detail = f"The body may have at most {self.limit} bytes."
         return Problem(413, detail, type=TOO_LARGE, limit=self.limit)
+
+
+async def whole_request(request: Request) -> None:
+    """Wait for the end of a request whose body means nothing, before anything is done for it.
+
+    As a dependency, of what changes something: half a request is none (RFC 9112, section 8).
+    """
+    async for _ in RequestBody(request, UNWANTED):
+        pass
 
 
 def is_encoded(request: Request) -> bool:

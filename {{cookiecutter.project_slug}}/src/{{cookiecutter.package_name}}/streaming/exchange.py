@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
-from .body import RequestBody
+from .body import UNWANTED, RequestBody
 from .limits import StreamingSettings
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .problem import Problem
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from .kernel import Kernel
     from .push import Channel
 
-#: A refused body is read on for this long and this far: many clients write all of it before they
-#: read, and a connection closed under them is a reset instead of the answer.
+#: A refused body is read on for this long, and as far as any that nobody wants: many clients write
+#: all of it before they read, and a connection closed under them is a reset instead of the answer.
 LINGER_SECONDS = 2.0
-LINGER_BYTES = 16 << 20
 
 #: The ASGI extension that sends from a descriptor, and its message.
 ZERO_COPY = "http.response.zerocopysend"
@@ -127,7 +126,7 @@ class Exchange:
 
         Raises ClientDisconnect, or StreamAborted because of a Problem (408 or 413).
         """
-        body = RequestBody(Request(self.scope, self.receive), self.bytes_in + LINGER_BYTES)
+        body = RequestBody(Request(self.scope, self.receive), self.bytes_in + UNWANTED)
         try:
             async for _ in body:
                 pass
@@ -225,7 +224,7 @@ class Exchange:
             return
         if self.expects_continue and not self.bytes_in:
             return  # The client waits for our word before it sends (RFC 9110, section 10.1.1).
-        stop = self.bytes_in + LINGER_BYTES
+        stop = self.bytes_in + UNWANTED
         try:
             async with asyncio.timeout(LINGER_SECONDS):
                 while not self.body_complete and not self.disconnected and self.bytes_in < stop:
