@@ -17,8 +17,6 @@ from {{cookiecutter.package_name}}.streaming import ByteStream, RequestBody
 from .peer import PATIENCE, Peer
 from .service import Service
 
-uvloop = pytest.importorskip("uvloop")
-
 BODIES = {
     "length": b"Content-Length: 4\r\n\r\nbody",
     "chunks": b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
@@ -76,12 +74,13 @@ def slow() -> Slow:
     return Slow()
 
 
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.fixture(params=["asyncio", "uvloop"])
 async def service(
     slow: Slow, serve: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Service:
+    loop = pytest.importorskip(request.param, reason="it is not there")
     with monkeypatch.context() as patch:
-        patch.setattr(asyncio, "new_event_loop", request.param)
+        patch.setattr(asyncio, "new_event_loop", loop.new_event_loop)
         started: Service = await serve(slow.router)
     return started
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from starlette.routing import Route
 
+from {{cookiecutter.package_name}}.settings import Settings
 from {{cookiecutter.package_name}}.streaming import ByteStream, RequestBody, exchange
 
 from .peer import Peer
@@ -178,6 +179,19 @@ async def test_half_a_body_is_no_success_on_any_route(serve: Any) -> None:
     ]
     found = await asyncio.gather(*(status(*each) for each in asked))
     assert [each for each, code in zip(asked, found, strict=True) if code.startswith("2")] == []
+
+
+@pytest.mark.fault("F1")
+@pytest.mark.skipif("upload" not in Settings.model_fields, reason="there are no files")
+async def test_half_a_request_deletes_nothing(serve: Any) -> None:
+    service: Service = await serve(streaming={"idle_timeout": 0.2})
+    async with service.client() as client, service.raw_connection() as peer:
+        record = f"/files/{(await client.post('/files', content=b'x')).json()['id']}/record"
+        path = record.removesuffix("/record")
+        await peer.send(f"DELETE {path} HTTP/1.1\r\nHost: test\r\n".encode())
+        await peer.send(b"Content-Length: 10\r\n\r\n01234")
+        assert (await peer.read_head()).startswith(b"HTTP/1.1 408 ")
+        assert (await client.get(record)).status_code == 200
 
 
 class _Anything(dict[str, str]):

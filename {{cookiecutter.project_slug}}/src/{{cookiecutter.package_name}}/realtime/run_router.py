@@ -25,6 +25,7 @@ from ..streaming import (
     RequestBody,
     kernel_of,
     require_text,
+    whole_request,
 )
 from .messages import JSON
 from .router import LastEventId
@@ -194,6 +195,7 @@ async def follow_run(run_id: RunId, runs: RunsDep, last_event_id: LastEventId) -
     status_code=202,
     response_class=Response,
     responses={404: {}, 503: {}},
+    dependencies=[Depends(whole_request)],
 )
 async def stop_run(run_id: RunId, runs: RunsDep) -> Response:
     """Stop a run; it has stopped when its `end` says so. One that has ended stays as it is."""

@@ -12,7 +12,7 @@ from typing import Any
 from httptools import HttpParserError
 
 from ..settings import ServerSettings, Settings
-from ..streaming import REFUSALS, exchange, handshake_flaw
+from ..streaming import REFUSALS, UNWANTED, handshake_flaw
 from .connections import connections_of
 from .reading import Reading, has_body
 
@@ -57,7 +57,7 @@ class HeadLimits(Reading):
         self._pending += len(data)
         if self._refused is not None:
             # Read all the same, or nobody would see that the client leaves.
-            if self._pending > exchange.LINGER_BYTES:
+            if self._pending > UNWANTED:
                 self.transport.close()
             return
         try:

@@ -74,8 +74,9 @@ class Reading(HttpToolsProtocol):
         if not self._head:
             return  # A trailer, and no header (RFC 9110, section 6.5.1).
         # The framing is read as it came: no two servers shall see another one in it.
-        framing = name.lower() == b"transfer-encoding"
-        super().on_header(name, value if framing else value.strip(b" \t"))
+        if value.endswith((b" ", b"\t")) and name.lower() != b"transfer-encoding":
+            value = value.strip(b" \t")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         is_current = self.parser.get_http_version() == "1.1"

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.routing import NoMatchFound
 
-from ..streaming import Admission, JsonLines, Problem, combined, described
+from ..streaming import Admission, JsonLines, Problem, combined, described, whole_request
 from .conditional import Verdict, evaluate
 from .interface import Storage
 from .records import FileId, FileRecord
@@ -82,7 +82,11 @@ async def file_record(file_id: FileId, request: Request, storage: StorageDep) ->
 
 
 @router.delete(
-    "/files/{file_id}", status_code=204, response_class=Response, responses={404: {}, 412: {}}
+    "/files/{file_id}",
+    status_code=204,
+    response_class=Response,
+    responses={404: {}, 412: {}},
+    dependencies=[Depends(whole_request)],
 )
 async def delete_file(file_id: FileId, request: Request, storage: StorageDep) -> None:
     """Remove a file; who is downloading it gets the rest of it."""

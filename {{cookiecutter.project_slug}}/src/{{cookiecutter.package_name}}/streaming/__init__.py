@@ -18,7 +18,15 @@ Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 
 from .admission import Admission
 from .batches import in_batches
-from .body import TOO_LARGE, RequestBody, partial_body, refuse_coding, require_text
+from .body import (
+    TOO_LARGE,
+    UNWANTED,
+    RequestBody,
+    partial_body,
+    refuse_coding,
+    require_text,
+    whole_request,
+)
 from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
 from .digests import MISMATCH, Digester, digest_field, wanted_digest
@@ -44,6 +52,7 @@ __all__ = [
     "PROBLEM_TYPES",
     "REFUSALS",
     "TOO_LARGE",
+    "UNWANTED",
     "Admission",
     "ByteStream",
     "Channel",
@@ -90,4 +99,5 @@ __all__ = [
     "title_of",
     "wanted_digest",
     "weights",
+    "whole_request",
 ]

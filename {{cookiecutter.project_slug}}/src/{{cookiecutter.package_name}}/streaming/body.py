@@ -24,6 +24,9 @@ from .problem import Problem, problem_type
 if TYPE_CHECKING:
     from .exchange import Exchange
 
+#: Bytes that are read though nobody wants them.
+UNWANTED = 16 << 20
+
 TOO_LARGE = problem_type(
     "too-large",
     "Too large",
@@ -141,6 +144,15 @@ class ContentType(NamedTuple):
             known = parameters.get(name.lower())
             parameters[name.lower()] = value if known is None else f"{known}, {value}"
         return cls(media_type.strip().lower(), parameters)
+
+
+async def whole_request(request: Request) -> None:
+    """Wait for the end of a request whose body means nothing, before anything is done for it.
+
+    As a dependency, of what changes something: half a request is none (RFC 9112, section 8).
+    """
+    async for _ in RequestBody(request, UNWANTED):
+        pass
 
 
 def refuse_coding(request: Request) -> None:

@@ -15,25 +15,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from .body import RequestBody
+from .body import UNWANTED, RequestBody
 from .extensions import DIRECT, HANG_UP, ZERO_COPY, DirectWriter
 from .limits import StreamingSettings
-from .outcomes import Outcome, SlowClient, StreamAborted
+from .outcomes import ClientGone, Outcome, SlowClient, StreamAborted
 from .problem import Problem
 
 if TYPE_CHECKING:
     from .kernel import Kernel
     from .push import Channel
 
-#: A refused body is read on for this long and this far: many clients write all of it before they
-#: read, and a connection closed under them is a reset instead of the answer.
+#: A refused body is read on for this long, and as far as any that nobody wants: many clients write
+#: all of it before they read, and a connection closed under them is a reset instead of the answer.
 LINGER_SECONDS = 2.0
-LINGER_BYTES = 16 << 20
+#: The messages with which a response may end.
 _BODY = {"http.response.body", "http.response.pathsend"}
-
-
-class ClientGone(ClientDisconnect, OSError):
-    """The server does not take a message any more; an OSError, as ASGI has it and some expect."""
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +116,7 @@ class Exchange:
 
         Raises ClientDisconnect, or StreamAborted because of a Problem (400, 408 or 413).
         """
-        request, limit = Request(self.scope, self.receive), self.bytes_in + LINGER_BYTES
+        request, limit = Request(self.scope, self.receive), self.bytes_in + UNWANTED
         try:
             async for _ in RequestBody(request, limit):
                 pass
@@ -252,7 +248,7 @@ class Exchange:
             return
         if self.expects_continue and not self.bytes_in:
             return  # The client waits for our word before it sends (RFC 9110, section 10.1.1).
-        stop = self.bytes_in + LINGER_BYTES
+        stop = self.bytes_in + UNWANTED
         try:
             async with asyncio.timeout(LINGER_SECONDS):
                 while not self.body_complete and not self.disconnected and self.bytes_in < stop:

@@ -103,7 +103,9 @@ class ExchangeMiddleware:
             request_id=request_id,
             declared=int(length) if length.isdigit() else None,
             body_complete=length in (b"", b"0") and b"transfer-encoding" not in headers,
-            expects_continue=b"100-continue" in members(scope["headers"], b"expect"),
+            expects_continue=(
+                b"expect" in headers and b"100-continue" in members(scope["headers"], b"expect")
+            ),
         )
         scope["exchange"] = exchange
         for begin in self.kernel.on_open:

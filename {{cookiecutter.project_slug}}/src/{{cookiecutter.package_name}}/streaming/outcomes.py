@@ -3,6 +3,8 @@
 from enum import StrEnum
 from http import HTTPStatus
 
+from starlette.requests import ClientDisconnect
+
 
 class Outcome(StrEnum):
     """How an exchange ended; the same word in logs, metrics and tests."""
@@ -37,3 +39,7 @@ class StreamAborted(Exception):
 
 class SlowClient(StreamAborted):
     """The peer did not take a message within the send timeout (seconds)."""
+
+
+class ClientGone(ClientDisconnect, OSError):
+    """The server does not take a message any more; an OSError, as ASGI has it and some expect."""

@@ -16,7 +16,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from ...storage import FileId
-from ...streaming import Admission, Problem, exchange_of
+from ...streaming import Admission, Problem, exchange_of, whole_request
 from . import draft, tus
 from .session import Interrupted
 
@@ -155,6 +155,8 @@ async def use_upload(request: Request, upload_id: FileId) -> Response:
         raise Problem(405, headers={"Allow": ALLOW["/uploads/{upload_id}"]})
     if method == "PATCH":
         await _admission(request)  # Not the others: they may free the slot of a stalled request.
+    else:
+        await whole_request(request)
     response: Response = await actions[method](request, upload_id)
     return response
 
