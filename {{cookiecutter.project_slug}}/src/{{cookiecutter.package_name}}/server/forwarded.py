@@ -15,7 +15,7 @@ from typing import Any
 from uvicorn import config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _parse_host_port
 
-from .head import _AUTHORITY
+from .head import AUTHORITY
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -57,7 +57,7 @@ class Forwarded(ProxyHeadersMiddleware):
             ]
         proxies = self._trusted(parts[0])
         client, scheme, host = (next(filter(None, part[-proxies:]), b"") for part in parts)
-        if _AUTHORITY.fullmatch(host):
+        if AUTHORITY.fullmatch(host):
             headers = [field for field in headers if field[0] != b"host"] + [(b"host", host)]
         if not lists and _NODE.fullmatch(client):
             headers = [*headers, (b"x-forwarded-for", client)]

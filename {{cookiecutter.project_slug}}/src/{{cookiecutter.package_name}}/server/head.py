@@ -21,7 +21,7 @@ MAX_PIPELINED = 500
 #: What is answered also when there are too many connections.
 NEVER_REFUSED = (b"/health/", b"/metrics")
 #: A name or an address, and a port (RFC 3986, section 3.2).
-_AUTHORITY = re.compile(rb"([\w.~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(:\d*)?", re.ASCII)
+AUTHORITY = re.compile(rb"([\w.~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(:\d*)?", re.ASCII)
 _END_OF_AUTHORITY = re.compile(rb"[/?]")
 _FRAMING = {b"host", b"transfer-encoding"}
 
@@ -127,7 +127,7 @@ class HeadLimits(Reading):
             hosts = self._absolute(hosts)
         if len(hosts) != 1 and (hosts or version == "1.1"):
             return BAD_REQUEST
-        if not all(map(_AUTHORITY.fullmatch, hosts)) or b"#" in self.url:
+        if not all(map(AUTHORITY.fullmatch, hosts)) or b"#" in self.url:
             return BAD_REQUEST
         if len(self.pipeline) > MAX_PIPELINED:
             return BAD_REQUEST

@@ -7,7 +7,7 @@
 * `body`: the one reader of a request body, with its limits, and the one check of what it says it
   is; `digests`: its integrity.
 * `handshake`: which requests open a WebSocket.
-* `fields`: header fields that come in several lines.
+* `fields`: header fields that come in several lines; `parameters`: those of one, and `charsets`.
 * `pages`: parts of files as chunks, without a copy where the server takes them so.
 * `deadlines`, `drain`, `admission`, `threads`: bounds on time, on life, on number, on blocking.
 * `problem`, `principal`, `measures`, and the slots of `kernel`: where other modules attach.
@@ -27,6 +27,7 @@ from .body import (
     require_text,
     whole_request,
 )
+from .charsets import decode
 from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
 from .digests import MISMATCH, Digester, digest_field, wanted_digest
@@ -40,6 +41,7 @@ from .measures import REFUSALS, Measure
 from .middleware import ExchangeMiddleware
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .pages import FilePart
+from .parameters import parameters
 from .principal import Principal, client_of, principal_of
 from .problem import INVALID, PROBLEM_TYPES, Problem, invalid, places, problem_type, title_of
 from .pull import ByteStream
@@ -77,6 +79,7 @@ __all__ = [
     "client_of",
     "combined",
     "complete",
+    "decode",
     "described",
     "digest_field",
     "exchange_of",
@@ -88,6 +91,7 @@ __all__ = [
     "kernel_of",
     "members",
     "negotiate_coding",
+    "parameters",
     "partial_body",
     "places",
     "principal_of",

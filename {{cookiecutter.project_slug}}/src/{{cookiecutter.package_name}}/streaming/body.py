@@ -9,7 +9,6 @@ Sources: RFC 9110, sections 8.3 (Content-Type), 8.4 (Content-Encoding), 8.6 (Con
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +18,7 @@ from starlette.types import Message
 
 from .deadlines import Deadline
 from .fields import members
+from .parameters import parameters
 from .problem import Problem, problem_type
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ _PLACES = ("content-range", "x-content-range")
 
 #: Its names, and those of its subset. To look a name up would import and remember what clients say.
 _UTF_8 = {"utf-8", "utf8", "us-ascii", "ascii"}
-_PARAMETER = re.compile(r';[ \t]*([^\s;="]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))')
 
 
 class RequestBody:
@@ -133,18 +132,6 @@ class ContentType(NamedTuple):
     media_type: str
     parameters: dict[str, str]
 
-    @classmethod
-    def of(cls, request: Request) -> "ContentType":
-        # Of two values neither is the right one: together they are no media type.
-        lines = dict.fromkeys(request.headers.getlist("content-type"))
-        media_type, _, rest = ", ".join(lines).partition(";")
-        parameters: dict[str, str] = {}
-        for name, quoted, token in _PARAMETER.findall(f";{rest}"):
-            value = re.sub(r"\\(.)", r"\1", quoted) or token
-            known = parameters.get(name.lower())
-            parameters[name.lower()] = value if known is None else f"{known}, {value}"
-        return cls(media_type.strip().lower(), parameters)
-
 
 async def whole_request(request: Request) -> None:
     """Wait for the end of a request whose body means nothing, before anything is done for it.
@@ -175,14 +162,17 @@ def require_text(request: Request, *media_types: str) -> ContentType:
     says that its bytes are in another charset or in a content coding.
     """
     refuse_coding(request)
-    content_type = ContentType.of(request)
     # RFC 9110, section 12.5.3: no Accept-Encoding here, which would blame the coding.
     taken = ", ".join(media_types)
     headers = {"Accept": taken, "Accept-Post": taken} if taken else {}
+    try:
+        content_type = ContentType(*parameters(request.headers.get("content-type", "")))
+    except ValueError as error:
+        raise Problem(415, f"In the Content-Type {error}: send UTF-8.", headers=headers) from None
     if media_types and content_type.media_type not in media_types:
         raise Problem(415, f"Send {' or '.join(media_types)}, in UTF-8.", headers=headers)
-    for name, value in content_type.parameters.items():
-        if name.partition("*")[0] == "charset" and value.lower() not in _UTF_8:
-            detail = f"The charset {value[:40]!r} is not read here: send UTF-8."
-            raise Problem(415, detail, headers=headers)
+    charset = content_type.parameters.get("charset", "utf-8")
+    if charset.lower() not in _UTF_8:
+        detail = f"The charset {charset[:40]!r} is not read here: send UTF-8."
+        raise Problem(415, detail, headers=headers)
     return content_type

@@ -16,12 +16,12 @@ from ..streaming import (
     Digester,
     Problem,
     joined,
+    parameters,
     partial_body,
     principal_of,
     refuse_coding,
     wanted_digest,
 )
-from .parameters import parameters
 
 _MEDIA_TYPE = re.compile(
     r"[\w!#$&^.+-]+/[\w!#$&^.+-]+"

@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from ..streaming import Problem, problem_type
-from .parameters import parameters
+from ..streaming import Problem, parameters, problem_type
 
 MALFORMED = problem_type(
     "malformed-form",

@@ -7,10 +7,8 @@ lines); HTML, "Multipart form data" (escapes in names).
 import re
 from dataclasses import dataclass
 
-from ..streaming import Problem, partial_body
-from .charsets import decode
+from ..streaming import Problem, decode, parameters, partial_body
 from .form_parser import malformed
-from .parameters import parameters
 
 MAX_HEADER_LINES = 32
 
