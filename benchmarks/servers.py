@@ -15,10 +15,10 @@ REPOSITORY = HERE.parent
 sys.path.append(str(REPOSITORY / "tests"))
 
 from baking import Project  # noqa: E402
-from environment import Environment, environment_for  # noqa: E402
+from environment import NAIVE, Environment, environment_for  # noqa: E402
 
 #: What servers that ours is compared with need, beside what ours needs.
-THEIRS = ["sse-starlette>=3.0", "tuspyserver>=4.4"]
+THEIRS = ["sse-starlette>=3.0", "tuspyserver>=4.4", NAIVE]
 
 
 @dataclass(frozen=True)
