@@ -114,9 +114,11 @@ class Reading(HttpToolsProtocol):
                 self.handle_websocket_upgrade()
                 return b""
             # The head is read again, without what it offers: so its body is found like any other.
+            offers = [field for field in self.headers if field[0] == b"upgrade"]
             head = self._without_upgrade()
             self._new_parser()
             self.parser.feed_data(head)
+            self.headers += offers  # For the application, which may say why it is no handshake.
             return memoryview(data)[stopped.args[0] :]
         return b""
 
