@@ -5,12 +5,12 @@ Sources: RFC 9110, section 7.8 (Upgrade); RFC 9112, section 8 (incomplete messag
 """
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
-from starlette.routing import Route
 
 from {{cookiecutter.package_name}}.settings import Settings
 from {{cookiecutter.package_name}}.streaming import ByteStream, RequestBody, exchange
@@ -153,6 +153,7 @@ async def test_half_a_body_is_no_success_also_when_nobody_reads_it(
             async with service.raw_connection() as peer:
                 await peer.send(head + fields + body[:6])
                 answered: bytes = await peer.read_head()
+                assert json.loads(await peer.read_to_end())["status"] == 408
                 assert await service.outcome_of(f"{method} {path}") == "timeout"
                 return answered[:12]
 
@@ -173,12 +174,10 @@ async def test_half_a_body_is_no_success_on_any_route(serve: Any) -> None:
             head: bytes = await peer.read_head()
             return head.split()[1].decode()
 
-    asked = [
-        (method, route.path)
-        for route in service.app.routes
-        if isinstance(route, Route)
-        for method in sorted(route.methods or ())
-    ]
+    paths = service.app.openapi()["paths"]
+    asked = [("GET", "/docs"), *((each.upper(), path) for path in paths for each in paths[path])]
+    # A transform begins before its request has ended, and does not end before it.
+    asked = [each for each in asked if not each[1].startswith("/transform/")]
     found = await asyncio.gather(*(status(*each) for each in asked))
     assert [each for each, code in zip(asked, found, strict=True) if code.startswith("2")] == []
 
@@ -208,6 +207,8 @@ async def test_a_body_that_nobody_reads_is_not_swallowed_without_end(serve: Any)
         length = b"Content-Length: 1000000000\r\n\r\n"
         await peer.send(b"POST /unread HTTP/1.1\r\nHost: test\r\n" + length)
         assert (await peer.read_head()).startswith(b"HTTP/1.1 413 ")
+        peer.end()
+        assert json.loads(await peer.read_to_end())["status"] == 413
 
 
 async def test_a_whole_body_that_nobody_reads_keeps_the_connection(serve: Any) -> None:

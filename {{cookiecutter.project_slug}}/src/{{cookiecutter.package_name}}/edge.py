@@ -114,7 +114,8 @@ async def _ask_for_upgrade(request: Request, error: HTTPException) -> Response:
     """Answer 426 or 400 where the path is that of a WebSocket: the router says 404."""
     scope = request.scope
     asked = {"type": "websocket", "path": scope["path"], "headers": []}
-    if "route" not in scope and any(
+    # Whatever else the router has found, such as a mount of files, says 404 itself.
+    if "endpoint" not in scope and any(
         route.matches({**asked})[0] is Match.FULL for route in request.app.routes
     ):
         error = HTTPException(405, headers={"Allow": "GET, HEAD"})

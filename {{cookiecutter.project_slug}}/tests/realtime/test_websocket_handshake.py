@@ -3,11 +3,13 @@
 import asyncio
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import pytest
 from fastapi import APIRouter, WebSocket
+from fastapi.staticfiles import StaticFiles
 
 from {{cookiecutter.package_name}}.streaming import Problem
 
@@ -60,6 +62,15 @@ async def test_a_plain_request_is_told_to_upgrade(serve: Any, path: str, method:
 
     assert is_told_to_upgrade(service, answer)
     assert await service.outcome_of(f"{method} (none)") == "rejected"
+
+
+async def test_a_file_that_a_mount_does_not_have_is_404(serve: Any, tmp_path: Path) -> None:
+    mounted = APIRouter()
+    mounted.mount("/static", StaticFiles(directory=tmp_path))
+    service: Service = await serve(mounted)
+    service.app.mount("/more", StaticFiles(directory=tmp_path))
+
+    assert [(await ask(service, path=f"/{each}/x"))[0] for each in ("static", "more")] == [404, 404]
 
 
 @pytest.mark.fault("F14")

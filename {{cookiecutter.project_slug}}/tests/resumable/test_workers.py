@@ -19,7 +19,7 @@ from ..peer import PATIENCE, Peer
 from ..service import SOAK, Service, ServiceProcess
 from ..storage.stored import bytes_of
 from ..upload.uploads import sha256
-from .draft import append, bare_append, begin, offset_of
+from .draft import append, bare_append, begin, offset_of, send_part
 from .tus import Tus, begin_patch, id_of, patch_head, settle, unfinished, was_cut
 
 PATCH = "PATCH /uploads/{upload_id}"
@@ -62,7 +62,8 @@ async def test_a_stalled_append_gives_way_to_any_newer_request(
     holder, other, _ = workers
     async with other.client() as client, holder.raw_connection() as peer:
         path = "/uploads/" + id_of(await begin(client))
-        await peer.send(bare_append(holder.url + path, 0, 6, "Upload-Complete: ?1") + b"abc")
+        head = bare_append(holder.url + path, 0, 6, "Upload-Complete: ?1")
+        await send_part(peer, head, b"abc")
         await settle(holder)
 
         if method != "PATCH":

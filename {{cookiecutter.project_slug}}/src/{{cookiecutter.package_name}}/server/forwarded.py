@@ -42,9 +42,10 @@ class Forwarded(ProxyHeadersMiddleware):
 
     def _resolve(self, headers: Fields, told: Fields) -> Fields:
         """Return headers with the host that the client has asked for, and what uvicorn reads."""
-        lists = {
-            name: b",".join(value for other, value in told if other == name) for name, _ in told
-        }
+        lines: dict[bytes, list[bytes]] = {}
+        for name, value in told:
+            lines.setdefault(name, []).append(value)
+        lists = {name: b",".join(values) for name, values in lines.items()}
         forwarded = parse(lists.pop(b"forwarded", b""))
         if lists:
             names = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")

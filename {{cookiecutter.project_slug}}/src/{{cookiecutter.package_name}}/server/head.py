@@ -36,7 +36,7 @@ def _limits() -> ServerSettings:
 
 
 class HeadLimits(Reading):
-    """A deadline and limits for the head of a request, and the refusal of what is none."""
+    """A deadline and limits for the head of a request; malformed and ambiguous ones are refused."""
 
     #: How a request is refused that ends the parser.
     _refusal = BAD_REQUEST

@@ -136,7 +136,7 @@ class ContentType(NamedTuple):
 async def whole_request(request: Request) -> None:
     """Wait for the end of a request whose body means nothing, before anything is done for it.
 
-    As a dependency, of what changes something: half a request is none (RFC 9112, section 8).
+    A dependency for routes that change something: an incomplete request must not (RFC 9112, 8).
     """
     async for _ in RequestBody(request, UNWANTED):
         pass

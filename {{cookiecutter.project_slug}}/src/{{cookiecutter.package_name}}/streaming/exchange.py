@@ -138,6 +138,7 @@ class Exchange:
     async def send(self, message: Message) -> None:
         may_begin = self.body_complete or self.duplex
         if message["type"] == "http.response.start":
+            self._early = None  # Its request was no good: this is sent in its place.
             if message["status"] < 300 and not may_begin:
                 self._early = message
                 return
@@ -235,7 +236,7 @@ class Exchange:
         if message["type"] != "websocket.accept" and self.status != 304:
             more = self.kernel.headers.get(self.scope.get("scheme", "http"), ())
             headers += [each for each in more if each[0] not in fields]
-        if self._refuses_body():
+        if self._refuses_body() and b"connection" not in fields:
             # The rest of the body is not wanted: without this the server would swallow all of it.
             headers.append((b"connection", b"close"))
         return {**message, "headers": headers, DIRECT: True}

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 
 #: What a request means cannot be known when two lines of one of these differ. Dates are not among
-#: them: a list of dates is none, and ignored (RFC 9110, sections 13.1.3 and 13.1.4).
+#: them: a list of dates is not valid, and ignored (RFC 9110, sections 13.1.3 and 13.1.4).
 SINGLE = {
     b"authorization", b"content-disposition", b"content-range", b"content-type",
     b"idempotency-key", b"last-event-id", b"x-http-method-override",

@@ -44,7 +44,7 @@ FORMATS = ("application/jsonl", "application/x-ndjson", CSV)
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": described(Result, "/ingest")},
-    400: {"description": "The body is UTF-16, or the header of CSV is none."},
+    400: {"description": "The body is UTF-16, or the header row of the CSV is not valid."},
     413: {},
     415: {},
 }

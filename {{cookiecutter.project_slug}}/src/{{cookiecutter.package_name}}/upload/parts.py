@@ -47,7 +47,7 @@ def part_of(block: bytes, charset: str = "") -> Part:
         if kind != "form-data" or "name" not in names:
             raise ValueError("there is no `Content-Disposition: form-data` with a name")
         filename = names.get("filename")
-        # The type of a file is kept as it is, even if it is none.
+        # The type of a file is kept as it is, even if it is not valid.
         media_type, of_type = parameters(content_type) if filename is None else ("", {})
     except ValueError as error:
         raise malformed(f"in the header of a part {error}") from None

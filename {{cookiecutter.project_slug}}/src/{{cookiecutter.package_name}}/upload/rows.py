@@ -228,7 +228,7 @@ def _header(names: list[str], flaw: str) -> list[str]:
 
 
 def _decoded(data: bytearray) -> tuple[str, bool]:
-    """Return the text, and whether some of it is none."""
+    """Return the text, and whether some of it is not UTF-8 or NUL."""
     try:
         text = data.decode()
     except UnicodeDecodeError:

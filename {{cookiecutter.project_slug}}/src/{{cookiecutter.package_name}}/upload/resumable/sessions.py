@@ -92,8 +92,10 @@ class Sessions:
 
     async def settle_all(self, part: str | None = None) -> None:
         """Make files of the uploads that a crash, or a missing `part`, has kept from it."""
+        # In this order: an upload that begins meanwhile is not taken for one without bytes.
+        unfinished = await self.partials.unfinished()
         sizes = await self.partials.sizes()
-        for partial in await self.partials.unfinished():
+        for partial in unfinished:
             if part is None:
                 whole = partial.parts or sizes.get(partial.id) in (None, partial.length)
                 wanted = whole and partial.id not in self._lanes
