@@ -10,7 +10,7 @@ from baking import tree_of
 #: Modules whose distribution has another name than theirs, or comes with another one.
 DISTRIBUTIONS = {
     "backports": "backports.zstd",
-    "httptools": "uvicorn[standard]",
+    "httptools": "uvicorn",
     "opentelemetry": "opentelemetry-api",
 }
 #: Also of versions after the one that runs the tests.

@@ -69,10 +69,11 @@ class Table:
             for path in sorted(folder.rglob("test_*.py")):
                 # What Jinja puts in is a name.
                 source = re.sub(r"\{\{ *cookiecutter.*?\}\}", "package", path.read_text("utf-8"))
-                for node in ast.walk(ast.parse(source, str(path))):
+                tree = ast.parse(source, str(path))
+                for node in ast.walk(tree):
                     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                         name = f"{label}{path.relative_to(folder).as_posix()}::{node.name}"
-                        for row in dict.fromkeys(self._rows_of(node)):
+                        for row in dict.fromkeys(self._rows_of(node, tables_of(tree))):
                             found[row].append(name)
         return dict(found)
 
@@ -87,19 +88,36 @@ class Table:
                 parts += [f"## {entry['title']}", entry["about"]]
         return "\n\n".join(part.strip() for part in parts) + "\n"
 
-    def _rows_of(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    def _rows_of(
+        self, function: ast.FunctionDef | ast.AsyncFunctionDef, tables: dict[str, ast.AST]
+    ) -> Iterator[str]:
         """Yield the rows whose mark a test has, or one of its parameters."""
-        for decorator in function.decorator_list:
-            for node in ast.walk(decorator):
+        waiting: list[ast.AST] = [*function.decorator_list]
+        while waiting:
+            for node in ast.walk(waiting.pop()):
                 match node:
                     case ast.Call(func=ast.Attribute(attr=self.mark), args=arguments):
                         yield from (str(ast.literal_eval(argument)) for argument in arguments)
+                    case ast.Name(id=name) if name in tables:
+                        waiting.append(tables.pop(name))
 
     def _block(self, entry: dict[str, str], tests: list[str]) -> str:
         places = (test.partition("::") for test in tests)
         named = (f"  * `{name}` in `{path}`" for path, _, name in places)
         before = f"* {self._before}: {entry['naive']}"
         return "\n".join([before, f"* Here: {entry['ours']}", "* Tests:", *named])
+
+
+def tables_of(tree: ast.Module) -> dict[str, ast.AST]:
+    """Return what the names of a module stand for, such as the tables of its tests' parameters."""
+    assigned = (node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign))
+    found: dict[str, ast.AST] = {}
+    for node in assigned:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        found |= {
+            each.id: node.value for each in targets if isinstance(each, ast.Name) and node.value
+        }
+    return found
 
 
 TRAPS = Table("trap", TRAPS_INTRODUCTION, "Ordinary code", PROJECT)

@@ -129,8 +129,8 @@ async def test_a_body_that_says_that_it_has_no_coding_is_taken(
     [
         "charset*=undefined''x",
         pytest.param("charset=utf-8; charset=utf-16", marks=pytest.mark.fault("F7")),
-        pytest.param('charset="utf-16', marks=pytest.mark.fault("F7")),
-        pytest.param("charset=", marks=pytest.mark.fault("F7")),
+        'charset="utf-16',
+        "charset=",
         pytest.param("charset*=idna''%80", marks=pytest.mark.fault("F7")),
         pytest.param(f"charset*{'9' * 5000}=x", marks=pytest.mark.fault("F7")),
         pytest.param("charset*0*=utf-16''x; charset*1=y", marks=pytest.mark.fault("F7")),
