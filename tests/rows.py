@@ -31,12 +31,11 @@ service passes it, and [the service of the tutorials](../tests/naive) fails it
 FAULTS_INTRODUCTION = """\
 # Faults of the field
 
-What an earlier version of this template got wrong in front of clients as people run them: reports
-from the field of uploads, downloads and real-time streams were tried on a generated service, and
-these did not hold. Each row is a test over a real socket, which fails on the last version that had
-the fault: `make prove-faults` runs the tests on that version, and prints a table. Tests are named
-with their file below the `tests` folder of a generated project; those of the template begin with
-`template:`.
+What an earlier version of this template got wrong with real clients. Faults that people report of
+uploads, downloads and real-time streams were tried on a generated service; these are the ones that
+it had. The tests of each run over a real socket, and fail on the last version that had the fault:
+`make prove-faults` runs them on that version, and prints a table. Tests are named with their file
+below the `tests` folder of a generated project; those of the template begin with `template:`.
 
 `python tests/rows.py` writes this page, from `tests/faults.toml` and the marks of the tests.
 """
