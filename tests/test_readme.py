@@ -22,11 +22,14 @@ VARYING = re.compile(
 
 
 @contextmanager
-def served(project: Project, environment: Environment) -> Iterator[int]:
-    """Run the service as its owner does, on a free port."""
+def served(project: Project, environment: Environment, folder: Path) -> Iterator[int]:
+    """Run the service as its owner does, on a free port; its files are in a folder of the test's.
+
+    Others look at the project, and would find them there.
+    """
     process = subprocess.Popen(
         [environment.python, "-m", project.package],
-        cwd=project.path,
+        cwd=folder,
         env={"PYTHONPATH": str(project.path / "src"), "APP_SERVER__PORT": "0"},
         stdout=subprocess.PIPE,
         text=True,
@@ -52,7 +55,7 @@ def test_the_terminal_session_of_the_readme_is_real(
 ) -> None:
     ours: dict[str, str] = {}
 
-    with served(full, environment) as port:
+    with served(full, environment, tmp_path) as port:
         for command, shown in session():
             # An id that the README shows stands for the one that was given here.
             here = command
