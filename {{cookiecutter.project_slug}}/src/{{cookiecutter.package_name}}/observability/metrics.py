@@ -22,7 +22,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from ..streaming import REFUSALS, Exchange, Kernel, Measure, in_thread, joined
+from ..streaming import BOUNDS, REFUSALS, Exchange, Kernel, Measure, in_thread, joined
 
 #: The directory that workers share; prometheus-client looks for it when it is imported.
 SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -209,6 +209,13 @@ def _of_kernel(kernel: Kernel) -> list[Measure]:
             "counter",
             lambda: REFUSALS,
             "reason",
+        ),
+        Measure(
+            "bounds_reached",
+            "How often a bound was reached, by its setting.",
+            "counter",
+            lambda: BOUNDS,
+            "bound",
         ),
         Measure("draining", "Whether a process drains.", "max", lambda: kernel.drain.draining),
         Measure(

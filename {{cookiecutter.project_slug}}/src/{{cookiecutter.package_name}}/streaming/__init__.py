@@ -37,7 +37,7 @@ from .handshake import handshake_flaw
 from .jsonl import JsonLines, described
 from .kernel import Kernel, kernel_of
 from .limits import ModuleLimits, StreamingSettings
-from .measures import REFUSALS, Measure
+from .measures import BOUNDS, REFUSALS, Measure
 from .middleware import ExchangeMiddleware
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .pages import FilePart
@@ -49,6 +49,7 @@ from .push import Channel, PushResponse
 from .threads import complete, in_thread, repeating
 
 __all__ = [
+    "BOUNDS",
     "INVALID",
     "MISMATCH",
     "PROBLEM_TYPES",

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 #: What the server of this process ended itself: requests, by the status that refused them, and
 #: connections that had to make room, those that only waited (`idle`) and those that were `slow`.
 REFUSALS: Counter[str] = Counter()
+#: How often a bound was reached, by its setting, such as `realtime.history_total`.
+BOUNDS: Counter[str] = Counter()
 
 
 class Measure(NamedTuple):
