@@ -51,7 +51,7 @@ test: | $(UV)
 soak: | $(UV)
 	@SOAK=20 $(RUN) pytest --numprocesses=auto --dist=loadgroup $(ARGS)
 
-# The tests of the faults of the field on the last version that had them: each has to fail there.
+# The tests of faults and bounds on the last version without the repair: each has to fail there.
 prove-faults: | $(UV)
 	@$(RUN) python tests/prove_faults.py $(ARGS)
 

@@ -1,7 +1,7 @@
 """What was seen to go wrong, row by row: what other code does, what ours does, and our tests of it.
 
-`python tests/rows.py` writes docs/traps.md and docs/faults.md: from traps.toml and faults.toml, and
-from the marks of the tests.
+`python tests/rows.py` writes docs/traps.md, docs/faults.md and docs/bounds.md: from traps.toml,
+faults.toml and bounds.toml, and from the marks of the tests.
 """
 
 import ast
@@ -15,6 +15,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = REPOSITORY / "{{cookiecutter.project_slug}}" / "tests"
 TEMPLATE = REPOSITORY / "tests"
+#: What the table of the bounds has beside their titles.
+COLUMNS = ("setting", "default", "metric", "problem")
 
 TRAPS_INTRODUCTION = """\
 # The traps
@@ -38,6 +40,23 @@ it had. The tests of each run over a real socket, and fail on the last version t
 below the `tests` folder of a generated project; those of the template begin with `template:`.
 
 `python tests/rows.py` writes this page, from `tests/faults.toml` and the marks of the tests.
+"""
+
+BOUNDS_INTRODUCTION = """\
+# Bounds
+
+What one client can make the service do is bounded: per turn of the event loop, per request, per
+connection, per client, and in total. Each bound is a setting with a default that an honest client
+does not meet; when it is reached, a metric counts it, and what is refused gets
+[a problem document](problems.md). The tests of each run over a real socket. Those of the bounds
+with a "before" fail on the last version without them: `make prove-faults` shows it. Tests are named
+with their file below the `tests` folder of a generated project; those of the template begin with
+`template:`.
+
+`make bench-hostile` measures how fast the service responds to others while one connection, or
+twenty, attack it, and `make bench-requests` what the costliest single requests cost.
+
+`python tests/rows.py` writes this page, from `tests/bounds.toml` and the marks of the tests.
 """
 
 
@@ -79,13 +98,24 @@ class Table:
     def text(self) -> str:
         """Return what the page has to say now."""
         tests = self.marked()
-        parts = [self._introduction]
+        parts = [self._introduction, self._overview()]
         for name, entry in self.entries.items():
             if name in self.rows:
                 parts += [f"### {name}: {entry['title']}", self._block(entry, tests.get(name, []))]
             else:
                 parts += [f"## {entry['title']}", entry["about"]]
-        return "\n\n".join(part.strip() for part in parts) + "\n"
+        return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+    def _overview(self) -> str:
+        """Return a table of the rows, if they have columns beside their texts."""
+        rows = {name: self.entries[name] for name in self.rows}
+        if not any("setting" in row for row in rows.values()):
+            return ""
+        lines = [f"| bound | {' | '.join(COLUMNS)} |", f"|---|{'---|' * len(COLUMNS)}"]
+        for name, row in rows.items():
+            cells = [f"{name}: {row['title']}", *(row[column] for column in COLUMNS)]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
 
     def _rows_of(
         self, function: ast.FunctionDef | ast.AsyncFunctionDef, tables: dict[str, ast.AST]
@@ -103,8 +133,8 @@ class Table:
     def _block(self, entry: dict[str, str], tests: list[str]) -> str:
         places = (test.partition("::") for test in tests)
         named = (f"  * `{name}` in `{path}`" for path, _, name in places)
-        before = f"* {self._before}: {entry['naive']}"
-        return "\n".join([before, f"* Here: {entry['ours']}", "* Tests:", *named])
+        before = [f"* {self._before}: {entry['naive']}"] if "naive" in entry else []
+        return "\n".join([*before, f"* Here: {entry['ours']}", "* Tests:", *named])
 
 
 def tables_of(tree: ast.Module) -> dict[str, ast.AST]:
@@ -121,7 +151,9 @@ def tables_of(tree: ast.Module) -> dict[str, ast.AST]:
 
 TRAPS = Table("trap", TRAPS_INTRODUCTION, "Ordinary code", PROJECT)
 FAULTS = Table("fault", FAULTS_INTRODUCTION, "Before", PROJECT, TEMPLATE)
+BOUNDS = Table("bound", BOUNDS_INTRODUCTION, "Before", PROJECT, TEMPLATE)
+TABLES = (TRAPS, FAULTS, BOUNDS)
 
 if __name__ == "__main__":
-    for table in (TRAPS, FAULTS):
+    for table in TABLES:
         table.page.write_text(table.text(), "utf-8")

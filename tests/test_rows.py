@@ -2,9 +2,9 @@
 
 import pytest
 
-from rows import FAULTS, TRAPS, Table
+from rows import TABLES, Table
 
-tables = pytest.mark.parametrize("table", [TRAPS, FAULTS], ids=["traps", "faults"])
+tables = pytest.mark.parametrize("table", TABLES, ids=[table.page.stem for table in TABLES])
 
 
 @tables

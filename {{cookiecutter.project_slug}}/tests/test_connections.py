@@ -137,6 +137,7 @@ async def closed(peer: Peer) -> None:
 
 @pytest.mark.trap("E3")
 @pytest.mark.parametrize("beginning", [say_nothing, say_half, ask_once])
+@pytest.mark.bound("H4")
 async def test_the_oldest_connections_without_a_head_go_first(
     connect: Connect, beginning: Beginning
 ) -> None:
@@ -170,6 +171,7 @@ async def test_a_connection_is_as_old_as_its_last_answer(connect: Connect) -> No
     ],
     ids=["sends nothing", "sends little", "reads nothing"],
 )
+@pytest.mark.bound("H4")
 async def test_who_hardly_moves_makes_room_for_a_request(
     connect: Connect, service: Service, request_: bytes, then: Beginning, label: str
 ) -> None:
@@ -251,6 +253,7 @@ def test_no_more_connections_are_accepted_at_once_than_there_is_room_for(
     assert descriptors.backlog() == waiting
 
 
+@pytest.mark.bound("H3")
 async def test_a_connection_on_which_no_request_follows_is_closed(tmp_path: Path) -> None:
     process = ServiceProcess(tmp_path, SERVER__KEEP_ALIVE="1 s")
     async with process as service, service.raw_connection() as peer:

@@ -35,6 +35,7 @@ async def test_a_head_that_is_too_large_is_431(service: Service, more: bytes) ->
 
 @pytest.mark.trap("E2")
 @pytest.mark.usefixtures("limits")
+@pytest.mark.bound("H1")
 async def test_a_head_that_never_ends_is_431_before_it_fills_the_memory(service: Service) -> None:
     async with service.raw_connection() as peer:
         await peer.send(START + b"X: " + b"y" * 8000)
@@ -52,6 +53,7 @@ async def test_a_large_body_is_no_large_head(service: Service) -> None:
 
 @pytest.mark.usefixtures("limits")
 @pytest.mark.trap("E3")
+@pytest.mark.bound("H2")
 async def test_a_head_that_does_not_come_is_408(service: Service) -> None:
     async with service.raw_connection() as peer:
         await peer.send(START)

@@ -114,6 +114,7 @@ async def test_a_source_that_waits_is_cancelled_when_the_client_leaves(serve: An
 
 
 @pytest.mark.trap("D9")
+@pytest.mark.bound("H7")
 async def test_a_client_that_stops_reading_is_cut_off(serve: Any) -> None:
     source = Source()
     service: Service = await serve(route(lambda: ByteStream(source.endless())))
@@ -219,6 +220,7 @@ async def test_a_synchronous_source_is_streamed_and_closed(serve: Any) -> None:
 
 
 @pytest.mark.trap("D15")
+@pytest.mark.bound("H10")
 async def test_slow_synchronous_sources_leave_other_endpoints_their_threads(serve: Any) -> None:
     release = asyncio.Event()
     started = asyncio.Event()

@@ -20,6 +20,7 @@ REQUEST = "{} {} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n"
         ("POST", "/transform/upper", "/transform/upper"),
     ],
 )
+@pytest.mark.bound("H8")
 async def test_more_streams_than_there_are_slots_are_refused(
     serve: Any, method: str, address: str, route: str
 ) -> None:

@@ -144,6 +144,7 @@ async def test_an_unknown_file_is_named_before_the_first_byte(
     assert "content-disposition" not in response.headers
 
 
+@pytest.mark.bound("H18")
 async def test_no_file_and_too_many_are_refused(service: Service) -> None:
     file_id = await store(service, b"x")
     async with service.client() as client:

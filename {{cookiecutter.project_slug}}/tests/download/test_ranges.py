@@ -126,6 +126,7 @@ def test_a_long_field_is_read_in_one_pass(field: str) -> None:
     assert parsed(field) is None
 
 
+@pytest.mark.bound("H17")
 def test_more_ranges_than_anybody_needs_do_not_count() -> None:
     several = ",".join(["0-1"] * MAX_RANGES)
     assert parsed(f"bytes={several}") == [(0, 2)] * MAX_RANGES

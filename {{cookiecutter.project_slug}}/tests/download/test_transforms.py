@@ -129,6 +129,7 @@ async def test_an_empty_body_becomes_what_the_transform_makes_of_nothing(service
     assert zlib.decompress(packed.content, wbits=31) == b""
 
 
+@pytest.mark.bound("H19")
 async def test_a_body_that_is_too_large_is_refused_or_cut_off(serve: Any) -> None:
     service: Service = await serve(download={"max_transform": 1000})
     async with service.raw_connection() as peer:

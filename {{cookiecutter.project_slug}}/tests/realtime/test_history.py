@@ -21,6 +21,7 @@ async def test_the_latest_events_are_kept(serve: Any) -> None:
     assert told == [["evicted"], ["evicted"], [*"def"], [*"ef"], ["f"], []]
 
 
+@pytest.mark.bound("H21")
 async def test_a_topic_keeps_only_so_many_bytes(serve: Any) -> None:
     service: Service = await serve(realtime={"history_bytes": 50_000})
     ids = await publish(service, "news", *["x" * 5000] * 20)
@@ -40,6 +41,7 @@ async def test_the_newest_event_is_kept_however_large(serve: Any) -> None:
 
 
 @pytest.mark.parametrize("is_followed", [False, True])
+@pytest.mark.bound("H21")
 async def test_an_event_is_kept_only_for_so_long(serve: Any, is_followed: bool) -> None:
     service: Service = await serve(realtime={"history_age": 1e-6})
     async with service.raw_connection() as peer:
@@ -112,6 +114,7 @@ async def test_topics_that_nobody_follows_and_nobody_keeps_are_forgotten(serve: 
     assert (hub.followed(), hub._merged, hub.backend._topics) == ({}, {}, {})
 
 
+@pytest.mark.bound("H22")
 async def test_only_so_many_topics_are_kept_the_latest_ones(serve: Any) -> None:
     service: Service = await serve(realtime={"max_topics": 2})
     [start] = await publish(service, "other", "x")

@@ -38,6 +38,7 @@ def says_when(response: httpx.Response) -> bool:
 
 
 @pytest.mark.trap("E4")
+@pytest.mark.bound("H8")
 async def test_the_streams_of_the_module_are_limited(serve: Any) -> None:
     service: Service = await serve(streaming={"max_streams": 2})
     async with AsyncExitStack() as stack:
@@ -64,6 +65,7 @@ async def test_the_module_may_have_limits_of_its_own(serve: Any) -> None:
 
 
 @pytest.mark.trap("E4")
+@pytest.mark.bound("H9")
 async def test_the_streams_of_one_client_are_limited(serve: Any) -> None:
     service: Service = await serve(streaming={"max_streams_per_client": 2})
     async with AsyncExitStack() as stack:
@@ -76,6 +78,7 @@ async def test_the_streams_of_one_client_are_limited(serve: Any) -> None:
 
 @pytest.mark.trap("E4")
 @pytest.mark.parametrize("others", ["a", "a,b", "a.*,a"])
+@pytest.mark.bound("H24")
 async def test_the_subscribers_of_a_topic_are_limited(serve: Any, others: str) -> None:
     service: Service = await serve(realtime={"max_per_topic": 2})
     async with AsyncExitStack() as stack:
@@ -90,6 +93,7 @@ async def test_the_subscribers_of_a_topic_are_limited(serve: Any, others: str) -
         assert (await last.block())["data"]
 
 
+@pytest.mark.bound("H27")
 async def test_a_client_publishes_only_so_fast(serve: Any) -> None:
     service: Service = await serve(realtime={"publish_rate": 0.01})
     headers = TEXT | from_address("10.0.0.1")
@@ -115,6 +119,7 @@ async def test_a_burst_of_as_many_events_as_come_in_a_second_is_taken(serve: Any
 
 
 @pytest.mark.parametrize("is_declared", [False, True])
+@pytest.mark.bound("H20")
 async def test_an_event_has_only_so_many_bytes(serve: Any, is_declared: bool) -> None:
     service: Service = await serve(realtime={"max_event_size": 1000})
 
@@ -133,6 +138,7 @@ async def test_an_event_has_only_so_many_bytes(serve: Any, is_declared: bool) ->
 
 
 @pytest.mark.trap("R11")
+@pytest.mark.bound("H25")
 async def test_a_stream_of_a_certain_age_is_told_to_come_back(serve: Any) -> None:
     service: Service = await serve(realtime={"max_age": 0.1})
     async with service.raw_connection() as peer:

@@ -89,6 +89,7 @@ async def test_a_run_that_was_silent_for_longer_than_events_are_kept_is_still_th
         assert (await client.get(f"/runs/{run_id}/events")).status_code == 204
 
 
+@pytest.mark.bound("H26")
 async def test_a_full_service_starts_no_more_runs(
     serve: Callable[..., Any], script: Script
 ) -> None:

@@ -169,6 +169,7 @@ async def test_a_subscription_has_up_to_32_topics(service: Service) -> None:
 
 
 @pytest.mark.parametrize("topics", ["a,", ",", "a,,b", "*", "a.*.b", "a.*x", "a,b c", "ä", "a,*"])
+@pytest.mark.bound("H23")
 async def test_a_malformed_selection_is_refused(service: Service, topics: str) -> None:
     async with service.client() as client:
         assert (await client.get(f"/topics/{topics}/events?poll=0")).status_code == 422

@@ -26,6 +26,7 @@ def connection_of(service: Service) -> Any:
 
 
 @pytest.mark.trap("R4", "R8")
+@pytest.mark.bound("H7")
 async def test_a_peer_that_stops_reading_is_cut_and_holds_nobody_up(service: Service) -> None:
     text = "x" * 60_000
     async with (

@@ -119,6 +119,7 @@ async def test_a_full_topic_is_told_and_leaves_no_subscription(serve: Any) -> No
             assert other.greeting["topics"] == ["free"]
 
 
+@pytest.mark.bound("H20")
 async def test_an_event_that_is_too_large_is_told(serve: Any) -> None:
     service: Service = await serve(realtime={"max_event_size": 1000})
     async with converse(service, "news") as client:
@@ -127,6 +128,7 @@ async def test_an_event_that_is_too_large_is_told(serve: Any) -> None:
     assert (told["ref"], told["problem"]["status"]) == (1, 413)
 
 
+@pytest.mark.bound("H27")
 async def test_a_client_that_publishes_too_often_is_told(serve: Any) -> None:
     service: Service = await serve(realtime={"publish_rate": 1})
     async with converse(service, "x") as client:
@@ -150,6 +152,7 @@ async def test_a_broker_that_does_not_answer_is_told(
     assert (told["ref"], told["problem"]["detail"]) == ("r", "The broker does not answer.")
 
 
+@pytest.mark.bound("H28")
 async def test_a_client_that_keeps_sending_nonsense_is_closed(service: Service) -> None:
     async with converse(service, "news") as client:
         for _ in range(9):

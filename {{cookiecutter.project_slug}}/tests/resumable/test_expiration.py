@@ -47,6 +47,7 @@ async def test_only_its_owner_is_told_that_an_upload_has_expired(
     assert nobody.status_code == 404
 
 
+@pytest.mark.bound("H16")
 async def test_an_upload_that_has_expired_takes_nothing_of_a_quota(
     serve: Any, tmp_path: Path
 ) -> None:

@@ -154,6 +154,7 @@ def test_without_patterns_every_type_is_allowed() -> None:
     AllowedTypes("")(Draft(filename="a"), b"\x00")
 
 
+@pytest.mark.bound("H14")
 async def test_a_quota_holds_for_files_with_and_without_a_length(serve: Any) -> None:
     service: Service = await serve(storage={"quota": 10})
     await store(service, b"12345")

@@ -66,6 +66,7 @@ async def test_an_upload_that_fills_the_disk_is_507_and_leaves_no_fragment(
 
 @pytest.mark.trap("U4")
 @pytest.mark.parametrize("kind", ["raw", "form"])
+@pytest.mark.bound("H15")
 async def test_an_upload_takes_nothing_of_what_is_to_be_kept_free(
     serve: Callable[..., Any], disk: Path, kind: str
 ) -> None:

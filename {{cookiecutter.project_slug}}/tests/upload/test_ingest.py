@@ -129,6 +129,7 @@ async def test_nothing_but_a_body_of_rows_is_taken(
 
 
 @pytest.mark.parametrize("content", [JSONL, CSV])
+@pytest.mark.bound("H13")
 async def test_a_row_that_is_too_long_ends_the_request_and_keeps_the_rows_before_it(
     service: Service, content: dict[str, str]
 ) -> None:

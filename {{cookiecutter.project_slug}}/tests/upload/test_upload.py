@@ -63,6 +63,7 @@ async def test_a_file_is_invisible_until_it_is_complete(service: Service, tmp_pa
 
 @pytest.mark.trap("U9")
 @pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.bound("H11")
 async def test_a_body_over_the_limit_is_refused(serve: Any, tmp_path: Path, declared: bool) -> None:
     async def chunks() -> Any:
         for _ in range(512):

@@ -65,6 +65,7 @@ async def test_a_refused_body_is_not_swallowed(serve: Any) -> None:
 
 
 @pytest.mark.trap("U13")
+@pytest.mark.bound("H5")
 async def test_a_body_that_stalls_is_answered_with_408(service: Service, tmp_path: Path) -> None:
     async with service.raw_connection() as peer:
         await peer.send(head(1000) + b"x")
@@ -74,6 +75,7 @@ async def test_a_body_that_stalls_is_answered_with_408(service: Service, tmp_pat
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.bound("H6")
 async def test_uploads_may_have_deadlines_of_their_own(serve: Any) -> None:
     service: Service = await serve(
         streaming={"idle_timeout": PATIENCE}, upload={"idle_timeout": 0.2}
@@ -258,6 +260,7 @@ async def test_an_upload_during_a_drain_is_refused_and_one_under_way_goes_on(
         assert b" 201 " in await peer.read_head()
 
 
+@pytest.mark.bound("H8")
 async def test_more_uploads_than_there_are_slots_are_refused(serve: Any) -> None:
     service: Service = await serve(streaming={"max_streams": 1, "idle_timeout": PATIENCE})
     async with service.raw_connection() as peer, service.client() as client:
