@@ -26,7 +26,7 @@ from rows import BOUNDS, FAULTS, Table
 BASES = {"fault": "ccd68be", "bound": "1bb9a52"}
 TESTS = ("tests", f"{TEMPLATE_FOLDER}/tests")
 PROJECTS = ("pyproject.toml", f"{TEMPLATE_FOLDER}/pyproject.toml")
-MARKS = 'markers = [\n    "fault(name): a fault",\n    "bound(name): a bound",\n'
+MARKS = 'markers = [\n    "fault(name): a fault",\n    "bound(name): a bound",\n    "slow: slow",\n'
 WIDTH = 100
 
 

@@ -1,7 +1,8 @@
 """Every set of modules passes the tests, the type check and the layer check that it comes with.
 
 All run in one environment, which has the dependencies of every module; that a project declares the
-ones it uses is a promise of the matrix.
+ones it uses is a promise of the matrix. Tests marked `slow` start processes, or move much: they run
+with each module alone and with all of them; a soak runs them with every set.
 """
 
 import os
@@ -43,12 +44,13 @@ class Suite:
     skipped: list[str]
 
 
-def run_suite(environment: Environment, project: Project, report: Path) -> Suite:
+def run_suite(environment: Environment, project: Project, report: Path, chosen: str) -> Suite:
+    """Run the tests that `chosen`, an expression of marks, holds for."""
     # A folder of its own: those that pytest shares are removed by whichever suite ends first.
     files = report.parent / "files"
     done = environment.run(
         project, "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}",
-        f"--basetemp={files}",
+        f"--basetemp={files}", "-m", chosen,
         timeout=PATIENCE, PYTHONDONTWRITEBYTECODE="",  # They start the service many times.
     )  # fmt: skip
     shutil.rmtree(files, ignore_errors=True)  # A gigabyte.
@@ -63,7 +65,8 @@ def test_every_set_of_modules_passes_its_own_tests(
 ) -> None:
     project = bake(**answers_of(subset))
 
-    suite = run_suite(environment, project, tmp_path / "report.xml")
+    every = len(subset) in (1, len(ALL)) or "SOAK" in os.environ
+    suite = run_suite(environment, project, tmp_path / "report.xml", "" if every else "not slow")
 
     assert suite.code == 0
     assert suite.tests > len(suite.skipped)
