@@ -78,9 +78,12 @@ def websocket(name: str, path: str, then: bytes = b"") -> Single:
     return Single(f"WebSocket, {name}", build, then=then)
 
 
-def archive(state: State) -> bytes:
-    ids = "&".join(f"id={each}" for each in state.ids[1:])
-    return http("GET", f"/archive?{ids}")(state)
+def archive(method: str) -> Build:
+    def build(state: State) -> bytes:
+        ids = "&".join(f"id={each}" for each in state.ids[1:])
+        return http(method, f"/archive?{ids}")(state)
+
+    return build
 
 
 def concatenation(state: State) -> bytes:
@@ -141,7 +144,8 @@ READS = [
     get("file, digest", "/files/{large}", Want_Repr_Digest="sha-512=10, sha-256=9, md5=8"),
     get("file, ranges", "/files/{large}", Range=f"bytes={RANGES}"),
     get("file, etags", "/files/{large}", If_None_Match=long('"e",')),
-    Single("archive of 1000", archive),
+    Single("archive of 1000", archive("GET")),
+    Single("archive of 1000, HEAD", archive("HEAD")),
     get("export lines", "/exports/lines?count=100000"),
     unread("export lines", "/exports/lines?count=100000"),
     get("export table", "/exports/table"),

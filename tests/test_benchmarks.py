@@ -140,7 +140,7 @@ def test_every_cost_of_a_single_request_is_measured() -> None:
     if shutil.which("redis-server") is None:
         pytest.skip("there is no redis-server here")
 
-    report = bench("single", "--smoke --only openapi,publish")
+    report = bench("single", "--smoke --only openapi,publish 60")
 
     tables = tables_with("CPU-ms", report)
     assert len(tables) == 2
