@@ -18,7 +18,7 @@ from load import HOST
 from measure import GIB, MeasureError, running
 from realtime_servers import running_redis
 from servers import HERE, Command, Tools, Variant
-from single_request_measure import Cost, Meter, RedisClient
+from single_request_measure import LINGER, LINGER_IN_SMOKE, Cost, Meter, RedisClient
 from single_request_state import APPENDED, PART, State, begin, publish
 from single_request_table import MOST, REQUESTS, Single
 
@@ -91,7 +91,8 @@ def measure(
                 part=begin(server.port, PART, b"x" * PART),
                 upload=begin(server.port, APPENDED),
             )
-            meter = Meter(server, (pid, RedisClient(url)) if url else None)
+            linger = LINGER_IN_SMOKE if options.smoke else LINGER
+            meter = Meter(server, (pid, RedisClient(url)) if url else None, linger)
             for single in requests:
                 if len(single.build(state)) + len(single.then) > MOST:
                     raise MeasureError(f"{single.name} is larger than {MOST} bytes")

@@ -16,15 +16,15 @@ from single_request_state import State
 from single_request_table import Single
 
 #: Seconds that a client takes for one response, and those of silence after which it has all of it.
-LONGEST, SILENCE = 20.0, 0.3
+LONGEST, SILENCE = 20.0, 2.0
 #: Seconds that a client which does not read stays.
 UNREAD = 1.0
 #: Bytes that it takes nevertheless, into the buffer of its socket.
 UNREAD_BUFFER = 4096
 #: A service is at rest again when it takes less than this share of a core, over so many seconds.
 REST, REST_OVER = 0.03, 0.25
-#: Seconds for which a request may go on costing something; and those that are always waited for.
-AFTERMATH, LINGER = 10.0, 0.5
+#: Seconds for which a request may go on costing something, and those that are waited anyway.
+AFTERMATH, LINGER, LINGER_IN_SMOKE = 10.0, 0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,15 @@ class RedisClient:
 class Meter:
     """Measures a service, and the Redis behind it if there is one."""
 
-    def __init__(self, server: Server, redis: tuple[int, RedisClient] | None) -> None:
+    def __init__(
+        self, server: Server, redis: tuple[int, RedisClient] | None, linger: float = LINGER
+    ) -> None:
         self._server = server
         self._redis = redis
-        self.rest(LINGER)
+        self._linger = linger
+        self.rest(linger)
         before, started = self._cpu(), time.monotonic()
-        time.sleep(1)
+        time.sleep(2 * linger)
         seconds = time.monotonic() - started
         self._idle = [(b - a) / seconds for a, b in zip(before, self._cpu(), strict=True)]
 
@@ -105,7 +108,7 @@ class Meter:
         memory = processes.forget_peak(self._server.pid)
         written, started, before = self._written(), time.monotonic(), self._cpu()
         first, received = exchange(self._server.port, request, single)
-        self.rest(LINGER)
+        self.rest(self._linger)
         seconds = time.monotonic() - started
         cpu, redis = (
             max(0.0, after - earlier - idle * seconds) * 1000

@@ -37,7 +37,7 @@ def http(method: str, path: str, headers: dict[str, str] | None = None, body: by
             "start": state.start, "large": state.ids[0], "small": state.ids[-1],
             "host": state.host, "part": state.part, "upload": state.upload,
         }  # fmt: skip
-        lines = [f"{method} {path} HTTP/1.1", "Host: {host}"]
+        lines = [f"{method} {path} HTTP/1.1", "Host: {host}", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         if method != "GET":
             lines.append(f"Content-Length: {len(body)}")
