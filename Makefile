@@ -29,7 +29,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 endef
 export IN_THE_FOREGROUND
 
-.PHONY: serve test soak prove-faults bench-upload bench-download bench-realtime bench-overhead bench-compare lint format clean caches
+.PHONY: serve test soak prove-faults bench-upload bench-download bench-realtime bench-overhead bench-hostile bench-single bench-compare lint format clean caches
 
 serve: caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
@@ -71,6 +71,14 @@ bench-realtime: | $(UV)
 # What stands around a path operation, beside a bare application.
 bench-overhead: | $(UV)
 	@$(RUN) python benchmarks/overhead.py $(ARGS)
+
+# How others are served while hostile clients send all they can.
+bench-hostile: | $(UV)
+	@$(RUN) python benchmarks/hostile.py $(ARGS)
+
+# What any single request can cost, on a service that is full.
+bench-single: | $(UV)
+	@$(RUN) python benchmarks/single_request.py $(ARGS)
 
 # The work tree beside an earlier commit: what costs more than it did?
 bench-compare: | $(UV)

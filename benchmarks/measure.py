@@ -141,6 +141,23 @@ def wait_for(process: subprocess.Popen[bytes], port: int, variant: Variant) -> N
             return
 
 
+def wait_for_answer(server: Server, seconds: float) -> None:
+    """Wait until a server that had too much to do answers a ping again."""
+    until = time.monotonic() + seconds
+    while True:
+        connection = http.client.HTTPConnection(HOST, server.port, timeout=seconds)
+        try:
+            ping(connection, server.variant.ping)
+        except (OSError, http.client.HTTPException, MeasureError):
+            if time.monotonic() > until:
+                raise MeasureError(f"no answer within {seconds} s") from None
+            time.sleep(0.1)
+        else:
+            return
+        finally:
+            connection.close()
+
+
 def ping(connection: http.client.HTTPConnection, path: str) -> float:
     """Return the seconds that one small request takes."""
     started = time.perf_counter()

@@ -6,6 +6,7 @@ The load client of events is tested alone as well: it may neither lose an event 
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import closing, suppress
@@ -120,6 +121,33 @@ def test_a_smoke_run_writes_its_report_and_its_chart(
     for table in tables:
         assert list(table) == servers
         assert all(number(row[figure]) > 0 for row in table.values())
+
+
+def test_hostile_clients_are_measured_on_our_service_and_on_a_bare_one() -> None:
+    report = bench("hostile", "--smoke --only gets --sides ours,bare")
+
+    attacked = tables_with("MiB/s sent", report)
+    assert len(attacked) == 4
+    for table in attacked:
+        (row,) = table.values()
+        assert number(row["MiB/s sent"]) > 0
+        assert number(row["p99 ms"]) > 0
+    (promises,) = tables_with("promised", report)
+    assert promises["workers replaced"]["measured"] == "0"
+
+
+def test_every_cost_of_a_single_request_is_measured() -> None:
+    if shutil.which("redis-server") is None:
+        pytest.skip("there is no redis-server here")
+
+    report = bench("single", "--smoke --brokers redis --only openapi,key")
+
+    (table,) = tables_with("CPU-ms", report)
+    assert table["openapi"]["status"] == "200"
+    assert table["publish with a key"]["status"] == "202"
+    assert number(table["openapi"]["CPU-ms"]) > 0
+    assert number(table["publish with a key"]["bytes sent"]) > 0
+    assert tables_with("promised", report)
 
 
 def test_a_commit_is_compared_with_the_work_tree() -> None:

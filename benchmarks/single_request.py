@@ -1,0 +1,174 @@
+"""Measure what any single request below 100 kB can cost a service that is full.
+
+make bench-single
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import report
+import side_by_side
+from load import HOST
+from measure import GIB, MeasureError, running
+from realtime_servers import running_redis
+from servers import HERE, Command, Tools, Variant
+from single_request_measure import LINGER, LINGER_IN_SMOKE, Cost, Meter, RedisClient
+from single_request_state import APPENDED, PART, State, begin, publish
+from single_request_table import MOST, REQUESTS, Single
+
+#: What one request may cost: milliseconds of CPU and of Redis, MiB of memory and of writes.
+PROMISED = {"cpu": 200.0, "memory": 16.0, "written": 64.0, "redis": 50.0}
+#: Of CPU and Redis, for each MiB that the client takes: who reads much pays for it.
+PER_MIB = {"cpu": 200.0, "redis": 50.0}
+
+BROKERS = ["memory", "redis"]
+Found = dict[str, list[tuple[Single, Cost]]]
+
+
+def start(tools: Tools, files: Path, port: int, *, broker: str, records: int) -> Command:
+    """Start ours on a catalogue of so many records."""
+    store = files / "store"
+    env = tools.variables(store, server__port=str(port))
+    if broker:
+        env["APP_REALTIME__BROKER_URL"] = broker
+    words = [tools.python, str(HERE / "single_request_state.py"), tools.package, str(store)]
+    made = subprocess.run([*words, str(records)], env=env, stdout=subprocess.PIPE, check=True)
+    (files / "ids.json").write_bytes(made.stdout)
+    return Command([tools.python, "-m", tools.package], files, env)
+
+
+def main() -> None:
+    options = parse()
+    requests = [r for r in REQUESTS if not options.only or any(o in r.name for o in options.only)]
+    if not requests:
+        sys.exit("no request has such a name")
+    found: Found = {}
+    with side_by_side.workshop(options, GIB) as tools:
+        for broker in options.brokers:
+            found[broker] = list(measure(tools, broker, requests, options))
+        text = page(tools, found, options)
+    side_by_side.write(options, "single_request", text, "")
+    complete = all(len(costs) == len(requests) for costs in found.values())
+    kept = not any(above(cost) for costs in found.values() for _, cost in costs)
+    sys.exit(not (complete and (kept or not options.bars)))
+
+
+def parse() -> argparse.Namespace:
+    parser = side_by_side.options(__doc__, "events (330000)", [])
+    parser.set_defaults(size=330_000)
+    # Below the 10,000 that are kept: a replay has no gap when the requests make topics too.
+    parser.add_argument("--topics", type=int, default=9_900, help="that have events (9900)")
+    parser.add_argument("--files", type=int, default=100_000, help="in the catalogue (100000)")
+    parser.add_argument(
+        "--brokers", type=lambda text: text.split(","), default=BROKERS, help="memory, redis"
+    )
+    parser.add_argument("--bars", action="store_true", help="fail when a promise is not kept")
+    options = parser.parse_args()
+    if options.smoke:
+        options.topics, options.size, options.files = 50, 500, 1000
+    return options
+
+
+def measure(
+    tools: Tools, broker: str, requests: Sequence[Single], options: argparse.Namespace
+) -> Generator[tuple[Single, Cost]]:
+    """Measure all requests in turn, on one service that is full."""
+    with behind(broker) as (pid, url):
+        starting = partial(start, broker=url, records=options.files)
+        variant = Variant("ours", f"ours, {broker}", starting, ours=True)
+        with running(tools, variant) as server:
+            position = publish(server.port, options.topics, options.size)
+            side_by_side.say(f"{broker}: {options.size} events on {options.topics} topics")
+            state = State(
+                host=f"{HOST}:{server.port}",
+                ids=json.loads((server.files / "ids.json").read_text()),
+                start=position,
+                part=begin(server.port, PART, b"x" * PART),
+                upload=begin(server.port, APPENDED),
+            )
+            linger = LINGER_IN_SMOKE if options.smoke else LINGER
+            meter = Meter(server, (pid, RedisClient(url)) if url else None, linger)
+            for single in requests:
+                if len(single.build(state)) + len(single.then) > MOST:
+                    raise MeasureError(f"{single.name} is larger than {MOST} bytes")
+                cost = meter.measure(single, state)
+                side_by_side.say(f"{broker}; {single.name}: {describe(cost)}")
+                yield single, cost
+
+
+@contextmanager
+def behind(broker: str) -> Generator[tuple[int, str]]:
+    """Start the Redis of a service, if it has one."""
+    if broker == "memory":
+        yield 0, ""
+        return
+    with running_redis() as started:
+        yield started
+
+
+def above(cost: Cost) -> list[str]:
+    """Return the figures that are above what is promised."""
+    limits = {
+        name: limit + PER_MIB.get(name, 0) * cost.received for name, limit in PROMISED.items()
+    }
+    over = [name for name, limit in limits.items() if getattr(cost, name) > limit]
+    return [*over, *(["longest"] if cost.longest > PROMISED["redis"] else [])]
+
+
+def describe(cost: Cost) -> str:
+    return (
+        f"{cost.status}, {cost.received:.1f} MiB taken, {cost.cpu:.0f} CPU-ms,"
+        f" {cost.memory:.1f} MiB, {cost.written:.1f} MiB written, Redis {cost.redis:.0f} ms,"
+        f" slowest {cost.longest:.0f} {' '.join(above(cost)).upper()}"
+    )
+
+
+def page(tools: Tools, found: Found, options: argparse.Namespace) -> str:
+    """Return one table per broker, then what is promised."""
+    sections = [
+        "# What one request costs",
+        f"{options.size} events on {options.topics} topics, {options.files} files. "
+        f"{report.machine(tools, ('fastapi', 'uvicorn'), [])}.",
+    ]
+    for broker, costs in found.items():
+        rows = [[single.name, *cells(cost)] for single, cost in costs]
+        columns = [
+            "", "status", "bytes sent", "MiB taken", "CPU-ms", "memory, MiB", "written, MiB",
+            "Redis, ms", "slowest, ms", "above",
+        ]  # fmt: skip
+        sections.append(f"### With {broker}\n\n{report.markdown(columns, rows)}")
+    sections.append(
+        f"### Promises\n\n{report.markdown(['', 'the worst', 'promised'], promises(found))}"
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def cells(cost: Cost) -> list[str]:
+    figures = (cost.received, cost.cpu, cost.memory, cost.written, cost.redis, cost.longest)
+    return [
+        cost.status,
+        f"{cost.sent}",
+        *(f"{each:.1f}" for each in figures),
+        ", ".join(above(cost)),
+    ]
+
+
+def promises(found: Found) -> list[list[str]]:
+    costs = [cost for each in found.values() for _, cost in each]
+    rows = []
+    for name, limit in PROMISED.items():
+        worst = max((getattr(cost, name) for cost in costs), default=0.0)
+        more = f" + {PER_MIB[name]:.0f} per MiB taken" if name in PER_MIB else ""
+        rows.append([name, f"{worst:.1f}", f"<= {limit:.0f}{more}"])
+    count = sum(bool(above(cost)) for cost in costs)
+    return [*rows, ["requests above one of them", f"{count}", "0"]]
+
+
+if __name__ == "__main__":
+    main()
