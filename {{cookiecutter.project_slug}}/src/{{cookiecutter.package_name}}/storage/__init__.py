@@ -4,6 +4,7 @@
 * `local`: files in a directory, their records in one SQLite catalogue (`catalogue`), locks
   (`claims`), blocks on their way (`writer`), quota and free space (`room`); `partials`: files
   that arrive in several requests, when uploads can be resumed.
+* `opening`: opens it, and sweeps it; `place`: whether its paths still lead to what was opened.
 * `reading`: from the page cache, or in a thread.
 * `callbacks`: what the service does when a file comes or goes.
 * `conditional`: what the preconditions of a request ask for; pure functions.
@@ -17,7 +18,7 @@ Settings: `APP_STORAGE__…`. Source: RFC 9562 (UUIDv7).
 from .check import check_storage
 from .importing import import_files
 from .interface import OpenFile, Storage, Writer
-from .local import open_storage
+from .opening import open_storage
 from .records import Draft, FileId, FileRecord
 from .router import StorageDep, StoredFile, file_url, router, storage_of
 

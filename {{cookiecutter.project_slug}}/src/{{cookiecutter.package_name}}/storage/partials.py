@@ -26,7 +26,7 @@ from .claims import Claim
 from .interface import Tap
 from .local import LocalStorage
 from .records import Draft, FileRecord, created_at, is_id, new_id
-from .writer import LocalWriter, no_space
+from .writer import LocalWriter
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS uploads (id TEXT PRIMARY KEY, state TEXT NOT NULL)"
 
@@ -60,16 +60,18 @@ class LocalPartials:
         self._threads = storage.threads
         self._folder = storage.root / "uploads"
         self._folder.mkdir(exist_ok=True)
+        storage.place.watch(self._folder)
         storage.catalogue.execute(_SCHEMA)
 
     async def add(self, partial: Partial) -> None:
         """Begin an upload; raises Problem 413 or 507 when there is no room for it."""
         room, length = self.storage.room, partial.length or 0
         await room.check_quota(partial.draft, length + await self._begun(partial.draft.owner))
-        with no_space():
+        with self.storage.place.guarding():
             await in_thread(self._threads, room.check_space, length)
             await complete(self.save(partial))
             await in_thread(self._threads, self._path(partial.id).touch)
+            await in_thread(self._threads, self.storage.place.check)
 
     async def _begun(self, owner: str | None) -> int:
         """Return how many bytes the unfinished uploads of an owner will have."""
@@ -81,7 +83,7 @@ class LocalPartials:
 
     async def load(self, upload_id: str) -> tuple[Partial | None, FileRecord | None]:
         """Return what is known of an upload, if anything, and the file that has become of it."""
-        rows = await self.storage.catalogue.run(
+        rows = await self.storage.catalogue.write(  # Else an offset may be one of another store.
             "SELECT state, record FROM uploads LEFT JOIN files USING (id) WHERE id = ?", upload_id
         )
         if not rows:
@@ -108,8 +110,8 @@ class LocalPartials:
         return await in_thread(self._threads, _expired, self._folder, rows, before, among)
 
     async def save(self, partial: Partial) -> None:
-        with no_space():
-            await self.storage.catalogue.run(
+        with self.storage.place.guarding():
+            await self.storage.catalogue.write(
                 "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)",
                 partial.id,
                 partial.model_dump_json(),
@@ -125,7 +127,7 @@ class LocalPartials:
         """
         lock = self._folder / f"{upload_id}.lock"
         stop = time.monotonic() + patience
-        with no_space():
+        with self.storage.place.guarding():
             claim = await Claim.take_in_thread(self._threads, lock, asked_at)
             while claim is None and time.monotonic() < stop:
                 await asyncio.sleep(0.02)
@@ -139,7 +141,7 @@ class LocalPartials:
     async def stat(self, upload_id: str) -> os.stat_result | None:
         """Return the size and age of what there is; None when not even its file is."""
         try:
-            return await in_thread(self._threads, self._path(upload_id).stat)
+            return await in_thread(self._threads, self._stat, upload_id)
         except FileNotFoundError:
             return None
 
@@ -156,7 +158,8 @@ class LocalPartials:
         return await in_thread(self._threads, look)
 
     async def truncate(self, upload_id: str, size: int) -> None:
-        await in_thread(self._threads, os.truncate, self._path(upload_id), size)
+        with self.storage.place.guarding():
+            await in_thread(self._threads, os.truncate, self._path(upload_id), size)
 
     @asynccontextmanager
     async def open(
@@ -164,7 +167,9 @@ class LocalPartials:
     ) -> AsyncGenerator[LocalWriter]:
         """Write on at `size`, where the bytes end; what was taken is kept, however this ends."""
         path = self._path(partial.id)
-        file = await complete(aiofiles.open(path, "r+b", buffering=0, executor=self._threads))
+        with self.storage.place.guarding():
+            opening = aiofiles.open(path, "r+b", buffering=0, executor=self._threads)
+            file = await complete(opening)
         writer = LocalWriter(self.storage, partial.id, partial.draft, path, file, tap, size)
         writer.is_file = not partial.is_part
         try:
@@ -179,7 +184,7 @@ class LocalPartials:
     async def concatenate(self, upload_id: str, parts: tuple[str, ...], size: int) -> None:
         """Make the bytes of an upload those of others, `size` in all; they keep theirs."""
         sources = [self._path(part) for part in parts]
-        with no_space():
+        with self.storage.place.guarding():
             await in_thread(self._threads, self.storage.room.check_space, size)
             target = self._path(upload_id)
             await in_thread(self.storage.writers, _concatenate, target, sources, size)
@@ -195,14 +200,14 @@ class LocalPartials:
 
     async def _drop(self, upload_id: str, statement: str, *values: object) -> None:
         # First the bytes: on a full disk they make the room that the catalogue needs for the rest.
-        await in_thread(self._threads, self._path(upload_id).unlink, missing_ok=True)
-        with no_space():
-            await self.storage.catalogue.run(statement, *values)
+        with self.storage.place.guarding():
+            await in_thread(self._threads, self._unlink, upload_id)
+            await self.storage.catalogue.write(statement, *values)
 
     async def forget(self, before: float) -> None:
         """Remove what is still known of uploads that had expired before then."""
-        with no_space():
-            await self.storage.catalogue.run(
+        with self.storage.place.guarding():
+            await self.storage.catalogue.write(
                 "DELETE FROM uploads WHERE json_extract(state, '$.expired_at') < ?", before
             )
 
@@ -217,9 +222,19 @@ class LocalPartials:
             return None
         draft, now = partial.draft.model_dump(), datetime.now(UTC)
         record = FileRecord(**draft, id=partial.id, size=stat.st_size, created_at=now)
-        with no_space():
+        with self.storage.place.guarding():
             await complete(self.storage.adopt(record))
         return record
+
+    def _stat(self, upload_id: str) -> os.stat_result:
+        try:
+            return self._path(upload_id).stat()
+        finally:
+            self.storage.place.check()
+
+    def _unlink(self, upload_id: str) -> None:
+        self.storage.place.check()
+        self._path(upload_id).unlink(missing_ok=True)
 
     def _path(self, upload_id: str) -> Path:
         return self._folder / f"{upload_id}.part"

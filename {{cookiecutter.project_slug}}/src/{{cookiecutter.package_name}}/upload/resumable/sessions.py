@@ -111,6 +111,8 @@ class Sessions:
 
         That an upload has expired is known for as long again as it could be resumed.
         """
+        if not self.partials.storage.place.is_up():
+            return  # What lies there is of another store.
         async with self.partials.claimed("sweep") as leads:
             if leads:
                 await self.settle_all()
