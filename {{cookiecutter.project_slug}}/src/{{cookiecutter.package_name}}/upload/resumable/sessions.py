@@ -16,14 +16,22 @@ from fastapi import Request
 from ...settings import Settings, UploadSettings
 from ...storage.claims import Claim
 from ...storage.local import LocalStorage
+from ...storage.partial import Partial
 from ...storage.partials import LocalPartials
 from ...storage.records import checked_id
-from ...streaming import Problem, complete, repeating
+from ...streaming import BOUNDS, Problem, complete, problem_type, repeating
 from ..descriptions import owner_of
 from .session import PATIENCE, Lane, Session, busy
 
 logger = logging.getLogger(__name__)
 
+TOO_MANY = problem_type(
+    "too-many-uploads",
+    "Too many uploads are unfinished",
+    "Only so many uploads may wait for the rest of their bytes, of all clients (503) or of one"
+    " owner (429), and this one was not begun. Finish or delete others, or come back after the"
+    " seconds of `Retry-After`.",
+)
 #: Seconds for which the sweep waits for another process.
 CONTENTION = 0.3
 
@@ -34,8 +42,25 @@ class Sessions:
     def __init__(self, partials: LocalPartials, settings: UploadSettings) -> None:
         self.partials = partials
         self._expire_after = settings.expire_after
+        self._settings = settings
         self._max_size = settings.max_size
         self._lanes: dict[str, Lane] = {}
+
+    async def add(self, partial: Partial) -> None:
+        """Begin an upload; raises Problem 413, 429, 503 or 507 when there is no room for it."""
+        owner, limits = partial.draft.owner, self._settings
+        everybody, own = await self.partials.count(owner)
+        if everybody >= limits.max_incomplete:
+            BOUNDS["upload.max_incomplete"] += 1
+            raise _too_many(503)
+        if owner is not None and own >= (limits.max_incomplete_per_owner or limits.max_incomplete):
+            BOUNDS["upload.max_incomplete_per_owner"] += 1
+            raise _too_many(429)
+        await self.partials.add(partial)
+        if partial.parts and not await self.partials.use(partial, limits.max_reuse):
+            await self.partials.remove(partial.id)
+            BOUNDS["upload.max_reuse"] += 1
+            raise Problem(409, f"A part can be in at most {limits.max_reuse} files.")
 
     @asynccontextmanager
     async def hold(
@@ -92,15 +117,15 @@ class Sessions:
 
     async def settle_all(self, part: str | None = None) -> None:
         """Make files of the uploads that a crash, or a missing `part`, has kept from it."""
-        # In this order: an upload that begins meanwhile is not taken for one without bytes.
-        unfinished = await self.partials.unfinished()
-        sizes = await self.partials.sizes()
+        if part is None:
+            # In this order: an upload that begins meanwhile is not taken for one without bytes.
+            unfinished = await self.partials.unfinished()
+            sizes = await self.partials.sizes()
+        else:
+            unfinished, sizes = await self.partials.waiting_for(part), {}
         for partial in unfinished:
-            if part is None:
-                whole = partial.parts or sizes.get(partial.id) in (None, partial.length)
-                wanted = whole and partial.id not in self._lanes
-            else:
-                wanted = part in partial.parts
+            whole = partial.parts or sizes.get(partial.id) in (None, partial.length)
+            wanted = part is not None or (whole and partial.id not in self._lanes)
             if partial.completes and wanted:
                 with _logged(partial.id):
                     async with self.hold(partial.id, patience=CONTENTION) as session:
@@ -143,7 +168,7 @@ def _logged(upload_id: str) -> Generator[None]:
 @asynccontextmanager
 async def open_sessions(storage: LocalStorage, settings: Settings) -> AsyncGenerator[Sessions]:
     """Open the unfinished uploads of a store, recover what a crash left, and keep sweeping."""
-    sessions = Sessions(LocalPartials(storage), settings.upload)
+    sessions = Sessions(LocalPartials(storage, settings.upload.max_concatenations), settings.upload)
     await sessions.sweep()
     async with repeating(settings.storage.sweep_interval, sessions.sweep):
         yield sessions
@@ -160,3 +185,8 @@ def _not_found() -> Problem:
 
 def _expired() -> Problem:
     return Problem(410, "The upload has expired.")
+
+
+def _too_many(status: int) -> Problem:
+    headers = {"Retry-After": "60"}
+    return Problem(status, "Too many uploads are unfinished.", type=TOO_MANY, headers=headers)
