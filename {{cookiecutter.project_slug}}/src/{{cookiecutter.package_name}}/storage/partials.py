@@ -28,6 +28,9 @@ from .partial import OWNER, SCHEMA, UNFINISHED, Partial
 from .records import FileRecord, created_at, is_id
 from .writer import LocalWriter
 
+#: Uploads that are looked at in one turn of the event loop.
+PAGE = 200
+
 
 class LocalPartials:
     """The unfinished uploads of one directory; several processes may share it."""
@@ -114,9 +117,12 @@ class LocalPartials:
         )
         return [Partial.model_validate_json(str(row[0])) for row in rows]
 
-    async def unfinished(self) -> list[Partial]:
+    async def unfinished(self, after: str) -> list[Partial]:
+        """Return the next unfinished uploads behind an id, a page of them."""
         rows = await self.storage.catalogue.run(
-            f"SELECT state FROM uploads WHERE {UNFINISHED} ORDER BY id"  # noqa: S608
+            f"SELECT state FROM uploads WHERE id > ? AND {UNFINISHED} ORDER BY id LIMIT ?",  # noqa: S608
+            after,
+            PAGE,
         )
         return [Partial.model_validate_json(str(row[0])) for row in rows]
 
@@ -166,14 +172,14 @@ class LocalPartials:
         except FileNotFoundError:
             return None
 
-    async def sizes(self) -> dict[str, int]:
-        """Return how many bytes there are of every upload that has any left here."""
+    async def sizes(self, partials: list[Partial]) -> dict[str, int]:
+        """Return how many bytes there are of each of these uploads that has any left here."""
 
         def look() -> dict[str, int]:
             sizes = {}
-            for part in self._folder.glob("*.part"):
+            for partial in partials:
                 with suppress(FileNotFoundError):  # It has just become a file.
-                    sizes[part.stem] = part.stat().st_size
+                    sizes[partial.id] = self._path(partial.id).stat().st_size
             return sizes
 
         return await in_thread(self._threads, look)

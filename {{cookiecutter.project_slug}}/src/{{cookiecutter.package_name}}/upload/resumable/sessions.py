@@ -115,21 +115,28 @@ class Sessions:
         """Return until when an upload is kept that changed then, in seconds since the epoch."""
         return changed_at + self._expire_after
 
-    async def settle_all(self, part: str | None = None) -> None:
-        """Make files of the uploads that a crash, or a missing `part`, has kept from it."""
-        if part is None:
+    async def settle_all(self) -> None:
+        """Make files of the uploads that a crash, or a missing part, has kept from it."""
+        after = ""
+        while page := await self.partials.unfinished(after):
+            after = page[-1].id
             # In this order: an upload that begins meanwhile is not taken for one without bytes.
-            unfinished = await self.partials.unfinished()
-            sizes = await self.partials.sizes()
-        else:
-            unfinished, sizes = await self.partials.waiting_for(part), {}
-        for partial in unfinished:
-            whole = partial.parts or sizes.get(partial.id) in (None, partial.length)
-            wanted = part is not None or (whole and partial.id not in self._lanes)
-            if partial.completes and wanted:
-                with _logged(partial.id):
-                    async with self.hold(partial.id, patience=CONTENTION) as session:
-                        await session.settle()
+            sizes = await self.partials.sizes(page)
+            for partial in page:
+                whole = partial.parts or sizes.get(partial.id) in (None, partial.length)
+                if whole and partial.id not in self._lanes:
+                    await self._settle(partial)
+
+    async def settle_wholes(self, part: str) -> None:
+        """Make files of the uploads that have waited for this part."""
+        for partial in await self.partials.waiting_for(part):
+            await self._settle(partial)
+
+    async def _settle(self, partial: Partial) -> None:
+        if partial.completes:
+            with _logged(partial.id):
+                async with self.hold(partial.id, patience=CONTENTION) as session:
+                    await session.settle()
 
     async def sweep(self) -> None:
         """End what a crash cut short, and remove what has expired; one process does it for all.

@@ -133,7 +133,7 @@ async def append(request: Request, upload_id: str) -> Response:
             raise
         headers = _state(request, session)
     if session.partial.is_part and session.offset == session.length:
-        await sessions.settle_all(part=upload_id)
+        await sessions.settle_wholes(upload_id)
     return Response(status_code=204, headers=headers)
 
 
