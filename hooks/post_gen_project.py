@@ -19,7 +19,8 @@ REDIS_TESTS += ["test_redis_workers", "test_runs_redis"]
 #: What only some answers generate; the rest is in every project. A test holds it against the tree.
 OWNED = [
     (UPLOAD, [f"{SRC}/upload", "tests/upload"]),
-    (RESUMABLE, [f"{SRC}/upload/resumable", f"{SRC}/storage/partials.py", "tests/resumable"]),
+    (RESUMABLE, [f"{SRC}/upload/resumable", "tests/resumable"]),
+    (RESUMABLE, [f"{SRC}/storage/{name}.py" for name in ("concatenation", "partial", "partials")]),
     (DOWNLOAD, [f"{SRC}/download", "tests/download"]),
     (UPLOAD or DOWNLOAD, [f"{SRC}/storage", "tests/storage"]),
     (REALTIME, [f"{SRC}/realtime", f"{SRC}/server/websocket.py", "tests/realtime"]),

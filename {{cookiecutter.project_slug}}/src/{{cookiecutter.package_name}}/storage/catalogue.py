@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..streaming import in_thread
+from .place import Place
 from .records import FileRecord
 
 #: Seconds that a statement waits for other processes.
@@ -44,6 +45,10 @@ class Catalogue:
             path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         self._open()
+        self.place = Place()
+        # The log has what was committed last; without its name it is lost with its last process.
+        files = (path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
+        self.place.watch(*filter(Path.exists, files))
 
     def _open(self) -> None:
         # Workers start at once, and for a change of the journal's mode SQLite does not wait.
@@ -66,9 +71,19 @@ class Catalogue:
         """Run one statement as one transaction, in the thread."""
         return await in_thread(self._thread, self.execute, statement, *values)
 
+    async def write(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        """Run one statement; raises Problem 503 when it might be lost, as the store was moved."""
+        return await in_thread(self._thread, self._execute_there, statement, *values)
+
+    def _execute_there(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        self.place.check()
+        rows = self.execute(statement, *values)
+        self.place.check()
+        return rows
+
     async def add(self, record: FileRecord, *, announced: bool) -> None:
         """Add a record, unless it is there: whoever completes a file twice changes nothing."""
-        rows = await self.run(
+        rows = await self.write(
             "INSERT OR IGNORE INTO files (id, record, announced) VALUES (?, ?, ?) RETURNING id",
             record.id,
             record.model_dump_json(),
@@ -82,7 +97,7 @@ class Catalogue:
 
     async def remove(self, file_id: str) -> FileRecord | None:
         """Remove a record and return it, if there was one."""
-        rows = await self.run("DELETE FROM files WHERE id = ? RETURNING record", file_id)
+        rows = await self.write("DELETE FROM files WHERE id = ? RETURNING record", file_id)
         self.counts["removed"] += len(rows)
         return _record(rows[0][0]) if rows else None
 
@@ -101,7 +116,7 @@ class Catalogue:
         return [_record(row[0]) for row in rows]
 
     async def confirm(self, file_id: str) -> None:
-        await self.run("UPDATE files SET announced = 1 WHERE id = ?", file_id)
+        await self.write("UPDATE files SET announced = 1 WHERE id = ?", file_id)
 
     async def stored_bytes(self, owner: str | None) -> int:
         """Return how many bytes the files of an owner have together."""
@@ -114,6 +129,7 @@ class Catalogue:
 
     async def close(self) -> None:
         await in_thread(self._thread, self._database.close)
+        self.place.close()
         self._thread.shutdown(wait=False)
 
 

@@ -10,8 +10,8 @@ import aiofiles
 from ..settings import Settings
 from ..streaming import Problem
 from .interface import Storage
-from .local import open_storage
 from .names import clean_filename
+from .opening import open_storage
 from .records import Draft, FileRecord
 
 CHUNK = 1 << 20

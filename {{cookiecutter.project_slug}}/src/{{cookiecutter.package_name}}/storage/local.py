@@ -22,16 +22,16 @@ from pathlib import Path
 import aiofiles.os
 
 from ..settings import StorageSettings
-from ..streaming import Kernel, Problem, complete, in_thread, repeating
+from ..streaming import Problem, complete, in_thread
 from .callbacks import Callbacks
 from .catalogue import Catalogue
 from .claims import Claim, check_locks
 from .interface import Tap
-from .measures import offer_measures
+from .place import is_full, unavailable
 from .reading import LocalFile, OpenFiles, read_path
 from .records import Draft, FileRecord, checked_id, is_id, not_found
 from .room import Room
-from .writer import LocalWriter, is_full, move_durably, no_space
+from .writer import LocalWriter, move_durably
 
 THREADS = 16
 #: Threads that copy blocks to the disk: each that runs takes a turn from the event loop.
@@ -45,21 +45,6 @@ CLOSE_SECONDS = 5.0
 CLAIM_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
-
-
-@asynccontextmanager
-async def open_storage(
-    settings: StorageSettings, callbacks: Callbacks | None = None, kernel: Kernel | None = None
-) -> AsyncGenerator["LocalStorage"]:
-    """Open the store that the settings name, recover what a crash left, and keep sweeping."""
-    storage = LocalStorage(settings, callbacks or Callbacks())
-    offer_measures(storage, kernel)
-    await storage.recover()
-    try:
-        async with repeating(settings.sweep_interval, storage.sweep):
-            yield storage
-    finally:
-        await storage.close()
 
 
 class LocalStorage:
@@ -78,6 +63,8 @@ class LocalStorage:
             (self._files / f"{number:02x}").mkdir(parents=True, exist_ok=True)
         check_locks(self._parts)
         self.catalogue = Catalogue(root / "catalogue.sqlite3")
+        self.place = self.catalogue.place
+        self.place.watch(root, self._files, self._parts)
         self.room = Room(root, settings, self.catalogue)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
         self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
@@ -93,13 +80,13 @@ class LocalStorage:
         self, draft: Draft, tap: Tap | None = None, size: int = 0
     ) -> AsyncGenerator[LocalWriter]:
         await self.room.check_quota(draft, size)
-        with no_space():
+        with self.place.guarding():
             file_id, claim = await in_thread(self.threads, self._claim_new, size)
         part = self._parts / f"{file_id}.part"
         writer = None
         with self.working():
             try:
-                with no_space():
+                with self.place.guarding():
                     opening = aiofiles.open(part, "x+b", buffering=0, executor=self.threads)
                     file = await complete(opening)
                 writer = LocalWriter(self, file_id, draft, part, file, tap)
@@ -178,7 +165,12 @@ class LocalStorage:
             file = found[1]
         else:
             file = LocalFile(self.path(record.id), self.threads)
-            await file.open()
+            try:
+                await file.open()
+            except Problem:
+                if await in_thread(self.threads, self.place.holds):
+                    raise
+                raise unavailable() from None  # Its record is there, so it is not deleted.
             self._open_files.keep(record, file)
         file.readers += 1
         try:
@@ -205,13 +197,13 @@ class LocalStorage:
     async def delete(self, file_id: str) -> None:
         await self.record(file_id)  # Without one there may be an upload that is about to get it.
         give_up_at = time.monotonic() + CLAIM_SECONDS
-        while (claim := await Claim.take_in_thread(self.threads, self._lock_path(file_id))) is None:
-            await self.record(file_id)  # Raises 404 if another task has deleted it.
-            if time.monotonic() > give_up_at:
-                raise Problem(503, "The file is in use now.", headers={"Retry-After": "10"})
-            await asyncio.sleep(0.01)
-        removed = None
-        with no_space():  # Its record may be what does not fit, and stay until the next sweep.
+        removed, lock = None, self._lock_path(file_id)
+        with self.place.guarding():  # A record that does not fit stays until the next sweep.
+            while (claim := await Claim.take_in_thread(self.threads, lock)) is None:
+                await self.record(file_id)  # Raises 404 if another task has deleted it.
+                if time.monotonic() > give_up_at:
+                    raise Problem(503, "The file is in use now.", headers={"Retry-After": "10"})
+                await asyncio.sleep(0.01)
             try:
                 self._open_files.forget(file_id)  # Its blocks are free only then.
                 removed = await complete(self._remove(file_id))
@@ -235,9 +227,15 @@ class LocalStorage:
 
     async def sweep(self) -> None:
         self._open_files.sweep()
+        if not await in_thread(self.threads, self.place.look, write=True):
+            return  # What lies there is of another store.
         await self.recover()
         if self.callbacks.on_stored:
             await self._announce_again()
+
+    async def look(self) -> None:
+        """See whether the store can be written, which the readiness check reports."""
+        await in_thread(self.threads, self.place.look)
 
     async def recover(self) -> None:
         """Put right what dead writers left behind."""
@@ -266,6 +264,7 @@ class LocalStorage:
         self.writers.shutdown(wait=False)
 
     def _claim_new(self, size: int) -> tuple[str, Claim]:
+        self.place.check()
         self.room.check_space(size)
         return Claim.new(self._parts)
 
@@ -281,20 +280,23 @@ class LocalStorage:
         """Make files and catalogue agree, no record without bytes or the reverse; end the claim."""
         paths = [self._parts / f"{file_id}.part"]
         try:
+            if not await in_thread(self.threads, self.place.holds):
+                claim.abandon()  # Both are elsewhere; the sweep ends this when they are back.
+                return
             if await self.catalogue.get(file_id) is None:
                 paths.append(self.path(file_id))
             elif not await aiofiles.os.path.exists(self.path(file_id), executor=self.threads):
                 await self.catalogue.remove(file_id)
-            await in_thread(self.threads, _remove, paths)
+            await in_thread(self.threads, self._unlink, paths)
         except BaseException:
             claim.abandon()
             raise
         await in_thread(self.threads, claim.release)
 
+    def _unlink(self, paths: list[Path]) -> None:
+        self.place.check()
+        for path in paths:
+            path.unlink(missing_ok=True)
+
     def _lock_path(self, file_id: str) -> Path:
         return self._parts / f"{file_id}.lock"
-
-
-def _remove(paths: list[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)

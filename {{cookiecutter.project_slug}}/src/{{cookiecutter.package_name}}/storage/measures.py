@@ -14,6 +14,8 @@ def offer_measures(storage: "LocalStorage", kernel: Kernel | None) -> None:
     if kernel is None:
         return
 
+    kernel.checks["storage"] = storage.place.is_up
+
     def free() -> float:
         return shutil.disk_usage(storage.root).free
 

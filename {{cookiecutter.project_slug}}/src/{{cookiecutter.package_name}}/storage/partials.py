@@ -9,9 +9,8 @@ row holds as `rollback`; a crash then leaves a tail, which the next request cuts
 """
 
 import asyncio
-import errno
+import json
 import os
-import shutil
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
@@ -19,69 +18,65 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import aiofiles
-from pydantic import BaseModel, ConfigDict, Field
 
 from ..streaming import complete, in_thread
 from .claims import Claim
+from .concatenation import Copier
 from .interface import Tap
 from .local import LocalStorage
-from .records import Draft, FileRecord, created_at, is_id, new_id
-from .writer import LocalWriter, no_space
+from .partial import OWNER, SCHEMA, UNFINISHED, Partial
+from .records import FileRecord, created_at, is_id
+from .writer import LocalWriter
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS uploads (id TEXT PRIMARY KEY, state TEXT NOT NULL)"
-
-
-class Partial(BaseModel):
-    """What is known of an upload; `fields` are the headers that a protocol must repeat."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str = Field(default_factory=new_id)
-    draft: Draft
-    length: int | None = None
-    fields: dict[str, str] = {}
-    rollback: int | None = None
-    #: Whether the upload becomes a file by itself when `length` bytes are there.
-    completes: bool = False
-    #: Whether it is only there to become a part of others, and never a file.
-    is_part: bool = False
-    #: The uploads whose bytes are its own, in this order.
-    parts: tuple[str, ...] = ()
-    completed_at: float | None = None
-    #: When its bytes were removed; then it is only there to be known for one that has been.
-    expired_at: float | None = None
+#: Uploads that are looked at in one turn of the event loop.
+PAGE = 200
 
 
 class LocalPartials:
     """The unfinished uploads of one directory; several processes may share it."""
 
-    def __init__(self, storage: LocalStorage) -> None:
+    def __init__(self, storage: LocalStorage, max_concatenations: int) -> None:
         self.storage = storage
         self._threads = storage.threads
         self._folder = storage.root / "uploads"
         self._folder.mkdir(exist_ok=True)
-        storage.catalogue.execute(_SCHEMA)
+        storage.place.watch(self._folder)
+        for statement in SCHEMA:
+            storage.catalogue.execute(statement)
+        self._copier = Copier(storage.room, max_concatenations)
 
     async def add(self, partial: Partial) -> None:
         """Begin an upload; raises Problem 413 or 507 when there is no room for it."""
         room, length = self.storage.room, partial.length or 0
         await room.check_quota(partial.draft, length + await self._begun(partial.draft.owner))
-        with no_space():
+        with self.storage.place.guarding():
             await in_thread(self._threads, room.check_space, length)
             await complete(self.save(partial))
             await in_thread(self._threads, self._path(partial.id).touch)
+            await in_thread(self._threads, self.storage.place.check)
 
     async def _begun(self, owner: str | None) -> int:
         """Return how many bytes the unfinished uploads of an owner will have."""
         if self.storage.room.quota is None:
             return 0
-        sizes = await self.sizes()
-        owned = [other for other in await self.unfinished() if other.draft.owner == owner]
-        return sum(max(sizes.get(other.id, 0), other.length or 0) for other in owned)
+        rows = await self.storage.catalogue.run(
+            "SELECT id, json_extract(state, '$.length') FROM uploads"  # noqa: S608
+            f" WHERE {OWNER} IS ? AND {UNFINISHED}",
+            owner,
+        )
+        return await in_thread(self._threads, self._room_of, rows)
+
+    def _room_of(self, rows: list[tuple[object, ...]]) -> int:
+        room = 0
+        for upload_id, length in rows:
+            room += int(str(length or 0))
+            with suppress(FileNotFoundError):  # Its length may still be unknown.
+                room += max(0, self._path(str(upload_id)).stat().st_size - int(str(length or 0)))
+        return room
 
     async def load(self, upload_id: str) -> tuple[Partial | None, FileRecord | None]:
         """Return what is known of an upload, if anything, and the file that has become of it."""
-        rows = await self.storage.catalogue.run(
+        rows = await self.storage.catalogue.write(  # Else an offset may be one of another store.
             "SELECT state, record FROM uploads LEFT JOIN files USING (id) WHERE id = ?", upload_id
         )
         if not rows:
@@ -90,10 +85,44 @@ class LocalPartials:
         file = FileRecord.model_validate_json(str(record)) if record else None
         return Partial.model_validate_json(str(state)), file
 
-    async def unfinished(self) -> list[Partial]:
+    async def count(self, owner: str | None) -> tuple[int, int]:
+        """Return how many uploads are unfinished: of all owners, and of this one."""
         rows = await self.storage.catalogue.run(
-            "SELECT state FROM uploads WHERE json_extract(state, '$.completed_at') IS NULL"
-            " AND json_extract(state, '$.expired_at') IS NULL ORDER BY id"
+            f"SELECT count(*), total({OWNER} IS ?) FROM uploads WHERE {UNFINISHED}",  # noqa: S608
+            owner,
+        )
+        return int(str(rows[0][0])), int(float(str(rows[0][1])))
+
+    async def use(self, partial: Partial, limit: int) -> bool:
+        """Note that an upload consists of others; False when one is in `limit` of them already."""
+        parts = json.dumps(partial.parts)
+        with self.storage.place.guarding():
+            rows = await self.storage.catalogue.write(
+                "INSERT INTO wholes SELECT value, ? FROM json_each(?) WHERE NOT EXISTS (SELECT 1"
+                " FROM wholes WHERE part IN (SELECT value FROM json_each(?))"
+                " GROUP BY part HAVING count(*) >= ?) RETURNING part",
+                partial.id,
+                parts,
+                parts,
+                limit,
+            )
+        return bool(rows)
+
+    async def waiting_for(self, part: str) -> list[Partial]:
+        """Return the unfinished uploads of which this is a part."""
+        rows = await self.storage.catalogue.run(
+            "SELECT state FROM wholes JOIN uploads ON id = whole"  # noqa: S608
+            f" WHERE part = ? AND {UNFINISHED} ORDER BY id",
+            part,
+        )
+        return [Partial.model_validate_json(str(row[0])) for row in rows]
+
+    async def unfinished(self, after: str) -> list[Partial]:
+        """Return the next unfinished uploads behind an id, a page of them."""
+        rows = await self.storage.catalogue.run(
+            f"SELECT state FROM uploads WHERE id > ? AND {UNFINISHED} ORDER BY id LIMIT ?",  # noqa: S608
+            after,
+            PAGE,
         )
         return [Partial.model_validate_json(str(row[0])) for row in rows]
 
@@ -108,8 +137,8 @@ class LocalPartials:
         return await in_thread(self._threads, _expired, self._folder, rows, before, among)
 
     async def save(self, partial: Partial) -> None:
-        with no_space():
-            await self.storage.catalogue.run(
+        with self.storage.place.guarding():
+            await self.storage.catalogue.write(
                 "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)",
                 partial.id,
                 partial.model_dump_json(),
@@ -125,7 +154,7 @@ class LocalPartials:
         """
         lock = self._folder / f"{upload_id}.lock"
         stop = time.monotonic() + patience
-        with no_space():
+        with self.storage.place.guarding():
             claim = await Claim.take_in_thread(self._threads, lock, asked_at)
             while claim is None and time.monotonic() < stop:
                 await asyncio.sleep(0.02)
@@ -139,24 +168,25 @@ class LocalPartials:
     async def stat(self, upload_id: str) -> os.stat_result | None:
         """Return the size and age of what there is; None when not even its file is."""
         try:
-            return await in_thread(self._threads, self._path(upload_id).stat)
+            return await in_thread(self._threads, self._stat, upload_id)
         except FileNotFoundError:
             return None
 
-    async def sizes(self) -> dict[str, int]:
-        """Return how many bytes there are of every upload that has any left here."""
+    async def sizes(self, partials: list[Partial]) -> dict[str, int]:
+        """Return how many bytes there are of each of these uploads that has any left here."""
 
         def look() -> dict[str, int]:
             sizes = {}
-            for part in self._folder.glob("*.part"):
+            for partial in partials:
                 with suppress(FileNotFoundError):  # It has just become a file.
-                    sizes[part.stem] = part.stat().st_size
+                    sizes[partial.id] = self._path(partial.id).stat().st_size
             return sizes
 
         return await in_thread(self._threads, look)
 
     async def truncate(self, upload_id: str, size: int) -> None:
-        await in_thread(self._threads, os.truncate, self._path(upload_id), size)
+        with self.storage.place.guarding():
+            await in_thread(self._threads, os.truncate, self._path(upload_id), size)
 
     @asynccontextmanager
     async def open(
@@ -164,7 +194,9 @@ class LocalPartials:
     ) -> AsyncGenerator[LocalWriter]:
         """Write on at `size`, where the bytes end; what was taken is kept, however this ends."""
         path = self._path(partial.id)
-        file = await complete(aiofiles.open(path, "r+b", buffering=0, executor=self._threads))
+        with self.storage.place.guarding():
+            opening = aiofiles.open(path, "r+b", buffering=0, executor=self._threads)
+            file = await complete(opening)
         writer = LocalWriter(self.storage, partial.id, partial.draft, path, file, tap, size)
         writer.is_file = not partial.is_part
         try:
@@ -179,10 +211,8 @@ class LocalPartials:
     async def concatenate(self, upload_id: str, parts: tuple[str, ...], size: int) -> None:
         """Make the bytes of an upload those of others, `size` in all; they keep theirs."""
         sources = [self._path(part) for part in parts]
-        with no_space():
-            await in_thread(self._threads, self.storage.room.check_space, size)
-            target = self._path(upload_id)
-            await in_thread(self.storage.writers, _concatenate, target, sources, size)
+        with self.storage.place.guarding():
+            await self._copier.copy(self._path(upload_id), sources, size)
 
     async def remove(self, upload_id: str) -> None:
         """Forget an upload and its bytes; a file that has become of it stays."""
@@ -195,15 +225,18 @@ class LocalPartials:
 
     async def _drop(self, upload_id: str, statement: str, *values: object) -> None:
         # First the bytes: on a full disk they make the room that the catalogue needs for the rest.
-        await in_thread(self._threads, self._path(upload_id).unlink, missing_ok=True)
-        with no_space():
-            await self.storage.catalogue.run(statement, *values)
+        with self.storage.place.guarding():
+            await in_thread(self._threads, self._unlink, upload_id)
+            await self.storage.catalogue.write(statement, *values)
 
     async def forget(self, before: float) -> None:
         """Remove what is still known of uploads that had expired before then."""
-        with no_space():
-            await self.storage.catalogue.run(
+        with self.storage.place.guarding():
+            await self.storage.catalogue.write(
                 "DELETE FROM uploads WHERE json_extract(state, '$.expired_at') < ?", before
+            )
+            await self.storage.catalogue.write(
+                "DELETE FROM wholes WHERE part NOT IN (SELECT id FROM uploads)"
             )
 
     async def recover(self, partial: Partial) -> FileRecord | None:
@@ -217,9 +250,19 @@ class LocalPartials:
             return None
         draft, now = partial.draft.model_dump(), datetime.now(UTC)
         record = FileRecord(**draft, id=partial.id, size=stat.st_size, created_at=now)
-        with no_space():
+        with self.storage.place.guarding():
             await complete(self.storage.adopt(record))
         return record
+
+    def _stat(self, upload_id: str) -> os.stat_result:
+        try:
+            return self._path(upload_id).stat()
+        finally:
+            self.storage.place.check()
+
+    def _unlink(self, upload_id: str) -> None:
+        self.storage.place.check()
+        self._path(upload_id).unlink(missing_ok=True)
 
     def _path(self, upload_id: str) -> Path:
         return self._folder / f"{upload_id}.part"
@@ -242,17 +285,3 @@ def _expired(
         if changed_at < before:
             found.add(str(upload_id))
     return sorted(filter(is_id, found))
-
-
-def _concatenate(target: Path, sources: list[Path], size: int) -> None:
-    with target.open("wb", buffering=0) as out:
-        for source in sources:
-            with source.open("rb", buffering=0) as part:
-                if hasattr(os, "copy_file_range"):
-                    # Within the kernel, where it can; some file systems even share the blocks.
-                    with suppress(OSError):
-                        while os.copy_file_range(part.fileno(), out.fileno(), 1 << 30):
-                            pass
-                shutil.copyfileobj(part, out, 1 << 20)  # What is left: mostly nothing.
-    if target.stat().st_size != size:
-        raise OSError(errno.EIO, "a part is shorter than it was")

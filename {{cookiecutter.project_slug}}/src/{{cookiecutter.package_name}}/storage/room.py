@@ -10,14 +10,9 @@ from pathlib import Path
 from ..settings import StorageSettings
 from ..streaming import Problem, problem_type
 from .catalogue import Catalogue
+from .place import NO_SPACE
 from .records import Draft
 
-NO_SPACE = problem_type(
-    "no-space",
-    "There is no space left",
-    "The service cannot store so much now, and nothing is wrong with the request. Come back later;"
-    " an upload that can be resumed keeps what it has.",
-)
 QUOTA = problem_type(
     "quota-exceeded",
     "The quota is exceeded",

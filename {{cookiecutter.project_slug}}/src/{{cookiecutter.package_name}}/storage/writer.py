@@ -5,22 +5,17 @@ they came: nothing is copied on this side of the disk.
 """
 
 import asyncio
-import errno
 import os
-import sqlite3
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiofiles.threadpool.binary import AsyncFileIO
 
-from ..streaming import Problem, complete, in_thread
+from ..streaming import complete, in_thread
 from .interface import Chunk, Tap
 from .records import Draft, FileRecord
-from .room import NO_SPACE
 
 if TYPE_CHECKING:
     from .local import LocalStorage
@@ -96,7 +91,7 @@ class LocalWriter:
             created_at=datetime.now(UTC),
             digest=digest,
         )
-        with no_space():
+        with storage.place.guarding():
             await storage.inspect(record, self._part)
             if sys.platform == "win32":  # It renames no open file; closing it once more is fine.
                 await in_thread(storage.threads, os.fsync, self._file.fileno())
@@ -136,7 +131,7 @@ class LocalWriter:
     async def _settle(self) -> None:
         """Wait for the block that is being written; a failed one stays, so that none follows it."""
         if self._writing is not None:
-            with no_space():
+            with self._storage.place.guarding():
                 await complete(self._writing)
             self._writing = None
             await self._storage.callbacks.progress(self.id, self.written)
@@ -154,6 +149,7 @@ class LocalWriter:
                 count -= len(rest.pop(0))
             if count:
                 rest[0] = memoryview(rest[0])[count:]
+        self._storage.place.check()
         unstarted = self.written - self._started
         if self.written > LARGE and unstarted >= WRITE_BACK and hasattr(os, "posix_fadvise"):
             # The only word by which Python lets Linux begin to write these pages to the disk, and
@@ -187,20 +183,3 @@ def move_durably(descriptor: int | None, part: Path, final: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-@contextmanager
-def no_space() -> Generator[None]:
-    """Turn a full disk or an exhausted disk quota into Problem 507."""
-    try:
-        yield
-    except (OSError, sqlite3.OperationalError) as error:
-        if is_full(error):
-            raise Problem(507, "There is not enough space left.", type=NO_SPACE) from error
-        raise
-
-
-def is_full(error: OSError | sqlite3.OperationalError) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return error.sqlite_errorcode == sqlite3.SQLITE_FULL

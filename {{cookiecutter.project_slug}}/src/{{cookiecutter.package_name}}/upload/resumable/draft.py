@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from fastapi import Request, Response
 
 from ...storage import file_url
-from ...storage.partials import Partial
+from ...storage.partial import Partial
 from ...streaming import (
     Digester,
     Problem,
@@ -83,7 +83,7 @@ async def create(request: Request) -> Response:
     partial = _partial_of(request, length)
     check = Digester(request.headers.getlist("content-digest")) or None
     sessions = sessions_of(request)
-    await sessions.partials.add(partial)
+    await sessions.add(partial)
     headers = {"Location": f"{uploads_url(request)}/{partial.id}", "Upload-Limit": limits(request)}
     informed = await _inform(request, headers)
     async with sessions.hold(partial.id) as session:

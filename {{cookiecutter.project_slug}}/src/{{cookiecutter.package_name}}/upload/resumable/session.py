@@ -9,7 +9,8 @@ from typing import Any
 
 from ...storage import FileRecord
 from ...storage.claims import Claim
-from ...storage.partials import LocalPartials, Partial
+from ...storage.partial import Partial
+from ...storage.partials import LocalPartials
 from ...storage.writer import LocalWriter
 from ...streaming import Digester, Outcome, Problem, RequestBody, complete, problem_type
 from .checksums import Checksum

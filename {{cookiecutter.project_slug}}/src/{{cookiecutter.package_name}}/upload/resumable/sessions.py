@@ -16,14 +16,22 @@ from fastapi import Request
 from ...settings import Settings, UploadSettings
 from ...storage.claims import Claim
 from ...storage.local import LocalStorage
+from ...storage.partial import Partial
 from ...storage.partials import LocalPartials
 from ...storage.records import checked_id
-from ...streaming import Problem, complete, repeating
+from ...streaming import BOUNDS, Problem, complete, problem_type, repeating
 from ..descriptions import owner_of
 from .session import PATIENCE, Lane, Session, busy
 
 logger = logging.getLogger(__name__)
 
+TOO_MANY = problem_type(
+    "too-many-uploads",
+    "Too many uploads are unfinished",
+    "Only so many uploads may wait for the rest of their bytes, of all clients (503) or of one"
+    " owner (429), and this one was not begun. Finish or delete others, or come back after the"
+    " seconds of `Retry-After`.",
+)
 #: Seconds for which the sweep waits for another process.
 CONTENTION = 0.3
 
@@ -34,8 +42,25 @@ class Sessions:
     def __init__(self, partials: LocalPartials, settings: UploadSettings) -> None:
         self.partials = partials
         self._expire_after = settings.expire_after
+        self._settings = settings
         self._max_size = settings.max_size
         self._lanes: dict[str, Lane] = {}
+
+    async def add(self, partial: Partial) -> None:
+        """Begin an upload; raises Problem 413, 429, 503 or 507 when there is no room for it."""
+        owner, limits = partial.draft.owner, self._settings
+        everybody, own = await self.partials.count(owner)
+        if everybody >= limits.max_incomplete:
+            BOUNDS["upload.max_incomplete"] += 1
+            raise _too_many(503)
+        if owner is not None and own >= (limits.max_incomplete_per_owner or limits.max_incomplete):
+            BOUNDS["upload.max_incomplete_per_owner"] += 1
+            raise _too_many(429)
+        await self.partials.add(partial)
+        if partial.parts and not await self.partials.use(partial, limits.max_reuse):
+            await self.partials.remove(partial.id)
+            BOUNDS["upload.max_reuse"] += 1
+            raise Problem(409, f"A part can be in at most {limits.max_reuse} files.")
 
     @asynccontextmanager
     async def hold(
@@ -90,27 +115,36 @@ class Sessions:
         """Return until when an upload is kept that changed then, in seconds since the epoch."""
         return changed_at + self._expire_after
 
-    async def settle_all(self, part: str | None = None) -> None:
-        """Make files of the uploads that a crash, or a missing `part`, has kept from it."""
-        # In this order: an upload that begins meanwhile is not taken for one without bytes.
-        unfinished = await self.partials.unfinished()
-        sizes = await self.partials.sizes()
-        for partial in unfinished:
-            if part is None:
+    async def settle_all(self) -> None:
+        """Make files of the uploads that a crash, or a missing part, has kept from it."""
+        after = ""
+        while page := await self.partials.unfinished(after):
+            after = page[-1].id
+            # In this order: an upload that begins meanwhile is not taken for one without bytes.
+            sizes = await self.partials.sizes(page)
+            for partial in page:
                 whole = partial.parts or sizes.get(partial.id) in (None, partial.length)
-                wanted = whole and partial.id not in self._lanes
-            else:
-                wanted = part in partial.parts
-            if partial.completes and wanted:
-                with _logged(partial.id):
-                    async with self.hold(partial.id, patience=CONTENTION) as session:
-                        await session.settle()
+                if whole and partial.id not in self._lanes:
+                    await self._settle(partial)
+
+    async def settle_wholes(self, part: str) -> None:
+        """Make files of the uploads that have waited for this part."""
+        for partial in await self.partials.waiting_for(part):
+            await self._settle(partial)
+
+    async def _settle(self, partial: Partial) -> None:
+        if partial.completes:
+            with _logged(partial.id):
+                async with self.hold(partial.id, patience=CONTENTION) as session:
+                    await session.settle()
 
     async def sweep(self) -> None:
         """End what a crash cut short, and remove what has expired; one process does it for all.
 
         That an upload has expired is known for as long again as it could be resumed.
         """
+        if not self.partials.storage.place.is_up():
+            return  # What lies there is of another store.
         async with self.partials.claimed("sweep") as leads:
             if leads:
                 await self.settle_all()
@@ -141,7 +175,7 @@ def _logged(upload_id: str) -> Generator[None]:
 @asynccontextmanager
 async def open_sessions(storage: LocalStorage, settings: Settings) -> AsyncGenerator[Sessions]:
     """Open the unfinished uploads of a store, recover what a crash left, and keep sweeping."""
-    sessions = Sessions(LocalPartials(storage), settings.upload)
+    sessions = Sessions(LocalPartials(storage, settings.upload.max_concatenations), settings.upload)
     await sessions.sweep()
     async with repeating(settings.storage.sweep_interval, sessions.sweep):
         yield sessions
@@ -158,3 +192,8 @@ def _not_found() -> Problem:
 
 def _expired() -> Problem:
     return Problem(410, "The upload has expired.")
+
+
+def _too_many(status: int) -> Problem:
+    headers = {"Retry-After": "60"}
+    return Problem(status, "Too many uploads are unfinished.", type=TOO_MANY, headers=headers)

@@ -15,9 +15,9 @@ from fastapi import Request, Response
 
 from ...storage import Draft, file_url
 from ...storage.names import clean_filename
-from ...storage.partials import Partial
+from ...storage.partial import Partial
 from ...storage.records import is_id
-from ...streaming import Problem, RequestBody, exchange_of
+from ...streaming import BOUNDS, TOO_LARGE, Problem, RequestBody, exchange_of
 from ..descriptions import content_type_of, owner_of
 from .checksums import ALGORITHMS, Checksum, decoded
 from .fields import check_media_type, room, uploads_url
@@ -76,7 +76,7 @@ async def create(request: Request) -> Response:
         check_media_type(request, MEDIA_TYPE)
     check = _check_of(request)
     sessions = sessions_of(request)
-    await sessions.partials.add(partial)
+    await sessions.add(partial)
     async with sessions.hold(partial.id) as session:
         try:
             if has_body:
@@ -133,7 +133,7 @@ async def append(request: Request, upload_id: str) -> Response:
             raise
         headers = _state(request, session)
     if session.partial.is_part and session.offset == session.length:
-        await sessions.settle_all(part=upload_id)
+        await sessions.settle_wholes(upload_id)
     return Response(status_code=204, headers=headers)
 
 
@@ -185,9 +185,16 @@ async def _parts_of(request: Request) -> tuple[str, ...]:
     if fields in ([], ["partial"]):
         return ()
     kind, _, urls = ",".join(fields).partition(";")
-    found = [await _part_at(request, url) for url in urls.split()]
+    addresses = urls.split()
+    limit = request.app.state.settings.upload.max_parts
+    if len(addresses) > limit:
+        BOUNDS["upload.max_parts"] += 1
+        raise Problem(413, f"A file has at most {limit} parts.", type=TOO_LARGE)
+    found = [await _part_at(request, url) for url in addresses]
     if kind != "final" or not found:
         raise Problem(400, "Upload-Concat is 'partial', or 'final;' and the addresses of parts.")
+    if len(set(found)) < len(found):
+        raise Problem(400, "A part is in a file only once.")
     return tuple(found)
 
 

@@ -1,0 +1,116 @@
+"""Concatenation: what one request with some kilobytes of addresses can make the service do."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..peer import PATIENCE
+from ..service import Service, ServiceProcess
+from .test_tus_concatenation import PARTIAL, concatenate, partials
+from .tus import Tus, id_of
+
+
+def stored(tmp_path: Path) -> int:
+    """Return how many bytes lie in the directory of the store."""
+    return sum(path.stat().st_size for path in (tmp_path / "data").rglob("*") if path.is_file())
+
+
+@pytest.mark.bound("7.1")
+@pytest.mark.parametrize("times", [2, 100])
+async def test_a_part_is_in_a_file_only_once(service: Service, tmp_path: Path, times: int) -> None:
+    async with Tus(service) as tus:
+        part = (await partials(tus, b"x" * (1 << 20)))[0]
+        again = f"/uploads/{id_of(part)}"
+
+        assert (await concatenate(tus, part, *[again] * (times - 1))).status_code == 400
+    assert stored(tmp_path) < 2 << 20
+
+
+@pytest.mark.bound("7.2")
+async def test_a_file_has_a_bounded_number_of_parts(service: Service) -> None:
+    async with Tus(service) as tus:
+        urls = await partials(tus, *[b"x"] * 101)
+
+        assert (await concatenate(tus, *urls)).status_code == 413
+        assert (await concatenate(tus, *urls[1:])).status_code == 201
+
+
+@pytest.mark.bound("7.3")
+async def test_a_part_is_in_a_bounded_number_of_files(service: Service, tmp_path: Path) -> None:
+    """Else 1,000 of them could wait for its last byte, and all be written for that one."""
+    async with Tus(service) as tus:
+        part = await tus.upload(1 << 20, PARTIAL, b"x")
+        statuses = [(await concatenate(tus, part)).status_code for _ in range(12)]
+        await tus.patch(part, 1, b"x" * ((1 << 20) - 1))
+
+    assert statuses == [201] * 10 + [409] * 2
+    assert stored(tmp_path) < 12 << 20
+
+
+async def test_a_file_that_exceeds_the_quota_is_refused_before_its_first_byte(
+    serve: Any, tmp_path: Path
+) -> None:
+    service: Service = await serve(storage={"quota": "5 MiB"})
+    async with Tus(service) as tus:
+        urls = await partials(tus, *[b"x" * (1 << 20)] * 3)
+        before = stored(tmp_path)
+
+        assert (await concatenate(tus, *urls)).status_code == 413
+    assert stored(tmp_path) < before + 100_000
+
+
+@pytest.mark.bound("7.4")
+@pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="needs copy_file_range")
+async def test_a_concatenation_ends_with_the_drain_and_leaves_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its copying is slow here: 20 ms for each call of the kernel."""
+    slow = tmp_path / "python"
+    slow.mkdir()
+    calls = tmp_path / "calls"
+    (slow / "sitecustomize.py").write_text(
+        f"""
+import os, time
+
+def copy(source, target, count, real=os.copy_file_range):
+    time.sleep(0.02)
+    with open({str(calls)!r}, "a") as file:
+        file.write("x")
+    return real(source, target, min(count, 1 << 14))
+
+os.copy_file_range = copy
+"""
+    )
+    path = os.pathsep.join([str(slow), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+    settings = {"STORAGE__URL": "file:data", "SERVER__DRAIN_TIMEOUT": "0.2 s"}
+    async with ServiceProcess(tmp_path, **settings) as process, Tus(process) as tus:
+        part = (await partials(tus, b"x" * (2 << 20)))[0]
+        copying = asyncio.create_task(concatenate(tus, part))
+        async with asyncio.timeout(PATIENCE):
+            while not calls.exists():
+                await asyncio.sleep(0.01)
+        process.terminate()
+        await process.exit_code()
+        await asyncio.gather(copying, return_exceptions=True)
+
+    assert calls.stat().st_size < 100  # Of 129.
+    [left] = (tmp_path / "data" / "uploads").glob("*.part")
+    assert left.stem == id_of(part)
+    assert left.stat().st_size == 2 << 20
+
+
+@pytest.mark.bound("7.5")
+async def test_unfinished_uploads_are_bounded(serve: Any) -> None:
+    service: Service = await serve(upload={"max_incomplete": 3})
+    async with Tus(service) as tus:
+        begun = [await tus.create({"Upload-Length": "1"}) for _ in range(5)]
+        assert [response.status_code for response in begun] == [201] * 3 + [503] * 2
+        assert "retry-after" in begun[-1].headers
+
+        url = begun[0].headers["location"]
+        assert (await tus.patch(url, 0, b"x")).status_code == 204
+        assert (await tus.create({"Upload-Length": "1"})).status_code == 201
