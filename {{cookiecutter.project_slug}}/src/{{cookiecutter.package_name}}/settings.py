@@ -81,6 +81,12 @@ class UploadSettings(limits.ModuleLimits):
 
     max_size: limits.Size = 10 << 30
     """Bytes of one file."""
+    max_files: Annotated[int, Field(ge=1)] = 100
+    """Files of one form."""
+    max_fields: Annotated[int, Field(ge=0)] = 100
+    """Other fields of one form; its parts are as many as both, those without a name included."""
+    max_field_bytes: limits.Size = 64 << 10
+    """Bytes of the names and values of all fields of one form."""
     allowed_types: str = ""
     """Media types that may be stored, with commas, such as `image/*,application/pdf`; else all."""
     # {% if cookiecutter.resumable_uploads %}

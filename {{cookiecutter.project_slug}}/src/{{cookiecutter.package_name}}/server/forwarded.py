@@ -15,6 +15,7 @@ from typing import Any
 from uvicorn import config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _parse_host_port
 
+from ..streaming import MAX_FIELD
 from .head import AUTHORITY
 
 Fields = list[tuple[bytes, bytes]]
@@ -36,6 +37,9 @@ class Forwarded(ProxyHeadersMiddleware):
         client = scope.get("client")
         if scope["type"] != "lifespan" and (client[0] if client else None) in self.trusted_hosts:
             told = [field for field in scope["headers"] if field[0] in _NAMES]
+            if any(len(value) > MAX_FIELD for _, value in told):
+                await self.app(scope, receive, send)  # It refuses them.
+                return
             if told:
                 scope["headers"] = self._resolve(scope["headers"], told)
         await super().__call__(scope, receive, send)

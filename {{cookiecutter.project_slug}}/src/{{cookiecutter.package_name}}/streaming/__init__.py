@@ -32,7 +32,7 @@ from .codings import Coding, Gzip, negotiate_coding, weights
 from .deadlines import send_within
 from .digests import MISMATCH, Digester, digest_field, wanted_digest
 from .exchange import Exchange, exchange_of
-from .fields import combined, joined, members
+from .fields import MAX_FIELD, combined, joined, members
 from .handshake import handshake_flaw
 from .jsonl import JsonLines, described
 from .kernel import Kernel, kernel_of
@@ -51,6 +51,7 @@ from .threads import complete, in_thread, repeating
 __all__ = [
     "BOUNDS",
     "INVALID",
+    "MAX_FIELD",
     "MISMATCH",
     "PROBLEM_TYPES",
     "REFUSALS",

@@ -6,7 +6,6 @@ Source: RFC 9530 (Digest Fields); the field values are dictionaries of RFC 8941,
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
@@ -87,5 +86,5 @@ class Digester:
 def _decode(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # Also one that is not ASCII.
         raise Problem(400, "A digest is not valid base64.") from None

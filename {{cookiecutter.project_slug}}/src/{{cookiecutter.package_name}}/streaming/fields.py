@@ -1,6 +1,7 @@
 """Header fields as RFC 9110 means them: several lines of a list are one list.
 
-Sources: RFC 9110, sections 5.3 (field order) and 5.6.1 (lists).
+Sources: RFC 9110, sections 5.3 (field order), 5.4 (limits) and 5.6.1 (lists); RFC 6585, section 5
+(431).
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,24 @@ from starlette.datastructures import Headers
 SINGLE = {
     b"authorization", b"content-disposition", b"content-range", b"content-type",
     b"idempotency-key", b"last-event-id", b"x-http-method-override",
+}  # fmt: skip
+
+#: Bytes of all lines of a field that is taken apart; ordinary ones have a tenth. The longest is a
+#: file name: twice as percent-encoded, its 255 bytes of UTF-8 take 1.5 KiB.
+MAX_FIELD = 2 << 10
+#: Those of a list of validators or ranges, of which caches send many.
+MAX_LIST = 8 << 10
+_LIMITS = {
+    b"accept": MAX_FIELD, b"accept-charset": MAX_FIELD, b"accept-encoding": MAX_FIELD,
+    b"accept-language": MAX_FIELD, b"content-digest": MAX_FIELD,
+    b"content-disposition": MAX_FIELD, b"content-encoding": MAX_FIELD,
+    b"content-type": MAX_FIELD, b"expect": MAX_FIELD, b"forwarded": MAX_FIELD,
+    b"if-match": MAX_LIST, b"if-none-match": MAX_LIST, b"if-range": MAX_FIELD,
+    b"prefer": MAX_FIELD, b"range": MAX_LIST, b"repr-digest": MAX_FIELD,
+    b"upload-checksum": MAX_FIELD, b"upload-complete": MAX_FIELD, b"upload-length": MAX_FIELD,
+    b"upload-offset": MAX_FIELD, b"want-content-digest": MAX_FIELD,
+    b"want-repr-digest": MAX_FIELD, b"x-forwarded-for": MAX_FIELD,
+    b"x-forwarded-host": MAX_FIELD, b"x-forwarded-proto": MAX_FIELD,
 }  # fmt: skip
 
 
@@ -33,6 +52,17 @@ def members(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     lines = [line for key, line in headers if key == name]
     found = (member.strip(b" \t").lower() for line in lines for member in line.split(b","))
     return [member for member in found if member]
+
+
+def oversized(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int] | None:
+    """Return the name and the limit of a field that has more bytes than are taken apart."""
+    left: dict[bytes, int] = {}
+    for name, value in headers:
+        if limit := _LIMITS.get(name):
+            left[name] = left.get(name, limit) - len(value)
+            if left[name] < 0:
+                return name.decode(), limit
+    return None
 
 
 def ambiguous(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

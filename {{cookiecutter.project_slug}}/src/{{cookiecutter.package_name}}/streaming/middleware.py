@@ -15,12 +15,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from .exchange import Exchange
-from .fields import ambiguous, members
+from .fields import ambiguous, members, oversized
+from .measures import BOUNDS
 from .outcomes import StreamAborted
-from .problem import Problem
+from .problem import Problem, problem_type
 
 if TYPE_CHECKING:
     from .kernel import Kernel
+
+TOO_LONG = problem_type(
+    "field-too-long",
+    "A header field is too long",
+    "A field of the request has more bytes than are read of it: `field` is its name, `limit` says"
+    " how many it may have, in all its lines together. Leave out of it what is not needed.",
+)
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 #: W3C Trace Context, section 3.2; a version that is not known yet may be longer.
@@ -45,9 +53,8 @@ class ExchangeMiddleware:
         error: BaseException | None = None
         try:
             app = self.app
-            if name := ambiguous(scope["headers"]):
-                detail = f"The field `{name}` comes twice, with different values."
-                app = self.kernel.response_to(Problem(400, detail), exchange)
+            if flaw := _flaw_of(scope):
+                app = self.kernel.response_to(flaw, exchange)
             await app(scope, exchange.receive, exchange.send)
             if exchange.channel is not None:
                 # What the framework keeps for a request is a tenth of what its client costs.
@@ -111,6 +118,18 @@ class ExchangeMiddleware:
         for begin in self.kernel.on_open:
             begin(exchange)
         return exchange
+
+
+def _flaw_of(scope: Scope) -> Problem | None:
+    """Return why a request is refused for its header fields, whatever it asks for."""
+    if long := oversized(scope["headers"]):
+        name, limit = long
+        BOUNDS["streaming.max_field"] += 1
+        detail = f"The field `{name}` may have at most {limit} bytes."
+        return Problem(431, detail, type=TOO_LONG, field=name, limit=limit)
+    if twice := ambiguous(scope["headers"]):
+        return Problem(400, f"The field `{twice}` comes twice, with different values.")
+    return None
 
 
 def _traceparent(scope: Scope) -> str | None:

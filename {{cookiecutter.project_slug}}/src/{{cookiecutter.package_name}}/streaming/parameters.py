@@ -9,6 +9,8 @@ from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
 from .charsets import decode
+from .fields import MAX_FIELD
+from .measures import BOUNDS
 
 #: The value is a quoted string with escapes; or one as browsers write it, whose backslashes are
 #: characters, if else its end would not be one; or words, of which only the first may have a `=`.
@@ -24,8 +26,11 @@ def parameters(field: str, unescape: Callable[[str], str] = str) -> tuple[str, d
     """Return what stands before the parameters, and these by name, both in lower case.
 
     A name in an extended notation goes before the plain one, whose value is passed to `unescape`.
-    Raises ValueError for what is ambiguous or breaks the rules.
+    Raises ValueError for what is ambiguous, too long, or breaks the rules.
     """
+    if len(field) > MAX_FIELD:
+        BOUNDS["streaming.max_field"] += 1
+        raise ValueError(f"there are more than {MAX_FIELD} bytes")
     kind, _, rest = field.partition(";")
     if "=" in kind:  # Some clients begin with the first parameter.
         kind, rest = "", field

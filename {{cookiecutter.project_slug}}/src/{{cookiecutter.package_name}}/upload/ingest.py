@@ -30,7 +30,7 @@ from ..streaming import (
     exchange_of,
     require_text,
 )
-from .reports import Report, Result, validate
+from .reports import Report, Result, line_errors, sift, validate
 from .rows import CsvRows, JsonRows, Record, Rows
 
 Ingestion = TypeVar("Ingestion", bound=Callable[..., Awaitable[None]])
@@ -57,6 +57,8 @@ class _Intake:
     request: Request
     rows: Rows
     consume: Consume
+    #: Whether the client wants to know what becomes of each row.
+    results_wanted: bool
     report: Report = field(default_factory=Report)
 
     async def results(self) -> AsyncGenerator[list[Result]]:
@@ -64,7 +66,8 @@ class _Intake:
         try:
             async with aclosing(self._batches()) as batches:
                 async for batch in batches:
-                    yield await self._take(batch)
+                    if batch:
+                        yield await self._take(batch)
         except Problem as problem:
             problem.members.update(self.report.model_dump())  # What is done is done.
             raise
@@ -79,7 +82,12 @@ class _Intake:
             yield batch
 
     async def _take(self, batch: list[Record]) -> list[Result]:
-        valid, results = validate(self.rows, batch)
+        results: list[Result] = []
+        if self.results_wanted:
+            valid, results = validate(self.rows, batch)
+            errors = line_errors(results)
+        else:
+            valid, errors = sift(self.rows, batch, self.report.room())
         try:
             if valid:
                 await self.consume(valid)
@@ -89,7 +97,7 @@ class _Intake:
             exchange = exchange_of(self.request.scope)
             logger.exception("%s failed: id=%s", exchange.route, exchange.request_id)
             raise Problem(500, "The rows could not be taken in.") from error
-        self.report.add(results)
+        self.report.add(len(valid), len(batch) - len(valid), errors)
         return results
 
 
@@ -126,7 +134,7 @@ def ingestion(name: str, router: APIRouter = router) -> Callable[[Ingestion], In
             consume: Annotated[Consume, Depends(bound)],
             results: Literal["stream"] | None = None,
         ) -> Report | Response:
-            intake = _Intake(request, _rows_of(request, adapter), consume)
+            intake = _Intake(request, _rows_of(request, adapter), consume, bool(results))
             if results:
                 return JsonLines(intake.results(), duplex=True)
             async with aclosing(intake.results()) as batches:

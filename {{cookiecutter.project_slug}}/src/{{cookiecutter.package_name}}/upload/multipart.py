@@ -7,13 +7,16 @@ until the form has ended. Fields of one name are joined, one value per line.
 Sources: RFC 7578; RFC 9530, also for the whole form.
 """
 
+import asyncio
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 from fastapi import Request
 
 from ..storage import Draft, FileRecord, Storage, Writer
 from ..storage.names import clean_filename
 from ..streaming import (
+    BOUNDS,
     TOO_LARGE,
     Digester,
     Problem,
@@ -26,14 +29,12 @@ from .descriptions import content_type_of, owner_of, refuse_pieces
 from .form_parser import MAX_HEADER, MAX_OUTSIDE, FormParser, malformed
 from .parts import Part, part_of, text_of
 
-MAX_FILES = 100
-MAX_FIELDS = 100
-#: Bytes of the names and values of all fields.
-MAX_FIELD_BYTES = 64 << 10
+#: What is read of headers before others run, in bytes; a part is counted as so many more. File data
+#: costs a thousandth of it, and waits for the disk.
+TURN_BYTES = 4 << 10
+PART_BYTES = 512
 #: The field that names the charset of the others.
 _CHARSET = "_charset_"
-#: Bytes of a form besides those of its files.
-MAX_OVERHEAD = (MAX_FILES + MAX_FIELDS) * MAX_HEADER + MAX_FIELD_BYTES + 2 * MAX_OUTSIDE
 
 
 async def store_form(request: Request, storage: Storage) -> list[FileRecord]:
@@ -63,8 +64,11 @@ class _Form:
         digests = headers.getlist("content-digest") + headers.getlist("repr-digest")
         self._digester = Digester(digests)
         self._parser = FormParser(headers.get("content-type", ""))
-        self._max_size = request.app.state.settings.upload.max_size
-        self._body = RequestBody(request, limit=MAX_FILES * self._max_size + MAX_OVERHEAD)
+        self._limits = limits = request.app.state.settings.upload
+        self._max_size: int = limits.max_size
+        self._max_parts: int = limits.max_files + limits.max_fields
+        overhead = self._max_parts * MAX_HEADER + limits.max_field_bytes + 2 * MAX_OUTSIDE
+        self._body = RequestBody(request, limit=limits.max_files * self._max_size + overhead)
         self._storage = storage
         #: The files that are open; they vanish when this is left, unless they were committed.
         self.files = AsyncExitStack()
@@ -74,6 +78,8 @@ class _Form:
         self._field_bytes = 0
         self._part: Part
         self._parts = 0
+        #: Bytes of headers, and of parts, since others could run.
+        self._read = 0
         #: Whether a name has been taken for Latin-1.
         self._guessed = False
         self._writer: Writer | None = None
@@ -83,11 +89,19 @@ class _Form:
             self._digester.update(chunk)
             for event in self._parser.feed(chunk):
                 if isinstance(event, bytes):
+                    await self._take_turns(len(event))
                     await self._begin(part_of(event, self._charset()))
                 else:
                     await self._write(event)
         self._parser.finish()
         self._digester.verify()
+
+    async def _take_turns(self, size: int) -> None:
+        """Let others run once the headers of several parts have been read."""
+        self._read += size + PART_BYTES
+        if self._read > TURN_BYTES:
+            self._read = 0
+            await asyncio.sleep(0)
 
     async def commit(self) -> list[FileRecord]:
         if not self._writers:
@@ -114,14 +128,14 @@ class _Form:
             await self._writer.flush()  # Many files may be open: only one has bytes in memory.
         self._part, self._writer = part, None
         self._parts += 1
-        if self._parts > MAX_FILES + MAX_FIELDS:  # An input left empty is neither.
-            raise Problem(413, "The form has too many parts.", type=TOO_LARGE)
+        if self._parts > self._max_parts:  # An input left empty is neither.
+            raise _too_many("max_files", f"A form may have at most {self._max_parts} parts.")
         self._guessed = self._guessed or part.guessed
         if part.filename:
             self._writer = await self._open(part)
         elif part.filename is None:
-            if len(self._fields) == MAX_FIELDS:
-                raise Problem(413, f"A form may have at most {MAX_FIELDS} fields.", type=TOO_LARGE)
+            if len(self._fields) == (limit := self._limits.max_fields):
+                raise _too_many("max_fields", f"A form may have at most {limit} fields.")
             if part.name == _CHARSET and self._guessed:
                 raise malformed(f"`{_CHARSET}` comes after names that are in it")
             self._fields.append((part, bytearray()))
@@ -141,8 +155,8 @@ class _Form:
         await self._writer.write(data)
 
     async def _open(self, part: Part) -> Writer:
-        if len(self._writers) == MAX_FILES:
-            raise Problem(413, f"A form may have at most {MAX_FILES} files.", type=TOO_LARGE)
+        if len(self._writers) == (limit := self._limits.max_files):
+            raise _too_many("max_files", f"A form may have at most {limit} files.")
         filename = clean_filename(part.filename)
         content_type = content_type_of(part.content_type, filename)
         draft = Draft(filename=filename, content_type=content_type, owner=self._owner)
@@ -157,9 +171,9 @@ class _Form:
 
     def _count_field(self, size: int) -> None:
         self._field_bytes += size
-        if self._field_bytes > MAX_FIELD_BYTES:
-            detail = f"All fields together may have at most {MAX_FIELD_BYTES} bytes."
-            raise Problem(413, detail, type=TOO_LARGE, limit=MAX_FIELD_BYTES)
+        if self._field_bytes > (limit := self._limits.max_field_bytes):
+            detail = f"All fields together may have at most {limit} bytes."
+            raise _too_many("max_field_bytes", detail, limit=limit)
 
     def _metadata(self) -> dict[str, str]:
         values: dict[str, list[str]] = {}
@@ -173,3 +187,8 @@ class _Form:
         """Return the charset that the form itself names for what follows (RFC 7578, 4.6)."""
         said = (data for part, data in self._fields if part.name == _CHARSET)
         return b"".join(said).decode("latin-1")
+
+
+def _too_many(setting: str, detail: str, **members: Any) -> Problem:
+    BOUNDS[f"upload.{setting}"] += 1
+    return Problem(413, detail, type=TOO_LARGE, **members)

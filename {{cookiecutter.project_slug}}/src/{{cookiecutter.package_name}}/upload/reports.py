@@ -40,13 +40,39 @@ class Report(BaseModel):
     rejected: int = 0
     errors: list[LineError] = []
 
-    def add(self, results: list[Result]) -> None:
-        for result in results:
-            self.accepted += result.accepted
-            self.rejected += not result.accepted
-            if result.errors and len(self.errors) < MAX_ERRORS:
-                told = [LineError(line=result.line, **one.model_dump()) for one in result.errors]
-                self.errors = (self.errors + told)[:MAX_ERRORS]
+    def room(self) -> int:
+        """Return how many errors more are told one by one."""
+        return MAX_ERRORS - len(self.errors)
+
+    def add(self, accepted: int, rejected: int, errors: list[LineError]) -> None:
+        self.accepted += accepted
+        self.rejected += rejected
+        self.errors += errors[: self.room()]
+
+
+def sift(rows: Rows, batch: list[Record], room: int) -> tuple[list[Any], list[LineError]]:
+    """Return the valid rows of a batch, and errors of the others while there is room for them.
+
+    To explain an error costs ten times what it costs to find it.
+    """
+    valid: list[Any] = []
+    errors: list[LineError] = []
+    for line, content in batch:
+        try:
+            valid.append(rows.row(content))
+        except ValueError:
+            if len(errors) < room:
+                _, results = validate(rows, [(line, content)])
+                errors += line_errors(results)
+    return valid, errors
+
+
+def line_errors(results: list[Result]) -> list[LineError]:
+    return [
+        LineError(line=result.line, **error.model_dump())
+        for result in results
+        for error in result.errors
+    ]
 
 
 def validate(rows: Rows, batch: list[Record]) -> tuple[list[Any], list[Result]]:

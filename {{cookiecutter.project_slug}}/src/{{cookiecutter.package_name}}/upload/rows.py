@@ -19,12 +19,14 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from ..streaming import TOO_LARGE, Problem, problem_type
+from ..streaming import BOUNDS, TOO_LARGE, Problem, problem_type
 
 ROW_LIMIT = 1 << 20
 #: What is validated at a stretch: a few milliseconds of the event loop.
 BATCH_ROWS = 250
-BATCH_BYTES = 64 << 10
+BATCH_BYTES = 16 << 10
+#: Fields of a row of CSV: an object for each, and its name in every row.
+MAX_COLUMNS = 1000
 
 MALFORMED_ROWS = problem_type(
     "malformed-rows",
@@ -57,8 +59,12 @@ class Rows(ABC):
         self._has_begun = False
 
     @abstractmethod
+    def row(self, content: Any) -> Any:
+        """Return the row of a record; raises ValueError."""
+
+    @abstractmethod
     def parse(self, content: Any) -> Any:
-        """Return the row of a record; raises ValidationError."""
+        """Return the row of a record; raises ValidationError, which says what is wrong with it."""
 
     @abstractmethod
     def _cut(self, size: int, is_last: bool) -> Iterator[Record]:
@@ -70,6 +76,8 @@ class Rows(ABC):
 
     def feed(self, chunk: bytes) -> Iterator[list[Record]]:
         """Yield batches of the records that end in a chunk.
+
+        Some are empty: to read bytes without a record takes its time, too.
 
         Raises Problem 413 after them when the next one is longer than a row may be, and Problem 400
         for a body that has no rows.
@@ -84,6 +92,8 @@ class Rows(ABC):
                 yield from self._batches(self._held.rfind(b"\n") + 1, is_last=False)
             if len(self._held) > ROW_LIMIT:
                 raise self._too_long()
+            if len(part) == BATCH_BYTES:
+                yield []
 
     def end(self) -> Iterator[list[Record]]:
         """Yield what the body ended in, whole or not."""
@@ -117,6 +127,9 @@ class Rows(ABC):
 class JsonRows(Rows):
     """One JSON value per line."""
 
+    def row(self, content: bytes) -> Any:
+        return self._adapter.validate_json(content)
+
     def parse(self, content: bytes) -> Any:
         try:
             return self._adapter.validate_json(content)
@@ -145,13 +158,18 @@ class CsvRows(Rows):
         self._names = names
         self._quoted = 0  # How many of the bytes held are lines that end within a quoted field.
 
+    def row(self, content: list[str] | str) -> Any:
+        if isinstance(content, str) or len(content) != len(self._names):
+            raise ValueError
+        return self._adapter.validate_strings(dict(zip(self._names, content, strict=True)))
+
     def parse(self, content: list[str] | str) -> Any:
         """Return the row with these values, or raise ValidationError for what is wrong with it."""
         if isinstance(content, str):
             raise _invalid(f"The row {content}")
         if len(content) != len(self._names):
             raise _invalid(f"The row has {len(content)} fields, not {len(self._names)}.")
-        return self._adapter.validate_strings(dict(zip(self._names, content, strict=True)))
+        return self.row(content)
 
     def _cut(self, size: int, is_last: bool) -> Iterator[Record]:
         if self._quoted and not is_last and self._goes_on(size):
@@ -216,6 +234,9 @@ def _header(names: list[str], flaw: str) -> list[str]:
     """Return the names of the fields; raises Problem 400."""
     if not flaw and names[0].startswith("\ufeff"):
         flaw = _MARK  # Another one.
+    if len(names) > MAX_COLUMNS:
+        BOUNDS["upload.max_columns"] += 1
+        raise Problem(413, f"A row may have at most {MAX_COLUMNS} fields.", type=TOO_LARGE)
     first: dict[str, int] = {}
     for number, name in enumerate(names, 1):
         if not name:

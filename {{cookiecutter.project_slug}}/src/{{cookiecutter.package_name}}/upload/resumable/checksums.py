@@ -4,7 +4,6 @@ Source: tus resumable upload protocol 1.0.0, checksum extension.
 """
 
 import base64
-import binascii
 import hashlib
 import zlib
 
@@ -49,5 +48,5 @@ def decoded(text: str) -> bytes:
     """Decode base64; raises Problem 400."""
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # Also one that is not ASCII.
         raise Problem(400, "A value is not valid base64.") from None
