@@ -73,7 +73,7 @@ async def test_one_read_is_worked_on_in_several_turns(
 
 async def connection_of(service: Service, peer: Peer) -> Any:
     """Return the server's end of a connection, when it is accepted."""
-    connections: set[Any] = service._server.server_state.connections  # type: ignore[assignment]
+    connections: set[Any] = service._server.server_state.connections
     async with asyncio.timeout(PATIENCE):
         while True:
             found = await service.call(
