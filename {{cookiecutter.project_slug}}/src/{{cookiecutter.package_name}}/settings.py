@@ -41,7 +41,7 @@ class ServerSettings(limits.Section):
     max_unparsed: limits.Size = 256 << 20
     """Bytes that a process may hold before they are parsed; connections that add more are reset."""
     max_control_frames: Annotated[float, Field(gt=0)] = 100.0
-    """Pings, pongs and empty fragments per second of one WebSocket, or ten times that at once."""
+    """Pings and pongs per second of one WebSocket, or ten times that at once."""
     keep_alive: Annotated[limits.Duration, Field(gt=0)] = 75.0
     """Seconds for which a connection stays open between two requests: longer than a balancer's."""
     max_connections: Annotated[int, Field(gt=0)] | None = None

@@ -21,7 +21,7 @@ from .turns import SLICE, Sliced
 #: Seconds between two looks whether a client is gone that is not read.
 LOOK_EVERY = 1.0
 #: A slice of a body in chunks: few of its bytes are anything but content.
-BODY_SLICE = 16 << 10
+BODY_SLICE = 32 << 10
 #: The end of a head, and of a body in chunks.
 _END = b"\r\n\r\n"
 

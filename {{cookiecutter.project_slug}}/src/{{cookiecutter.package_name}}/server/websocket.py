@@ -18,7 +18,7 @@ from .turns import Sliced
 
 #: Pieces of one message. They may be empty, and then cost more than is counted.
 MAX_FRAGMENTS = 1024
-#: Seconds whose frames without content may come at once.
+#: Seconds whose pings and pongs may come at once.
 BURST = 10.0
 #: All that the library has to read of a handshake; the rest has been read and checked before.
 _HANDSHAKE = (
@@ -37,7 +37,7 @@ class WebSocketConnection(Sliced, WebSocketsSansIOProtocol):
         super().__init__(*arguments, **options)
         self._application, self.app = self.app, self._run
         self.logger = self.conn.logger = logger
-        #: The time up to which frames without content have used up what they may.
+        #: The time up to which pings and pongs have used up what they may.
         self._spent_until = 0.0
 
     def open(self, scope: Scope, early: bytes) -> None:
@@ -116,14 +116,12 @@ class WebSocketConnection(Sliced, WebSocketsSansIOProtocol):
             super().handle_pong(event)
 
     def handle_cont(self, event: Any) -> None:
-        if not event.data and self._is_too_much():
-            return
         super().handle_cont(event)
         if len(self.frames) == MAX_FRAGMENTS:
             self._fail(1009, "too many fragments")
 
     def _is_too_much(self) -> bool:
-        """Count a frame without content; whether there have been too many, which closes."""
+        """Count a ping or pong; whether there have been too many, which closes."""
         rate, now = server_limits().max_control_frames, time.monotonic()
         self._spent_until = max(self._spent_until, now) + 1 / rate
         if self._spent_until > now + BURST and not self.close_sent:
