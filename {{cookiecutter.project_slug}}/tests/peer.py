@@ -60,6 +60,11 @@ class Peer:
             raise EOFError(self.unread)
         self.unread += chunk
 
+    def address(self) -> tuple[str, int]:
+        """Return the address that the server sees."""
+        host, port = self._sock.getsockname()
+        return host, port
+
     def end(self) -> None:
         """Send nothing more, and read on: the server gets FIN."""
         self._sock.shutdown(socket.SHUT_WR)

@@ -185,7 +185,6 @@ FLOODS = {
     "a target": (b"GET /", b"y" * 10_000),
     "trailers": (CHUNKED + b"0\r\n", b"X: y\r\n" * 2000),
     "an extension": (CHUNKED + b"1;", b"y" * 10_000),
-    "requests": (b"", line(b"GET /echo HTTP/1.1") * 20_000),
 }
 #: Bytes of each flood, if nobody ends it.
 FLOOD = 200 << 20

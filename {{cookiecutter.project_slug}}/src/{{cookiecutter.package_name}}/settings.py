@@ -32,6 +32,16 @@ class ServerSettings(limits.Section):
     """Seconds that the head of a request may take."""
     max_header_size: limits.Size = 64 << 10
     """Bytes that it may have."""
+    max_header_fields: Annotated[int, Field(gt=0)] = 256
+    """Header lines that it may have."""
+    max_pipelined: Annotated[int, Field(gt=0)] = 16
+    """Requests of one connection that may wait for the one before; above that it is not read."""
+    max_waiting: Annotated[int, Field(gt=0)] = 1000
+    """Requests that may wait so on all connections of a process, beside the first of each."""
+    max_unparsed: limits.Size = 256 << 20
+    """Bytes that a process may hold before they are parsed; connections that add more are reset."""
+    max_control_frames: Annotated[float, Field(gt=0)] = 100.0
+    """Pings and pongs per second of one WebSocket, or ten times that at once."""
     keep_alive: Annotated[limits.Duration, Field(gt=0)] = 75.0
     """Seconds for which a connection stays open between two requests: longer than a balancer's."""
     max_connections: Annotated[int, Field(gt=0)] | None = None

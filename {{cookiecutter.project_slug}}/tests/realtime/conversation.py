@@ -15,7 +15,7 @@ from websockets.http11 import Response
 from ..peer import PATIENCE, Peer
 
 ROUTE = "WEBSOCKET /topics/{topics}/ws"
-TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 class Conversation:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import pytest
 from {{cookiecutter.package_name}}.realtime.hub import Hub
 from {{cookiecutter.package_name}}.realtime.messages import Message
 from {{cookiecutter.package_name}}.realtime.subscription import Subscription
+from {{cookiecutter.package_name}}.streaming import BOUNDS
 
 from ..service import SOAK, Service, ServiceProcess
-from .conversation import BINARY, CLOSE, PING, ROUTE, TEXT, converse, frame, shake_hands
+from .conversation import BINARY, CLOSE, PING, PONG, ROUTE, TEXT, converse, frame, shake_hands
 from .subscriber import publish
 
 
@@ -108,19 +109,28 @@ async def test_a_peer_that_does_not_take_its_answers_is_not_read_on(service: Ser
     assert exchange.outcome == "slow_client"
 
 
-async def test_a_peer_that_only_pings_has_no_answers_kept_for_it(service: Service) -> None:
-    pings = frame(PING, b"x" * 125) * 1000
+@pytest.mark.parametrize("payload", [b"", b"x" * 125])
+@pytest.mark.parametrize("opcode", [PING, PONG])
+@pytest.mark.bound("3.2")
+async def test_a_peer_that_only_pings_is_closed(
+    service: Service, opcode: int, payload: bytes
+) -> None:
+    before = BOUNDS["server.max_control_frames"]
     async with service.raw_connection(receive_buffer=4096) as peer:
         await shake_hands(peer, "news")
-        for _ in range(60):
-            await peer.send(pings)
+        with suppress(ConnectionError):
+            await peer.send(frame(opcode, payload) * 30_000)
 
-        transport = connection_of(service).transport
-        most = await service.call(transport.get_write_buffer_size)
-        await peer.send(frame(TEXT, b"nonsense"))
+        assert await service.outcome_of(ROUTE) == "rejected"
+    assert BOUNDS["server.max_control_frames"] == before + 1
 
-        assert await service.outcome_of(ROUTE) == "slow_client"
-    assert most < 1 << 20
+
+async def test_a_peer_may_ping_often(service: Service) -> None:
+    pings = 500
+    async with service.raw_connection() as peer:
+        await shake_hands(peer, "news")
+        await peer.send(frame(PING, b"x") * pings)
+        assert await peer.read(3 * pings) == b"\x8a\x01x" * pings
 
 
 async def test_a_peer_that_answers_no_ping_is_given_up(serve: Any) -> None:

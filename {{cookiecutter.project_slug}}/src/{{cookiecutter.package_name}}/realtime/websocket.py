@@ -141,7 +141,7 @@ class WebSocketChannel(Channel):
             await asyncio.sleep(0)  # Others have their turn.
         if exchange.outcome is None and message.get("reason") is not None:
             # It was closed, and not just lost: by the client, or by the server for a bad frame.
-            refused = message["code"] in (1002, 1007, 1009)
+            refused = message["code"] in (1002, 1007, 1008, 1009)
             exchange.outcome = Outcome.REJECTED if refused else Outcome.COMPLETE
 
     async def _obey(self, text: str) -> bool:

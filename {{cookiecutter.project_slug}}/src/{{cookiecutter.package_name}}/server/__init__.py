@@ -5,6 +5,8 @@
   owner of the socket can do (abort, HTTP/1.0 framing, dead peers).
 * `websocket`: the same for WebSockets, which only the real-time module has.
 * `forwarded`: what trusted proxies say of a request.
+* `turns`: how much of what clients send is parsed in one turn of the loop; `pipeline`: how many
+  requests wait for the one before.
 * `reading`: where one request ends and the next begins, offers of other protocols, half-closes.
 * `head`: how large and how slow the head of a request may be, and what it may not say;
   `connections`: who goes when there are too many; `descriptors`: how many there may be.

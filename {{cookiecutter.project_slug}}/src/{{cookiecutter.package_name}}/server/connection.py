@@ -14,9 +14,8 @@ from starlette.types import Message, Receive, Scope, Send
 from ..streaming import SlowClient, extensions
 from . import direct, sendfile
 from .head import HeadLimits
+from .pipeline import BUFFER
 
-#: Bytes of a body that may wait for the application before the client is held up.
-BUFFER = 256 << 10
 MAX_CHUNKS = 1024
 #: Bytes of a response that the system holds beyond those on their way.
 NOT_SENT = 512 << 10
@@ -188,31 +187,29 @@ class Connection(HeadLimits):
     def _awaits_body(self) -> bool:
         cycle: Any = self.cycle
         waits = self._answering() and cycle.more_body and not cycle.waiting_for_100_continue
-        return bool(waits) and not self.flow.read_paused
+        return bool(waits) and not (self.flow.read_paused or self.flow.held)
 
     def on_headers_complete(self) -> None:
         before = self.cycle
         super().on_headers_complete()
-        cycle: Any = self.cycle
-        if cycle is not before:  # Else it is an upgrade, or the offer of one.
-            cycle.chunks, cycle.buffered = [], 0
+        if self.cycle is not before:
             self._missing = _declared_length(self.headers)
-        if len(self.pipeline) == 1:
-            self.flow.resume_reading()  # A socket that is not read does not tell that it closed.
 
     def data_received(self, data: bytes) -> None:
-        if not self._missing:
-            super().data_received(data)
-        elif len(data) < self._missing:
+        if len(data) < self._missing and not self._unparsed:
             self.on_body(data)  # As it came: the parser would only count it, and copy it.
         else:
+            super().data_received(data)
+
+    def parse(self, data: bytes) -> None:
+        if not self._missing:
+            super().parse(data)
+            return
+        self.on_body(data)
+        if not self._missing:
             # The parser still waits for this body, so the next request gets a new one.
-            end = self._missing
-            self.on_body(data[:end])
             self._new_parser()
             self.on_message_complete()
-            if data[end:]:
-                super().data_received(data[end:])
 
     def on_body(self, body: bytes) -> None:
         cycle: Any = self.cycle

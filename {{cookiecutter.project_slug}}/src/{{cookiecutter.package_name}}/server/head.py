@@ -6,18 +6,16 @@ Sources: RFC 9110, section 15.5.9 (408); RFC 6585, section 5 (431); RFC 9112, se
 
 import asyncio
 import re
-from functools import cache
 from typing import Any
+from urllib.parse import unquote
 
-from httptools import HttpParserError
+from httptools import HttpParserError, parse_url
 
-from ..settings import ServerSettings, Settings
 from ..streaming import REFUSALS, UNWANTED, handshake_flaw
 from .connections import connections_of
-from .reading import Reading, has_body
+from .pipeline import Pipeline, server_limits
+from .reading import has_body
 
-#: Requests of one connection that may wait for the one before them; each takes kilobytes.
-MAX_PIPELINED = 500
 #: What is answered also when there are too many connections.
 NEVER_REFUSED = (b"/health/", b"/metrics")
 #: A name or an address, and a port (RFC 3986, section 3.2).
@@ -29,13 +27,10 @@ BAD_REQUEST = b"400 Bad Request"
 TOO_LARGE = b"431 Request Header Fields Too Large"
 NOT_IMPLEMENTED = b"501 Not Implemented"
 
-
-@cache
-def _limits() -> ServerSettings:
-    return Settings().server
+_limits = server_limits
 
 
-class HeadLimits(Reading):
+class HeadLimits(Pipeline):
     """A deadline and limits for the head of a request; malformed and ambiguous ones are refused."""
 
     #: How a request is refused that ends the parser.
@@ -53,7 +48,7 @@ class HeadLimits(Reading):
         self._all.lost(self)
         self._unset_deadline()
 
-    def data_received(self, data: bytes) -> None:
+    def parse(self, data: bytes) -> None:
         self._pending += len(data)
         if self._refused is not None:
             # Read all the same, or nobody would see that the client leaves.
@@ -61,13 +56,14 @@ class HeadLimits(Reading):
                 self.transport.close()
             return
         try:
-            super().data_received(data)
+            super().parse(data)
         except HttpParserError:
             if self._refusal is BAD_REQUEST:
                 self.logger.warning("Invalid HTTP request received.")
             self._refuse(self._refusal)
             return
-        if self._pending > _limits().max_header_size and not self.transport.is_closing():
+        is_large = self._pending > _limits().max_header_size or (self._head and self._many_lines())
+        if is_large and not self.transport.is_closing():
             self._refuse(TOO_LARGE)
         # Also for line breaks, which begin no message; not for what has become a WebSocket.
         waiting = self._deadline is None and (self._head or not self._answering())
@@ -89,6 +85,8 @@ class HeadLimits(Reading):
         if refusal:
             self._refusal = refusal
             raise ValueError(refusal)  # Ends the parser, and comes back as an error of it.
+        if self._should_upgrade():
+            self._locate()
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
@@ -101,10 +99,31 @@ class HeadLimits(Reading):
             self._end_with(self._refused)
 
     def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over with the head as it was read here: no parser reads it again."""
         self._all.lost(self)
-        super().handle_websocket_upgrade()
+        self.connections.discard(self)
+        rest = self.drop()
+        make: Any = self.ws_protocol_class
+        websocket = make(
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
+        websocket.connection_made(self.transport)
+        self.transport.set_protocol(websocket)
+        websocket.open(self.scope, rest)
+
+    def _locate(self) -> None:
+        """Set what a target says; uvicorn leaves that of a handshake to another parser."""
+        target = parse_url(self.url)
+        path = self.root_path + target.path.decode("ascii")
+        query = (target.query or b"").decode("ascii").encode()
+        self.scope |= {"path": unquote(path), "raw_path": path.encode(), "query_string": query}
+
+    def _many_lines(self) -> bool:
+        return len(self.headers) > _limits().max_header_fields
 
     def _too_large(self, pending: int) -> bytes | None:
+        if self._many_lines():
+            return TOO_LARGE
         if pending <= _limits().max_header_size:
             return None
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -128,8 +147,6 @@ class HeadLimits(Reading):
         if len(hosts) != 1 and (hosts or version == "1.1"):
             return BAD_REQUEST
         if not all(map(AUTHORITY.fullmatch, hosts)) or b"#" in self.url:
-            return BAD_REQUEST
-        if len(self.pipeline) > MAX_PIPELINED:
             return BAD_REQUEST
         return BAD_REQUEST if self.parser.should_upgrade() and self._misplaced_upgrade() else None
 

@@ -16,14 +16,19 @@ from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..streaming import members
+from .turns import SLICE, Sliced
 
-#: Seconds between two looks whether a client is gone that has ended its side.
+#: Seconds between two looks whether a client is gone that is not read.
 LOOK_EVERY = 1.0
+#: A slice of a body in chunks: few of its bytes are anything but content.
+BODY_SLICE = 32 << 10
+#: The end of a head, and of a body in chunks.
+_END = b"\r\n\r\n"
 
 Data = bytes | memoryview
 
 
-class Reading(HttpToolsProtocol):
+class Reading(Sliced, HttpToolsProtocol):
     """uvicorn's httptools protocol, which reads past offers and answers what is whole."""
 
     #: The request that is being answered.
@@ -32,8 +37,8 @@ class Reading(HttpToolsProtocol):
     _missing = 0
     #: Bytes since the parser got anywhere: of a head, of what is behind the last chunk of a body.
     _pending = 0
-    #: Whether a head is under way.
-    _head = False
+    #: Whether a head is under way, and whether a body is.
+    _head = _body = False
     #: What is answered behind the last whole request, in place of what follows it.
     _refused: bytes | None = None
     #: Whether the client has said that it sends nothing more.
@@ -42,6 +47,7 @@ class Reading(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.drop()
         if self._look is not None:
             self._look.cancel()
         # uvicorn tells the request that it read last, which is not the one that runs when the
@@ -50,12 +56,27 @@ class Reading(HttpToolsProtocol):
             self._running.disconnected = True
             self._running.message_event.set()
 
-    def data_received(self, data: bytes) -> None:
+    def parse(self, data: bytes) -> None:
         """Raises HttpParserError."""
         self._unset_keepalive_if_required()
         rest: Data = data
         while rest:
             rest = self._parse(rest)
+
+    def slice_end(self, data: bytes, start: int) -> int:
+        """End a slice with the first head or body in it: what follows may have to wait."""
+        if self._missing:
+            return start + self._missing
+        first, size = start, SLICE
+        if self._body:
+            # Its last chunk is the one whose size begins with a zero (RFC 9112, section 7.1).
+            size = BODY_SLICE
+            begins_there = b"0" in data[start : start + 2]
+            first = start if begins_there else data.find(b"\r\n0", start, start + size)
+            if first < 0:
+                return start + size
+        end = data.find(_END, first, start + size)
+        return start + size if end < 0 else end + len(_END)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether the connection stays open, for the answers to what is whole.
@@ -67,7 +88,7 @@ class Reading(HttpToolsProtocol):
             self._half_closed = True
             if self._refused is None:
                 self.cycle.keep_alive = False
-            self._look = self.loop.call_later(LOOK_EVERY, self._look_for_client)
+            self._watch_client()
         return self._half_closed
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -83,8 +104,10 @@ class Reading(HttpToolsProtocol):
         expected = members(self.headers, b"expect")
         self.expect_100_continue = is_current and b"100-continue" in expected
         super().on_headers_complete()
+        self._body = True
 
     def on_message_complete(self) -> None:
+        self._body = False
         if not self.parser.should_upgrade():  # Else the parser has only skipped what follows.
             self._missing = self._pending = 0
             super().on_message_complete()
@@ -111,6 +134,7 @@ class Reading(HttpToolsProtocol):
             self.parser.feed_data(data)
         except HttpParserUpgrade as stopped:
             if self._should_upgrade():
+                self._parsed -= len(data) - stopped.args[0]  # It takes them over.
                 self.handle_websocket_upgrade()
                 return b""
             # The head is read again, without what it offers: so its body is found like any other.
@@ -147,13 +171,22 @@ class Reading(HttpToolsProtocol):
             cycle.scope["method"] != "GET" or has_body(cycle.scope["headers"])
         )
 
+    def _is_unread(self) -> bool:
+        """Whether the transport does not look whether the client is there."""
+        return self._half_closed
+
+    def _watch_client(self) -> None:
+        if self._look is None:
+            self._look = self.loop.call_later(LOOK_EVERY, self._look_for_client)
+
     def _look_for_client(self) -> None:
         """Abort when the client has reset the connection: it is not read, so nobody else looks."""
+        self._look = None
         sock = self.transport.get_extra_info("socket")
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.transport.abort()
-        else:
-            self._look = self.loop.call_later(LOOK_EVERY, self._look_for_client)
+        elif self._is_unread():
+            self._watch_client()
 
 
 def has_body(headers: list[tuple[bytes, bytes]]) -> bool:
