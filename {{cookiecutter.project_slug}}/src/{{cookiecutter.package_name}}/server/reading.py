@@ -24,6 +24,8 @@ LOOK_EVERY = 1.0
 BODY_SLICE = 32 << 10
 #: The end of a head, and of a body in chunks.
 _END = b"\r\n\r\n"
+#: In every request line.
+_VERSION = b" HTTP/"
 
 Data = bytes | memoryview
 
@@ -71,6 +73,8 @@ class Reading(Sliced, HttpToolsProtocol):
         if self._body:
             # Its last chunk is the one whose size begins with a zero (RFC 9112, section 7.1).
             size = BODY_SLICE
+            if data.find(_VERSION, start, start + size) < 0:
+                return start + size  # A long needle is found fast, and no request follows.
             begins_there = b"0" in data[start : start + 2]
             first = start if begins_there else data.find(b"\r\n0", start, start + size)
             if first < 0:

@@ -33,11 +33,15 @@ class Turns:
         self.unparsed = 0
         self.max_unparsed = Settings().server.max_unparsed
 
+    def is_free(self) -> bool:
+        """Whether no other connection waits for its turn."""
+        return not self._waiting
+
     def has_time(self) -> bool:
-        """Whether a slice may be parsed at once: no other waits, and the turn has time left."""
+        """Whether one more slice of the same read may be parsed at once."""
         if self._ends_at is None:
             self._begin()
-        return not self._waiting and time.monotonic() < (self._ends_at or 0)
+        return self.is_free() and time.monotonic() < (self._ends_at or 0)
 
     def add(self, connection: "Sliced") -> None:
         """Let a connection parse its next slice after those that wait."""
@@ -103,8 +107,11 @@ class Sliced:
             return
         turns = turns_of(self.loop)
         self._unparsed, self._parsed = data, 0
-        while self._unparsed and self.may_parse() and turns.has_time():
+        # Most reads have one slice, for which no clock is needed.
+        may = turns.is_free() and self.may_parse()
+        while may:
             self._parse_slice()
+            may = bool(self._unparsed) and self.may_parse() and turns.has_time()
         if self._unparsed:
             self.hold()
             self._keep(self._unparsed[self._parsed :])
