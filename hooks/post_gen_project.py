@@ -13,8 +13,8 @@ RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
 DOWNLOAD = ANSWERS["use_download"]
 REALTIME = ANSWERS["use_realtime"]
 SHARED = REALTIME and ANSWERS["broker"] == "redis"
-REDIS_TESTS = [f"test_redis{kind}" for kind in ("", "_data", "_faults", "_workers")]
-
+REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
+REDIS_TESTS += ["test_redis_workers", "test_runs_redis"]
 #: What only some answers generate; the rest is in every project. A test holds it against the tree.
 OWNED = [
     (UPLOAD, [f"{SRC}/upload", "tests/upload"]),
@@ -25,7 +25,7 @@ OWNED = [
     (REALTIME, [f"{SRC}/realtime", f"{SRC}/server/websocket.py", "tests/realtime"]),
     (REALTIME and UPLOAD, [f"{SRC}/realtime/files.py", "tests/realtime/test_files.py"]),
     (SHARED, [f"{SRC}/realtime/backends/{name}.py" for name in ("redis", "redis_scripts")]),
-    (SHARED, [f"tests/realtime/{name}.py" for name in ("redis", "test_runs_redis", *REDIS_TESTS)]),
+    (SHARED, [f"tests/realtime/{name}.py" for name in REDIS_TESTS]),
     (ANSWERS["use_error_handling"], [f"{SRC}/errors", "tests/errors"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", "tests/test_web.py"]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),
