@@ -15,7 +15,6 @@ REALTIME = ANSWERS["use_realtime"]
 SHARED = REALTIME and ANSWERS["broker"] == "redis"
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
 REDIS_TESTS += ["test_redis_workers", "test_runs_redis"]
-
 #: What only some answers generate; the rest is in every project. A test holds it against the tree.
 OWNED = [
     (UPLOAD, [f"{SRC}/upload", "tests/upload"]),

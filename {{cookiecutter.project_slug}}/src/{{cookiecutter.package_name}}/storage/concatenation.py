@@ -1,4 +1,7 @@
-"""The bytes of an upload made of those of others, in a thread that no other upload waits for."""
+"""Concatenation: the bytes of an upload are copied from others, one upload at a time.
+
+It has a thread of its own, so that no other upload waits for it.
+"""
 
 import asyncio
 import errno

@@ -27,7 +27,7 @@ from .callbacks import Callbacks
 from .catalogue import Catalogue
 from .claims import Claim, check_locks
 from .interface import Tap
-from .place import is_full, unavailable
+from .place import is_full
 from .reading import LocalFile, OpenFiles, read_path
 from .records import Draft, FileRecord, checked_id, is_id, not_found
 from .room import Room
@@ -168,9 +168,8 @@ class LocalStorage:
             try:
                 await file.open()
             except Problem:
-                if await in_thread(self.threads, self.place.holds):
-                    raise
-                raise unavailable() from None  # Its record is there, so it is not deleted.
+                await in_thread(self.threads, self.place.check)  # 503 when all are elsewhere.
+                raise
             self._open_files.keep(record, file)
         file.readers += 1
         try:
@@ -234,7 +233,6 @@ class LocalStorage:
             await self._announce_again()
 
     async def look(self) -> None:
-        """See whether the store can be written, which the readiness check reports."""
         await in_thread(self.threads, self.place.look)
 
     async def recover(self) -> None:
