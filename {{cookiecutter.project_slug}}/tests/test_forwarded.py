@@ -178,10 +178,12 @@ async def test_it_holds_for_websockets(serve: Any, fields: list[str]) -> None:
     assert json.loads(message[2:]) == ["wss://a.example/", STRANGER]
 
 
-async def test_a_huge_field_costs_no_more_than_its_size(serve: Any) -> None:
+async def test_a_huge_field_is_refused(serve: Any) -> None:
     service: Service = await serve(router, server=TRUSTED)
     for value in ("a" + " " * 60_000 + "x", "a=b," * 15_000 + "=", '"' + "\\x" * 30_000):
-        assert (await ask(service, "Host: h:1", forwarded(value)))[0] == "http://h:1/"
+        async with service.client() as client:
+            response = await client.get("/told", headers={"Forwarded": value})
+        assert response.status_code == 431
 
 
 @pytest.mark.fault("F13")

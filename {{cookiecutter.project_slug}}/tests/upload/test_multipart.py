@@ -118,7 +118,7 @@ async def test_a_malformed_form_stores_nothing(
         (form(file("a", b"x" * 1000), file("b", b"x" * 1025)), 413),
         (form(file("a", b"x"), *[field(f"{n}", "") for n in range(101)]), 413),
         (form(file("a", b"x"), field("f", "x" * 40_000), field("g", "x" * 40_000)), 413),
-        (form(file("a", b"x"), *[field("n" * 10_000, "") for _ in range(7)]), 413),
+        (form(file("a", b"x"), *[field("n" * 1_000, "") for _ in range(66)]), 413),
         (form(file("a", b"x"), *[file("", b"")] * 200), 413),
         (form(file("a", b"x"), file("b", b"eA==", "Content-Transfer-Encoding: base64")), 415),
         (form(file("a", b"x"), field("f", "", "Content-Type: multipart/mixed; boundary=c")), 415),

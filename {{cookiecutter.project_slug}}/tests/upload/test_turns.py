@@ -140,8 +140,8 @@ async def test_the_fields_of_a_row_are_counted_before_they_are_looked_at(service
     def header(count: int) -> bytes:
         return b",".join(b"%d" % number for number in range(count)) + b"\n"
 
-    most = await post(service, "/ingest/readings", "text/csv", header(1000))
-    more = await post(service, "/ingest/readings", "text/csv", header(1001))
+    most = await post(service, "/ingest/readings", "text/csv", header(20_000))
+    more = await post(service, "/ingest/readings", "text/csv", header(20_001))
 
     assert (most.status_code, more.status_code) == (200, 413)
 

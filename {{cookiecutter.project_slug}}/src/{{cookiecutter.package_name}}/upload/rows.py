@@ -26,7 +26,7 @@ ROW_LIMIT = 1 << 20
 BATCH_ROWS = 250
 BATCH_BYTES = 16 << 10
 #: Fields of a row of CSV: an object for each, and its name in every row.
-MAX_COLUMNS = 1000
+MAX_COLUMNS = 20_000
 
 MALFORMED_ROWS = problem_type(
     "malformed-rows",
