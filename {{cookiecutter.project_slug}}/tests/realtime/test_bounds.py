@@ -32,10 +32,11 @@ async def follow(service: Service, position: str, ids: list[str]) -> str:
     async with service.raw_connection() as peer:
         subscriber = Subscriber(peer)
         await subscriber.open("a.*", f"Last-Event-ID: {position}")
-        while (block := await subscriber.block()).get("event") != "reconnect":
-            assert block.get("event") is None
+        while "id" in (block := await subscriber.block()):
             position = block["id"]
             ids.append(position)
+            assert len(ids) < 12_000, "it goes on"
+        assert block["event"] == "reconnect"
         assert "retry" in block
         assert (await subscriber.ending()).endswith(b"0\r\n\r\n")
     return position
@@ -45,7 +46,7 @@ async def follow(service: Service, position: str, ids: list[str]) -> str:
 async def test_a_replay_of_a_prefix_costs_what_it_sends_and_not_all_that_is_kept(
     service: Service,
 ) -> None:
-    position = await fill(service, 500 * SOAK, 40)
+    position = await fill(service, 1000 * SOAK, 100)
     ids: list[str] = []
     cpu = await service.call(time.thread_time)
     async with service.raw_connection() as peer:
@@ -53,7 +54,7 @@ async def test_a_replay_of_a_prefix_costs_what_it_sends_and_not_all_that_is_kept
         await subscriber.open("a.*", f"Last-Event-ID: {position}")
         while len(ids) < 8000:
             ids.append((await subscriber.block())["id"])
-    assert await service.call(time.thread_time) - cpu < 0.5
+    assert await service.call(time.thread_time) - cpu < 0.4
     numbers = [int(event_id.rpartition("-")[2]) for event_id in ids]
     assert numbers == list(range(2, 8002))
 
@@ -65,7 +66,7 @@ async def test_a_replay_ends_after_so_many_events_and_goes_on_from_the_last_id(
     position = await fill(service, 50, 250)
     ids: list[str] = []
     position = await follow(service, position, ids)
-    assert 10_000 <= len(ids) < 12_000
+    assert len(ids) >= 10_000
 
     async with service.raw_connection() as peer:
         subscriber = Subscriber(peer)
@@ -158,6 +159,7 @@ async def test_history_counts_the_bytes_that_are_kept(serve: Any, text: str) -> 
     service: Service = await serve(realtime={"history_total": total})
     hub = service.app.state.hub
     long = text * 4000
+    encodings = (frames.sse_event, frames.sse_event_with_topic, frames.json_event)
 
     async def publish_all() -> int:
         tracemalloc.start()
@@ -167,7 +169,7 @@ async def test_history_counts_the_bytes_that_are_kept(serve: Any, text: str) -> 
             await hub.publish(f"t.{number % 20}", Message(long[:-4] + f"{number:04}"))
             for subscription in by_list:
                 for event in subscription.take()[1]:
-                    for encode in (frames.sse_event, frames.sse_event_with_topic, frames.json_event):
+                    for encode in encodings:
                         event.frame(encode)
         size, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
