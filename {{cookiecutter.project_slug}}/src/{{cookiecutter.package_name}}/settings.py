@@ -156,6 +156,12 @@ class RealtimeSettings(limits.ModuleLimits):
     """Bytes that all topics keep together in the memory of a process."""
     max_topics: Annotated[int, Field(ge=1)] = 10_000
     """Topics with history; above that the ones published on longest ago are forgotten."""
+    max_followed: Annotated[int, Field(ge=1)] = 50_000
+    """Topics and prefixes that clients of a process follow at once."""
+    max_followed_per_client: Annotated[int, Field(ge=1)] = 10_000
+    """Of them in all subscriptions of one sender, or one address."""
+    max_replay: Annotated[int, Field(ge=1)] = 10_000
+    """Missed events that one request is sent before the client is told to come back for more."""
     max_event_size: limits.Size = 64 << 10
     """Bytes of one event."""
     max_per_topic: Annotated[int, Field(ge=1)] | None = None

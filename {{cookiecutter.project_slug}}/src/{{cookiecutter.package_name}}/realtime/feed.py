@@ -43,7 +43,7 @@ class _Followed:
 class Feed:
     """What one client follows; `wake` is called when there is something to take."""
 
-    __slots__ = ("_encode", "_followed", "_hub", "_tell", "_wake", "_woken")
+    __slots__ = ("_client", "_encode", "_followed", "_hub", "_tell", "_wake", "_woken")
 
     def __init__(
         self,
@@ -51,8 +51,10 @@ class Feed:
         wake: Callable[[], None],
         encode: Callable[[Event], bytes],
         tell: Callable[[Reset], bytes],
+        client: str = "",
     ) -> None:
         self._hub = hub
+        self._client = client
         self._wake = wake
         self._encode = encode
         self._tell = tell
@@ -77,7 +79,7 @@ class Feed:
         opened: list[_Followed] = []
         try:
             for name in new:
-                subscription = await self._hub.subscribe((name,), last_event_id)
+                subscription = await self._hub.subscribe((name,), last_event_id, self._client)
                 opened.append(_Followed(name, subscription))
         except BaseException:
             for followed in opened:
@@ -101,6 +103,14 @@ class Feed:
 
     def close(self) -> None:
         self.leave(list(self._followed))
+
+    @property
+    def has_had_enough(self) -> bool:
+        """Whether a subscription has got as many missed events as it may, and all are handed out.
+
+        Only those that may have something are looked at: the others have nothing that they missed.
+        """
+        return any(each.subscription.has_had_enough and not each.waiting for each in self._woken)
 
     def take(self) -> bytes:
         """Return the next frame; empty when there is nothing. Raises SlowClient."""

@@ -7,27 +7,29 @@ numbers come from, and what is kept of topics that nobody here follows, is the b
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from math import inf
-from typing import Any, TypeVar
 
 from ..settings import RealtimeSettings
 from ..streaming import Kernel, repeating
 from .backends import Backend, Once, open_backend
 from .counters import Counters, measures_of
+from .followers import Followers
 from .messages import Message
+from .opening import Opening
 from .publishing import PublishRate
-from .ring import Bounds, Event, History, Merged, MergedRings, Ring
+from .ring import Event, History, Ring
+from .rings import Replay
+from .store import Store
 from .subscription import Subscription
-from .topics import POLICIES, Position, covers, parse_policies, parts_of, policy_of, topic_full
+from .topics import Position, covers
 
-#: Seconds between two looks for rings that nobody reads any more.
-TIDY_SECONDS = 10.0
+#: Seconds between two looks for rings that nobody reads any more, and rings that are looked at
+#: before the loop looks at anything else.
+TIDY_SECONDS, TIDY_SHARE = 10.0, 100
 #: Subscribers that are sent an event before the loop looks at anything else: some milliseconds.
 WAKE_AT_ONCE = 500
-
-K = TypeVar("K", bound=Hashable)
 
 
 @asynccontextmanager
@@ -49,18 +51,20 @@ class Hub:
         self.settings = settings
         self.counters = Counters()
         self.rate = PublishRate(settings.publish_rate)
-        #: The epoch, and the highest number, as far as this process has heard.
-        self.epoch, self.top = "", 0
-        self._policies = parse_policies(settings.policies)
-        self._slot = self._replaces if self._policies else None
-        self._bounds = Bounds(settings.history_size, settings.history_bytes, settings.history_age)
-        #: Topics that somebody here follows, and prefixes, which have no events of their own.
-        self._rings: dict[str, Ring] = {}
-        #: Those that the backend was asked for by name, and not only for a prefix.
-        self._own: set[str] = set()
-        self._merged = MergedRings()
-        self._opening: dict[Hashable, asyncio.Task[Ring]] = {}
+        self.epoch = ""
+        store = self._store = Store(settings)
+        self.ledger, self.history = store.ledger, store.history
+        self._rings, self._merged, self._own = store.rings, store.merged, store.own
+        self._followers = Followers(settings)
+        self._opening = Opening()
         self._loading: dict[str, list[Event]] = {}
+        self._left: set[str] = set()
+        self._leaving: asyncio.Task[None] | None = None
+
+    @property
+    def top(self) -> int:
+        """The highest number in the epoch, as far as this process has heard."""
+        return self._rings.top
 
     async def publish(self, topic: str, message: Message, once: Once | None = None) -> str:
         """Publish a message and return its id; `once` has it published only the first time."""
@@ -69,34 +73,52 @@ class Hub:
         return event_id
 
     async def subscribe(
-        self, names: tuple[str, ...], last_event_id: str | None = None
+        self, names: tuple[str, ...], last_event_id: str | None = None, client: str = ""
     ) -> Subscription:
         """Follow topics from behind `last_event_id`, or from now on when that is None.
 
-        Raises Problem 503 when a topic has too many subscribers, or when the broker must be asked
-        and does not answer.
+        Raises Problem 503 when a topic has too many subscribers, when too many topics are followed,
+        or when the broker must be asked and does not answer; 429 when `client` follows too many.
         """
+        self._followers.check(names, client)
+        # Counted from here on, so that others cannot take the place, nor have the names dropped.
+        self._followers.add(names, client)
+        try:
+            return await self._subscribe(names, last_event_id, client)
+        except BaseException:
+            self._unfollow(names, client)
+            raise
+
+    async def _subscribe(
+        self, names: tuple[str, ...], last_event_id: str | None, client: str
+    ) -> Subscription:
         ring = await self._ring_of(names)
-        if any(self._is_full(name) for name in names):
-            raise topic_full()
         now = max(self.top, ring.last)
         if last_event_id is None:
-            subscription = Subscription(self, names, ring, now)
+            subscription = Subscription(self, names, ring, now, client)
             self.counters.resumes["fresh"] += 1
         else:
             position = Position.parse(last_event_id)
             if position.epoch != self.epoch or position.sequence > now:
                 # Another process may know of newer ones than this one has heard of.
                 self.heard(await self.backend.top())
-                ring = await self._ring_of(names)  # Meanwhile it may have been let go.
                 now = max(self.top, ring.last)
             if position.epoch == self.epoch and position.sequence <= now:
-                subscription = Subscription(self, names, ring, position.sequence)
+                subscription = Subscription(self, names, ring, position.sequence, client)
+                if position.sequence < now:
+                    subscription.replay = Replay(self.settings.max_replay, now)
                 self.counters.resumes["replayed"] += 1
             else:
-                subscription = Subscription(self, names, ring, now, gap="epoch")
+                subscription = Subscription(self, names, ring, now, client)
+                subscription.tell_gap("epoch")
         ring.subscriptions.add(subscription)
         return subscription
+
+    def closed(self, subscription: Subscription) -> None:
+        """Take note that a subscription is closed."""
+        if subscription in subscription.ring.subscriptions:
+            subscription.ring.subscriptions.discard(subscription)
+            self._unfollow(subscription.names, subscription.client)
 
     def subscriptions(self) -> set[Subscription]:
         """Return all subscriptions of this process."""
@@ -110,46 +132,43 @@ class Hub:
 
         Events come in order and may come twice.
         """
-        self.top = max(self.top, event.sequence)
+        self._rings.top = max(self.top, event.sequence)
         for name, arrived in self._loading.items():
             if covers(name, event.topic):
                 arrived.append(event)
         ring = self._rings.get(event.topic)
         if ring is None:
-            prefixes = self._own.intersection(parts_of(event.topic))
-            if not prefixes:
+            if not self._store.is_kept(event.topic):
                 return True  # Nobody follows it any more, or not yet.
-            ring = self._add(event.topic, max(self._rings[name].last for name in prefixes))
+            ring = self._store.add(event.topic, self._store.floor_of(event.topic))
         if event.sequence <= ring.last:
             return True
         if event.previous > ring.last:
             return False
         self._append(ring, event)
+        self._store.bound(ring, len(self._loading))
         return True
 
     def heard(self, position: Position) -> None:
         """Take note of the broker's position; another epoch is a gap for everybody."""
         if position.epoch == self.epoch:
-            self.top = max(self.top, position.sequence)
+            self._rings.top = max(self.top, position.sequence)
             return
         told = self.subscriptions() if self.epoch else set()
-        self.epoch, self.top = position
+        self.epoch, self._rings.top = position
         for ring in [*self._rings.values(), *self._merged.values()]:
             ring.clear(self.top)
+            ring.changed = self.top
         for subscription in told:
             subscription.tell_gap("epoch")
 
     def skip(self, topic: str, floor: int) -> None:
         """Take note that the events of a topic up to this number are gone, if any were."""
         ring = self._rings.get(topic)
-        if ring and floor > ring.last:
-            for each in (ring, *ring.merged):
+        if ring is not None and floor > ring.last:
+            self._rings.touch(topic, ring)
+            for each in (ring, *self._merged.of(topic)):
                 self._tell_gap(each, max(floor, each.last))
-
-    def forget(self, topic: str) -> None:
-        """Let go of the events of a topic that the broker has forgotten."""
-        if ring := self._rings.get(topic):
-            ring.clear(ring.last)
 
     def followed(self) -> dict[str, int]:
         """Return the topics and prefixes that rings are kept of, with the newest number of each."""
@@ -157,74 +176,47 @@ class Hub:
 
     # ---- Rings
 
-    def make_ring(self, topic: str, floor: int) -> Ring:
-        """Return an empty ring by the policy of its topic."""
-        ring = Ring(floor, self._bounds, self._slot)
-        ring.disconnects = policy_of(topic, self._policies) == "disconnect"
-        return ring
-
     async def tidy(self) -> None:
-        """Let go what is too old, and rings that nobody has read since the last time."""
+        """Evict what is too old, and drop rings that nobody has read since the last time."""
         now = time.time()
-        for names, merged in tuple(self._merged.items()):
+        for merged in self._merged.values():
             merged.expire(now)
-            if merged.unread() and names not in self._opening:
-                self._merged.part(merged)
-        gone = []
-        for name, ring in tuple(self._rings.items()):
-            ring.expire(now)
-            if not ring.unread():
+        for number, (name, ring) in enumerate(tuple(self._rings.items()), 1):
+            if number % TIDY_SHARE == 0:
+                await asyncio.sleep(0)  # Others have their turn.
+            if self._rings.get(name) is not ring:
                 continue
-            if not ring.merged:
-                del self._rings[name]
-                self._own.discard(name)
-                gone.append(name)
-            elif not ring.size and name not in self._own:
-                self._drop(name, ring)
-        for name in gone:  # Only now: whoever comes meanwhile finds all of them gone.
-            if name not in self._rings and name not in self._loading:
-                await self.backend.unsubscribe(name)
+            ring.expire(now)
+            if name in self._own:
+                if ring.unread() and not self._followers.reads(name):
+                    self._release(name)
+            elif not ring or not self._store.is_kept(name):
+                self._store.drop(name)
 
     async def _ring_of(self, names: tuple[str, ...]) -> Ring:
         if len(names) == 1 and not names[0].endswith(".*"):
             if names[0] in self._own:
                 return self._rings[names[0]]
-            return await self._once(names[0], self._open)
+            return await self._opening.once(names[0], self._open)
         if names in self._merged and names not in self._opening:
             return self._merged[names]
-        return await self._once(names, self._merge)
-
-    async def _once(self, key: K, open_ring: Callable[[K], Coroutine[Any, Any, Ring]]) -> Ring:
-        """Open a ring in a task that is shared by all who want it at the same time."""
-        task = self._opening.get(key)
-        if task is None:
-            task = self._opening[key] = asyncio.create_task(open_ring(key))
-            task.add_done_callback(lambda task: self._opened(key, task))
-        return await asyncio.shield(task)
-
-    def _opened(self, key: Hashable, task: asyncio.Task[Ring]) -> None:
-        del self._opening[key]
-        if not task.cancelled():
-            task.exception()  # Seen, also when nobody waits any more.
+        return await self._opening.once(names, self._merge)
 
     async def _merge(self, names: tuple[str, ...]) -> Ring:
-        # There at once, so that topics that are new to a prefix get rings meanwhile.
-        merged = Merged(names, self._bounds, self._slot)
-        self._merged.add(merged)
-        merged.disconnects = all(policy_of(name, self._policies) == "disconnect" for name in names)
-        for name in names:
-            for topic in self._rings if name.endswith(".*") else self._rings.keys() & {name}:
-                if covers(name, topic):
-                    merged.join(self._rings[topic])
+        # There at once, so that what comes meanwhile is not missed.
+        merged = self._store.merge(names)
         try:
             for name in names:
                 if name not in self._own:
-                    await self._once(name, self._open)
+                    await self._opening.once(name, self._open)
         except BaseException:
             self._merged.part(merged)
             raise
-        # Not the top: what lies below that may still be under way.
-        merged.clear(max((ring.last for ring in merged.members), default=self.top))
+        if self._store.keeps_all:
+            merged.clear(self.top)
+        else:  # Not the top: what lies below that may still be under way.
+            rings = self._rings.behind(names, -1)
+            merged.clear(max((ring.last for ring in rings), default=self.top))
         return merged
 
     async def _open(self, name: str) -> Ring:
@@ -237,12 +229,14 @@ class Hub:
             await self.backend.subscribe(name)
             for topic, history in (await self.backend.history(name)).items():
                 if topic not in self._rings:
-                    ring = self._add(topic, history.floor)
-                    open_ones = (m for m in ring.merged if m.names not in self._opening)
+                    ring = self._store.add(topic, history.floor)
+                    merged_rings = self._merged.of(topic)
+                    open_ones = (m for m in merged_rings if m.names not in self._opening)
                     # What lies behind is still on its way to those who have the topic by a prefix.
                     reached = max((merged.last for merged in open_ones), default=inf)
                     known = [event for event in history.events if event.sequence <= reached]
                     ring.load(History(history.floor, known))
+                    self._store.bound(ring, len(self._loading))
         finally:
             arrived = self._loading.pop(name)
         self._own.add(name)
@@ -250,29 +244,48 @@ class Hub:
             self.deliver(event)
         return self._rings[name]
 
-    def _add(self, topic: str, floor: int) -> Ring:
-        ring = self._rings[topic] = self.make_ring(topic, floor)
-        for merged in self._merged.of(topic):
-            merged.join(ring)
-        return ring
-
-    def _drop(self, topic: str, ring: Ring) -> None:
-        """Let go of an empty ring; the prefixes that have its topic keep its number."""
-        del self._rings[topic]
-        for merged in ring.merged:
-            merged.members.discard(ring)
-        for name in self._rings.keys() & set(parts_of(topic)):
-            other = self._rings[name]
-            other.clear(max(other.last, ring.last))
-
     def _append(self, ring: Ring, event: Event) -> None:
-        for each in (ring, *ring.merged):
+        self._rings.touch(event.topic, ring)
+        for each in (ring, *self._merged.of(event.topic)):
             if event.sequence < each.last:  # Found late, when other topics had gone on.
                 self._tell_gap(each, each.last)
                 continue
             each.append(event)
             if each.subscriptions:
                 self._wake(tuple(each.subscriptions))
+
+    def _unfollow(self, names: tuple[str, ...], client: str) -> None:
+        """Count a subscription no more, and drop what nobody reads and nobody will come back to."""
+        left = self._followers.remove(names, client)
+        key = names if len(names) > 1 else names[0]
+        if not self._followers.reads(key) and names not in self._opening:
+            merged = self._merged.get(names)
+            if merged is not None and not merged.subscriptions:
+                self._merged.part(merged)
+        for name in left:
+            if name not in self._own:
+                continue
+            # With other brokers, what has events stays for a while, for clients that poll again.
+            if self._store.keeps_all or not self._rings.has_any(name):
+                self._release(name)
+
+    def _release(self, name: str) -> None:
+        """Follow a topic or a prefix no more."""
+        self._own.discard(name)
+        if name.endswith(".*"):
+            self._rings.drop(name)
+        elif not self._rings[name] or not self._store.is_kept(name):
+            self._store.drop(name)
+        if not self._store.keeps_all:
+            self._left.add(name)
+            if self._leaving is None or self._leaving.done():
+                self._leaving = asyncio.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        while self._left:
+            name = self._left.pop()
+            if name not in self._own and name not in self._loading:
+                await self.backend.unsubscribe(name)
 
     def _tell_gap(self, ring: Ring, floor: int) -> None:
         ring.clear(floor)
@@ -285,12 +298,3 @@ class Hub:
             subscription.wake()
         if rest := subscriptions[WAKE_AT_ONCE:]:
             asyncio.get_running_loop().call_soon(self._wake, rest)
-
-    def _is_full(self, name: str) -> bool:
-        limit, ring = self.settings.max_per_topic, self._rings[name]
-        return limit is not None and limit <= sum(
-            len(each.subscriptions) for each in (ring, *ring.merged)
-        )
-
-    def _replaces(self, event: Event) -> Hashable:
-        return POLICIES[policy_of(event.topic, self._policies)](event)

@@ -6,8 +6,9 @@ Source: RFC 6202, section 2 (HTTP long polling).
 from typing import Any
 
 import pydantic_core
+from starlette.requests import HTTPConnection
 
-from ..streaming import Channel, Exchange, Outcome, PushResponse
+from ..streaming import Channel, Exchange, Outcome, PushResponse, client_of
 from . import frames
 from .hub import Hub
 from .subscription import Subscription
@@ -64,5 +65,6 @@ class Poll(PushResponse):
         self._seconds = seconds
 
     async def open(self, exchange: Exchange) -> PollChannel:
-        subscription = await self._hub.subscribe(self._names, self._last_event_id)
+        client = client_of(HTTPConnection(exchange.scope))
+        subscription = await self._hub.subscribe(self._names, self._last_event_id, client)
         return PollChannel(exchange, subscription, self._seconds)

@@ -8,7 +8,9 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from ..streaming import Channel, Exchange, PushResponse
+from starlette.requests import HTTPConnection
+
+from ..streaming import Channel, Exchange, PushResponse, client_of
 from . import frames
 from .hub import Hub
 from .ring import Event
@@ -39,6 +41,9 @@ class TopicChannel(Channel):
         subscription.wake = self.wake
 
     def take(self) -> bytes:
+        if self.subscription.has_had_enough:
+            self.come_back()
+            return b""
         reset, events = self.subscription.take()
         if len(events) == 1 and reset is None and not self._greeting:
             return events[0].frame(self._encode)  # Shared, not copied.
@@ -127,7 +132,9 @@ class TopicStream(PushResponse):
         self._last_event_id = last_event_id
 
     async def open(self, exchange: Exchange) -> Channel:
-        return self.channel(exchange, await self._hub.subscribe(self._names, self._last_event_id))
+        client = client_of(HTTPConnection(exchange.scope))
+        subscription = await self._hub.subscribe(self._names, self._last_event_id, client)
+        return self.channel(exchange, subscription)
 
 
 class EventStream(TopicStream):

@@ -1,10 +1,12 @@
 """A subscription: what somebody follows, and how far they have read."""
 
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..streaming import SlowClient
+from ..streaming import BOUNDS, SlowClient
 from .ring import Event, Evicted, Ring
+from .rings import Merged, Replay
 from .topics import Position
 
 if TYPE_CHECKING:
@@ -25,17 +27,22 @@ class Reset(NamedTuple):
 class Subscription:
     """A position in a ring; `wake` is called when something lies behind it."""
 
-    __slots__ = ("_caught_up", "_gap", "hub", "names", "position", "ring", "wake")
+    __slots__ = (
+        "_caught_up", "_gap", "client", "hub", "names", "position", "replay", "ring", "wake",
+    )  # fmt: skip
 
     def __init__(
-        self, hub: "Hub", names: tuple[str, ...], ring: Ring, position: int, gap: str | None = None
+        self, hub: "Hub", names: tuple[str, ...], ring: Ring, position: int, client: str = ""
     ) -> None:
         self.hub = hub
         self.names = names
         self.ring = ring
         self.position = position
+        self.client = client
         self.wake: Callable[[], None] = _nobody
-        self._gap = gap
+        #: While it reads what it has missed.
+        self.replay: Replay | None = None
+        self._gap: str | None = None
         self._caught_up = False
 
     @property
@@ -55,7 +62,7 @@ class Subscription:
 
     def tell_gap(self, reason: str) -> None:
         """Have the subscriber told that it has missed something, and go on from now."""
-        self._gap = reason
+        self._gap, self.replay = reason, None
         self.position = self.hub.top
         self.wake()
 
@@ -67,11 +74,11 @@ class Subscription:
         told but to come back.
         """
         try:
-            events = self.ring.after(self.position)
+            events = self._next()
         except Evicted:
             if self._caught_up and self.ring.disconnects:
                 raise SlowClient("behind the history of the topic") from None
-            events, self._gap = [], "evicted"
+            events, self._gap, self.replay = [], "evicted", None
             self.position = max(self.hub.top, self.ring.last)
         reset = None
         if self._gap is not None:
@@ -83,12 +90,34 @@ class Subscription:
         if events:
             self.position = events[-1].sequence
             self.hub.counters.delivered += len(events)
+            if self.replay is not None:
+                self._count(self.replay, len(events))
         else:
             self._caught_up = True
         return reset, events
 
+    @property
+    def has_had_enough(self) -> bool:
+        """Whether it has got as many missed events as one request may; the client comes back."""
+        return self.replay is not None and self.replay.left <= 0
+
     def close(self) -> None:
-        self.ring.subscriptions.discard(self)
+        self.hub.closed(self)
+
+    def _next(self) -> list[Event]:
+        ring = self.ring
+        if self.position >= ring.floor or not isinstance(ring, Merged):
+            return ring.after(self.position)
+        if self.replay is None:
+            self.replay = Replay(inf, ring.last)  # It is slow, and has not come back.
+        return self.replay.take(ring, self.position, MESSAGE_SIZE)
+
+    def _count(self, replay: Replay, events: int) -> None:
+        replay.left -= events
+        if self.position >= replay.until:
+            self.replay = None  # Whatever comes now is new.
+        elif replay.left <= 0:
+            BOUNDS["realtime.max_replay"] += 1
 
 
 def _nobody() -> None:

@@ -72,7 +72,7 @@ class WebSocketChannel(Channel):
         super().__init__(exchange, inf, hub.settings.max_age * random.uniform(0.8, 1.0))  # noqa: S311
         self._hub = hub
         self._client = client
-        self._feed = Feed(hub, self.wake, _event_frame, _reset_frame)
+        self._feed = Feed(hub, self.wake, _event_frame, _reset_frame, client)
         self._close = (1012, "Come back")
         self._publishing = False
 
@@ -95,6 +95,9 @@ class WebSocketChannel(Channel):
 
     def take(self) -> bytes:
         if self._publishing:
+            return b""
+        if self._feed.has_had_enough:
+            self.come_back()
             return b""
         try:
             return self._feed.take()

@@ -116,7 +116,7 @@ class Channel(ABC):
             if now - self.wrote_at > limit:
                 self.cut(SlowClient(limit))
         elif now >= self.ends_at:
-            self.finish(self.farewell(random.uniform(0.1, 2.0)), Outcome.COMPLETE)  # noqa: S311
+            self.come_back()
         elif now - self.wrote_at >= self.heartbeat_after:
             self._waits = self.heartbeat
             self.wake()
@@ -124,6 +124,10 @@ class Channel(ABC):
     def drain(self, retry_after: float) -> None:
         """Say goodbye after what is under way, and end the response cleanly."""
         self.finish(self.farewell(retry_after), Outcome.DRAINED)
+
+    def come_back(self) -> None:
+        """End the response as whole; the client is to come back soon."""
+        self.finish(self.farewell(random.uniform(0.1, 2.0)), Outcome.COMPLETE)  # noqa: S311
 
     def finish(self, last_words: bytes, outcome: Outcome) -> None:
         """End the response after what is under way and these words."""

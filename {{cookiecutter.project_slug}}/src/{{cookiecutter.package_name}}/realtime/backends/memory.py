@@ -1,32 +1,33 @@
-"""The broker of one process: events are numbered here, and gone when the process is."""
+"""The broker of one process: events are numbered here, and gone when the process is.
+
+The rings of the hub are all that is kept: there is no second history.
+"""
 
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ...settings import RealtimeSettings
-from ...streaming import repeating
+from ...streaming import BOUNDS
 from ..messages import Message
-from ..ring import Event, History, Ring
-from ..topics import Position, covers
+from ..ring import Event, History
+from ..topics import Position
 from . import Once
 
 if TYPE_CHECKING:
     from ..hub import Hub
 
-#: Idempotency keys that are remembered.
-MAX_KEYS = 10_000
-#: Seconds between two looks for events that are too old.
-EXPIRE_SECONDS = 10.0
+#: Idempotency keys that are remembered, the part of the memory for history that they may take, and
+#: bytes of one without its text.
+MAX_KEYS, KEYS_SHARE, KEY_COST = 10_000, 8, 600
 
 
 @asynccontextmanager
 async def open_backend(hub: "Hub", settings: RealtimeSettings) -> AsyncGenerator["MemoryBackend"]:
-    backend = MemoryBackend(hub, settings)
-    async with repeating(EXPIRE_SECONDS, backend.expire):
-        yield backend
+    yield MemoryBackend(hub, settings)
 
 
 class MemoryBackend:
@@ -36,13 +37,9 @@ class MemoryBackend:
 
     def __init__(self, hub: "Hub", settings: RealtimeSettings) -> None:
         self._hub = hub
-        self._settings = settings
-        #: By topic, the one first that was published on longest ago.
-        self._topics: dict[str, Ring] = {}
-        self._size = 0
-        #: The highest number among the events of topics that were forgotten.
-        self._forgotten = 0
-        self._published: dict[str, tuple[str, str]] = {}
+        #: What each key was used for, and the id that it has, the oldest first.
+        self._published: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._keys_size, self._keys_limit = 0, settings.history_total // KEYS_SHARE
         hub.heard(Position(secrets.token_hex(4), 0))
 
     async def publish(self, topic: str, message: Message, once: Once | None) -> str:
@@ -50,32 +47,15 @@ class MemoryBackend:
             once.refuse_other(known[0])
             return known[1]
         position = Position(self._hub.epoch, self._hub.top + 1)
-        ring = self._topics.pop(topic, None) or self._hub.make_ring(topic, self._forgotten)
-        self._topics[topic] = ring
         event = Event(str(position), position.sequence, 0, topic, message, time.time())
-        self._size -= ring.size
-        ring.append(event)
-        self._size += ring.size
-        while len(self._topics) > 1 and (
-            len(self._topics) > self._settings.max_topics
-            or self._size > self._settings.history_total
-        ):
-            self._forget(next(iter(self._topics)))
         if once is not None:
-            self._published[once.key] = (once.fingerprint, event.id)
-            if len(self._published) > MAX_KEYS:
-                del self._published[next(iter(self._published))]
+            self._remember(once, event.id)
         self._hub.deliver(event)
         return event.id
 
     async def history(self, name: str) -> dict[str, History]:
-        now = time.time()
-        found = {name: History(self._forgotten, [])}
-        for topic, ring in self._topics.items():
-            if covers(name, topic):
-                ring.expire(now)
-                found[topic] = ring.history()
-        return found
+        """Return what the hub has of a topic; it has the topics of a prefix already."""
+        return {name: self._hub.history(name)}
 
     async def top(self) -> Position:
         return Position(self._hub.epoch, self._hub.top)
@@ -89,18 +69,14 @@ class MemoryBackend:
     async def close(self) -> None:
         """Nothing to do."""
 
-    async def expire(self) -> None:
-        """Let go the events that are too old, and the topics that have none."""
-        now = time.time()
-        for topic, ring in tuple(self._topics.items()):
-            self._size -= ring.size
-            ring.expire(now)
-            self._size += ring.size
-            if not ring.size:
-                self._forget(topic)
+    def _remember(self, once: Once, event_id: str) -> None:
+        self._published[once.key] = (once.fingerprint, event_id)
+        self._count(KEY_COST + len(once.key))
+        while len(self._published) > MAX_KEYS or self._keys_size > self._keys_limit:
+            BOUNDS["realtime.history_total"] += self._keys_size > self._keys_limit
+            key, _ = self._published.popitem(last=False)
+            self._count(-KEY_COST - len(key))
 
-    def _forget(self, topic: str) -> None:
-        ring = self._topics.pop(topic)
-        self._size -= ring.size
-        self._forgotten = max(self._forgotten, ring.last)
-        self._hub.forget(topic)
+    def _count(self, size: int) -> None:
+        self._keys_size += size
+        self._hub.ledger.size += size

@@ -1,0 +1,180 @@
+"""What one client can make the hub do and keep is bounded, whatever it asks for."""
+
+import time
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from {{cookiecutter.package_name}}.realtime import frames
+from {{cookiecutter.package_name}}.realtime.messages import Message
+
+from ..service import SOAK, Service
+from .subscriber import Subscriber, publish
+
+
+async def fill(service: Service, topics: int, rounds: int, text: str = "x" * 100) -> str:
+    """Publish on many topics in turn, and return the position before that."""
+    hub = service.app.state.hub
+
+    async def work() -> str:
+        start = await hub.publish("start", Message("x"))
+        for _ in range(rounds):
+            for number in range(topics):
+                await hub.publish(f"a.{number}", Message(text))
+        return str(start)
+
+    return await service.in_server(work())
+
+
+async def follow(service: Service, position: str, ids: list[str]) -> str:
+    """Read events of a prefix until the stream says `reconnect`, and return the last position."""
+    async with service.raw_connection() as peer:
+        subscriber = Subscriber(peer)
+        await subscriber.open("a.*", f"Last-Event-ID: {position}")
+        while "id" in (block := await subscriber.block()):
+            position = block["id"]
+            ids.append(position)
+            assert len(ids) < 12_000, "it goes on"
+        assert block["event"] == "reconnect"
+        assert "retry" in block
+        assert (await subscriber.ending()).endswith(b"0\r\n\r\n")
+    return position
+
+
+@pytest.mark.bound("5.1")
+async def test_a_replay_of_a_prefix_costs_what_it_sends_and_not_all_that_is_kept(
+    service: Service,
+) -> None:
+    position = await fill(service, 1000 * SOAK, 100)
+    ids: list[str] = []
+    cpu = await service.call(time.thread_time)
+    async with service.raw_connection() as peer:
+        subscriber = Subscriber(peer)
+        await subscriber.open("a.*", f"Last-Event-ID: {position}")
+        while len(ids) < 8000:
+            ids.append((await subscriber.block())["id"])
+    assert await service.call(time.thread_time) - cpu < 0.4
+    numbers = [int(event_id.rpartition("-")[2]) for event_id in ids]
+    assert numbers == list(range(2, 8002))
+
+
+@pytest.mark.bound("5.2")
+async def test_a_replay_ends_after_so_many_events_and_goes_on_from_the_last_id(
+    service: Service,
+) -> None:
+    position = await fill(service, 50, 250)
+    ids: list[str] = []
+    position = await follow(service, position, ids)
+    assert len(ids) >= 10_000
+
+    async with service.raw_connection() as peer:
+        subscriber = Subscriber(peer)
+        await subscriber.open("a.*", f"Last-Event-ID: {position}")
+        while len(ids) < 12_500:
+            ids.append((await subscriber.block())["id"])
+        [new] = await publish(service, "a.0", "new")
+        assert (await subscriber.block())["id"] == new
+    numbers = [int(event_id.rpartition("-")[2]) for event_id in ids]
+    assert numbers == list(range(2, 12_502))
+
+
+async def test_a_replay_tells_what_was_evicted_meanwhile_and_loses_nothing_else(
+    serve: Any,
+) -> None:
+    service: Service = await serve(realtime={"history_size": 20})
+    position = await fill(service, 20, 10, "x" * 5000)
+    hub = service.app.state.hub
+
+    async def read() -> tuple[list[int], list[str]]:
+        subscription = await hub.subscribe(("a.*",), position)
+        numbers, gaps = [], []
+        for turn in range(100):
+            reset, events = subscription.take()
+            gaps += [reset.reason] if reset else []
+            numbers += [event.sequence for event in events]
+            if turn < 30:  # New events, of which those of one topic evict what comes next.
+                await hub.publish("a.19" if turn % 2 else "b.other", Message("new"))
+                await hub.publish("a.new", Message("new"))
+        subscription.close()
+        return numbers, gaps
+
+    numbers, gaps = await service.in_server(read())
+    assert numbers == sorted(set(numbers))
+    assert gaps == [] or gaps == ["evicted"]
+    if not gaps:
+        assert numbers[:200] == list(range(2, 202))
+
+
+@pytest.mark.bound("4.1")
+async def test_polls_of_unknown_names_leave_nothing(service: Service) -> None:
+    await publish(service, "news", "x")
+    async with service.client() as client:
+        for number in range(5):
+            names = ",".join(f"u{number}.{each}.*,t{number}.{each}" for each in range(16))
+            assert (await client.get(f"/topics/{names}/events?poll=0")).status_code == 200
+    hub = service.app.state.hub
+    assert await service.call(lambda: hub.followed().keys() <= {"news"})
+
+
+@pytest.mark.bound("4.2")
+async def test_a_poll_of_unknown_prefixes_costs_the_same_however_many_topics_there_are(
+    service: Service,
+) -> None:
+    await fill(service, 10_000, 1)
+    async with service.client() as client:
+        cpu = await service.call(time.thread_time)
+        for number in range(20):
+            names = ",".join(f"u{number}.{each}.*" for each in range(32))
+            assert (await client.get(f"/topics/{names}/events?poll=0")).status_code == 200
+        assert await service.call(time.thread_time) - cpu < 0.6
+
+
+async def test_one_client_follows_only_so_many_names(serve: Any) -> None:
+    service: Service = await serve(realtime={"max_followed_per_client": 3})
+    async with service.raw_connection() as peer, service.client() as client:
+        await Subscriber(peer).open("a,b.*")
+        more = await client.get("/topics/a,c/events?poll=0")
+        one = await client.get("/topics/c/events?poll=0")
+    assert (more.status_code, one.status_code) == (429, 200)
+    assert more.json()["type"].endswith("/too-many-topics-of-client")
+
+
+async def test_a_process_follows_only_so_many_names(serve: Any) -> None:
+    service: Service = await serve(realtime={"max_followed": 3})
+    async with service.raw_connection() as peer, service.client() as client:
+        await Subscriber(peer).open("a,b.*")
+        more = await client.get("/topics/c,d/events?poll=0")
+        same = await client.get("/topics/a,b.*,c/events?poll=0")
+    assert (more.status_code, same.status_code) == (503, 200)
+    assert more.json()["type"].endswith("/too-many-topics")
+    assert int(more.headers["retry-after"]) > 0
+
+
+@pytest.mark.bound("6.1")
+@pytest.mark.parametrize("text", ["x", "字", "😀", "\x01"])
+async def test_history_counts_the_bytes_that_are_kept(serve: Any, text: str) -> None:
+    """Of the text, which takes up to four for a character, and of its encodings."""
+    total = 4 << 20
+    service: Service = await serve(realtime={"history_total": total})
+    hub = service.app.state.hub
+    long = text * 4000
+    encodings = (frames.sse_event, frames.sse_event_with_topic, frames.json_event)
+
+    async def publish_all() -> int:
+        tracemalloc.start()
+        by_list = [await hub.subscribe(names) for names in (("t.*",), ("t.0", "t.1"))]
+        for number in range(600):
+            # Texts of their own, as each comes from a body.
+            await hub.publish(f"t.{number % 20}", Message(long[:-4] + f"{number:04}"))
+            for subscription in by_list:
+                for event in subscription.take()[1]:
+                    for encode in encodings:
+                        event.frame(encode)
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        for subscription in by_list:
+            subscription.close()
+        return size
+
+    assert await service.in_server(publish_all()) <= 1.5 * total
