@@ -127,9 +127,11 @@ class RealtimeSettings(limits.ModuleLimits):
     history_age: Annotated[limits.Duration, Field(gt=0)] = 3600.0
     """Seconds for which an event is kept."""
     history_total: limits.Size = 256 << 20
-    """Bytes that all topics keep together in the memory of a process."""
+    """Bytes that all topics keep together, in the memory of a process and in Redis."""
     max_topics: Annotated[int, Field(ge=1)] = 10_000
     """Topics with history; above that the ones published on longest ago are forgotten."""
+    max_keys: Annotated[int, Field(ge=1)] = 100_000
+    """Idempotency keys that are remembered; each takes 1000 bytes of `history_total`."""
     max_event_size: limits.Size = 64 << 10
     """Bytes of one event."""
     max_per_topic: Annotated[int, Field(ge=1)] | None = None
