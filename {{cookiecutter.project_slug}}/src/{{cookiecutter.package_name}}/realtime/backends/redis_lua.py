@@ -112,7 +112,8 @@ total = total + kept - size
 
 -- Of the keys and topics used on longest ago, a few that are too many, or have nothing left.
 local for_topics, for_total, for_keys = 0, 0, 0
-local known_keys = redis.call('ZCARD', keys)
+local known_keys = 0
+if once or total + 1000 * max_keys > max_total then known_keys = redis.call('ZCARD', keys) end
 if once then
   known_keys = known_keys + redis.call('ZADD', keys, top, once)
   redis.call('EXPIRE', keys, remember)
@@ -133,7 +134,7 @@ for _ = 1, 16 do
     if many_keys then for_keys = for_keys + 1 end
   else
     if name == topic then break end
-    local many_topics = redis.call('ZCARD', topics) > max_topics
+    local many_topics = not last and redis.call('ZCARD', topics) > max_topics
     local has_some = redis.call('EXISTS', prefix .. name) == 1
     if has_some and not many_topics and not is_full then break end
     forget(name)
