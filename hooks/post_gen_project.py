@@ -8,14 +8,13 @@ from pathlib import Path
 
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 SRC = f"src/{ANSWERS['package_name']}"
-UPLOAD = ANSWERS["use_upload"]
+UPLOAD, DOWNLOAD = ANSWERS["use_upload"], ANSWERS["use_download"]
 RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
-DOWNLOAD = ANSWERS["use_download"]
 REALTIME = ANSWERS["use_realtime"]
 SHARED = REALTIME and ANSWERS["broker"] == "redis"
-REDIS = [f"redis{part}" for part in ("", "_kept", "_lua", "_reading", "_scripts")]
-REDIS_TESTS = "redis test_redis test_runs_redis test_redis_bounds test_redis_data".split()
-REDIS_TESTS += ["test_redis_faults", "test_redis_workers"]
+REDIS = ["redis", "redis_kept", "redis_lua", "redis_reading", "redis_scripts"]
+REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
+REDIS_TESTS += ["test_redis_bounds", "test_redis_workers", "test_runs_redis"]
 
 #: What only some answers generate; the rest is in every project. A test holds it against the tree.
 OWNED = [

@@ -45,7 +45,7 @@ FOLDERS = {
 REDIS = {
     f"{folder}/{name}.py"
     for folder, names in {
-        "src/streaming_service/realtime/backends": ["redis", "redis_kept", "redis_lua", "redis_reading", "redis_scripts"],
+        "src/streaming_service/realtime/backends": hook("post_gen_project").REDIS,
         "tests/realtime": hook("post_gen_project").REDIS_TESTS,
     }.items()
     for name in names
