@@ -8,13 +8,13 @@ from pathlib import Path
 
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 SRC = f"src/{ANSWERS['package_name']}"
-UPLOAD = ANSWERS["use_upload"]
+UPLOAD, DOWNLOAD = ANSWERS["use_upload"], ANSWERS["use_download"]
 RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
-DOWNLOAD = ANSWERS["use_download"]
 REALTIME = ANSWERS["use_realtime"]
 SHARED = REALTIME and ANSWERS["broker"] == "redis"
+REDIS = ["redis", "redis_kept", "redis_lua", "redis_reading", "redis_scripts"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
-REDIS_TESTS += ["test_redis_workers", "test_runs_redis"]
+REDIS_TESTS += ["test_redis_bounds", "test_redis_workers", "test_runs_redis"]
 #: What only some answers generate; the rest is in every project. A test holds it against the tree.
 OWNED = [
     (UPLOAD, [f"{SRC}/upload", "tests/upload"]),
@@ -24,7 +24,7 @@ OWNED = [
     (UPLOAD or DOWNLOAD, [f"{SRC}/storage", "tests/storage"]),
     (REALTIME, [f"{SRC}/realtime", f"{SRC}/server/websocket.py", "tests/realtime"]),
     (REALTIME and UPLOAD, [f"{SRC}/realtime/files.py", "tests/realtime/test_files.py"]),
-    (SHARED, [f"{SRC}/realtime/backends/{name}.py" for name in ("redis", "redis_scripts")]),
+    (SHARED, [f"{SRC}/realtime/backends/{name}.py" for name in REDIS]),
     (SHARED, [f"tests/realtime/{name}.py" for name in REDIS_TESTS]),
     (ANSWERS["use_error_handling"], [f"{SRC}/errors", "tests/errors"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", "tests/test_web.py"]),

@@ -46,7 +46,7 @@ FOLDERS = {
 REDIS = {
     f"{folder}/{name}.py"
     for folder, names in {
-        "src/streaming_service/realtime/backends": ["redis", "redis_scripts"],
+        "src/streaming_service/realtime/backends": hook("post_gen_project").REDIS,
         "tests/realtime": hook("post_gen_project").REDIS_TESTS,
     }.items()
     for name in names

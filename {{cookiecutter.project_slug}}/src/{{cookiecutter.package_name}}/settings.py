@@ -153,7 +153,7 @@ class RealtimeSettings(limits.ModuleLimits):
     history_age: Annotated[limits.Duration, Field(gt=0)] = 3600.0
     """Seconds for which an event is kept."""
     history_total: limits.Size = 256 << 20
-    """Bytes that all topics keep together in the memory of a process."""
+    """Bytes that all topics keep together, in the memory of a process and in Redis."""
     max_topics: Annotated[int, Field(ge=1)] = 10_000
     """Topics with history; above that the ones published on longest ago are forgotten."""
     max_followed: Annotated[int, Field(ge=1)] = 50_000
@@ -162,6 +162,8 @@ class RealtimeSettings(limits.ModuleLimits):
     """Of them in all subscriptions of one sender, or one address."""
     max_replay: Annotated[int, Field(ge=1)] = 10_000
     """Missed events that one request is sent before the client is told to come back for more."""
+    max_keys: Annotated[int, Field(ge=1)] = 100_000
+    """Idempotency keys that are remembered; they count in `history_total`."""
     max_event_size: limits.Size = 64 << 10
     """Bytes of one event."""
     max_per_topic: Annotated[int, Field(ge=1)] | None = None

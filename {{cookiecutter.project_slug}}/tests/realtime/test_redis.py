@@ -209,7 +209,7 @@ async def test_a_topic_that_was_forgotten_is_no_gap_for_those_who_were_there(ser
         for topic in "abc":
             await publish(service, topic, topic)
         assert await texts(other, 1) == ["c"]
-        await service.in_server(service.app.state.hub.backend._heal())
+        await service.in_server(service.app.state.hub.backend._kept.heal())
         await publish(service, "a", "again")
         assert await texts(follower, 2) == ["a", "again"]
 

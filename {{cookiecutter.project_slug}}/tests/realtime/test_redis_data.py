@@ -176,8 +176,8 @@ async def test_a_full_redis_takes_no_events_and_gives_those_that_it_has(
     [kept] = await publish(await serve(), "news", "kept")
     await redis.run("CONFIG", "SET", "maxmemory", 1)
     service = await serve()
-    await until_ready(service)
     async with service.client() as client:
+        assert (await client.get("/health/ready")).status_code == 503
         for topic in ("news", "new"):
             response = await client.post(f"/topics/{topic}/events", content="a", headers=TEXT)
             assert response.status_code == 503

@@ -20,9 +20,9 @@ from . import Once
 if TYPE_CHECKING:
     from ..hub import Hub
 
-#: Idempotency keys that are remembered, the part of the memory for history that they may take, and
-#: bytes of one without its text.
-MAX_KEYS, KEYS_SHARE, KEY_COST = 10_000, 8, 600
+#: The part of the memory for history that idempotency keys may take, and the bytes of one without
+#: its text.
+KEYS_SHARE, KEY_COST = 8, 600
 
 
 @asynccontextmanager
@@ -39,6 +39,7 @@ class MemoryBackend:
         self._hub = hub
         #: What each key was used for, and the id that it has, the oldest first.
         self._published: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._max_keys = settings.max_keys
         self._keys_size, self._keys_limit = 0, settings.history_total // KEYS_SHARE
         hub.heard(Position(secrets.token_hex(4), 0))
 
@@ -72,8 +73,8 @@ class MemoryBackend:
     def _remember(self, once: Once, event_id: str) -> None:
         self._published[once.key] = (once.fingerprint, event_id)
         self._count(KEY_COST + len(once.key))
-        while len(self._published) > MAX_KEYS or self._keys_size > self._keys_limit:
-            BOUNDS["realtime.history_total"] += self._keys_size > self._keys_limit
+        while len(self._published) > self._max_keys or self._keys_size > self._keys_limit:
+            BOUNDS["realtime.max_keys"] += 1
             key, _ = self._published.popitem(last=False)
             self._count(-KEY_COST - len(key))
 

@@ -1,33 +1,32 @@
 """The broker of many processes: Redis or Valkey numbers the events, keeps them and passes them on.
 
 What is published comes back to each process on one PUB/SUB connection, the link. Redis tells
-nobody what they missed while a link was broken, so there is one way to heal, for that, for an
-event that lacks the one before it, and to be sure every CHECK_SECONDS: read what lies behind the
-numbers of the hub. The keys are in `redis_scripts`.
+nobody what they missed while a link was broken: `redis_kept` reads that. The keys are in
+`redis_lua`.
 """
 
 import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
-from itertools import chain
-from operator import attrgetter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from ...settings import RealtimeSettings
 from ...streaming import Problem
 from ..messages import Message
-from ..ring import Event, History
+from ..ring import History
 from ..topics import Position
 from . import Once
-from .redis_scripts import COMMAND_SECONDS, PREFIX, Row, Scripts, parse_event, unavailable
+from .redis_kept import Kept
+from .redis_scripts import COMMAND_SECONDS, PREFIX, Scripts, asking, parse_event, unavailable
 
 if TYPE_CHECKING:
     from ..hub import Hub
@@ -38,6 +37,8 @@ PROBE_SECONDS = 5.0
 CHECK_SECONDS = 30.0
 #: Seconds between two attempts to connect: the first, doubled each time up to the second.
 RECONNECT_SECONDS = (0.1, 5.0)
+#: Channels in one command.
+CHANNELS_AT_ONCE = 500
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ class RedisBackend:
     """Publishes through Redis, and delivers what everybody publishes, in the order of Redis."""
 
     def __init__(self, hub: "Hub", settings: RealtimeSettings) -> None:
-        self.up = False
+        #: Whether the link works, and whether Redis took the last write: a full one takes none.
+        self._is_linked, self._takes_writes = False, True
         #: Set when Redis has been asked for the first time, with or without success.
         self.tried = asyncio.Event()
         self._hub = hub
@@ -72,6 +74,9 @@ class RedisBackend:
         )
         self._redis = Redis(connection_pool=self._pool)
         self._scripts = Scripts(self._redis, settings)
+        raw = Redis(connection_pool=self._pool)
+        raw.response_callbacks.clear()
+        self._kept = Kept(hub, self._scripts, raw, settings)
         # Channels, unlike keys, are common to all databases of a server.
         database = self._pool.connection_kwargs.get("db", 0)
         self._channels = f"{PREFIX}{database}:"
@@ -80,30 +85,34 @@ class RedisBackend:
         self._unconfirmed: deque[asyncio.Future[None]] = deque()
         self._link: Any = self._pool.connection_class(**self._pool.connection_kwargs)
         self._is_open = False
-        #: The newest event, and the number up to which everything was delivered.
-        self._newest: Event | None = None
-        self._seen = 0
         self._task = asyncio.create_task(self._stay_linked())
+
+    @property
+    def up(self) -> bool:
+        """Whether events can be published and are delivered, as far as this process has seen."""
+        return self._is_linked and self._takes_writes
 
     async def publish(self, topic: str, message: Message, once: Once | None) -> str:
         hub = self._hub
         seen = Position(hub.epoch, hub.top)
         channel = self._channels + topic
-        position = await self._scripts.publish(seen, channel, topic, message, once)
+        try:
+            position = await self._scripts.publish(seen, channel, topic, message, once)
+        except Problem as problem:
+            if isinstance(problem.__cause__, ResponseError | BusyLoadingError):
+                self._takes_writes = False
+            raise
+        self._takes_writes = True
         if position.epoch == hub.epoch:  # Another one is told by what comes on the link.
             hub.heard(position)
         return str(position)
 
     async def history(self, name: str) -> dict[str, History]:
-        _, rows = await self._read({name: 0})
         # Its confirmation comes behind what is still under way of what was read.
-        await self.subscribe(name)
-        found = {row.topic: History(row.floor, row.events) for row in rows}
-        return {name: History(0, []), **found}
+        return await self._kept.history(name, partial(self.subscribe, name))
 
     async def top(self) -> Position:
-        position, _ = await self._read({})
-        return position
+        return await self._kept.look()
 
     async def subscribe(self, name: str) -> None:
         confirmed = asyncio.get_running_loop().create_future()
@@ -135,7 +144,7 @@ class RedisBackend:
         while True:
             try:
                 await self._join()
-                self.up, pause = True, shortest
+                self._is_linked, pause = True, shortest
                 self.tried.set()
                 await self._follow()
             except (RedisError, OSError, Problem) as error:
@@ -158,19 +167,32 @@ class RedisBackend:
         await self._send(*self._commands("SUBSCRIBE", self._wanted), ("PING",))
         while await self._next() not in (b"PONG", [b"pong", b""]):
             pass  # Whatever comes before that is among what is read now.
-        await self._heal()
+        await self._check()
 
     async def _follow(self) -> None:
         clock = asyncio.get_running_loop().time
-        check_at = clock() + CHECK_SECONDS
+        checked_at = clock()
         while True:
             await self._take(await self._next())
-            if clock() >= check_at:
-                await self._heal()
-                check_at = clock() + CHECK_SECONDS
+            if clock() >= checked_at + (CHECK_SECONDS if self._takes_writes else PROBE_SECONDS):
+                await self._check()
+                checked_at = clock()
+
+    async def _check(self) -> None:
+        """See whether Redis takes writes, and whether anything was missed."""
+        try:
+            async with asking():
+                await self._redis.set(f"{PREFIX}probe", 1, ex=60)
+        except Problem as problem:
+            if self._takes_writes:
+                logger.warning("Redis takes no events: %s", problem.__cause__)
+            self._takes_writes = False
+        else:
+            self._takes_writes = True
+        await self._kept.heal()
 
     async def _leave(self) -> None:
-        self.up = self._is_open = False
+        self._is_linked = self._is_open = False
         self.tried.set()
         while self._unconfirmed:
             _settle(self._unconfirmed.popleft(), ConnectionError("The link is broken."))
@@ -208,8 +230,9 @@ class RedisBackend:
         # No character of a name means anything in a pattern but the `*` at the end.
         for command, is_prefix in ((verb, False), (f"P{verb}", True)):
             channels = [self._channels + n for n in names if n.endswith(".*") == is_prefix]
-            if channels:
-                yield command, *channels
+            # In between Redis serves others.
+            for at in range(0, len(channels), CHANNELS_AT_ONCE):
+                yield command, *channels[at : at + CHANNELS_AT_ONCE]
 
     async def _take(self, reply: Any) -> None:
         match reply:
@@ -218,44 +241,7 @@ class RedisBackend:
             case [b"message", channel, data] | [b"pmessage", _, channel, data]:
                 epoch, *fields = data.split(b" ", 4)
                 event = parse_event(epoch, channel.removeprefix(self._channels.encode()), *fields)
-                self._heard(Position(epoch.decode(), event.sequence - 1))
-                if not self._hub.deliver(event):
-                    await self._heal()
-                elif event.sequence > self._seen:
-                    self._newest, self._seen = event, event.sequence
-
-    # ---- What was missed
-
-    async def _read(self, after: Mapping[str, int]) -> tuple[Position, list[Row]]:
-        seen = Position(self._hub.epoch, self._hub.top)
-        position, rows = await self._scripts.read(seen, self._newest, after)
-        self._heard(position)
-        return position, rows
-
-    def _heard(self, position: Position) -> None:
-        if position.epoch != self._hub.epoch:
-            self._newest, self._seen = None, position.sequence
-        self._hub.heard(position)
-
-    async def _heal(self) -> None:
-        """Deliver what was missed of all topics in one order, and tell a gap where it is gone."""
-        hub, seen, epoch = self._hub, self._seen, self._hub.epoch
-        followed = hub.followed()
-        position, rows = await self._read(followed)
-        if position.epoch != epoch:
-            return  # Everybody was told that.
-        for row in rows:
-            # A topic's number may be lower than what was seen when it was forgotten meanwhile; but
-            # what comes behind newer events of other topics, some have read past.
-            late = [event.sequence for event in row.events if event.sequence <= seen]
-            gone = late[-1] if late else row.floor
-            if late or gone > max(followed[row.name], seen):
-                hub.skip(row.topic if row.topic in followed else row.name, gone)
-        missed = chain.from_iterable(row.events for row in rows)
-        for event in sorted(missed, key=attrgetter("sequence")):
-            hub.deliver(event)
-            self._newest = event
-        self._seen = position.sequence
+                await self._kept.deliver(Position(epoch.decode(), event.sequence - 1), event)
 
 
 def _settle(confirmed: asyncio.Future[None], error: OSError | None = None) -> None:
