@@ -15,6 +15,7 @@ from typing import Any
 from uvicorn import config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _parse_host_port
 
+from ..streaming import SENT_HOST
 from .head import AUTHORITY
 
 Fields = list[tuple[bytes, bytes]]
@@ -37,6 +38,8 @@ class Forwarded(ProxyHeadersMiddleware):
         if scope["type"] != "lifespan" and (client[0] if client else None) in self.trusted_hosts:
             told = [field for field in scope["headers"] if field[0] in _NAMES]
             if told:
+                # Anyone on this machine has the address of a proxy here, a page in a browser too.
+                scope[SENT_HOST] = next((v for n, v in scope["headers"] if n == b"host"), None)
                 scope["headers"] = self._resolve(scope["headers"], told)
         await super().__call__(scope, receive, send)
 
