@@ -13,7 +13,8 @@ from .service import Service, ServiceProcess
 
 #: The peer of every test; another proxy before it, and nobody's.
 HERE, BEFORE, STRANGER = "127.0.0.1", "192.0.2.7", "203.0.113.9"
-TRUSTED = {"trusted_proxies": f"{HERE},{BEFORE},2001:db8::/32"}
+KNOWN = "test,h,a.example,[2001:db8::1]"
+TRUSTED = {"trusted_proxies": f"{HERE},{BEFORE},2001:db8::/32", "allowed_hosts": KNOWN}
 
 router = APIRouter()
 
@@ -152,7 +153,7 @@ async def test_a_stranger_is_not_believed(serve: Any, trusted: str, fields: list
 
 @pytest.mark.fault("F13")
 async def test_with_all_trusted_the_first_of_each_list_is_meant(serve: Any) -> None:
-    service: Service = await serve(router, server={"trusted_proxies": "*"})
+    service: Service = await serve(router, server={"trusted_proxies": "*", "allowed_hosts": KNOWN})
     fields = [host("a.example, b.example"), f"X-Forwarded-For: {STRANGER}, 198.51.100.1"]
     assert await ask(service, *fields) == ["http://a.example/", STRANGER]
 
@@ -190,7 +191,8 @@ async def test_a_huge_field_is_refused(serve: Any) -> None:
 async def test_serve_gives_out_addresses_of_the_host_that_was_asked_for(tmp_path: Path) -> None:
     pytest.importorskip("{{cookiecutter.package_name}}.upload")
     fields = {"X-Forwarded-Host": "a.example", "X-Forwarded-Proto": "https"}
-    async with ServiceProcess(tmp_path) as process, process.client() as client:
+    process = ServiceProcess(tmp_path, SERVER__ALLOWED_HOSTS="a.example")
+    async with process, process.client() as client:
         answer = await client.post("/files", content=b"x", headers=fields)
 
     assert answer.headers["location"].startswith("https://a.example/files/")

@@ -247,8 +247,8 @@ async def test_only_what_can_be_read_in_one_way_is_answered(
 
 
 async def test_the_host_of_an_absolute_target_counts(service: Service) -> None:
-    sent = line(b"GET http://files.example:80/echo HTTP/1.1", HOST + b"Connection: close\r\n")
-    assert (await answers(service, sent)).endswith('"files.example:80"')
+    sent = line(b"GET http://files.localhost:80/echo HTTP/1.1", HOST + b"Connection: close\r\n")
+    assert (await answers(service, sent)).endswith('"files.localhost:80"')
 
 
 @pytest.mark.skipif("realtime" not in Settings.model_fields, reason="there are no WebSockets")

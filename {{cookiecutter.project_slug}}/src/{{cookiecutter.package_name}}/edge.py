@@ -3,6 +3,7 @@
 * Which pages of other origins may use the service, and see what its headers say. Outside of
   everything else, so that a refusal carries the headers too: without them a page is told of a
   network error, whatever went wrong.
+* By which names the service may be asked for, and which pages may change something (`SiteRules`).
 * What a browser does with an answer: nothing beyond what the answer itself allows.
 * Which methods a path has, where another one is refused; whether it is that of a WebSocket.
 
@@ -14,14 +15,29 @@ import base64
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match, Route, request_response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .settings import Settings
-from .streaming import ExchangeMiddleware, Kernel, Problem, handshake_flaw
+from .settings import ServerSettings, Settings
+from .streaming import (
+    BOUNDS,
+    SENT_HOST,
+    ExchangeMiddleware,
+    Hosts,
+    Kernel,
+    Pages,
+    Problem,
+    exchange_of,
+    handshake_flaw,
+    is_address,
+    origin_of,
+    problem_type,
+)
 from .streaming.openapi import document_errors
 
 #: What a page may read beside the headers that every page may.
@@ -46,6 +62,24 @@ REDOC = [
     ("worker-src", "blob:"),
 ]
 
+UNKNOWN_HOST = problem_type(
+    "unknown-host",
+    "The service is not known by this name",
+    "`Host` is no name or address that the service may be asked for by, so that no page of a name"
+    " that somebody else owns can read from it. Use its own name; its operator sets what that is"
+    " (`APP_SERVER__ALLOWED_HOSTS`, `APP_SERVER__PUBLIC_URL`).",
+)
+FOREIGN_PAGE = problem_type(
+    "foreign-page",
+    "Pages of this origin may not use the service",
+    "A page of another origin has sent this, as `Sec-Fetch-Site` or `Origin` says, and nothing was"
+    " done. The operator of the service sets which origins may (`APP_CORS__ORIGINS`).",
+)
+#: What a server listens on that listens on all addresses.
+EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104
+#: Asked by machines that know an address and no name.
+PROBES, METRICS = "/health/", "/metrics"
+
 Page = Callable[[Request], Awaitable[Response]]
 Sources = Iterable[tuple[str, str]]
 
@@ -55,7 +89,7 @@ _LINK = re.compile(r'<link [^>]*href="(https:[^"?]*)[^>]*>')
 
 def install(app: FastAPI, kernel: Kernel, settings: Settings) -> None:
     """Wrap `app`, innermost first, in the kernel and in the rules for pages of other origins."""
-    origins = [origin.strip().rstrip("/") for origin in settings.cors.origins.split(",")]
+    origins = [origin_of(each) for each in settings.cors.origins.split(",")]
     _add_safety(kernel, any(origins))
     pages: dict[str | None, Sources] = {
         app.docs_url: (),
@@ -68,6 +102,12 @@ def install(app: FastAPI, kernel: Kernel, settings: Settings) -> None:
     app.exception_handler(405)(_name_methods)
     app.exception_handler(404)(_ask_for_upgrade)
     document_errors(app, kernel)
+    app.add_middleware(
+        SiteRules,
+        kernel=kernel,
+        hosts=Hosts(_known_hosts(settings.server)),
+        pages=Pages(settings.server.public_url, origins),
+    )
     app.add_middleware(ExchangeMiddleware, kernel=kernel)
     if any(origins):
         app.add_middleware(
@@ -78,6 +118,55 @@ def install(app: FastAPI, kernel: Kernel, settings: Settings) -> None:
             expose_headers=EXPOSED,
             max_age=86400,
         )
+
+
+class SiteRules:
+    """Pure ASGI: refuse other names with 421, and changes by foreign pages with 403."""
+
+    def __init__(self, app: ASGIApp, kernel: Kernel, hosts: Hosts, pages: Pages) -> None:
+        self.app = app
+        self.kernel = kernel
+        self.hosts = hosts
+        self.pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+        if scope["type"] != "lifespan":
+            if not self._is_known(scope):
+                BOUNDS["server.allowed_hosts"] += 1
+                detail = "The service may not be asked for by the name in Host."
+                app = self._refusal(Problem(421, detail, type=UNKNOWN_HOST), scope)
+            elif not self.pages.may_send(scope):
+                BOUNDS["cors.origins"] += 1
+                detail = "Pages of this origin may not use the service."
+                app = self._refusal(Problem(403, detail, type=FOREIGN_PAGE), scope)
+        await app(scope, receive, send)
+
+    def _is_known(self, scope: Scope) -> bool:
+        """Whether Host is allowed, the one that a proxy has sent as well as the one it tells of."""
+        sent = scope.get(SENT_HOST)
+        if sent is not None and not self._may_be(sent, scope):
+            return False
+        for name, value in scope["headers"]:
+            if name == b"host" and not self._may_be(value, scope):
+                return False
+        return True  # Without a Host it is no browser.
+
+    def _may_be(self, host: bytes, scope: Scope) -> bool:
+        if self.hosts.allow(host):
+            return True
+        path = scope["path"]
+        return path.startswith(PROBES) or (path == METRICS and is_address(host))
+
+    def _refusal(self, problem: Problem, scope: Scope) -> ASGIApp:
+        return self.kernel.response_to(problem, exchange_of(scope))
+
+
+def _known_hosts(server: ServerSettings) -> list[str]:
+    """Return the hosts of the settings beside those of the loopback interface."""
+    own = [] if server.host in EVERY_ADDRESS else [server.host]
+    public = urlsplit(server.public_url or "").netloc
+    return [*server.allowed_hosts.split(","), public, *own]
 
 
 def _add_safety(kernel: Kernel, other_origins: bool) -> None:

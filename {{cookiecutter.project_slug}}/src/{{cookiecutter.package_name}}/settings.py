@@ -18,6 +18,10 @@ def _address(url: str) -> str:
     return url.rstrip("/")
 
 
+#: Names and addresses with commas; of other letters, their form in ASCII.
+HOSTS = r"^[A-Za-z0-9._*:\[\], -]*$"
+
+
 class ServerSettings(limits.Section):
     """Where and how the service listens: `APP_SERVER__…`."""
 
@@ -26,6 +30,8 @@ class ServerSettings(limits.Section):
     workers: Annotated[int, Field(ge=1)] = 1
     public_url: Annotated[str, AfterValidator(_address)] | None = None
     """The address that clients see, such as `https://files.example.com`; else the request's own."""
+    allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = ""
+    """Hosts that the service is asked for by, with commas: names, `*.example.com`, `*` for all."""
     trusted_proxies: str = "127.0.0.1"
     """Addresses whose `X-Forwarded-*` and `Forwarded` are believed, with commas; `*` for all."""
     header_timeout: Annotated[limits.Duration, Field(gt=0)] = 20.0

@@ -21,7 +21,7 @@ answered one after the other; a client that does not take the answers is not rea
 
 It is closed with 1012 when the client is to come back, 1003 and 1008 when it sends something else,
 1009 when that is too long, 1013 when it reads too slowly, 1011 when the service failed.
-Sources: RFC 6455, sections 7.4 (close codes) and 10.2 (origin); ASGI 3.0.
+Sources: RFC 6455, section 7.4 (close codes); ASGI 3.0.
 """
 
 import asyncio
@@ -33,7 +33,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, WebSocket
 from starlette.types import Message as AsgiMessage
 
-from ..settings import Settings
 from ..streaming import (
     Admission,
     Channel,
@@ -221,20 +220,7 @@ def _reset_frame(reset: Reset) -> bytes:
     return _frame("reset", **reset._asdict())
 
 
-async def own_page(websocket: WebSocket) -> None:
-    """Raise Problem 403 for pages of other origins, which a browser lets open any WebSocket."""
-    settings: Settings = websocket.app.state.settings
-    origin = websocket.headers.get("origin")
-    if origin is None:
-        return  # No browser.
-    host = origin.partition("://")[2]
-    own = {websocket.headers.get("host"), (settings.server.public_url or "").partition("://")[2]}
-    others = {each.strip().rstrip("/") for each in settings.cors.origins.split(",")}
-    if not (host and host in own) and others.isdisjoint({origin, "*"}):
-        raise Problem(403, "Pages of this origin may not use the service.")
-
-
-@router.websocket("/{topics}/ws", dependencies=[Depends(own_page), Depends(Admission("realtime"))])
+@router.websocket("/{topics}/ws", dependencies=[Depends(Admission("realtime"))])
 async def converse(
     topics: str,
     websocket: WebSocket,

@@ -13,11 +13,14 @@ from pydantic_settings import SettingsError
 
 from ..app import CHECKS, COMMANDS
 from ..observability import log
-from ..settings import Settings, explain
+from ..settings import ServerSettings, Settings, explain
+from ..streaming import Hosts
 from . import descriptors, workers
 
 #: Bytes of a WebSocket message around the event that is published.
 ENVELOPE = 16 << 10
+#: Without one, clients of other machines get 421.
+NO_NAME = "Set APP_SERVER__PUBLIC_URL or APP_SERVER__ALLOWED_HOSTS to the names that clients use"
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -45,6 +48,9 @@ def serve(settings: Settings, *, reload: bool = False) -> None:
     signal.signal(signal.SIGINT, _exit)
     descriptors.allow_many()
     server = settings.server
+    if _lacks_a_name(server):
+        log.configure(settings.log)
+        log.log.warning(NO_NAME, host=server.host)
     with workers.several(1 if reload else server.workers):
         uvicorn.run(
             f"{PACKAGE}.app:create_app",
@@ -80,6 +86,12 @@ def websocket_options(settings: Settings) -> dict[str, Any]:
         "ws_ping_timeout": settings.streaming.by_module(settings)["realtime"].send_timeout,
         "ws_per_message_deflate": False,  # It takes as much memory as all the rest.
     }
+
+
+def _lacks_a_name(server: ServerSettings) -> bool:
+    """Whether other machines can reach the service, and it is not known by which name."""
+    is_local = Hosts(()).allow(server.host.encode())
+    return not (is_local or server.public_url or server.allowed_hosts)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

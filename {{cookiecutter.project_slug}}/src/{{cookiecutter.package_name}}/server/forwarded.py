@@ -15,7 +15,7 @@ from typing import Any
 from uvicorn import config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _parse_host_port
 
-from ..streaming import MAX_FIELD
+from ..streaming import MAX_FIELD, SENT_HOST
 from .head import AUTHORITY
 
 Fields = list[tuple[bytes, bytes]]
@@ -41,6 +41,8 @@ class Forwarded(ProxyHeadersMiddleware):
                 await self.app(scope, receive, send)  # It refuses them.
                 return
             if told:
+                # Anyone on this machine has the address of a proxy here, a page in a browser too.
+                scope[SENT_HOST] = next((v for n, v in scope["headers"] if n == b"host"), None)
                 scope["headers"] = self._resolve(scope["headers"], told)
         await super().__call__(scope, receive, send)
 

@@ -6,7 +6,7 @@
 * `codings`: compression that keeps nothing back, by `Accept-Encoding`.
 * `body`: the one reader of a request body, with its limits, and the one check of what it says it
   is; `digests`: its integrity.
-* `handshake`: which requests open a WebSocket.
+* `handshake`: which requests open a WebSocket; `origins`: whose pages may, and by which name.
 * `fields`: header fields that come in several lines; `parameters`: those of one, and `charsets`.
 * `pages`: parts of files as chunks, without a copy where the server takes them so.
 * `deadlines`, `drain`, `admission`, `threads`: bounds on time, on life, on number, on blocking.
@@ -39,6 +39,7 @@ from .kernel import Kernel, kernel_of
 from .limits import ModuleLimits, StreamingSettings
 from .measures import BOUNDS, REFUSALS, Measure
 from .middleware import ExchangeMiddleware
+from .origins import SENT_HOST, Hosts, Pages, is_address, origin_of
 from .outcomes import Outcome, SlowClient, StreamAborted
 from .pages import FilePart
 from .parameters import parameters
@@ -55,6 +56,7 @@ __all__ = [
     "MISMATCH",
     "PROBLEM_TYPES",
     "REFUSALS",
+    "SENT_HOST",
     "TOO_LARGE",
     "UNWANTED",
     "Admission",
@@ -66,11 +68,13 @@ __all__ = [
     "ExchangeMiddleware",
     "FilePart",
     "Gzip",
+    "Hosts",
     "JsonLines",
     "Kernel",
     "Measure",
     "ModuleLimits",
     "Outcome",
+    "Pages",
     "Principal",
     "Problem",
     "PushResponse",
@@ -89,10 +93,12 @@ __all__ = [
     "in_batches",
     "in_thread",
     "invalid",
+    "is_address",
     "joined",
     "kernel_of",
     "members",
     "negotiate_coding",
+    "origin_of",
     "parameters",
     "partial_body",
     "places",
