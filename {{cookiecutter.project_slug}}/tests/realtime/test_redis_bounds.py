@@ -116,7 +116,7 @@ async def test_what_older_processes_publish_and_forget_is_known_to_newer_ones(
         await redis.run("DEL", f"{PREFIX}topic:q.t{number}")
 
     async def is_swept() -> bool:
-        return await redis.run("ZCARD", f"{PREFIX}names") == 2
+        return bool(await redis.run("ZCARD", f"{PREFIX}names") == 2)
 
     await until(is_swept)
     sizes = [int(size) for size in await redis.run("HMGET", PLACE, "size:q.new", "size:q.t300")]
