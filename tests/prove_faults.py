@@ -102,7 +102,7 @@ def report(table: Table, ended: dict[str, str]) -> int:
     for name, message in ended.items():
         ran[name.partition("[")[0]][name] = message
     marked = table.marked()
-    #: A bound that was there before has tests all the same, which need not fail.
+    # The others were there before, or their tests need their setting.
     held = {row for row in table.rows if "naive" not in table.entries[row]}
     unknown = ran.keys() - {test for tests in marked.values() for test in tests}
     wrong = len(unknown)

@@ -54,7 +54,7 @@ with their file below the `tests` folder of a generated project; those of the te
 `template:`.
 
 `make bench-hostile` measures how fast the service responds to others while one connection, or
-twenty, attack it, and `make bench-requests` what the costliest single requests cost.
+twenty, attack it, and `make bench-single` what the costliest single requests cost.
 
 `python tests/rows.py` writes this page, from `tests/bounds.toml` and the marks of the tests.
 """

@@ -31,9 +31,9 @@ CORE = {
     "tests/test_fields.py", "tests/test_forwarded.py", "tests/test_half_close.py",
     "tests/test_head.py", "tests/test_health.py", "tests/test_hosts.py", "tests/test_limits.py",
     "tests/test_link_loss.py", "tests/test_malformed.py", "tests/test_openapi.py",
-    "tests/test_origins.py", "tests/test_pieces.py", "tests/test_pipelining.py",
-    "tests/test_pull.py", "tests/test_rules.py", "tests/test_sendfile.py", "tests/test_server.py",
-    "tests/test_turns.py",
+    "tests/test_origins.py", "tests/test_pathological.py", "tests/test_pieces.py",
+    "tests/test_pipelining.py", "tests/test_pull.py", "tests/test_rules.py",
+    "tests/test_sendfile.py", "tests/test_server.py", "tests/test_turns.py",
     "tests/test_upgrade.py",
 }  # fmt: skip
 #: The folders below the package that a module brings when nothing else is chosen.

@@ -35,7 +35,7 @@ async def until_live(process: ServiceProcess) -> None:
             pass
 
 
-@pytest.mark.bound("H29")
+@pytest.mark.bound("H12")
 async def test_a_stuck_loop_is_told_of_once_and_not_live_until_it_has_answered_for_a_while(
     process: Callable[..., ServiceProcess],
 ) -> None:
@@ -78,7 +78,7 @@ async def test_the_thread_ends_with_the_service(sections: Any) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows tells no worker from another")
-@pytest.mark.bound("H29")
+@pytest.mark.bound("H12")
 async def test_a_stuck_worker_is_replaced_and_others_go_on(
     workers: ServiceProcess,
 ) -> None:

@@ -130,6 +130,7 @@ async def test_a_poll_of_unknown_prefixes_costs_the_same_however_many_topics_the
         assert await service.call(time.thread_time) - cpu < 0.6
 
 
+@pytest.mark.bound("4.3")
 async def test_one_client_follows_only_so_many_names(serve: Any) -> None:
     service: Service = await serve(realtime={"max_followed_per_client": 3})
     async with service.raw_connection() as peer, service.client() as client:
@@ -140,6 +141,7 @@ async def test_one_client_follows_only_so_many_names(serve: Any) -> None:
     assert more.json()["type"].endswith("/too-many-topics-of-client")
 
 
+@pytest.mark.bound("4.3")
 async def test_a_process_follows_only_so_many_names(serve: Any) -> None:
     service: Service = await serve(realtime={"max_followed": 3})
     async with service.raw_connection() as peer, service.client() as client:
@@ -151,7 +153,7 @@ async def test_a_process_follows_only_so_many_names(serve: Any) -> None:
     assert int(more.headers["retry-after"]) > 0
 
 
-@pytest.mark.bound("6.1")
+@pytest.mark.bound("6.3")
 @pytest.mark.parametrize("text", ["x", "字", "😀", "\x01"])
 async def test_history_counts_the_bytes_that_are_kept(serve: Any, text: str) -> None:
     """Of the text, which takes up to four for a character, and of its encodings."""

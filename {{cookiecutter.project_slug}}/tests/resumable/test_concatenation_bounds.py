@@ -103,6 +103,7 @@ os.copy_file_range = copy
     assert left.stat().st_size == 2 << 20
 
 
+@pytest.mark.bound("7.5")
 async def test_unfinished_uploads_are_bounded(serve: Any) -> None:
     service: Service = await serve(upload={"max_incomplete": 3})
     async with Tus(service) as tus:

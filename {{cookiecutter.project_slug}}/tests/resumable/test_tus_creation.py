@@ -33,8 +33,8 @@ async def test_an_upload_is_created_at_an_absolute_address(service: Service) -> 
 async def test_an_address_follows_the_setting_and_no_stranger(serve: Any) -> None:
     told = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example", "Host": "h:1"}
     service: Service = await serve(server={"trusted_proxies": "192.0.2.1"})
-    told_too = {"public_url": "https://files.example.com", "allowed_hosts": "h,evil.example"}
-    public: Service = await serve(server=told_too)
+    url, hosts = "https://files.example.com", "h,evil.example"
+    public: Service = await serve(server={"public_url": url, "allowed_hosts": hosts})
     async with Tus(service) as tus, Tus(public) as behind:
         plain = await tus.create({"Upload-Length": "3", **told})
         set_ = await behind.create({"Upload-Length": "3", **told})
@@ -256,7 +256,6 @@ async def test_a_body_at_the_creation_has_the_type_of_a_chunk(
                 response = await tus.create(length | {"Content-Type": content_type}, body)
                 assert response.status_code == 415
         assert unfinished(tmp_path) == []
-
         assert (await tus.create(length | {"Content-Type": "text/plain"})).status_code == 201
 
 

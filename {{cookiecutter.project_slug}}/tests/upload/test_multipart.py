@@ -126,7 +126,6 @@ async def test_a_malformed_form_stores_nothing(
         (form(), 422),
     ],
 )
-@pytest.mark.bound("H12")
 async def test_a_form_with_too_much_or_too_little_stores_nothing(
     serve: Any, tmp_path: Path, body: bytes, status: int
 ) -> None:

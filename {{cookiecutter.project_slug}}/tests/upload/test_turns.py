@@ -71,7 +71,7 @@ async def post(service: Service, path: str, content_type: str, body: bytes) -> A
         return await client.post(path, content=body, headers=headers)
 
 
-@pytest.mark.bound("3.1")
+@pytest.mark.bound("3.4")
 @pytest.mark.parametrize("line", ["", "x: " + "a" * 4000])
 async def test_a_form_lets_others_run_after_a_few_headers(
     service: Service, turns: Turns, monkeypatch: pytest.MonkeyPatch, line: str
@@ -89,7 +89,7 @@ async def test_a_form_lets_others_run_after_a_few_headers(
     assert max(turns.seen.values()) <= (2 if line else 8)
 
 
-@pytest.mark.bound("3.2")
+@pytest.mark.bound("3.5")
 @pytest.mark.parametrize(
     ("content_type", "unit"), [("application/jsonl", b"\n"), ("text/csv", b"\n")]
 )
@@ -119,7 +119,7 @@ async def test_lines_without_a_row_let_others_run(
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.bound("3.3") if name in COSTLY else ()) for name in ROWS],
+    [pytest.param(name, marks=pytest.mark.bound("3.6") if name in COSTLY else ()) for name in ROWS],
 )
 async def test_a_small_body_of_tiny_rows_costs_little(service: Service, name: str) -> None:
     content_type, unit = ROWS[name]
@@ -135,7 +135,7 @@ async def test_a_small_body_of_tiny_rows_costs_little(service: Service, name: st
     assert min(spent) <= MOST
 
 
-@pytest.mark.bound("3.4")
+@pytest.mark.bound("3.7")
 async def test_the_fields_of_a_row_are_counted_before_they_are_looked_at(service: Service) -> None:
     def header(count: int) -> bytes:
         return b",".join(b"%d" % number for number in range(count)) + b"\n"
@@ -157,7 +157,7 @@ async def test_a_form_may_have_a_hundred_fields_and_as_many_files(
     assert response.status_code == 201
 
 
-@pytest.mark.bound("3.5")
+@pytest.mark.bound("3.8")
 @pytest.mark.parametrize(
     ("bound", "parts"),
     [

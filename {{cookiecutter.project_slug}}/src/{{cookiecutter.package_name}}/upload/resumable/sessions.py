@@ -32,6 +32,7 @@ TOO_MANY = problem_type(
     " owner (429), and this one was not begun. Finish or delete others, or come back after the"
     " seconds of `Retry-After`.",
 )
+_MANY, _LATER = "Too many uploads are unfinished.", {"Retry-After": "60"}
 #: Seconds for which the sweep waits for another process.
 CONTENTION = 0.3
 
@@ -52,10 +53,10 @@ class Sessions:
         everybody, own = await self.partials.count(owner)
         if everybody >= limits.max_incomplete:
             BOUNDS["upload.max_incomplete"] += 1
-            raise _too_many(503)
+            raise Problem(503, _MANY, type=TOO_MANY, headers=_LATER)
         if owner is not None and own >= (limits.max_incomplete_per_owner or limits.max_incomplete):
             BOUNDS["upload.max_incomplete_per_owner"] += 1
-            raise _too_many(429)
+            raise Problem(429, _MANY, type=TOO_MANY, headers=_LATER)
         await self.partials.add(partial)
         if partial.parts and not await self.partials.use(partial, limits.max_reuse):
             await self.partials.remove(partial.id)
@@ -192,8 +193,3 @@ def _not_found() -> Problem:
 
 def _expired() -> Problem:
     return Problem(410, "The upload has expired.")
-
-
-def _too_many(status: int) -> Problem:
-    headers = {"Retry-After": "60"}
-    return Problem(status, "Too many uploads are unfinished.", type=TOO_MANY, headers=headers)
