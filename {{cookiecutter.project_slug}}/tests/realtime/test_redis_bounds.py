@@ -156,7 +156,6 @@ async def test_idempotency_keys_count_among_what_is_kept_in_redis(
         assert await post(199) == ids[199]
 
 
-@pytest.mark.bound("6.11")
 async def test_only_so_many_idempotency_keys_are_remembered(redis: RedisServer, serve: Any) -> None:
     service = await serve(realtime={"max_keys": 2})
     async with service.client() as client:
