@@ -207,9 +207,9 @@ WRITES = [
     post("ingest CSV of quotes", INGEST, CSV, b'sensor,value\n"' + b'""' * 45_000),
     post("ingest CSV of columns", INGEST, CSV, b"a," * 45_000 + b"\n"),
     post("ingest gzip", INGEST, JSONL, BOMB, Content_Encoding="gzip"),
-    post("form of files", "/files", FORM, form(SMALL, 100)),
+    post("form of files", "/files", FORM, form(SMALL, 50)),
     post("form of header lines", "/files", FORM, form(LINES, 100)),
-    post("form of empty parts", "/files", FORM, form(LEFT_EMPTY, 200)),
+    post("form of empty parts", "/files", FORM, form(LEFT_EMPTY, 150)),
     post("form of nameless parts", "/files", FORM, form(b"\r\n\r\n", 10_000)),
     post("form of parameters", "/files", FORM, form(PARAMETERS, 5)),
     post("transform gzip", "/transform/gzip", BINARY, b"x" * 90_000),
@@ -218,7 +218,7 @@ WRITES = [
     tus("tus creation of 9 GiB", Upload_Length=str(9 << 30)),
     Single("tus concatenation", concatenation),
     Single("tus PATCH", append),
-    post("run of a million events", "/runs/counter", JSON, b'{"count": 1000000, "interval": 0}'),
+    post("run of 1000 events", "/runs/counter", JSON, b'{"count": 1000, "interval": 0}'),
 ]  # fmt: skip
 
 REQUESTS = [*READS, *HEADERS, *WRITES]

@@ -93,6 +93,45 @@ async def test_a_body_in_many_chunks_arrives_whole(serve: Any) -> None:
     assert [each.split(b"HTTP/")[0] for each in answered[1:]] == [b"%d" % CHUNKS, b"15", b"0"]
 
 
+@pytest.mark.parametrize("size", [b"1;a=b", b"002", b"3", b"1F"])
+async def test_a_body_in_chunks_is_the_same_wherever_its_reads_end(serve: Any, size: bytes) -> None:
+    service: Service = await serve(routes())
+    count = int(size.partition(b";")[0], 16)
+    chunk = size + b"\r\n" + b"0" * count + b"\r\n"
+    data = CHUNKED + chunk * 3 + b"a\r\n\r\n0\r\n\r\n0\r\n\r\n" + b"0\r\n\r\n"
+    async with service.raw_connection() as peer:
+        await peer.send(b"\r\n")
+        connection = await connection_of(service, peer)
+        for cut in range(len(CHUNKED), len(data)):
+
+            def receive(cut: int = cut) -> None:
+                connection.data_received(data[:cut])
+                connection.data_received(data[cut:])
+
+            await service.call(receive)
+            await peer.read_until(b"\r\n\r\n%d" % (3 * count + 10))
+
+
+async def test_a_read_of_large_chunks_is_parsed_at_once(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service: Service = await serve(routes())
+    parsed: list[int] = []
+    original = Connection.parse
+
+    def counted(self: Any, data: bytes) -> None:
+        parsed.append(len(data))
+        original(self, data)
+
+    monkeypatch.setattr(Connection, "parse", counted)
+    async with service.raw_connection() as peer:
+        await peer.send(CHUNKED)
+        connection = await connection_of(service, peer)
+        chunk = b"10000\r\n" + b"\r\n0\r\n\r\n0" * (1 << 13) + b"\r\n"
+        await service.call(lambda: connection.data_received(chunk * 3 + chunk[:99]))
+        assert parsed[-1] == 3 * len(chunk) + 99
+
+
 async def test_many_header_lines_are_431(service: Service) -> None:
     async with service.raw_connection() as peer:
         await peer.send(GET + b"X:\r\n" * 300 + b"\r\n")

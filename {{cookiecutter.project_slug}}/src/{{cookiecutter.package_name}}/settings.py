@@ -97,7 +97,7 @@ class UploadSettings(limits.ModuleLimits):
 
     max_size: limits.Size = 10 << 30
     """Bytes of one file."""
-    max_files: Annotated[int, Field(ge=1)] = 100
+    max_files: Annotated[int, Field(ge=1)] = 50
     """Files of one form."""
     max_fields: Annotated[int, Field(ge=0)] = 100
     """Other fields of one form; its parts are as many as both, those without a name included."""

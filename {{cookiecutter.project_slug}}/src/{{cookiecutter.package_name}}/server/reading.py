@@ -8,6 +8,7 @@ section 9.6 (tear-down of a connection).
 """
 
 import asyncio
+import re
 import socket
 from contextlib import suppress
 from typing import Any
@@ -20,12 +21,13 @@ from .turns import SLICE, Sliced
 
 #: Seconds between two looks whether a client is gone that is not read.
 LOOK_EVERY = 1.0
-#: A slice of a body in chunks: few of its bytes are anything but content.
-BODY_SLICE = 32 << 10
+#: Chunks of a body in one slice.
+CHUNKS = 64
 #: The end of a head, and of a body in chunks.
 _END = b"\r\n\r\n"
-#: In every request line.
-_VERSION = b" HTTP/"
+#: The line before a chunk (RFC 9112, section 7.1), without an extension, and its longest.
+_SIZE = re.compile(rb"(?=0*[1-9A-Fa-f])([0-9A-Fa-f]{1,16})\r\n")
+_SIZE_LINE = 18
 
 Data = bytes | memoryview
 
@@ -41,6 +43,9 @@ class Reading(Sliced, HttpToolsProtocol):
     _pending = 0
     #: Whether a head is under way, and whether a body is.
     _head = _body = False
+    #: Bytes of the body before the next line with a size, which may have begun; None: not known.
+    _before_size: int | None = 0
+    _size_line = b""
     #: What is answered behind the last whole request, in place of what follows it.
     _refused: bytes | None = None
     #: Whether the client has said that it sends nothing more.
@@ -69,18 +74,38 @@ class Reading(Sliced, HttpToolsProtocol):
         """End a slice with the first head or body in it: what follows may have to wait."""
         if self._missing:
             return start + self._missing
-        first, size = start, SLICE
-        if self._body:
-            # Its last chunk is the one whose size begins with a zero (RFC 9112, section 7.1).
-            size = BODY_SLICE
-            if data.find(_VERSION, start, start + size) < 0:
-                return start + size  # A long needle is found fast, and no request follows.
-            begins_there = b"0" in data[start : start + 2]
-            first = start if begins_there else data.find(b"\r\n0", start, start + size)
-            if first < 0:
-                return start + size
-        end = data.find(_END, first, start + size)
-        return start + size if end < 0 else end + len(_END)
+        end = self._end_of_chunks(data, start) if self._body else start
+        if end > start:
+            return end
+        end = data.find(_END, start, start + SLICE)
+        return start + SLICE if end < 0 else end + len(_END)
+
+    def _end_of_chunks(self, data: bytes, start: int) -> int:
+        """Return where a slice of a body in chunks ends: their number costs, and not their bytes.
+
+        That is `start` when no chunk is known to begin there, as before the last one.
+        """
+        if self._before_size is None:
+            return start
+        end, line = start + self._before_size, self._size_line
+        self._size_line = b""
+        for _ in range(CHUNKS):
+            if end >= len(data):
+                break
+            begun = len(line)
+            line += data[end : end + _SIZE_LINE - begun]
+            match = _SIZE.match(line)
+            if match is None:
+                if len(line) < _SIZE_LINE:  # More of it will come.
+                    self._size_line, end = line, len(data)
+                elif end == start:
+                    self._before_size = None
+                    return start
+                break
+            end += match.end() - begun + int(match[1], 16) + len(b"\r\n")
+            line = b""
+        self._before_size = max(end - len(data), 0)
+        return end
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether the connection stays open, for the answers to what is whole.
@@ -108,7 +133,7 @@ class Reading(Sliced, HttpToolsProtocol):
         expected = members(self.headers, b"expect")
         self.expect_100_continue = is_current and b"100-continue" in expected
         super().on_headers_complete()
-        self._body = True
+        self._body, self._before_size, self._size_line = True, 0, b""
 
     def on_message_complete(self) -> None:
         self._body = False

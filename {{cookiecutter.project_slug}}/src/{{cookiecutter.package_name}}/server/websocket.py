@@ -101,6 +101,8 @@ class WebSocketConnection(Sliced, WebSocketsSansIOProtocol):
         if self.close_sent:
             # Also by an answer in place of the handshake: uvicorn would log that there was none.
             self.handshake_complete = True
+        if self._unparsed:
+            self.hold()  # uvicorn reads on behind a close, and each read would copy what is held.
         self.go_on()  # It is accepted, or nobody reads the messages that come.
 
     def handle_ping(self) -> None:
