@@ -20,13 +20,14 @@ from running import started
 pytestmark = pytest.mark.xdist_group("download browser")
 
 ALLOWED = "http://app.example"
-#: The origin of each page, and how it asks for the service.
+#: The address of each page, and the one by which it asks for the service.
 PAGES = {
-    "foreign": ("http://evil.example", "http://127.0.0.1:{port}"),
-    "neighbour": ("http://127.0.0.1:1", "http://127.0.0.1:{port}"),
-    "rebound": ("http://evil.example:{port}", "http://evil.example:{port}"),
-    "own": ("http://localhost:{port}", "http://localhost:{port}"),
-    "allowed": (ALLOWED, "http://127.0.0.1:{port}"),
+    "foreign": ("http://evil.example/page", "http://127.0.0.1:{port}"),
+    "neighbour": ("http://127.0.0.1:1/page", "http://127.0.0.1:{port}"),
+    "opaque": ("data:text/html,page", "http://127.0.0.1:{port}"),
+    "rebound": ("http://evil.example:{port}/page", "http://evil.example:{port}"),
+    "own": ("http://localhost:{port}/page", "http://localhost:{port}"),
+    "allowed": (f"{ALLOWED}/page", "http://127.0.0.1:{port}"),
 }
 #: Changes that a page sends without a preflight request, and their status where it may.
 CHANGES = {"form": 201, "text-form": 202, "beacon": 202, "publish": 202, "run": 201, "upload": 201}
@@ -92,6 +93,7 @@ def seen(
     [
         pytest.param("foreign", 403, marks=pytest.mark.bound("9.2")),
         pytest.param("neighbour", 403, marks=pytest.mark.bound("9.2")),
+        pytest.param("opaque", 403, marks=pytest.mark.bound("9.2")),
         pytest.param("rebound", 421, marks=pytest.mark.bound("9.1")),
     ],
 )
