@@ -23,6 +23,7 @@ if __name__ == "__main__":
         factory=True,
         port=0,
         http="streaming_service.server.protocol:Protocol",
+        ws="streaming_service.server.websocket:WebSocketConnection",
         ws_per_message_deflate=False,
         ws_max_size=16 << 20,  # the largest message of the suite
     )

@@ -19,8 +19,10 @@ from . import descriptors, workers
 
 #: Bytes of a WebSocket message around the event that is published.
 ENVELOPE = 16 << 10
-#: Without one, clients of other machines get 421.
-NO_NAME = "Set APP_SERVER__PUBLIC_URL or APP_SERVER__ALLOWED_HOSTS to the names that clients use"
+NO_NAME = (
+    "Clients of other machines get 421 unless they ask for this host:"
+    " APP_SERVER__ALLOWED_HOSTS or APP_SERVER__PUBLIC_URL allows other names and addresses"
+)
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -89,7 +91,7 @@ def websocket_options(settings: Settings) -> dict[str, Any]:
 
 
 def _lacks_a_name(server: ServerSettings) -> bool:
-    """Whether other machines can reach the service, and it is not known by which name."""
+    """Whether other machines can reach the service, and no setting has a name that they use."""
     is_local = Hosts(()).allow(server.host.encode())
     return not (is_local or server.public_url or server.allowed_hosts)
 
