@@ -27,7 +27,8 @@ def open_files(service: Service) -> list[str]:
     for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # The one of this listing.
             links.append(str(descriptor.readlink()))
-    return [link for link in links if str(service.app.state.storage.root / "files") in link]
+    folder = f"{service.app.state.storage.root / 'files'}{os.sep}"
+    return [link for link in links if link.startswith(folder)]
 
 
 async def settled(service: Service) -> None:

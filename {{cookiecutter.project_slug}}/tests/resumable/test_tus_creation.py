@@ -78,14 +78,14 @@ async def test_an_upload_of_nothing_is_complete_at_once(service: Service) -> Non
 async def test_a_length_above_the_limit_is_refused(service: Service, tmp_path: Path) -> None:
     async with Tus(service) as tus:
         url = await tus.upload(None)
-        for length in ((64 << 20) + 1, 2**63, 10**40, 10**4000):
+        for length in ((64 << 20) + 1, 2**63, 10**40, 10**2000):
             created = await tus.create({"Upload-Length": str(length)})
             patched = await tus.patch(url, 0, b"abc", {"Upload-Length": str(length)})
             assert [created.status_code, patched.status_code] == [413, 413]
 
-        # More digits than Python reads are no 500.
+        # More digits than Python reads are more bytes than a field may have.
         endless = await tus.create({"Upload-Length": "9" * 5000})
-        assert endless.status_code in (400, 413)
+        assert endless.status_code == 431
         assert await tus.offset(url) == 0
         await tus.delete(url)
     assert unfinished(tmp_path) == []

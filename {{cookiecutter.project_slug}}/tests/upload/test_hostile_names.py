@@ -177,7 +177,7 @@ async def test_a_charset_that_is_not_known_is_named(service: Service, charset: s
         ("attachment; filename=my file.txt", "my file.txt"),
         ('filename="a.txt"', "a.txt"),
         ("attachment; filename*=UTF-8''%FF", "file"),
-        ("attachment; " + ';"' * 20_000, "file"),
+        ("attachment; " + ';"' * 1_000, "file"),
     ],
     ids=range(7),
 )
