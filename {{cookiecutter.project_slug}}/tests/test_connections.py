@@ -172,6 +172,7 @@ async def test_a_connection_is_as_old_as_its_last_answer(connect: Connect) -> No
     ids=["sends nothing", "sends little", "reads nothing"],
 )
 @pytest.mark.bound("H4")
+@pytest.mark.slow
 async def test_who_hardly_moves_makes_room_for_a_request(
     connect: Connect, service: Service, request_: bytes, then: Beginning, label: str
 ) -> None:
@@ -190,6 +191,7 @@ async def test_who_hardly_moves_makes_room_for_a_request(
     assert REFUSALS["slow"] == before + 1
 
 
+@pytest.mark.slow
 async def test_who_moves_or_waits_for_the_service_stays(connect: Connect) -> None:
     silent = await many(connect, stay_idle, IN_PEACE - 3)
     silent += await many(connect, say_nothing, 1)
@@ -254,6 +256,7 @@ def test_no_more_connections_are_accepted_at_once_than_there_is_room_for(
 
 
 @pytest.mark.bound("H3")
+@pytest.mark.slow
 async def test_a_connection_on_which_no_request_follows_is_closed(tmp_path: Path) -> None:
     process = ServiceProcess(tmp_path, SERVER__KEEP_ALIVE="1 s")
     async with process as service, service.raw_connection() as peer:

@@ -171,6 +171,7 @@ async def test_a_body_is_whole_behind_any_middleware(
         assert (await request).text.split() == [*map(str, range(100)), "end"]
 
 
+@pytest.mark.slow
 async def test_parts_keep_their_order_when_a_middleware_keeps_them(
     sections: Any, parts: APIRouter
 ) -> None:
@@ -226,6 +227,7 @@ async def test_last_words_have_as_long_as_any_others(service: Service) -> None:
     assert await service.outcome_of("GET /parts") == "complete"
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_not_take_the_last_words_has_not_had_all(
     serve: Any, parts: APIRouter
 ) -> None:

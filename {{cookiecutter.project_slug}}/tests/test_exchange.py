@@ -54,6 +54,7 @@ async def test_openapi_tells_the_media_types_of_streams(serve: Any) -> None:
     assert list(content) == ["application/octet-stream"]
 
 
+@pytest.mark.slow
 async def test_what_came_while_the_loop_was_busy_is_not_late(serve: Any) -> None:
     service: Service = await serve(router)
     async with service.raw_connection() as peer:
@@ -68,6 +69,7 @@ async def test_what_came_while_the_loop_was_busy_is_not_late(serve: Any) -> None
         assert b" 200 " in await peer.read_head()
 
 
+@pytest.mark.slow
 async def test_what_was_taken_while_the_loop_was_busy_is_not_late(serve: Any) -> None:
     size, chunk = 64 << 20, 256 << 10
     taken = 0

@@ -188,6 +188,7 @@ async def test_a_huge_field_is_refused(serve: Any) -> None:
 
 
 @pytest.mark.fault("F13")
+@pytest.mark.slow
 async def test_serve_gives_out_addresses_of_the_host_that_was_asked_for(tmp_path: Path) -> None:
     pytest.importorskip("{{cookiecutter.package_name}}.upload")
     fields = {"X-Forwarded-Host": "a.example", "X-Forwarded-Proto": "https"}

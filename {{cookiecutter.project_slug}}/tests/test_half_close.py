@@ -193,6 +193,7 @@ async def test_a_client_that_does_not_take_the_answer_is_cut_off(service: Servic
             await peer.read_to_end()
 
 
+@pytest.mark.slow
 async def test_a_client_that_is_gone_altogether_is_seen_while_nothing_is_sent(
     service: Service, slow: Slow
 ) -> None:
@@ -205,6 +206,7 @@ async def test_a_client_that_is_gone_altogether_is_seen_while_nothing_is_sent(
     assert await service.outcome_of("POST /silent") == "client_abort"
 
 
+@pytest.mark.slow
 async def test_no_connection_is_left(service: Service, slow: Slow) -> None:
     for _ in range(5):
         async with service.raw_connection() as peer:

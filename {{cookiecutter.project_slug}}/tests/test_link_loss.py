@@ -62,6 +62,7 @@ async def write_on(peer: Peer) -> None:
 
 
 @pytest.mark.trap("D9")
+@pytest.mark.slow
 async def test_what_is_open_when_a_link_is_lost_ends_within_its_deadline(
     link: Link, sections: dict[str, Any], tmp_path: Path
 ) -> None:

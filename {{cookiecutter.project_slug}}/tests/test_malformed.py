@@ -268,6 +268,7 @@ async def test_a_flood_is_cut_off(service: Service, name: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell the memory")
 @pytest.mark.trap("E2")
+@pytest.mark.slow
 async def test_none_of_it_takes_memory(tmp_path: Path) -> None:
     async with ServiceProcess(tmp_path) as process:
         for _ in range(20):

@@ -221,6 +221,7 @@ async def test_a_synchronous_source_is_streamed_and_closed(serve: Any) -> None:
 
 @pytest.mark.trap("D15")
 @pytest.mark.bound("H10")
+@pytest.mark.slow
 async def test_slow_synchronous_sources_leave_other_endpoints_their_threads(serve: Any) -> None:
     release = asyncio.Event()
     started = asyncio.Event()

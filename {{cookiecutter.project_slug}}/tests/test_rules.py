@@ -73,5 +73,6 @@ def test_no_middleware_hides_an_error_from_the_server() -> None:
 
 
 @pytest.mark.trap("E11")
+@pytest.mark.slow
 def test_every_test_talks_to_a_real_server() -> None:
     assert [name for name, tree in trees(TESTS) if names(tree) & IN_PROCESS] == []

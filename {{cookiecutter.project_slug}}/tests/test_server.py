@@ -50,6 +50,7 @@ def test_a_wrong_setting_is_told_in_one_line_that_names_it(
     assert line.startswith(f"{variable}: ")
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_stops_the_command(tmp_path: Path) -> None:
     ended = serve(tmp_path, APP_SERVER__PORT="many")
 
@@ -96,6 +97,7 @@ def test_sizes_and_durations_have_units(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.slow
 async def test_sigterm_ends_the_service_with_exit_code_0(tmp_path: Path) -> None:
     async with ServiceProcess(tmp_path) as process:
         process.terminate()
@@ -104,6 +106,7 @@ async def test_sigterm_ends_the_service_with_exit_code_0(tmp_path: Path) -> None
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 @pytest.mark.trap("R11", "R12")
+@pytest.mark.slow
 async def test_readiness_fails_during_the_notice_and_then_the_service_ends(tmp_path: Path) -> None:
     notice = {"SERVER__DRAIN_NOTICE": "1 s"}
     async with ServiceProcess(tmp_path, **notice) as process, process.client() as client:

@@ -163,6 +163,7 @@ async def test_half_a_body_is_no_success_also_when_nobody_reads_it(
 
 
 @pytest.mark.fault("F1")
+@pytest.mark.slow
 async def test_half_a_body_is_no_success_on_any_route(serve: Any) -> None:
     service: Service = await serve(streaming={"idle_timeout": 0.2})
 

@@ -188,6 +188,7 @@ async def test_curl_tells_a_broken_archive(service: Service, tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.trap("D6", "D8")
+@pytest.mark.slow
 async def test_one_file_is_open_at_a_time_and_closed_when_the_client_leaves(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +224,7 @@ async def test_one_file_is_open_at_a_time_and_closed_when_the_client_leaves(
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_archive(tmp_path: Path) -> None:
     size = min(SOAK, 16) * (8 << 20)
     file_ids = []

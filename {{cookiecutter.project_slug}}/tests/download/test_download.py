@@ -187,6 +187,7 @@ async def test_a_page_of_an_allowed_origin_may_show_a_picture(serve: Any) -> Non
 
 
 @pytest.mark.trap("D9")
+@pytest.mark.slow
 async def test_a_download_that_nobody_reads_is_cut_off(service: Service) -> None:
     file_id = await store(service, b"x" * (32 << 20))
     async with service.raw_connection(receive_buffer=4096) as peer:
@@ -219,6 +220,7 @@ async def test_small_files_that_nobody_reads_are_cut_off(service: Service) -> No
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
     size = min(SOAK, 16) * (128 << 20)
     settings = make_settings(storage={"url": f"file:{tmp_path / 'data'}"})

@@ -235,6 +235,7 @@ async def test_a_client_that_writes_without_reading_is_held_up_and_cut_off(serve
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
 @pytest.mark.parametrize("name", ["upper", "gzip"])
+@pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path, name: str) -> None:
     block = b"line of text\n" * 10_000
 

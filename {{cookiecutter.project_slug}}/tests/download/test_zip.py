@@ -142,6 +142,7 @@ def test_only_a_large_file_has_a_large_descriptor(size: int, extra: int, descrip
 
 
 @pytest.mark.parametrize("count", [0xFFFE, 0xFFFF])
+@pytest.mark.slow
 async def test_more_entries_than_16_bits_can_count_are_counted(count: int) -> None:
     data = await archive_of({str(number): b"" for number in range(count)})
 

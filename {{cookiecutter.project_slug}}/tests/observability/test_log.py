@@ -189,6 +189,7 @@ def test_the_lines_of_others_have_no_secrets_of_queries(text: str, shown: str) -
 
 
 @pytest.mark.trap("E12")
+@pytest.mark.slow
 async def test_what_goes_wrong_is_told_once_with_its_cause_and_the_id(
     process: Callable[..., ServiceProcess],
 ) -> None:
@@ -222,6 +223,7 @@ async def test_what_goes_wrong_is_told_once_with_its_cause_and_the_id(
     assert "hidden" not in "".join(running.log)
 
 
+@pytest.mark.slow
 async def test_people_can_read_it_too(process: Callable[..., ServiceProcess]) -> None:
     async with process(LOG__FORMAT="pretty") as running, running.client() as client:
         await client.get("/process")
@@ -232,6 +234,7 @@ async def test_people_can_read_it_too(process: Callable[..., ServiceProcess]) ->
     assert " route=/process status=200 outcome=complete " in line
 
 
+@pytest.mark.slow
 async def test_without_serve_the_lines_come_too_and_no_others_with_secrets(
     process: Callable[..., ServiceProcess],
 ) -> None:

@@ -200,6 +200,7 @@ def collector() -> Iterator[tuple[str, list[bytes], threading.Semaphore]]:
             thread.join()
 
 
+@pytest.mark.slow
 async def test_the_variables_of_opentelemetry_turn_it_on(
     process: Callable[..., ServiceProcess],
     collector: tuple[str, list[bytes], threading.Semaphore],

@@ -36,6 +36,7 @@ async def until_live(process: ServiceProcess) -> None:
 
 
 @pytest.mark.bound("H12")
+@pytest.mark.slow
 async def test_a_stuck_loop_is_told_of_once_and_not_live_until_it_has_answered_for_a_while(
     process: Callable[..., ServiceProcess],
 ) -> None:
@@ -58,6 +59,7 @@ async def test_a_stuck_loop_is_told_of_once_and_not_live_until_it_has_answered_f
     assert figures["event_loop_lag_seconds_sum",] > 1
 
 
+@pytest.mark.slow
 async def test_a_slow_answer_is_not_a_stuck_loop(process: Callable[..., ServiceProcess]) -> None:
     async with process() as running, running.client() as client:
         await client.get("/stuck?seconds=1")
@@ -79,6 +81,7 @@ async def test_the_thread_ends_with_the_service(sections: Any) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows tells no worker from another")
 @pytest.mark.bound("H12")
+@pytest.mark.slow
 async def test_a_stuck_worker_is_replaced_and_others_go_on(
     workers: ServiceProcess,
 ) -> None:

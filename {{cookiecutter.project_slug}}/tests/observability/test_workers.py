@@ -41,6 +41,7 @@ def figures_of_all(worker: int) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the environment of a process")
+@pytest.mark.slow
 async def test_any_worker_answers_for_all_and_nothing_is_left_of_them(
     workers: ServiceProcess,
 ) -> None:
@@ -59,6 +60,7 @@ async def test_any_worker_answers_for_all_and_nothing_is_left_of_them(
     assert not figures.exists()
 
 
+@pytest.mark.slow
 async def test_how_it_is_at_a_worker_is_known_to_others_and_what_it_counted_stays(
     workers: ServiceProcess,
 ) -> None:

@@ -60,6 +60,7 @@ async def test_a_replay_of_a_prefix_costs_what_it_sends_and_not_all_that_is_kept
 
 
 @pytest.mark.bound("5.2")
+@pytest.mark.slow
 async def test_a_replay_ends_after_so_many_events_and_goes_on_from_the_last_id(
     service: Service,
 ) -> None:

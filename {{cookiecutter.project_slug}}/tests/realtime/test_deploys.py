@@ -46,6 +46,7 @@ async def say_goodbye(process: ServiceProcess) -> set[str]:
 
 
 @pytest.mark.parametrize("server", ["uvicorn", "reload", "granian"])
+@pytest.mark.slow
 async def test_every_client_is_told_when_to_come_back(server: str, tmp_path: Path) -> None:
     if server == "granian" and find_spec("granian") is None:
         pytest.skip("granian is not there")

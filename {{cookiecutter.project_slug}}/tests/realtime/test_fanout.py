@@ -54,6 +54,7 @@ async def come_back(process: ServiceProcess, position: str, top: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory is read from /proc")
+@pytest.mark.slow
 async def test_who_does_not_read_holds_nobody_up_and_costs_little(tmp_path: Path) -> None:
     rounds = 6 * min(SOAK, 10)
     async with (
@@ -83,6 +84,7 @@ async def test_who_does_not_read_holds_nobody_up_and_costs_little(tmp_path: Path
         assert await come_back(process, later, 2 * rounds * ROUND)
 
 
+@pytest.mark.slow
 async def test_all_of_many_subscribers_get_every_event(service: Service) -> None:
     async with AsyncExitStack() as stack:
         subscribers = []
@@ -146,6 +148,7 @@ async def vanish(service: Service, path: str, *headers: str) -> None:
 
 
 @pytest.mark.usefixtures("no_collector")
+@pytest.mark.slow
 async def test_nothing_is_left_of_clients_that_vanish(service: Service) -> None:
     kinds: list[tuple[Any, ...]] = [
         ("/topics/news/events",),

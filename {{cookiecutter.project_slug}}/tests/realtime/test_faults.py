@@ -19,6 +19,7 @@ from .subscriber import Subscriber, publish
 
 
 @pytest.mark.trap("R4", "R8")
+@pytest.mark.slow
 async def test_a_subscriber_that_stops_reading_is_cut_and_holds_nobody_up(service: Service) -> None:
     text = "x" * 60_000
     async with (
@@ -102,6 +103,7 @@ async def test_a_drain_tells_subscribers_to_come_back_and_ends_cleanly(service: 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 @pytest.mark.trap("R11", "R12")
+@pytest.mark.slow
 async def test_sigterm_ends_every_open_stream_cleanly(tmp_path: Path) -> None:
     async with ServiceProcess(tmp_path) as process, AsyncExitStack() as stack:
         subscribers = []

@@ -66,6 +66,7 @@ async def test_json_lines_begin_at_once_and_are_not_buffered(service: Service) -
     assert "x-accel-buffering: no" in head
 
 
+@pytest.mark.slow
 async def test_silent_json_lines_show_that_they_are_alive(serve: Any) -> None:
     service: Service = await serve(realtime={"heartbeat": 0.1})
     async with service.raw_connection() as peer:

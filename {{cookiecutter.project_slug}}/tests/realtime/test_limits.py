@@ -139,6 +139,7 @@ async def test_an_event_has_only_so_many_bytes(serve: Any, is_declared: bool) ->
 
 @pytest.mark.trap("R11")
 @pytest.mark.bound("H25")
+@pytest.mark.slow
 async def test_a_stream_of_a_certain_age_is_told_to_come_back(serve: Any) -> None:
     service: Service = await serve(realtime={"max_age": 0.1})
     async with service.raw_connection() as peer:

@@ -19,6 +19,7 @@ def link() -> Iterator[Link]:
 
 
 @pytest.mark.trap("R4")
+@pytest.mark.slow
 async def test_subscribers_behind_a_lost_link_are_noticed_by_the_next_event(
     link: Link, sections: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ async def followed(service: Service) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_when_nothing_comes_the_answer_is_the_position(service: Service) -> None:
     [top] = await publish(service, "other", "not for them")
     answer = await poll(service, "news", top, seconds=0.1)
@@ -53,11 +54,13 @@ async def test_when_nothing_comes_the_answer_is_the_position(service: Service) -
     assert await service.outcome_of(ROUTE) == "complete"
 
 
+@pytest.mark.slow
 async def test_nobody_waits_longer_than_a_stream_may_last(serve: Any) -> None:
     service: Service = await serve(realtime={"max_age": 0.1})
     assert (await poll(service, "news", seconds=60))["events"] == []
 
 
+@pytest.mark.slow
 async def test_a_chain_of_polls_gets_every_event_in_order(service: Service) -> None:
     position = await position_of(service, "news,more.*")
     publishers = [

@@ -55,6 +55,7 @@ def number_of(event_id: str) -> int:
     return int(event_id.partition("-")[2])
 
 
+@pytest.mark.slow
 async def test_every_subscriber_of_every_process_gets_every_event_in_one_order(
     serve: Any,
 ) -> None:

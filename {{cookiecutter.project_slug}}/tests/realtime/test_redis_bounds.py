@@ -90,6 +90,7 @@ async def test_looking_for_what_was_missed_costs_redis_nothing_for_what_is_follo
 
 
 @pytest.mark.bound("4.12")
+@pytest.mark.slow
 async def test_the_history_of_a_prefix_of_many_topics_is_read_in_short_steps(
     redis: RedisServer, serve: Any
 ) -> None:

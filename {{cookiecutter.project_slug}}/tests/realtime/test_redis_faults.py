@@ -32,6 +32,7 @@ from .subscriber import TEXT, Subscriber, publish
 __all__ = ["hasty", "redis", "sections", "stopped_redis", "two"]
 
 
+@pytest.mark.slow
 async def test_clients_of_a_killed_process_go_on_at_another(
     redis: RedisServer, tmp_path: Path
 ) -> None:
@@ -118,6 +119,7 @@ async def test_what_was_missed_while_a_link_was_broken_comes_when_it_is_there_ag
         assert await texts(follower, 2) == ["a", "c"]
 
 
+@pytest.mark.slow
 async def test_nothing_is_lost_while_links_break(two: tuple[Service, Service], hasty: None) -> None:
     count = 100 * SOAK
     one, other = two
@@ -188,6 +190,7 @@ async def test_subscribers_stay_while_redis_is_silent_and_get_what_they_missed(
         assert await texts(follower, 1) == ["a"]
 
 
+@pytest.mark.slow
 async def test_a_quiet_link_is_kept_while_it_answers(
     hasty: None, serve: Any, redis: RedisServer
 ) -> None:

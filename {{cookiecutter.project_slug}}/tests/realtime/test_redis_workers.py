@@ -22,6 +22,7 @@ def workers(directory: Path, redis: RedisServer) -> ServiceProcess:
     return ServiceProcess(directory, **settings, SERVER__WORKERS="2")
 
 
+@pytest.mark.slow
 async def test_every_client_of_two_workers_is_told_when_to_come_back(
     redis: RedisServer, tmp_path: Path
 ) -> None:
@@ -33,6 +34,7 @@ async def test_every_client_of_two_workers_is_told_when_to_come_back(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the children of a process")
+@pytest.mark.slow
 async def test_a_worker_that_is_killed_is_replaced_and_its_clients_resume(
     redis: RedisServer, tmp_path: Path
 ) -> None:

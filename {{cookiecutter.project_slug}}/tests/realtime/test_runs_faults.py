@@ -168,6 +168,7 @@ async def test_a_drain_sends_followers_elsewhere_while_the_run_goes_on(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 @pytest.mark.trap("R11", "R12")
+@pytest.mark.slow
 async def test_sigterm_ends_a_service_with_runs_cleanly(tmp_path: Path) -> None:
     async with ServiceProcess(tmp_path) as process, process.raw_connection() as peer:
         run_id = await start(process, "counter", interval=60)

@@ -74,6 +74,7 @@ async def test_a_run_of_another_process_goes_on_for_as_long_as_that_is_alive(
     assert [block["data"] for block in blocks] == ["a", '{"status":"complete"}']
 
 
+@pytest.mark.slow
 async def test_runs_of_a_process_that_was_killed_are_ended_by_one_that_follows_them(
     serve: Callable[..., Any], redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,7 @@ async def test_events_of_a_forgotten_topic_are_told(serve: Any) -> None:
 
 
 @pytest.mark.trap("R5")
+@pytest.mark.slow
 async def test_a_silent_stream_shows_that_it_is_alive(serve: Any) -> None:
     service: Service = await serve(realtime={"heartbeat": 0.1})
     async with service.raw_connection() as peer:

@@ -28,6 +28,7 @@ def connection_of(service: Service) -> Any:
 
 @pytest.mark.trap("R4", "R8")
 @pytest.mark.bound("H7")
+@pytest.mark.slow
 async def test_a_peer_that_stops_reading_is_cut_and_holds_nobody_up(service: Service) -> None:
     text = "x" * 60_000
     async with (
@@ -61,6 +62,7 @@ async def test_a_peer_for_whom_nothing_came_for_long_is_not_slow(service: Servic
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the resident size from /proc")
 @pytest.mark.trap("R8")
+@pytest.mark.slow
 async def test_peers_that_stop_reading_cost_little(tmp_path: Path) -> None:
     stalled, text = 20, "x" * 5000
     async with (
@@ -97,6 +99,7 @@ async def test_a_peer_that_falls_behind_and_reads_on_is_told_to_come_back(serve:
     assert await service.outcome_of(ROUTE) == "slow_client"
 
 
+@pytest.mark.slow
 async def test_a_peer_that_does_not_take_its_answers_is_not_read_on(service: Service) -> None:
     command = json.dumps({"type": "unsubscribe", "topics": ["x" * 60_000]}).encode()
     async with service.raw_connection(receive_buffer=4096) as peer:
@@ -193,6 +196,7 @@ async def test_a_failure_is_told_and_then_closes(
     assert await service.outcome_of(ROUTE) == "server_error"
 
 
+@pytest.mark.slow
 async def test_an_old_connection_is_told_to_come_back(serve: Any) -> None:
     service: Service = await serve(realtime={"max_age": 0.1})
     async with converse(service, "news") as client:
@@ -217,6 +221,7 @@ async def test_a_drain_tells_clients_to_come_back(service: Service) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 @pytest.mark.trap("R11", "R12")
+@pytest.mark.slow
 async def test_sigterm_closes_every_connection_and_ends_the_service(tmp_path: Path) -> None:
     async with ServiceProcess(tmp_path) as process, AsyncExitStack() as stack:
         clients = [

@@ -64,6 +64,7 @@ async def test_a_file_that_exceeds_the_quota_is_refused_before_its_first_byte(
 
 @pytest.mark.bound("7.4")
 @pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="needs copy_file_range")
+@pytest.mark.slow
 async def test_a_concatenation_ends_with_the_drain_and_leaves_its_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,7 @@ async def resume(tus: Tus, upload: Upload) -> None:
 @pytest.mark.trap("U2", "U5")
 @pytest.mark.spec("tus-C24", "tus-C27", "tus-X5", "draft-U1")
 @pytest.mark.parametrize("cycle", range(10 * SOAK))
+@pytest.mark.slow
 async def test_no_upload_loses_a_byte_by_sudden_death(tmp_path: Path, cycle: int) -> None:
     uploads = uploads_of(cycle)
     async with ServiceProcess(tmp_path) as process:
@@ -169,6 +170,7 @@ async def test_no_upload_loses_a_byte_by_sudden_death(tmp_path: Path, cycle: int
 @pytest.mark.trap("U2")
 @pytest.mark.spec("tus-N4", "tus-N5", "tus-N7")
 @pytest.mark.parametrize("cycle", range(2 * SOAK))
+@pytest.mark.slow
 async def test_a_final_upload_survives_the_sudden_death_of_its_parts(
     tmp_path: Path, cycle: int
 ) -> None:

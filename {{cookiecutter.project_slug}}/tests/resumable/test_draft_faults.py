@@ -32,6 +32,7 @@ PATIENT = {"idle_timeout": PATIENCE}
 
 
 @pytest.mark.spec("draft-U1")
+@pytest.mark.slow
 async def test_acknowledged_bytes_survive_sudden_death(tmp_path: Path) -> None:
     data = random.randbytes(2 << 20)
     async with ServiceProcess(tmp_path) as process, process.client() as client:

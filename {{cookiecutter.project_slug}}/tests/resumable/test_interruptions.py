@@ -35,6 +35,7 @@ TRICKLE = {"idle_timeout": 0.4, "min_rate": "1 MiB"}
         (b"1.0", "Content-Length: 6", b"abc"),
     ],
 )
+@pytest.mark.slow
 async def test_a_chunk_that_stalls_ends_its_connection_without_a_response(
     service: Service, version: bytes, framing: str, sent: bytes
 ) -> None:
@@ -152,6 +153,7 @@ async def test_a_server_that_always_responds_tells_clients_to_come_back(
 
 
 @pytest.mark.fault("F8")
+@pytest.mark.slow
 async def test_a_stall_is_one_line_of_the_log_and_no_error(tmp_path: Path) -> None:
     settings = {"STREAMING__IDLE_TIMEOUT": "300 ms", "LOG__FORMAT": "json"}
     async with ServiceProcess(tmp_path, **settings) as process, Tus(process) as tus:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, Phase, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -256,6 +257,7 @@ class Clients(RuleBasedStateMachine):
             await asyncio.sleep(0.001)
 
 
+@pytest.mark.slow
 def test_whatever_clients_do_to_an_upload_no_byte_is_lost_or_wrong(
     sections: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -62,7 +62,6 @@ async def test_a_question_during_a_deletion_brings_no_file_back(service: Service
         assert (await tus.head(url)).status_code == 404
         await service.call(go_on.set)
         assert (await deletion).status_code == 204
-
         assert await tus.record(url) is None
     assert await files(service) == []
 
@@ -200,6 +199,7 @@ async def test_of_two_last_parts_at_once_one_completes_the_whole(service: Servic
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.slow
 async def test_a_drain_writes_what_uploads_have_brought(tmp_path: Path) -> None:
     data = random.randbytes(900_000)
     limits = {"SERVER__DRAIN_TIMEOUT": "1 s"}

@@ -160,6 +160,7 @@ async def test_a_chunk_that_breaks_off_is_unverified_and_does_not_count(service:
 
 
 @pytest.mark.spec("tus-X2", "tus-X5")
+@pytest.mark.slow
 async def test_after_a_sudden_death_an_unverified_chunk_does_not_count(tmp_path: Path) -> None:
     data = random.randbytes(3 << 20)
     field = f"Upload-Checksum: {checksum('sha1', data[4:])['Upload-Checksum']}"

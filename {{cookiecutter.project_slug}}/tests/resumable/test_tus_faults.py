@@ -157,6 +157,7 @@ async def test_a_file_arrives_whole_however_often_its_connection_breaks(
 
 @pytest.mark.spec("tus-C24", "tus-C27")
 @pytest.mark.parametrize("round_", range(SOAK))
+@pytest.mark.slow
 async def test_after_a_sudden_death_an_upload_goes_on(tmp_path: Path, round_: int) -> None:
     choice = random.Random(round_)
     data = choice.randbytes(4 << 20)
@@ -177,6 +178,7 @@ async def test_after_a_sudden_death_an_upload_goes_on(tmp_path: Path, round_: in
 
 
 @pytest.mark.spec("tus-C21", "tus-C24")
+@pytest.mark.slow
 async def test_after_a_sudden_death_nothing_lies_beyond_the_length(tmp_path: Path) -> None:
     data = random.randbytes(3 << 20)
     excess = b"X" * (2 << 20)
@@ -198,6 +200,7 @@ async def test_after_a_sudden_death_nothing_lies_beyond_the_length(tmp_path: Pat
 
 
 @pytest.mark.spec("tus-C27")
+@pytest.mark.slow
 async def test_a_drain_keeps_what_came(tmp_path: Path) -> None:
     limits = {"SERVER__DRAIN_TIMEOUT": "300 ms"}
     async with ServiceProcess(tmp_path, **limits) as process, process.raw_connection() as peer:

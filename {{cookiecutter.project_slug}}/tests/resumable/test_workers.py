@@ -105,6 +105,7 @@ async def send_on(peer: Peer, data: bytes) -> None:
 @pytest.mark.fault("F9")
 @pytest.mark.spec("tus-C14", "tus-C24")
 @pytest.mark.parametrize("round_", range(2 * SOAK))
+@pytest.mark.slow
 async def test_a_chunk_at_full_speed_gives_way_and_no_byte_is_mixed(
     workers: list[Service], round_: int
 ) -> None:
@@ -185,6 +186,7 @@ async def test_the_sweep_of_another_worker_takes_nothing_away(workers: list[Serv
 
 
 @pytest.mark.parametrize("dies", ["holder", "contender"])
+@pytest.mark.slow
 async def test_a_worker_that_is_killed_leaves_nothing_locked_or_asked_for(
     tmp_path: Path, dies: str
 ) -> None:

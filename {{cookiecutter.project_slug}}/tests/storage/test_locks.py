@@ -105,6 +105,7 @@ def locks(directory: Path) -> list[str]:
         (["import", "a.txt"], errno.EOPNOTSUPP),
     ],
 )
+@pytest.mark.slow
 def test_a_directory_without_locks_is_refused_in_one_line(
     tmp_path: Path, break_call: Break, arguments: list[str], number: int
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_directory_without_locks_is_refused_in_one_line(
 
 
 @pytest.mark.fault("F17")
+@pytest.mark.slow
 def test_the_line_tells_the_reason(tmp_path: Path, break_call: Break) -> None:
     break_call("fcntl.flock", errno.ENOSYS).touch()
 
@@ -127,6 +129,7 @@ def test_the_line_tells_the_reason(tmp_path: Path, break_call: Break) -> None:
 
 
 @pytest.mark.fault("F17")
+@pytest.mark.slow
 def test_locks_that_exclude_nobody_are_refused_too(tmp_path: Path, break_call: Break) -> None:
     break_call("fcntl.flock", 0).touch()
 
@@ -137,6 +140,7 @@ def test_locks_that_exclude_nobody_are_refused_too(tmp_path: Path, break_call: B
     assert "does not exclude others" in ended.stderr
 
 
+@pytest.mark.slow
 def test_it_is_refused_before_there_are_several_workers(tmp_path: Path, break_call: Break) -> None:
     several = {"APP_SERVER__WORKERS": "2"}
     if "realtime" in Settings.model_fields:  # Several workers need a broker; nobody asks for it.
@@ -151,6 +155,7 @@ def test_it_is_refused_before_there_are_several_workers(tmp_path: Path, break_ca
 
 
 @pytest.mark.fault("F17")
+@pytest.mark.slow
 def test_a_directory_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
 
@@ -163,6 +168,7 @@ def test_a_directory_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> 
 
 @pytest.mark.fault("F17")
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EAGAIN])
+@pytest.mark.slow
 async def test_an_upload_is_answered_when_locks_are_lost(
     tmp_path: Path, break_call: Break, number: int
 ) -> None:
@@ -179,6 +185,7 @@ async def test_an_upload_is_answered_when_locks_are_lost(
 
 
 @pytest.mark.fault("F17")
+@pytest.mark.slow
 async def test_a_deletion_is_answered_when_locks_are_lost(
     tmp_path: Path, break_call: Break
 ) -> None:
@@ -194,6 +201,7 @@ async def test_a_deletion_is_answered_when_locks_are_lost(
 
 @pytest.mark.fault("F17")
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+@pytest.mark.slow
 async def test_a_lock_file_that_cannot_be_removed_keeps_nobody_from_the_file(
     tmp_path: Path, break_call: Break, number: int
 ) -> None:

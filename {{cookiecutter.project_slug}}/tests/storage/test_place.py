@@ -62,6 +62,7 @@ async def ready(client: httpx.AsyncClient) -> int:
 @pytest.mark.parametrize(
     "how", ["nothing", "empty", "folders", "link", "files", "catalogue", "log"]
 )
+@pytest.mark.slow
 async def test_no_upload_is_acknowledged_that_a_restart_would_not_find(
     tmp_path: Path, how: str
 ) -> None:
@@ -78,6 +79,7 @@ async def test_no_upload_is_acknowledged_that_a_restart_would_not_find(
 
 
 @pytest.mark.bound("8.1")
+@pytest.mark.slow
 async def test_no_deletion_is_acknowledged_that_a_restart_would_undo(tmp_path: Path) -> None:
     file_id = imported(tmp_path)
     async with ServiceProcess(tmp_path, **SETTINGS) as process, process.client() as client:
@@ -87,6 +89,7 @@ async def test_no_deletion_is_acknowledged_that_a_restart_would_undo(tmp_path: P
 
 
 @pytest.mark.bound("8.2")
+@pytest.mark.slow
 async def test_the_service_is_ready_again_when_its_directory_is_back(tmp_path: Path) -> None:
     data, kept = tmp_path / "data", tmp_path / "kept"
     file_id = imported(tmp_path)
@@ -104,6 +107,7 @@ async def test_the_service_is_ready_again_when_its_directory_is_back(tmp_path: P
 
 @pytest.mark.bound("8.3")
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS])
+@pytest.mark.slow
 async def test_a_disk_that_cannot_be_written_is_not_ready_until_it_can(
     tmp_path: Path,
     break_call: Break,  # noqa: F811
@@ -124,6 +128,7 @@ async def test_a_disk_that_cannot_be_written_is_not_ready_until_it_can(
 
 
 @pytest.mark.bound("8.1")
+@pytest.mark.slow
 async def test_a_sweep_leaves_the_files_of_another_store_alone(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with (

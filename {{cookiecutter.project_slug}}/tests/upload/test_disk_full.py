@@ -113,6 +113,7 @@ async def test_of_uploads_that_fit_only_one_by_one_none_is_half_there(
 
 @pytest.mark.trap("U4", "U5")
 @pytest.mark.parametrize("kind", ["raw", "form"])
+@pytest.mark.slow
 async def test_where_not_even_a_record_fits_an_upload_is_refused_and_others_are_read(
     service: Service, disk: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -134,6 +135,7 @@ async def test_where_not_even_a_record_fits_an_upload_is_refused_and_others_are_
     assert file_id not in [record.id for record in await files(service)]
 
 
+@pytest.mark.slow
 async def test_an_empty_file_on_a_full_disk_is_deleted_or_not_and_never_half(
     service: Service, disk: Path
 ) -> None:

@@ -209,6 +209,7 @@ async def test_a_client_that_leaves_leaves_what_was_taken(
     assert len(sink.rows) == 2
 
 
+@pytest.mark.slow
 async def test_the_body_is_read_on_when_the_consumer_has_returned(serve: Any) -> None:
     sink = Sink()
     service: Service = await serve(sink.router)
@@ -249,6 +250,7 @@ async def test_the_documentation_has_the_rows_and_the_parameters(serve: Any) -> 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
 @pytest.mark.parametrize("results", ["", "?results=stream"])
+@pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_number_of_rows(tmp_path: Path, results: str) -> None:
     block = (ROW[:-2] + b',"note":"%s"}\n' % (b"x" * 500)) * 1000
 

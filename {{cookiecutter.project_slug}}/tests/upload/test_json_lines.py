@@ -90,6 +90,7 @@ async def test_a_body_in_utf_16_is_told_so(service: Service, rows: list[Any], co
 
 
 @pytest.mark.fault("F3")
+@pytest.mark.slow
 async def test_lines_that_end_with_cr_alone_are_told_of_at_the_limit_of_a_row(
     service: Service, rows: list[Any]
 ) -> None:

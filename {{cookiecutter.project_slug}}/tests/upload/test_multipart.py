@@ -56,6 +56,7 @@ async def test_every_file_of_a_form_is_stored_with_all_of_its_fields(service: Se
 
 @pytest.mark.trap("U10")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size_of_a_file_in_a_form(tmp_path: Path) -> None:
     blocks = min(SOAK, 16) * 64
     block = random.randbytes(1 << 20)

@@ -48,6 +48,7 @@ def test_a_body_means_the_same_however_it_is_cut(kind: Any, body: bytes) -> None
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if len(file.body) >= 600])
+@pytest.mark.slow
 def test_a_large_file_means_the_same_however_it_is_cut(file: Any) -> None:
     whole = read(CsvRows, file.body)
     for size in (1, 7, 4093, 65_537):

@@ -161,6 +161,7 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_loop(
         assert (await upload).status_code == 201
 
 
+@pytest.mark.slow
 async def test_the_loop_stays_responsive_while_uploads_run(serve: Any) -> None:
     # The client of this test is busy too, and may hold up its own uploads.
     service: Service = await serve(streaming={"idle_timeout": PATIENCE})
@@ -177,6 +178,7 @@ async def test_the_loop_stays_responsive_while_uploads_run(serve: Any) -> None:
 
 
 @pytest.mark.trap("U2", "U16")
+@pytest.mark.slow
 async def test_half_a_body_is_nothing_after_a_sudden_death(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with ServiceProcess(tmp_path) as process, process.raw_connection() as peer:
@@ -193,6 +195,7 @@ async def test_half_a_body_is_nothing_after_a_sudden_death(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("round_", range(SOAK))
+@pytest.mark.slow
 async def test_sudden_death_mid_upload_leaves_no_file_and_no_part(
     tmp_path: Path, round_: int
 ) -> None:
@@ -229,6 +232,7 @@ async def test_sudden_death_mid_upload_leaves_no_file_and_no_part(
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
     size = min(SOAK, 16) * (128 << 20)
     block = random.randbytes(1 << 20)
@@ -277,6 +281,7 @@ async def test_more_uploads_than_there_are_slots_are_refused(serve: Any) -> None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.slow
 async def test_an_upload_that_the_drain_has_no_time_for_is_answered_with_503(
     tmp_path: Path,
 ) -> None:
