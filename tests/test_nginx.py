@@ -29,8 +29,7 @@ BODY = hashlib.shake_128(b"nginx").digest(5 * MIB)
 TEXT = {"Content-Type": "text/plain"}
 TUS = {"Tus-Resumable": "1.0.0"}
 OFFSET = {**TUS, "Content-Type": "application/offset+octet-stream"}
-#: The service knows each name of this machine without a setting.
-NAME = "files.localhost:8080"
+NAME = "files.localhost:8080"  # The service knows it without a setting.
 
 
 class Peer:
@@ -296,12 +295,6 @@ def test_nobody_can_invent_an_address_or_a_host(front: int) -> None:
 
 
 @pytest.mark.bound("9.1")
-@pytest.mark.parametrize("forged", ["X-Forwarded-Host", "Forwarded"])
-def test_a_name_that_is_not_allowed_is_refused_whatever_the_client_forwards(
-    forged: str, front: int
-) -> None:
-    fields = {"Host": "evil.example", forged: NAME if forged[0] == "X" else f"host={NAME}"}
-    response, body = exchange(front, "GET", "/files", fields)
-
-    assert response.status == 421
-    assert json.loads(body)["type"] == "/problems/unknown-host"
+def test_a_name_that_is_not_allowed_is_refused(front: int) -> None:
+    fields = {"Host": "evil.example", "X-Forwarded-Host": NAME, "Forwarded": f"host={NAME}"}
+    assert exchange(front, "GET", "/files", fields)[0].status == 421

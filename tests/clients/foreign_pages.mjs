@@ -61,15 +61,15 @@ const act = async ({ name, service, file }) => {
   };
 };
 
-const done = {};
-while (words.length) {
-  const [name, address, service, file] = words.splice(0, 4);
+const attempt = async ([name, address, service, file]) => {
   const page = await browser.newPage();
   await page.route(address, (route) => route.fulfill({ contentType: "text/html", body: "<p>" }));
   await page.goto(address);
   await page.unroute(address); // With a route, each preflight request of CORS succeeds.
-  done[name] = await page.evaluate(act, { name, service, file });
-}
-console.log(JSON.stringify(done));
+  return [name, await page.evaluate(act, { name, service, file })];
+};
+const pages = [];
+while (words.length) pages.push(words.splice(0, 4));
+console.log(JSON.stringify(Object.fromEntries(await Promise.all(pages.map(attempt)))));
 for await (const _ of process.stdin);
 await browser.close();
