@@ -146,8 +146,9 @@ async def test_what_follows_a_close_is_not_kept(
     monkeypatch.setattr(WebSocketConnection, "_keep", noted)
     async with service.raw_connection() as peer:
         await shake_hands(peer, "news")
-        await peer.send(frame(TEXT, b"") * 400_000)
+        await peer.send(frame(TEXT, b"") * 60_000)
         await peer.read_until(b"These are no commands")
-        await peer.send(frame(TEXT, b"") * 400_000)
+        await peer.send(frame(TEXT, b"") * 200_000 + frame(8, b""))
+        await peer.read_to_end()
 
     assert 0 < max(kept) <= 512 << 10
