@@ -131,3 +131,24 @@ async def test_few_messages_wait_for_the_application_and_all_are_obeyed(service:
         answered = await peer.read_until(b'"ref":%d}' % (number - 1))
     refs = [int(each.partition(b"}")[0]) for each in answered.split(b'"ref":')[1:]]
     assert refs == list(range(number))
+
+
+async def test_what_follows_a_close_is_not_kept(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    keep = WebSocketConnection._keep
+
+    def noted(self: Any, data: bytes) -> None:
+        kept.append(len(data))
+        keep(self, data)
+
+    monkeypatch.setattr(WebSocketConnection, "_keep", noted)
+    async with service.raw_connection() as peer:
+        await shake_hands(peer, "news")
+        await peer.send(frame(TEXT, b"") * 60_000)
+        await peer.read_until(b"These are no commands")
+        await peer.send(frame(TEXT, b"") * 200_000 + frame(8, b""))
+        await peer.read_to_end()
+
+    assert 0 < max(kept) <= 512 << 10

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from {{cookiecutter.package_name}}.upload import multipart, rows
 from {{cookiecutter.package_name}}.upload.parts import part_of
@@ -115,6 +116,14 @@ async def test_lines_without_a_row_let_others_run(
     assert response.status_code == 200
     assert max(sizes) <= 16 << 10
     assert max(turns.seen.values()) <= 2
+
+
+@pytest.mark.bound("3.2")
+@pytest.mark.parametrize("kind", [rows.JsonRows, rows.CsvRows])
+def test_empty_lines_are_counted_like_rows(kind: type[rows.Rows]) -> None:
+    batches = list(kind(TypeAdapter(dict[str, str])).feed(b"\n" * (16 << 10)))
+
+    assert len(batches) > (16 << 10) // 250
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,10 @@ class Rows(ABC):
         """Return the row of a record; raises ValidationError, which says what is wrong with it."""
 
     @abstractmethod
-    def _cut(self, size: int, is_last: bool) -> Iterator[Record]:
+    def _cut(self, size: int, is_last: bool) -> Iterator[Record | None]:
         """Yield the records that end in the first `size` bytes held, and drop their bytes.
+
+        An empty line is None: it is no record, but takes its time.
 
         These are whole lines, but for the last of the body. Raises Problem 400 for a header that is
         none, and 413 when the first record is too long.
@@ -104,7 +106,7 @@ class Rows(ABC):
     def _batches(self, size: int, is_last: bool) -> Iterator[list[Record]]:
         records = self._cut(size, is_last)
         while batch := list(islice(records, BATCH_ROWS)):
-            yield batch
+            yield [record for record in batch if record]
 
     def _skip_mark(self) -> None:
         """Drop the byte order mark that some programs write; raises Problem 400 for UTF-16."""
@@ -139,14 +141,13 @@ class JsonRows(Rows):
                 raise
         raise _invalid(f"The row {flaw}")
 
-    def _cut(self, size: int, is_last: bool) -> Iterator[Record]:
+    def _cut(self, size: int, is_last: bool) -> Iterator[Record | None]:
         lines = bytes(self._held[:size]).removesuffix(b"\n").split(b"\n")
         if len(lines[0]) > ROW_LIMIT:
             raise self._too_long()
         del self._held[:size]
         for line in lines:
-            if line.strip(b" \t\r"):
-                yield self._line, line
+            yield (self._line, line) if line.strip(b" \t\r") else None
             self._line += 1
 
 
@@ -171,7 +172,7 @@ class CsvRows(Rows):
             raise _invalid(f"The row has {len(content)} fields, not {len(self._names)}.")
         return self.row(content)
 
-    def _cut(self, size: int, is_last: bool) -> Iterator[Record]:
+    def _cut(self, size: int, is_last: bool) -> Iterator[Record | None]:
         if self._quoted and not is_last and self._goes_on(size):
             return
         text, is_odd = _decoded(self._held[:size])
@@ -195,8 +196,8 @@ class CsvRows(Rows):
                 flaw = _flaw_of(_encoded("".join(values)))
             if not self._names and (values or flaw):
                 self._names = _header(values, flaw)
-            elif values or flaw:
-                yield self._line, flaw or values
+            else:
+                yield (self._line, flaw or values) if values or flaw else None
             start, self._line = end, line
         self._quoted = len(_encoded(text[start:]))
         del self._held[: size - self._quoted]
