@@ -10,6 +10,7 @@ from {{cookiecutter.package_name}}.realtime import frames
 from {{cookiecutter.package_name}}.realtime.messages import Message
 
 from ..service import SOAK, Service
+from .conversation import converse
 from .subscriber import Subscriber, publish
 
 
@@ -77,6 +78,32 @@ async def test_a_replay_ends_after_so_many_events_and_goes_on_from_the_last_id(
         assert (await subscriber.block())["id"] == new
     numbers = [int(event_id.rpartition("-")[2]) for event_id in ids]
     assert numbers == list(range(2, 12_502))
+
+
+@pytest.mark.bound("5.3")
+async def test_a_replay_over_a_websocket_ends_after_so_many_events_of_all_topics_together(
+    serve: Any,
+) -> None:
+    service: Service = await serve()
+    position = await fill(service, 32, 400)
+    names = ",".join(f"a.{number}" for number in range(32))
+    numbers: list[int] = []
+    for most in (10_000, 2800):
+        async with converse(service, names, f"?last_event_id={position}") as client:
+            assert client.greeting["type"] == "subscribed"
+            begun = len(numbers)
+            while (frame := await client.next())["type"] == "event":
+                position = frame["id"]
+                numbers.append(int(position.rpartition("-")[2]))
+                if len(numbers) == 12_800:
+                    break
+            assert len(numbers) - begun == most
+            if most == 10_000:
+                assert (frame["type"], await client.closed()) == ("reconnect", 1012)
+            else:
+                [new] = await publish(service, "a.7", "new")
+                assert (await client.next())["id"] == new
+    assert numbers == list(range(2, 12_802))
 
 
 async def test_a_replay_tells_what_was_evicted_meanwhile_and_loses_nothing_else(
