@@ -24,7 +24,11 @@ if not epoch or (epoch == seen_epoch and top < seen_top) then
   epoch = fresh
   redis.call('HSET', place, 'epoch', epoch)
 end
-if not is_known then redis.call('UNLINK', topics, names) end
+if not is_known then
+  -- At the front of the hash, which Redis looks through in order as long as it is small.
+  redis.call('HSET', place, 'top', top, 'forgotten', forgotten, 'indexed', indexed, 'bytes', total)
+  redis.call('UNLINK', topics, names)
+end
 
 -- About what a topic takes: memory is given out in steps, a quarter more than what was asked for.
 local function weigh(bytes, events)
