@@ -56,6 +56,6 @@ async def publish(service: Service, topic: str, *texts: str) -> list[str]:
     async with service.client() as client:
         for text in texts:
             response = await client.post(f"/topics/{topic}/events", content=text, headers=TEXT)
-            assert response.status_code == 202
+            assert response.status_code == 202, response.text
             ids.append(response.json()["id"])
     return ids

@@ -1,7 +1,11 @@
 """What one client can make the hub do and keep is bounded, whatever it asks for."""
 
+import asyncio
+import sys
 import time
 import tracemalloc
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +13,32 @@ import pytest
 from {{cookiecutter.package_name}}.realtime import frames
 from {{cookiecutter.package_name}}.realtime.messages import Message
 
-from ..service import SOAK, Service
+from ..peer import Peer
+from ..service import SOAK, Service, ServiceProcess
+from .conversation import converse
 from .subscriber import Subscriber, publish
+
+
+async def publish_small(service: ServiceProcess, count: int) -> None:
+    """Publish events of 100 bytes on 200 topics, some requests at a time."""
+    async with service.raw_connection() as peer:
+        for first in range(0, count, 16):
+            heads = [
+                f"POST /topics/t.{number % 200}/events HTTP/1.1\r\nHost: test\r\n"
+                f"Content-Type: text/plain\r\nContent-Length: 100\r\n\r\n{number:0100}"
+                for number in range(first, first + 16)
+            ]
+            await peer.send("".join(heads).encode())
+            for _ in heads:
+                assert (await peer.read_head()).startswith(b"HTTP/1.1 202 ")
+                await peer.read_until(b"}")
+
+
+async def drain(peer: Peer) -> None:
+    """Read all that comes."""
+    while True:
+        await peer.read(1)
+        peer.unread = b""
 
 
 async def fill(service: Service, topics: int, rounds: int, text: str = "x" * 100) -> str:
@@ -78,6 +106,32 @@ async def test_a_replay_ends_after_so_many_events_and_goes_on_from_the_last_id(
         assert (await subscriber.block())["id"] == new
     numbers = [int(event_id.rpartition("-")[2]) for event_id in ids]
     assert numbers == list(range(2, 12_502))
+
+
+@pytest.mark.bound("5.3")
+async def test_a_replay_over_a_websocket_ends_after_so_many_events_of_all_topics_together(
+    serve: Any,
+) -> None:
+    service: Service = await serve()
+    position = await fill(service, 32, 400)
+    names = ",".join(f"a.{number}" for number in range(32))
+    numbers: list[int] = []
+    for most in (10_000, 2800):
+        async with converse(service, names, f"?last_event_id={position}") as client:
+            assert client.greeting["type"] == "subscribed"
+            begun = len(numbers)
+            while (frame := await client.next())["type"] == "event":
+                position = frame["id"]
+                numbers.append(int(position.rpartition("-")[2]))
+                if len(numbers) == 12_800:
+                    break
+            assert len(numbers) - begun == most
+            if most == 10_000:
+                assert (frame["type"], await client.closed()) == ("reconnect", 1012)
+            else:
+                [new] = await publish(service, "a.7", "new")
+                assert (await client.next())["id"] == new
+    assert numbers == list(range(2, 12_802))
 
 
 async def test_a_replay_tells_what_was_evicted_meanwhile_and_loses_nothing_else(
@@ -181,3 +235,28 @@ async def test_history_counts_the_bytes_that_are_kept(serve: Any, text: str) -> 
         return size
 
     assert await service.in_server(publish_all()) <= 1.5 * total
+
+
+@pytest.mark.bound("6.1")
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+async def test_small_events_take_no_more_of_a_process_than_may_be_kept(
+    tmp_path: Path,
+) -> None:
+    total = (4 << 20) * SOAK
+    settings = {"STORAGE__URL": "file:data", "REALTIME__HISTORY_TOTAL": str(total)}
+    async with ServiceProcess(tmp_path, **settings) as service, AsyncExitStack() as stack:
+        readers: list[asyncio.Task[Any]] = []
+        for names, accept in (("t.*", "text/event-stream"), ("t.7,t.8", "application/jsonl")):
+            peer = await stack.enter_async_context(service.raw_connection())
+            await peer.get(f"/topics/{names}/events", f"Accept: {accept}")
+            readers.append(asyncio.create_task(drain(peer)))
+        client = await stack.enter_async_context(converse(service, "t.*,t.9"))
+        readers.append(asyncio.create_task(client.closed()))
+        await publish_small(service, 1600)
+        before = service.peak_memory()
+        await publish_small(service, 20_000 * SOAK)
+        growth = service.peak_memory() - before
+        assert not any(reader.done() for reader in readers)
+        for reader in readers:
+            reader.cancel()
+        assert growth <= total

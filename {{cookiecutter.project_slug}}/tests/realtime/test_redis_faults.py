@@ -286,3 +286,49 @@ async def test_what_would_come_behind_newer_events_of_other_topics_is_told_as_a_
         seen = [json.loads((await follower.block())["data"])["data"] for _ in range(2)]
         assert seen == ["a", "c"]
         assert await reset_of(follower) == "evicted"
+
+
+async def test_a_list_that_cannot_be_opened_leaves_what_it_had_opened_in_order(
+    two: tuple[Service, Service], redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    ids = await publish(other, "a.x", "1", "2")
+    hub = one.app.state.hub
+    history = hub.backend.history
+
+    async def refuse(name: str) -> Any:
+        if name == "b.*":
+            raise Problem(503)
+        return await history(name)
+
+    monkeypatch.setattr(hub.backend, "history", refuse)
+    async with one.client() as client:
+        assert (await client.get("/topics/a.*,b.*/events?poll=0")).status_code == 503
+        ids += await publish(other, "a.x", "3")
+        ids += await publish(other, "a.y", "4")
+        for _ in range(3):
+            await one.in_server(hub.tidy())
+            ids += await publish(other, "a.x", "more")
+            assert await replay(one, "a.*", ids[0]) == ["2", "3", "4"] + ["more"] * (len(ids) - 4)
+
+
+@pytest.mark.bound("4.13")
+async def test_redis_passes_on_nothing_of_topics_that_could_not_be_opened(
+    serve: Any, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service: Service = await serve()
+    backend_of = service.app.state.hub.backend
+
+    async def refuse(name: str) -> Any:
+        raise Problem(503)
+
+    monkeypatch.setattr(backend_of, "history", refuse)
+    async with service.client() as client:
+        for topics in ("a", "b.*", "c,d.*"):
+            assert (await client.get(f"/topics/{topics}/events?poll=0")).status_code == 503
+
+    async def is_left() -> bool:
+        channels = await redis.run("PUBSUB", "CHANNELS")
+        return not channels and await redis.run("PUBSUB", "NUMPAT") == 0
+
+    await until(is_left)

@@ -5,8 +5,9 @@ In order, so that the last position that a client was told is good for all of th
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
-from ..streaming import INVALID, Problem
+from ..streaming import BOUNDS, INVALID, Problem
 from .hub import Hub
 from .ring import Event
 from .subscription import Reset, Subscription
@@ -16,13 +17,17 @@ from .topics import MAX_TOPICS, Position, covers
 class _Followed:
     """One topic or prefix."""
 
-    __slots__ = ("name", "reached", "since", "subscription", "waiting")
+    __slots__ = ("missed", "name", "reached", "since", "subscription", "waiting")
 
     def __init__(self, name: str, subscription: Subscription) -> None:
         self.name = name
         self.subscription = subscription
         #: The events behind `since` and up to `reached` have been handed out.
         self.since = self.reached = subscription.position
+        #: The number up to which it reads what it has missed; the feed counts that, over all.
+        self.missed = -1.0
+        if (replay := subscription.replay) is not None:
+            self.missed, replay.left = replay.until, inf
         #: What comes next, the last first: with its position, and behind the event there.
         self.waiting: list[tuple[int, bool, Event | bytes]] = []
 
@@ -43,7 +48,10 @@ class _Followed:
 class Feed:
     """What one client follows; `wake` is called when there is something to take."""
 
-    __slots__ = ("_client", "_encode", "_followed", "_hub", "_tell", "_wake", "_woken")
+    __slots__ = (
+        "_client", "_encode", "_followed", "_hub", "_left", "_tell", "_wake", "_woken",
+        "has_had_enough",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -59,6 +67,9 @@ class Feed:
         self._encode = encode
         self._tell = tell
         self._followed: dict[str, _Followed] = {}
+        #: Missed events that the connection may still be sent, and whether there are more of them.
+        self._left = hub.settings.max_replay
+        self.has_had_enough = False
         #: Those that may have something.
         self._woken: set[_Followed] = set()
 
@@ -104,23 +115,27 @@ class Feed:
     def close(self) -> None:
         self.leave(list(self._followed))
 
-    @property
-    def has_had_enough(self) -> bool:
-        """Whether a subscription has got as many missed events as it may, and all are handed out.
-
-        Only those that may have something are looked at: the others have nothing that they missed.
-        """
-        return any(each.subscription.has_had_enough and not each.waiting for each in self._woken)
-
     def take(self) -> bytes:
-        """Return the next frame; empty when there is nothing. Raises SlowClient."""
-        while (followed := self._next()) is not None:
-            followed.reached, _, item = followed.waiting.pop()
+        """Return the next frame; empty when there is nothing, or enough. Raises SlowClient."""
+        while not self.has_had_enough and (followed := self._next()) is not None:
+            number, _, item = followed.waiting[-1]
+            if not isinstance(item, bytes) and not self._may_have(number, followed):
+                break
+            followed.reached = number
+            followed.waiting.pop()
             if isinstance(item, bytes):
                 return item
             if not self._is_repeated(item, followed):
+                self._left -= number <= followed.missed
                 return item.frame(self._encode)
         return b""
+
+    def _may_have(self, number: int, followed: _Followed) -> bool:
+        if self._left or number > followed.missed:
+            return True
+        BOUNDS["realtime.max_replay"] += 1
+        self.has_had_enough = True
+        return False
 
     def _next(self) -> _Followed | None:
         self._woken = {followed for followed in self._woken if followed.fetch(self._tell)}

@@ -22,14 +22,12 @@ from .publishing import PublishRate
 from .ring import Event, History, Ring
 from .rings import Replay
 from .store import Store
-from .subscription import Subscription
+from .subscription import Subscription, wake_all
 from .topics import Position, covers
 
 #: Seconds between two looks for rings that nobody reads any more, and rings that are looked at
 #: before the loop looks at anything else.
 TIDY_SECONDS, TIDY_SHARE = 10.0, 100
-#: Subscribers that are sent an event before the loop looks at anything else: some milliseconds.
-WAKE_AT_ONCE = 500
 
 
 @asynccontextmanager
@@ -237,6 +235,9 @@ class Hub:
                     known = [event for event in history.events if event.sequence <= reached]
                     ring.load(History(history.floor, known))
                     self._store.bound(ring, len(self._loading))
+        except BaseException:
+            self._ask_no_more(name)
+            raise
         finally:
             arrived = self._loading.pop(name)
         self._own.add(name)
@@ -252,7 +253,7 @@ class Hub:
                 continue
             each.append(event)
             if each.subscriptions:
-                self._wake(tuple(each.subscriptions))
+                wake_all(tuple(each.subscriptions))
 
     def _unfollow(self, names: tuple[str, ...], client: str) -> None:
         """Count a subscription no more, and drop what nobody reads and nobody will come back to."""
@@ -276,6 +277,10 @@ class Hub:
             self._rings.drop(name)
         elif not self._rings[name] or not self._store.is_kept(name):
             self._store.drop(name)
+        self._ask_no_more(name)
+
+    def _ask_no_more(self, name: str) -> None:
+        """Have the backend pass on no more of a topic or a prefix."""
         if not self._store.keeps_all:
             self._left.add(name)
             if self._leaving is None or self._leaving.done():
@@ -291,10 +296,3 @@ class Hub:
         ring.clear(floor)
         for subscription in tuple(ring.subscriptions):
             subscription.tell_gap("evicted")
-
-    def _wake(self, subscriptions: tuple[Subscription, ...]) -> None:
-        """Wake some at once and the others when the loop has looked at everything else."""
-        for subscription in subscriptions[:WAKE_AT_ONCE]:
-            subscription.wake()
-        if rest := subscriptions[WAKE_AT_ONCE:]:
-            asyncio.get_running_loop().call_soon(self._wake, rest)

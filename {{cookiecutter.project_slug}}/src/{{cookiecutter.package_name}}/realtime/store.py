@@ -1,5 +1,6 @@
 """What a process keeps of topics, all together within the bounds of the settings."""
 
+import time
 from collections.abc import Hashable
 
 from ..settings import RealtimeSettings
@@ -29,9 +30,12 @@ class Store:
         self.forgotten = 0
 
     def history(self, topic: str) -> History:
-        """Return what this process keeps of a topic."""
+        """Return what this process keeps of a topic, without what is too old by now."""
         ring = self.rings.get(topic)
-        return ring.history() if ring is not None else History(self.forgotten, [])
+        if ring is None:
+            return History(self.forgotten, [])
+        ring.expire(time.time())
+        return ring.history()
 
     def floor_of(self, topic: str) -> int:
         """Return the number up to which events of a topic without a ring may have been."""

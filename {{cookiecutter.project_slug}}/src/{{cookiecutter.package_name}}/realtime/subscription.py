@@ -1,5 +1,6 @@
 """A subscription: what somebody follows, and how far they have read."""
 
+import asyncio
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,8 @@ from .topics import Position
 if TYPE_CHECKING:
     from .hub import Hub
 
+#: Subscribers that are sent an event before the loop looks at anything else: some milliseconds.
+WAKE_AT_ONCE = 500
 #: About how much is sent at once: what a stalled client holds of it is a copy of its own.
 MESSAGE_SIZE = 64 << 10
 
@@ -118,6 +121,14 @@ class Subscription:
             self.replay = None  # Whatever comes now is new.
         elif replay.left <= 0:
             BOUNDS["realtime.max_replay"] += 1
+
+
+def wake_all(subscriptions: tuple[Subscription, ...]) -> None:
+    """Wake some at once and the others when the loop has looked at everything else."""
+    for subscription in subscriptions[:WAKE_AT_ONCE]:
+        subscription.wake()
+    if rest := subscriptions[WAKE_AT_ONCE:]:
+        asyncio.get_running_loop().call_soon(wake_all, rest)
 
 
 def _nobody() -> None:

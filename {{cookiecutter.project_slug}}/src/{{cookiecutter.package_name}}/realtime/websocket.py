@@ -95,11 +95,11 @@ class WebSocketChannel(Channel):
     def take(self) -> bytes:
         if self._publishing:
             return b""
-        if self._feed.has_had_enough:
-            self.come_back()
-            return b""
         try:
-            return self._feed.take()
+            frame = self._feed.take()
+            if self._feed.has_had_enough:
+                self.come_back()
+            return frame
         except SlowClient:  # It does read, or it would have been cut: so it can be told.
             self._refuse(1013, "You read too slowly", Outcome.SLOW_CLIENT)
             return b""

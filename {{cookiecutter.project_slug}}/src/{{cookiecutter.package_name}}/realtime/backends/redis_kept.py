@@ -17,7 +17,7 @@ from ...settings import RealtimeSettings
 from ..ring import Event, History
 from ..topics import Position, parts_of
 from .redis_reading import Reading, Row
-from .redis_scripts import Scripts
+from .redis_scripts import Scripts, unavailable
 
 if TYPE_CHECKING:
     from ..hub import Hub
@@ -80,6 +80,8 @@ class Kept:
             # Without what the hub has; meanwhile it may have let go of some of that.
             lacking = set(topics) - found.keys() - self._hub.followed().keys()
             if not lacking:
+                if self._hub.epoch != position.epoch:
+                    raise unavailable()  # Its numbers would hide those of the new epoch.
                 return {name: History(floor, []), **found}
             lasts = await reading.lasts([topic for topic in topics if topic in lacking])
             rows, unread = await reading.events(dict.fromkeys(lasts, 0), position.sequence)

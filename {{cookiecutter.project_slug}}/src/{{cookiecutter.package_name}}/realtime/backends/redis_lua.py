@@ -24,7 +24,11 @@ if not epoch or (epoch == seen_epoch and top < seen_top) then
   epoch = fresh
   redis.call('HSET', place, 'epoch', epoch)
 end
-if not is_known then redis.call('UNLINK', topics, names) end
+if not is_known then
+  -- At the front of the hash, which Redis looks through in order as long as it is small.
+  redis.call('HSET', place, 'top', top, 'forgotten', forgotten, 'indexed', indexed, 'bytes', total)
+  redis.call('UNLINK', topics, names)
+end
 
 -- About what a topic takes: memory is given out in steps, a quarter more than what was asked for.
 local function weigh(bytes, events)
@@ -83,12 +87,11 @@ local last = redis.call('ZSCORE', topics, topic)
 local is_indexed = indexed >= top
 top = top + 1
 if is_indexed then indexed = top end
--- The first write, as a full Redis refuses only that: a `DEL` before it would let all others pass.
-redis.call('HSET', place, 'top', top, 'indexed', indexed)
-redis.call('ZADD', topics, top, topic)
+-- The first write, like `XADD` for other topics, is one that a full Redis refuses: it refuses only
+-- the first, and an `UNLINK` before it would let all others pass.
 if not last then
-  redis.call('UNLINK', stream)
   redis.call('ZADD', names, 0, topic)
+  redis.call('UNLINK', stream)
 end
 
 -- `start`: bytes of the topic before this event, so that any two tell what lies between them.
@@ -97,6 +100,7 @@ local start = newest and newest[2][4] + #newest[2][8] or 0
 local id = top .. '-0'
 redis.call('XADD', stream, 'MAXLEN', events, id,
   'floor', last or forgotten, 'start', start, 'at', now, 'message', message)
+redis.call('ZADD', topics, top, topic)
 -- A part of what is too much or too old goes with each event, which is more than one adds.
 local kept, trimmed = 0, 0
 while true do
@@ -110,7 +114,8 @@ end
 kept = weigh(kept, redis.call('XLEN', stream))
 total = total + kept - size
 
--- Of the keys and topics used on longest ago, a few that are too many, or have nothing left.
+-- Of the keys and topics used on longest ago, a few that are too many, or have nothing left: when
+-- there is one more of them, or no room.
 local for_topics, for_total, for_keys = 0, 0, 0
 local known_keys = 0
 if once or total + 1000 * max_keys > max_total then known_keys = redis.call('ZCARD', keys) end
@@ -122,6 +127,7 @@ for _ = 1, 16 do
   local key, used
   -- A key is at most some 450 bytes long, and kept twice.
   local is_full = total + 1000 * known_keys > max_total
+  if last and not once and not is_full then break end
   if once or is_full then key, used = unpack(redis.call('ZRANGE', keys, 0, 0, 'WITHSCORES')) end
   local name, number = unpack(redis.call('ZRANGE', topics, 0, 0, 'WITHSCORES'))
   local many_keys = known_keys > max_keys
@@ -146,7 +152,8 @@ for _ = 1, 16 do
     end
   end
 end
-redis.call('HSET', place, 'bytes', total, 'size:' .. topic, kept)
+redis.call(
+  'HSET', place, 'top', top, 'indexed', indexed, 'bytes', total, 'size:' .. topic, kept)
 if not is_indexed then catch_up(20) end
 -- Last, as a time that is over by now takes the stream away at once.
 redis.call('PEXPIRE', stream, age)
