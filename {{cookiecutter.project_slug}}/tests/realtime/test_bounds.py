@@ -237,7 +237,8 @@ async def test_history_counts_the_bytes_that_are_kept(serve: Any, text: str) -> 
     assert await service.in_server(publish_all()) <= 1.5 * total
 
 
-@pytest.mark.bound("6.1")
+@pytest.mark.slow
+@pytest.mark.bound("6.3")
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 async def test_small_events_take_no_more_of_a_process_than_may_be_kept(
     tmp_path: Path,

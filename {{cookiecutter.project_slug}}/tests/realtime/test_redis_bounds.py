@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.realtime.backends.redis_scripts import PREFIX
+from {{cookiecutter.package_name}}.streaming import Problem
 
+from ..service import Service
 from .poller import position_of, replay
-from .redis import RedisServer, hasty, redis, sections, stopped_redis, until, until_ready
+from .redis import RedisServer, hasty, redis, sections, stopped_redis, two, until, until_ready
 from .subscriber import TEXT, publish
 
-__all__ = ["hasty", "redis", "sections", "stopped_redis"]
+__all__ = ["hasty", "redis", "sections", "stopped_redis", "two"]
 
 #: Publishes as processes up to version 1.0 do, on topics from one number to another.
 OLDER = """
@@ -183,3 +185,49 @@ async def test_a_process_is_not_ready_while_redis_takes_no_writes(
         assert refused.headers["content-type"] == "application/problem+json"
     await until_ready(service)
     await publish(service, "news", "b")
+
+
+async def test_a_list_that_cannot_be_opened_leaves_what_it_had_opened_in_order(
+    two: tuple[Service, Service], redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    ids = await publish(other, "a.x", "1", "2")
+    hub = one.app.state.hub
+    history = hub.backend.history
+
+    async def refuse(name: str) -> Any:
+        if name == "b.*":
+            raise Problem(503)
+        return await history(name)
+
+    monkeypatch.setattr(hub.backend, "history", refuse)
+    async with one.client() as client:
+        assert (await client.get("/topics/a.*,b.*/events?poll=0")).status_code == 503
+        ids += await publish(other, "a.x", "3")
+        ids += await publish(other, "a.y", "4")
+        for _ in range(3):
+            await one.in_server(hub.tidy())
+            ids += await publish(other, "a.x", "more")
+            assert await replay(one, "a.*", ids[0]) == ["2", "3", "4"] + ["more"] * (len(ids) - 4)
+
+
+@pytest.mark.bound("4.13")
+async def test_redis_passes_on_nothing_of_topics_that_could_not_be_opened(
+    serve: Any, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service: Service = await serve()
+    backend_of = service.app.state.hub.backend
+
+    async def refuse(name: str) -> Any:
+        raise Problem(503)
+
+    monkeypatch.setattr(backend_of, "history", refuse)
+    async with service.client() as client:
+        for topics in ("a", "b.*", "c,d.*"):
+            assert (await client.get(f"/topics/{topics}/events?poll=0")).status_code == 503
+
+    async def is_left() -> bool:
+        channels = await redis.run("PUBSUB", "CHANNELS")
+        return not channels and await redis.run("PUBSUB", "NUMPAT") == 0
+
+    await until(is_left)

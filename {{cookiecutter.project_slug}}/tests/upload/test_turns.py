@@ -118,7 +118,7 @@ async def test_lines_without_a_row_let_others_run(
     assert max(turns.seen.values()) <= 2
 
 
-@pytest.mark.bound("3.2")
+@pytest.mark.bound("3.5")
 @pytest.mark.parametrize("kind", [rows.JsonRows, rows.CsvRows])
 def test_empty_lines_are_counted_like_rows(kind: type[rows.Rows]) -> None:
     batches = list(kind(TypeAdapter(dict[str, str])).feed(b"\n" * (16 << 10)))
