@@ -73,8 +73,9 @@ async def follow(service: Service, position: str, ids: list[str]) -> str:
 
 @pytest.mark.bound("5.1")
 async def test_a_replay_of_a_prefix_costs_what_it_sends_and_not_all_that_is_kept(
-    service: Service,
+    serve: Any,
 ) -> None:
+    service: Service = await serve(streaming={"send_timeout": 30})
     position = await fill(service, 1000 * SOAK, 100)
     ids: list[str] = []
     cpu = await service.call(time.thread_time)
@@ -91,8 +92,9 @@ async def test_a_replay_of_a_prefix_costs_what_it_sends_and_not_all_that_is_kept
 @pytest.mark.bound("5.2")
 @pytest.mark.slow
 async def test_a_replay_ends_after_so_many_events_and_goes_on_from_the_last_id(
-    service: Service,
+    serve: Any,
 ) -> None:
+    service: Service = await serve(streaming={"send_timeout": 30})
     position = await fill(service, 50, 250)
     ids: list[str] = []
     position = await follow(service, position, ids)
@@ -113,7 +115,7 @@ async def test_a_replay_ends_after_so_many_events_and_goes_on_from_the_last_id(
 async def test_a_replay_over_a_websocket_ends_after_so_many_events_of_all_topics_together(
     serve: Any,
 ) -> None:
-    service: Service = await serve()
+    service: Service = await serve(streaming={"send_timeout": 30})
     position = await fill(service, 32, 400)
     names = ",".join(f"a.{number}" for number in range(32))
     numbers: list[int] = []
