@@ -135,6 +135,13 @@ class Service:
         """Wait until an exchange (`METHOD /route`) has ended, and return it, each only once."""
         return await anyio.to_thread.run_sync(self._wait_for, label)
 
+    async def reached(self, bound: str) -> float:
+        """Return how often a bound was reached, as the metrics report it."""
+        sample = 'bounds_reached_total{bound="' + bound + '"} '
+        async with self.client() as client:
+            lines = (await client.get("/metrics")).text.splitlines()
+        return next((float(line.split()[1]) for line in lines if line.startswith(sample)), 0.0)
+
     async def in_server(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the server's event loop and return its result."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -187,17 +187,11 @@ async def test_a_refusal_has_an_id_and_reads_no_body(serve: Any) -> None:
 @pytest.mark.bound("9.2")
 async def test_a_refusal_is_counted_and_says_why(serve: Any) -> None:
     service: Service = await serve(router)
-    bound = 'bounds_reached_total{bound="cors.origins"}'
-
-    async def counted() -> float:
-        lines = (await client.get("/metrics")).text.splitlines()
-        return next((float(line.split()[1]) for line in lines if line.startswith(bound)), 0.0)
-
+    before = await service.reached("cors.origins")
     async with service.client() as client:
-        before = await counted()
         refused = await client.post("/it", headers={"Origin": "https://evil.example"})
-        assert await counted() == before + 1
 
+    assert await service.reached("cors.origins") == before + 1
     assert refused.json()["detail"] == "Pages of this origin may not use the service."
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from {{cookiecutter.package_name}}.realtime import frames
 from {{cookiecutter.package_name}}.realtime.messages import Message
-from {{cookiecutter.package_name}}.streaming import BOUNDS
 
 from ..peer import Peer
 from ..service import SOAK, Service, ServiceProcess
@@ -189,28 +188,26 @@ async def test_a_poll_of_unknown_prefixes_costs_the_same_however_many_topics_the
 
 
 @pytest.mark.bound("4.3")
-async def test_one_client_follows_only_so_many_names(serve: Any) -> None:
-    service: Service = await serve(realtime={"max_followed_per_client": 3})
-    before = BOUNDS["realtime.max_followed_per_client"]
+@pytest.mark.parametrize(
+    ("setting", "refused", "taken", "status"),
+    [
+        ("max_followed_per_client", "a,c", "c", 429),
+        ("max_followed", "c,d", "a,b.*,c", 503),  # Of these, two are followed already.
+    ],
+)
+async def test_only_so_many_names_are_followed(
+    serve: Any, setting: str, refused: str, taken: str, status: int
+) -> None:
+    service: Service = await serve(realtime={setting: 3})
+    before = await service.reached(f"realtime.{setting}")
     async with service.raw_connection() as peer, service.client() as client:
         await Subscriber(peer).open("a,b.*")
-        more = await client.get("/topics/a,c/events?poll=0")
-        one = await client.get("/topics/c/events?poll=0")
-    assert (more.status_code, one.status_code) == (429, 200)
-    assert BOUNDS["realtime.max_followed_per_client"] == before + 1
+        more = await client.get(f"/topics/{refused}/events?poll=0")
+        assert (await client.get(f"/topics/{taken}/events?poll=0")).status_code == 200
 
-
-@pytest.mark.bound("4.3")
-async def test_a_process_follows_only_so_many_names(serve: Any) -> None:
-    service: Service = await serve(realtime={"max_followed": 3})
-    before = BOUNDS["realtime.max_followed"]
-    async with service.raw_connection() as peer, service.client() as client:
-        await Subscriber(peer).open("a,b.*")
-        more = await client.get("/topics/c,d/events?poll=0")
-        same = await client.get("/topics/a,b.*,c/events?poll=0")
-    assert (more.status_code, same.status_code) == (503, 200)
-    assert BOUNDS["realtime.max_followed"] == before + 1
+    assert more.status_code == status
     assert int(more.headers["retry-after"]) > 0
+    assert await service.reached(f"realtime.{setting}") == before + 1
 
 
 @pytest.mark.bound("6.3")
