@@ -127,7 +127,7 @@ async def test_a_listing_that_was_cut_is_counted(service: Service) -> None:
     assert await service.reached("storage.max_listed") == before + 2
 
 
-@pytest.mark.bound("14.2")
+@pytest.mark.bound("14.1")
 async def test_a_page_that_leaves_files_says_where_they_begin(service: Service) -> None:
     ids = await fill(service, 5)
 
@@ -183,7 +183,7 @@ async def test_a_larger_limit_is_that_of_the_settings(serve: Any, query: dict[st
     assert await service.reached("storage.max_listed") == before + 1
 
 
-@pytest.mark.bound("14.3")
+@pytest.mark.bound("14.2")
 async def test_a_page_of_long_records_has_fewer_of_them(service: Service) -> None:
     ids = await fill(service, 200, metadata=LONG)
     before = await service.reached("storage.max_listed_bytes")
@@ -195,7 +195,7 @@ async def test_a_page_of_long_records_has_fewer_of_them(service: Service) -> Non
     assert await service.reached("storage.max_listed_bytes") == before + len(seen) - 1
 
 
-@pytest.mark.bound("14.3")
+@pytest.mark.bound("14.2")
 async def test_few_long_records_are_held_at_once(
     service: Service, pages_read: list[list[FileRecord]]
 ) -> None:

@@ -123,10 +123,10 @@ class Catalogue:
                     break
         return rows
 
-    async def unannounced(self) -> list[FileRecord]:
-        """Return the files that `on_stored` has not confirmed."""
-        rows = await self.run("SELECT record FROM files WHERE announced = 0")
-        return [_record(row[0]) for row in rows]
+    async def unannounced(self) -> list[str]:
+        """Return the ids of the files that `on_stored` has not confirmed."""
+        rows = await self.run("SELECT id FROM files WHERE announced = 0")
+        return [str(row[0]) for row in rows]
 
     async def confirm(self, file_id: str) -> None:
         await self.write("UPDATE files SET announced = 1 WHERE id = ?", file_id)
