@@ -139,6 +139,8 @@ READS = [
     get("docs", "/docs"),
     get("listing", "/files"),
     unread("listing", "/files"),
+    get("listing, large limit", "/files?limit=2147483647"),
+    get("listing, after the end", "/files?after=9223372036854775807"),
     get("record", "/files/{large}/record"),
     get("file", "/files/{large}"),
     get("file, digest", "/files/{large}", Want_Repr_Digest="sha-512=10, sha-256=9, md5=8"),

@@ -88,6 +88,10 @@ class StorageSettings(limits.Section):
     """Bytes that all files of one owner may have together."""
     keep_free: limits.Size = 64 << 20
     """Bytes of the disk that no upload may take."""
+    max_listed: Annotated[int, Field(gt=0)] = 5000
+    """Files in one response of a listing; the rest is on further pages."""
+    max_listed_bytes: Annotated[limits.Size, Field(gt=0)] = 2 << 20
+    """Bytes of one, after which a page ends too: the metadata of files can be long."""
 
 
 # {% endif %}

@@ -40,7 +40,7 @@ async def test_files_are_listed_in_order_of_completion(service: Service) -> None
     assert [record["id"] for record in records] == ids
     assert end == {"$end": {"count": 5}}
     assert [record.get("id") for record in page] == [ids[2], ids[3], None]
-    assert page[-1] == {"$end": {"count": 2}}
+    assert page[-1] == {"$end": {"count": 2, "next": page[1]["cursor"]}}
 
 
 async def test_a_record_tells_what_is_known_of_a_file(service: Service) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from ..streaming import in_thread
@@ -16,6 +17,8 @@ from .records import FileRecord
 
 #: Seconds that a statement waits for other processes.
 BUSY_SECONDS = 30.0
+#: A page of records ends when it is so large: their metadata can be long.
+PAGE_BYTES = 256 << 10
 
 _OPEN = """
 PRAGMA journal_mode = WAL;
@@ -102,18 +105,28 @@ class Catalogue:
         return _record(rows[0][0]) if rows else None
 
     async def page(self, after: int, limit: int) -> list[tuple[int, FileRecord]]:
-        """Return up to `limit` (position, record) behind the position `after`."""
-        rows = await self.run(
-            "SELECT position, record FROM files WHERE position > ? ORDER BY position LIMIT ?",
-            after,
-            limit,
-        )
-        return [(int(str(row[0])), _record(row[1])) for row in rows]
+        """Return up to `limit` (position, record) behind the position `after`, fewer large ones."""
+        rows = await in_thread(self._thread, self._page, after, limit)
+        return [(position, _record(record)) for position, record in rows]
 
-    async def unannounced(self) -> list[FileRecord]:
-        """Return the files that `on_stored` has not confirmed."""
-        rows = await self.run("SELECT record FROM files WHERE announced = 0")
-        return [_record(row[0]) for row in rows]
+    def _page(self, after: int, limit: int) -> list[tuple[int, str]]:
+        statement = (
+            "SELECT position, record FROM files WHERE position > ? ORDER BY position LIMIT ?"
+        )
+        rows, size = [], 0
+        # Closed, as one that is not read to its end would keep its transaction open.
+        with closing(self._database.execute(statement, (after, limit))) as found:
+            for position, record in found:
+                rows.append((position, record))
+                size += len(record)
+                if size >= PAGE_BYTES:
+                    break
+        return rows
+
+    async def unannounced(self) -> list[str]:
+        """Return the ids of the files that `on_stored` has not confirmed."""
+        rows = await self.run("SELECT id FROM files WHERE announced = 0")
+        return [str(row[0]) for row in rows]
 
     async def confirm(self, file_id: str) -> None:
         await self.write("UPDATE files SET announced = 1 WHERE id = ?", file_id)

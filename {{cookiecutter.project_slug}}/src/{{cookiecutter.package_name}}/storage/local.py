@@ -243,11 +243,11 @@ class LocalStorage:
                 await complete(self._reconcile(file_id, claim))
 
     async def _announce_again(self) -> None:
-        for record in await self.catalogue.unannounced():
+        for file_id in await self.catalogue.unannounced():
             # Else its upload, or another process, is about to do it.
-            if claim := await self._claim(record.id):
+            if claim := await self._claim(file_id):
                 try:
-                    if await self.catalogue.get(record.id):
+                    if record := await self.catalogue.get(file_id):
                         await self.announce(record)
                 finally:
                     await in_thread(self.threads, claim.release)

@@ -1,6 +1,6 @@
 """The routes of every project that stores files, and what the other modules need to name a file."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated
@@ -8,12 +8,23 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.routing import NoMatchFound
 
-from ..streaming import Admission, JsonLines, Problem, combined, described, whole_request
+from ..settings import StorageSettings
+from ..streaming import (
+    BOUNDS,
+    Admission,
+    JsonLines,
+    Problem,
+    combined,
+    described,
+    whole_request,
+)
 from .conditional import Verdict, evaluate
 from .interface import Storage
 from .records import FileId, FileRecord
 
 router = APIRouter(tags=["files"])
+
+_LIMIT = "Files of one page; the service sends fewer when that is more than it lists at once."
 
 
 class StoredFile(FileRecord):
@@ -43,12 +54,50 @@ StorageDep = Annotated[Storage, Depends(_storage)]
 
 def file_url(request: Request, file_id: str) -> str:
     """Return the absolute address of a file: of its bytes, or of its record without download."""
+    return _file_urls(request)(file_id)
+
+
+def _file_urls(request: Request) -> Callable[[str], str]:
+    """Return `file_url` of many files: the route is looked up once, as that takes the longest."""
     try:
-        path = request.app.url_path_for("download_file", file_id=file_id)
+        path = request.app.url_path_for("download_file", file_id="*")
     except NoMatchFound:
-        path = request.app.url_path_for("file_record", file_id=file_id)
+        path = request.app.url_path_for("file_record", file_id="*")
     base = request.app.state.settings.server.public_url or str(request.base_url)
-    return str(base).rstrip("/") + str(path)
+    before, _, after = (str(base).rstrip("/") + str(path)).rpartition("*")
+    return lambda file_id: f"{before}{file_id}{after}"
+
+
+class _Page:
+    """As many records as one response may have; `next` is the cursor that the others are behind."""
+
+    def __init__(self, request: Request, after: int, limit: int | None) -> None:
+        settings: StorageSettings = request.app.state.settings.storage
+        self.next: int | None = None
+        self._request = request
+        self._after = after
+        self._limit = min(limit or settings.max_listed, settings.max_listed)
+        self._is_wanted = limit == self._limit
+        self._size = settings.max_listed_bytes
+
+    async def rows(self) -> AsyncGenerator[ListedFile]:
+        cursor, left, size = self._after, self._limit, self._size
+        url_of = _file_urls(self._request)
+        # One more than is sent: only that shows whether there is more.
+        async with aclosing(storage_of(self._request).records(cursor, left + 1)) as records:
+            async for following, record in records:
+                if left == 0 or size <= 0:
+                    self.next = cursor
+                    self._report("max_listed_bytes" if left else "max_listed")
+                    return
+                cursor, url = following, url_of(record.id)
+                row = ListedFile(**record.model_dump(), url=url, cursor=cursor)
+                left, size = left - 1, size - len(row.model_dump_json().encode())
+                yield row
+
+    def _report(self, setting: str) -> None:
+        if setting != "max_listed" or not self._is_wanted:
+            BOUNDS[f"storage.{setting}"] += 1
 
 
 @router.get(
@@ -59,19 +108,16 @@ def file_url(request: Request, file_id: str) -> str:
 )
 async def list_files(
     request: Request,
-    storage: StorageDep,
     after: Annotated[int, Query(ge=0, lt=1 << 63, description="A cursor: begin behind it.")] = 0,
-    limit: Annotated[int | None, Query(ge=1, lt=1 << 31)] = None,
+    limit: Annotated[int | None, Query(ge=1, lt=1 << 31, description=_LIMIT)] = None,
 ) -> JsonLines:
-    """List the stored files as JSON Lines, in the order in which they were completed."""
+    """List the stored files as JSON Lines, in the order in which they were completed.
 
-    async def rows() -> AsyncGenerator[ListedFile]:
-        async with aclosing(storage.records(after, limit)) as records:
-            async for cursor, record in records:
-                url = file_url(request, record.id)
-                yield ListedFile(**record.model_dump(), url=url, cursor=cursor)
-
-    return JsonLines(rows())
+    One response is a page. When there are more files, the `$end` of its last line has a `next`:
+    ask again with that as `after`.
+    """
+    page = _Page(request, after, limit)
+    return JsonLines(page.rows(), following=lambda: page.next)
 
 
 @router.get("/files/{file_id}/record", responses={404: {}})

@@ -1,10 +1,12 @@
 """JSON Lines with an end marker: a client can tell a whole stream from a cut one.
 
 The last line is `{"$end": {"count": n}}`, or `{"$error": {problem}}` after a failure; a stream
-whose last line is neither was cut. Source: jsonlines.org (one JSON value per line, UTF-8, LF).
+whose last line is neither was cut. A page of a listing that goes on has the cursor of the next one
+there too: `{"$end": {"count": n, "next": cursor}}`.
+Source: jsonlines.org (one JSON value per line, UTF-8, LF).
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 
 import pydantic_core
@@ -14,12 +16,23 @@ from .batches import in_batches
 from .pull import ByteStream
 
 Model = TypeVar("Model", bound=BaseModel)
+Following = Callable[[], int | None]
 
 #: The last line, as a JSON schema.
 _LAST = {
     "type": "object",
     "properties": {
-        "$end": {"type": "object", "properties": {"count": {"type": "integer"}}},
+        "$end": {
+            "type": "object",
+            "properties": {
+                "count": {"type": "integer", "description": "How many lines came before."},
+                "next": {
+                    "type": "integer",
+                    "description": "Only when there is more: `after` of the next page.",
+                },
+            },
+            "required": ["count"],
+        },
         "$error": {"type": "object", "description": "What went wrong, as in other answers."},
     },
     "minProperties": 1,
@@ -42,21 +55,25 @@ def _error_line(document: dict[str, Any]) -> bytes:
 class _Lines:
     """Encodes rows and counts them."""
 
-    def __init__(self) -> None:
+    def __init__(self, following: Following) -> None:
         self.count = 0
+        self._following = following
 
     def encode(self, row: BaseModel) -> bytes:
         self.count += 1
         return row.model_dump_json(by_alias=False).encode() + b"\n"
 
     def end(self) -> bytes:
-        return b'{"$end":{"count":%d}}\n' % self.count
+        cursor = self._following()
+        rest = b"" if cursor is None else b',"next":%d' % cursor
+        return b'{"$end":{"count":%d%b}}\n' % (self.count, rest)
 
 
 class JsonLines(ByteStream):
     """Send models as JSON Lines, in batches; a list of models is a batch of its own.
 
-    `options` are those of ByteStream.
+    `following` is called after the last row: it returns the cursor of the next page, or None when
+    there is no more. `options` are those of ByteStream.
     """
 
     media_type = "application/jsonl"
@@ -65,8 +82,9 @@ class JsonLines(ByteStream):
         self,
         rows: AsyncGenerator[Model | list[Model]],
         status_code: int = 200,
+        following: Following = lambda: None,
         **options: Any,
     ) -> None:
-        lines = _Lines()
+        lines = _Lines(following)
         source = in_batches(rows, lines.encode, lines.end)
         super().__init__(source, status_code, failure_record=_error_line, **options)

@@ -41,7 +41,7 @@ export async function loadFiles() {
       cursor = item.cursor ?? cursor;
     }
     if (!end) throw new TypeError("no last line");
-    const more = end.count >= PAGE_SIZE ? ", and there may be more" : "";
+    const more = end.next ? ", and there are more" : "";
     say("files-status", `${rows.size} listed${more}.`);
   } catch (error) {
     if (signal.aborted) return; // a newer request has taken over
