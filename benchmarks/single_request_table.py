@@ -200,7 +200,6 @@ WRITES = [
     post("publish with a key", "/topics/new/events", TEXT_PLAIN, b"x", Idempotency_Key="k" * 255),
     post("ingest empty lines", INGEST, JSONL, b"\n" * 90_000),
     post("ingest empty objects", INGEST, JSONL, b"{}\n" * 30_000),
-    post("ingest, results streamed", "/ingest/readings?results=stream", JSONL, b"{}\n" * 30_000),
     post("ingest nested JSON", INGEST, JSONL, DEEP),
     post("ingest empty CSV", INGEST, CSV, b"sensor,value\n" + b"\n" * 90_000),
     post("ingest CSV of commas", INGEST, CSV, b"sensor,value\n" + b",\n" * 45_000),
