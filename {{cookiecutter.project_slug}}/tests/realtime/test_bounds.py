@@ -110,6 +110,24 @@ async def test_a_replay_ends_after_so_many_events_and_goes_on_from_the_last_id(
     assert numbers == list(range(2, 6252))
 
 
+@pytest.mark.bound("15.4")
+@pytest.mark.slow
+async def test_large_events_count_for_more_in_a_replay(serve: Any) -> None:
+    service: Service = await serve(streaming={"send_timeout": 30})
+    position = await fill(service, 20, 135, "x" * 8192)
+    count, last = 0, ""
+    async with (
+        service.client() as client,
+        client.stream("GET", f"/topics/a.*/events?last_event_id={position}") as response,
+    ):
+        async for line in response.aiter_lines():
+            count += line.startswith("id:")
+            last = line if line.startswith("event:") else last
+            assert count < 2650, "it goes on"
+    assert last == "event: reconnect"
+    assert count > 2400
+
+
 @pytest.mark.bound("5.3")
 async def test_a_replay_over_a_websocket_ends_after_so_many_events_of_all_topics_together(
     serve: Any,
