@@ -22,7 +22,7 @@ NAMES = 500
 #: Streams and events in one step.
 STREAMS, EVENTS = 64, 512
 #: Streams and events of all steps for one request: each is 30 µs of CPU, and 5 µs of Redis.
-MOST = 2000
+MOST = 1000
 #: What a stream or an event takes of the bytes that are read at once, besides its data.
 OVERHEAD = 512
 
