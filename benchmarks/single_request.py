@@ -32,8 +32,9 @@ Found = dict[str, list[tuple[Single, Cost]]]
 def start(tools: Tools, files: Path, port: int, *, broker: str, records: int) -> Command:
     """Start ours on a catalogue of so many records."""
     store = files / "store"
-    # More than are kept by default: a replay has no gap when the requests make topics too.
-    env = tools.variables(store, server__port=str(port), realtime__max_topics="10100")
+    # More than is kept by default: then a replay from the start has no gap.
+    kept = {"realtime__max_topics": "10100", "realtime__history_total": "512 MiB"}
+    env = tools.variables(store, server__port=str(port), **kept)
     if broker:
         env["APP_REALTIME__BROKER_URL"] = broker
     words = [tools.python, str(HERE / "single_request_state.py"), tools.package, str(store)]
