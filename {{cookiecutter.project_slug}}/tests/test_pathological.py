@@ -46,7 +46,7 @@ FIELDS = [
 ]  # fmt: skip
 QUERIES = [
     "after", "count", "event", "fail_after", "filename", "id", "inline", "key", "last_event_id",
-    "limit", "poll", "results",
+    "limit", "poll",
 ]  # fmt: skip
 #: How a value begins, and of what the rest of it is.
 BEGINNINGS = {

@@ -170,7 +170,7 @@ class RealtimeSettings(limits.ModuleLimits):
     """Topics and prefixes that clients of a process follow at once."""
     max_followed_per_client: Annotated[int, Field(ge=1)] = 10_000
     """Of them in all subscriptions of one sender, or one address."""
-    max_replay: Annotated[int, Field(ge=1)] = 10_000
+    max_replay: Annotated[int, Field(ge=1)] = 5000
     """Missed events that one request is sent before the client is told to come back for more."""
     max_keys: Annotated[int, Field(ge=1)] = 100_000
     """Idempotency keys that are remembered; they count in `history_total`."""

@@ -1,8 +1,13 @@
 """Admission: one stream too many is refused, and admitted when another has ended."""
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from fastapi import APIRouter, Depends
+
+from {{cookiecutter.package_name}}.download.exports import Line, export
+from {{cookiecutter.package_name}}.streaming import Admission
 
 from ..peer import PATIENCE
 from ..service import Service
@@ -11,12 +16,23 @@ from ..storage.stored import store
 REQUEST = "{} {} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n"
 
 
+def endless_export() -> APIRouter:
+    router = APIRouter(dependencies=[Depends(Admission("download"))])
+
+    @export("endless", router)
+    async def endless() -> AsyncGenerator[Line]:
+        while True:
+            yield Line(number=1, text="line")
+
+    return router
+
+
 @pytest.mark.parametrize(
     ("method", "address", "route"),
     [
         ("GET", "/files/ID", "/files/{file_id}"),
         ("GET", "/archive?id=ID", "/archive"),
-        ("GET", "/exports/table", "/exports/table"),
+        ("GET", "/exports/endless", "/exports/endless"),
         ("POST", "/transform/upper", "/transform/upper"),
     ],
 )
@@ -25,7 +41,7 @@ async def test_more_streams_than_there_are_slots_are_refused(
     serve: Any, method: str, address: str, route: str
 ) -> None:
     patient = {"send_timeout": PATIENCE, "idle_timeout": PATIENCE}
-    service: Service = await serve(streaming={"max_streams": 1, **patient})
+    service: Service = await serve(endless_export(), streaming={"max_streams": 1, **patient})
     address = address.replace("ID", await store(service, bytes(32 << 20)))
     length = 2 if method == "POST" else 0
     async with service.raw_connection(receive_buffer=4096) as peer, service.client() as client:

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from {{cookiecutter.package_name}}.download.archive import MAX_FILES, archive_names
-from {{cookiecutter.package_name}}.storage import Draft, open_storage
+from {{cookiecutter.package_name}}.storage import Draft, FileRecord, open_storage
+from {{cookiecutter.package_name}}.storage.records import new_id
 
 from ..service import SOAK, Service, ServiceProcess, make_settings
 from ..storage.stored import store
@@ -153,6 +154,29 @@ async def test_no_file_and_too_many_are_refused(service: Service) -> None:
         more = await client.get(address(*[file_id] * (MAX_FILES + 1)))
 
     assert [none.status_code, most.status_code, more.status_code] == [422, 200, 422]
+
+
+@pytest.mark.bound("15.1")
+async def test_the_files_of_an_archive_are_looked_up_together(service: Service) -> None:
+    catalogue = service.app.state.storage.catalogue
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    records = [FileRecord(id=new_id(), filename="a", size=1, created_at=at) for _ in range(500)]
+    statements: list[str] = []
+
+    async def fill() -> None:
+        await catalogue.run("BEGIN")
+        for record in records:
+            values = (record.id, record.model_dump_json())
+            await catalogue.run("INSERT INTO files VALUES (NULL, ?, ?, 1)", *values)
+        await catalogue.run("COMMIT")
+        catalogue._database.set_trace_callback(statements.append)
+
+    await service.in_server(fill())
+    async with service.client() as client:
+        response = await client.head(address(*(record.id for record in records)))
+
+    assert response.status_code == 200
+    assert 0 < len([each for each in statements if "SELECT" in each]) < 20
 
 
 @pytest.mark.trap("D13")

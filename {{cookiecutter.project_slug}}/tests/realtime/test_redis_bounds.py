@@ -105,6 +105,20 @@ async def test_the_history_of_a_prefix_of_many_topics_is_read_in_short_steps(
     assert await slowest(redis) < 20
 
 
+@pytest.mark.bound("15.3")
+async def test_only_the_newest_events_of_a_prefix_are_read_for_one_request(
+    redis: RedisServer, serve: Any
+) -> None:
+    service = await serve()
+    start = await position_of(service, "q.t0")
+    await publish_as_older(redis, 1, 1500)
+    recent = await position_of(service, "q.t0")
+    await publish_as_older(redis, 1501, 1600)
+
+    assert await replay(service, "q.*", start) == ["evicted"]
+    assert await replay(service, "q.*", recent) == ["x"] * 100
+
+
 async def test_what_older_processes_publish_and_forget_is_known_to_newer_ones(
     redis: RedisServer, hasty: None, serve: Any
 ) -> None:

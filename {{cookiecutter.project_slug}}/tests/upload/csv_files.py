@@ -21,14 +21,14 @@ class CsvFile(NamedTuple):
     def body(self) -> bytes:
         return self.text.encode(errors="surrogateescape")
 
-    def rows(self) -> list[tuple[int, list[str]]]:
-        """Return the rows that are to be accepted, each with the number of its first line."""
+    def rows(self) -> list[list[str]]:
+        """Return the rows that are to be accepted."""
         wanted = []
         for line, records in self._lines()[1:]:
             # The module cuts at a lone carriage return, which is a malformed row to us.
             assert len(records) == 1 or line in self.reported
             if line not in self.reported:
-                wanted.append((line, records[0]))
+                wanted.append(records[0])
         return wanted
 
     def _lines(self) -> list[tuple[int, list[list[str]]]]:

@@ -53,7 +53,7 @@ async def download_archive(ids: Ids, request: Request, storage: StorageDep) -> R
 
     When one of them turns out to be unreadable half-way, the connection is aborted.
     """
-    records = [await _record(storage, file_id) for file_id in dict.fromkeys(ids)]
+    records = await _records(storage, list(dict.fromkeys(ids)))
     names = archive_names(record.filename for record in records)
     entries = [
         Entry(name, record.size, record.created_at)
@@ -88,11 +88,12 @@ def _record_of_archive(records: list[FileRecord], size: int) -> FileRecord:
     return FileRecord(id=file_id, filename="archive.zip", size=size, created_at=created_at)
 
 
-async def _record(storage: Storage, file_id: str) -> FileRecord:
-    try:
-        return await storage.record(file_id)
-    except Problem as problem:
-        raise Problem(problem.status_code, f"{file_id}: {problem.detail}") from None
+async def _records(storage: Storage, file_ids: list[str]) -> list[FileRecord]:
+    found = await storage.find(file_ids)
+    for file_id in file_ids:
+        if file_id not in found:
+            raise Problem(404, f"There is no file with the id {file_id}.")
+    return [found[file_id] for file_id in file_ids]
 
 
 def archive_names(filenames: Iterable[str]) -> list[str]:

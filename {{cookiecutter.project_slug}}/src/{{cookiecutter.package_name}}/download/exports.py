@@ -11,7 +11,6 @@ import atexit
 import inspect
 import shutil
 import sqlite3
-import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import closing
@@ -79,7 +78,7 @@ class Line(BaseModel):
 
 @export("lines")
 async def lines(
-    count: Annotated[int, Query(ge=0, le=100_000)] = 10,
+    count: Annotated[int, Query(ge=0, le=10_000)] = 10,
     # Not in OpenAPI: what it makes of an answer is none.
     fail_after: Annotated[int | None, Query(ge=0, include_in_schema=False)] = None,
 ) -> AsyncGenerator[Line]:
@@ -102,21 +101,20 @@ class Measurement(BaseModel):
 
 
 PAGE = 1000
-EXAMPLE_ROWS = 100_000
+EXAMPLE_ROWS = 20_000
 
 
 @export("table")
 async def table(
     after: Annotated[int, Query(ge=0, lt=1 << 63, description="Begin behind this id.")] = 0,
-    limit: Annotated[int | None, Query(ge=1, lt=1 << 63)] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
 ) -> AsyncGenerator[Measurement]:
     """Rows of a table in SQLite, page by page: a slow client holds no connection."""
-    remaining = sys.maxsize if limit is None else limit
-    while page := await in_thread(None, _page, after, min(PAGE, remaining)):
+    while page := await in_thread(None, _page, after, min(PAGE, limit)):
         for row in page:
             yield Measurement(**row)
         after = page[-1]["id"]
-        remaining -= len(page)
+        limit -= len(page)
 
 
 def _page(after: int, limit: int) -> list[sqlite3.Row]:

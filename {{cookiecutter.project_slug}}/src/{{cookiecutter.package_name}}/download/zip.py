@@ -28,6 +28,9 @@ _ATTRIBUTES = 0o100644 << 16
 _FLAGS = 1 << 3 | 1 << 11
 _STORED = 0
 
+#: Small files leave together: a chunk costs more than its bytes do.
+_BATCH = 64 << 10
+
 _FIRST = datetime(1980, 1, 1, tzinfo=UTC)
 _LAST = datetime(2107, 12, 31, 23, 59, 59, tzinfo=UTC)
 
@@ -91,21 +94,29 @@ async def archive(
 ) -> AsyncGenerator[bytes]:
     """Yield the archive of entries and their bytes; each file is begun when the last has ended."""
     directory: list[bytes] = []
-    offset = 0
-    behind = b""
+    offset = held = 0
+    batch: list[bytes] = []
+    yield b""  # The response may begin, and to HEAD end, before a file is read.
     for entry, chunks in files:
         header = entry.header()
-        yield behind + header
+        batch.append(header)
         crc = 0
         async with aclosing(chunks):
             async for chunk in chunks:
                 crc = crc32(chunk, crc)
-                yield chunk
+                held += len(chunk)
+                if held >= _BATCH:
+                    yield b"".join(batch)
+                    yield chunk
+                    batch, held = [], 0
+                else:
+                    batch.append(chunk)
         behind = entry.descriptor(crc)
+        batch.append(behind)
         directory.append(entry.listing(crc, offset))
         offset += len(header) + entry.size + len(behind)
     size = sum(map(len, directory))
-    yield b"".join([behind, *directory, _end(len(directory), size, offset)])
+    yield b"".join([*batch, *directory, _end(len(directory), size, offset)])
 
 
 def _end(count: int, size: int, offset: int) -> bytes:

@@ -126,12 +126,13 @@ class Feed:
             if isinstance(item, bytes):
                 return item
             if not self._is_repeated(item, followed):
-                self._left -= number <= followed.missed
+                if number <= followed.missed:
+                    self._left -= item.weight
                 return item.frame(self._encode)
         return b""
 
     def _may_have(self, number: int, followed: _Followed) -> bool:
-        if self._left or number > followed.missed:
+        if self._left > 0 or number > followed.missed:
             return True
         BOUNDS["realtime.max_replay"] += 1
         self.has_had_enough = True

@@ -28,6 +28,9 @@ RECENT = 1000
 #: The part of the memory for history that encodings may take.
 FRAMES_SHARE = 8
 
+#: Characters of data that cost a replay about what an event costs without them.
+HEAVY = 8 << 10
+
 _sequence = attrgetter("sequence")
 
 
@@ -55,6 +58,11 @@ class Event:
 
     def __post_init__(self) -> None:
         self.cost = EVENT_COST + getsizeof(self.message.data)
+
+    @property
+    def weight(self) -> int:
+        """What it counts for in a replay, as large ones cost more."""
+        return 1 + len(self.message.data) // HEAVY
 
     def frame(self, encode: Callable[["Event"], bytes]) -> bytes:
         """Return the event in one encoding, made once for all subscribers that are up to date."""

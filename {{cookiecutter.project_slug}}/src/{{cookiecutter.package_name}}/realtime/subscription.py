@@ -94,7 +94,7 @@ class Subscription:
             self.position = events[-1].sequence
             self.hub.counters.delivered += len(events)
             if self.replay is not None:
-                self._count(self.replay, len(events))
+                self._count(self.replay, sum(each.weight for each in events))
         else:
             self._caught_up = True
         return reset, events
@@ -115,8 +115,8 @@ class Subscription:
             self.replay = Replay(inf, ring.last)  # It is slow, and has not come back.
         return self.replay.take(ring, self.position, MESSAGE_SIZE)
 
-    def _count(self, replay: Replay, events: int) -> None:
-        replay.left -= events
+    def _count(self, replay: Replay, weight: int) -> None:
+        replay.left -= weight
         if self.position >= replay.until:
             self.replay = None  # Whatever comes now is new.
         elif replay.left <= 0:

@@ -4,7 +4,7 @@ A writer collects what it is given into parts as large as the store likes (a dir
 object store: at least 5 MiB), so a file is a sequence of parts and one commit.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -57,6 +57,9 @@ class Storage(Protocol):
 
     async def record(self, file_id: str) -> FileRecord:
         """Return the record of a complete file; raises Problem 404."""
+
+    async def find(self, file_ids: Sequence[str]) -> dict[str, FileRecord]:
+        """Return the records of those complete files that there are, by their ids."""
 
     def open(self, record: FileRecord) -> AbstractAsyncContextManager[OpenFile]:
         """Open a file; raises Problem 404, at the latest with its first bytes."""

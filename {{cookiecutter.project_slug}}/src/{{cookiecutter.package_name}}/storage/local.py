@@ -14,7 +14,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -116,7 +116,7 @@ class LocalStorage:
         if self.callbacks.inspect is None:
             return
         try:
-            async with aclosing(self.read_path(part, 0, record.size)) as chunks:
+            async with aclosing(read_path(part, 0, record.size, self.threads)) as chunks:
                 await self.callbacks.inspect(record, chunks)
         except Problem as problem:
             if problem.status_code >= 500:
@@ -159,6 +159,9 @@ class LocalStorage:
             raise not_found()
         return record
 
+    async def find(self, file_ids: Sequence[str]) -> dict[str, FileRecord]:
+        return await self.catalogue.find(file_ids)
+
     @asynccontextmanager
     async def open(self, record: FileRecord) -> AsyncGenerator[LocalFile]:
         if found := self._open_files.find(record.id):
@@ -178,11 +181,7 @@ class LocalStorage:
             self._open_files.release(file)
 
     def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
-        return self.read_path(self.path(file_id), start, stop)
-
-    def read_path(self, path: Path, start: int, stop: int) -> AsyncGenerator[bytes]:
-        """Yield the bytes of a file or a part."""
-        return read_path(path, start, stop, self.threads)
+        return read_path(self.path(file_id), start, stop, self.threads)
 
     async def records(
         self, after: int = 0, limit: int | None = None

@@ -25,6 +25,7 @@ from .concatenation import Copier
 from .interface import Tap
 from .local import LocalStorage
 from .partial import OWNER, SCHEMA, UNFINISHED, Partial
+from .reading import read_path
 from .records import FileRecord, created_at, is_id
 from .writer import LocalWriter
 
@@ -206,7 +207,7 @@ class LocalPartials:
 
     def read(self, upload_id: str, size: int) -> AsyncGenerator[bytes]:
         """Yield the bytes so far, up to `size`."""
-        return self.storage.read_path(self._path(upload_id), 0, size)
+        return read_path(self._path(upload_id), 0, size, self.storage.threads)
 
     async def concatenate(self, upload_id: str, parts: tuple[str, ...], size: int) -> None:
         """Make the bytes of an upload those of others, `size` in all; they keep theirs."""

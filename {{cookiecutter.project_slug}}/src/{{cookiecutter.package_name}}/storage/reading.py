@@ -19,6 +19,8 @@ from .records import FileRecord, not_found
 NOWAIT = pages.NOWAIT
 #: Bytes per read where every read is a thread's.
 READ_SIZE = 1 << 20
+#: So many bytes are opened, read and closed by one call of a thread.
+SMALL = 64 << 10
 
 
 class LocalFile:
@@ -78,6 +80,9 @@ class LocalFile:
 
 async def read_path(path: Path, start: int, stop: int, threads: Executor) -> AsyncGenerator[bytes]:
     """Yield the bytes of a file from `start` up to `stop` (exclusive); raises Problem 404."""
+    if stop - start <= SMALL:
+        yield await in_thread(threads, _read, path, start, stop - start)
+        return
     file = LocalFile(path, threads)
     await file.open()
     try:
@@ -86,6 +91,18 @@ async def read_path(path: Path, start: int, stop: int, threads: Executor) -> Asy
                 yield await part.read(threads) if isinstance(part, FilePart) else part
     finally:
         file.close()
+
+
+def _read(path: Path, start: int, size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read(size)
+    except FileNotFoundError:
+        raise not_found() from None
+    if len(data) < size:
+        raise EOFError("a stored file is shorter than its record")
+    return data
 
 
 class OpenFiles:

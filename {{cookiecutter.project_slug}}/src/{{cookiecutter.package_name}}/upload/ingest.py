@@ -15,22 +15,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
 from starlette.exceptions import HTTPException
 
-from ..streaming import (
-    Admission,
-    JsonLines,
-    Problem,
-    RequestBody,
-    described,
-    exchange_of,
-    require_text,
-)
-from .reports import Report, Result, line_errors, sift, validate
+from ..streaming import Admission, Problem, RequestBody, exchange_of, require_text
+from .reports import Report, sift
 from .rows import CsvRows, JsonRows, Record, Rows
 
 Ingestion = TypeVar("Ingestion", bound=Callable[..., Awaitable[None]])
@@ -43,7 +35,6 @@ CSV = "text/csv"
 FORMATS = ("application/jsonl", "application/x-ndjson", CSV)
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": described(Result, "/ingest")},
     400: {"description": "The body is UTF-16, or the header row of the CSV is not valid."},
     413: {},
     415: {},
@@ -57,20 +48,19 @@ class _Intake:
     request: Request
     rows: Rows
     consume: Consume
-    #: Whether the client wants to know what becomes of each row.
-    results_wanted: bool
     report: Report = field(default_factory=Report)
 
-    async def results(self) -> AsyncGenerator[list[Result]]:
-        """Yield the results of each batch when it has been consumed."""
+    async def take(self) -> Report:
+        """Read the body, and report what became of its rows."""
         try:
             async with aclosing(self._batches()) as batches:
                 async for batch in batches:
                     if batch:
-                        yield await self._take(batch)
+                        await self._take(batch)
         except Problem as problem:
             problem.members.update(self.report.model_dump())  # What is done is done.
             raise
+        return self.report
 
     async def _batches(self) -> AsyncGenerator[list[Record]]:
         limit = self.request.app.state.settings.upload.max_size
@@ -81,13 +71,8 @@ class _Intake:
         for batch in self.rows.end():
             yield batch
 
-    async def _take(self, batch: list[Record]) -> list[Result]:
-        results: list[Result] = []
-        if self.results_wanted:
-            valid, results = validate(self.rows, batch)
-            errors = line_errors(results)
-        else:
-            valid, errors = sift(self.rows, batch, self.report.room())
+    async def _take(self, batch: list[Record]) -> None:
+        valid, errors = sift(self.rows, batch, self.report.room())
         try:
             if valid:
                 await self.consume(valid)
@@ -98,7 +83,6 @@ class _Intake:
             logger.exception("%s failed: id=%s", exchange.route, exchange.request_id)
             raise Problem(500, "The rows could not be taken in.") from error
         self.report.add(len(valid), len(batch) - len(valid), errors)
-        return results
 
 
 def ingestion(name: str, router: APIRouter = router) -> Callable[[Ingestion], Ingestion]:
@@ -129,18 +113,8 @@ def ingestion(name: str, router: APIRouter = router) -> Callable[[Ingestion], In
             dependencies=[Depends(Admission("upload"))],
             openapi_extra=_request_body(name, adapter),
         )
-        async def ingest(
-            request: Request,
-            consume: Annotated[Consume, Depends(bound)],
-            results: Literal["stream"] | None = None,
-        ) -> Report | Response:
-            intake = _Intake(request, _rows_of(request, adapter), consume, bool(results))
-            if results:
-                return JsonLines(intake.results(), duplex=True)
-            async with aclosing(intake.results()) as batches:
-                async for _ in batches:
-                    pass
-            return intake.report
+        async def ingest(request: Request, consume: Annotated[Consume, Depends(bound)]) -> Report:
+            return await _Intake(request, _rows_of(request, adapter), consume).take()
 
         return consume
 

@@ -1,9 +1,8 @@
-"""What becomes of the rows of a body, and how it is reported: one by one, or all at the end."""
+"""What becomes of the rows of a body, as it is reported when the body has ended."""
 
-from operator import not_
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..streaming import places
 from .rows import Record, Rows
@@ -12,24 +11,11 @@ from .rows import Record, Rows
 MAX_ERRORS = 100
 
 
-class RowError(BaseModel):
-    """What is wrong with a row: a JSON Pointer into it, and why."""
+class LineError(BaseModel):
+    """What is wrong with the row that begins in a line: a JSON Pointer into it, and why."""
 
     pointer: str
     detail: str
-
-
-class Result(BaseModel):
-    """What became of the row that begins in a line; accepted is what has been consumed."""
-
-    line: int
-    accepted: bool
-    errors: Annotated[list[RowError], Field(exclude_if=not_)] = []
-
-
-class LineError(RowError):
-    """An error of the row that begins in a line."""
-
     line: int
 
 
@@ -62,35 +48,17 @@ def sift(rows: Rows, batch: list[Record], room: int) -> tuple[list[Any], list[Li
             valid.append(rows.row(content))
         except ValueError:
             if len(errors) < room:
-                _, results = validate(rows, [(line, content)])
-                errors += line_errors(results)
+                errors += _errors(rows, line, content)
     return valid, errors
 
 
-def line_errors(results: list[Result]) -> list[LineError]:
-    return [
-        LineError(line=result.line, **error.model_dump())
-        for result in results
-        for error in result.errors
-    ]
-
-
-def validate(rows: Rows, batch: list[Record]) -> tuple[list[Any], list[Result]]:
-    """Return the valid rows of a batch, and the results of all."""
-    valid: list[Any] = []
-    results = []
-    for line, content in batch:
-        try:
-            valid.append(rows.parse(content))
-            results.append(Result(line=line, accepted=True))
-        except ValidationError as error:
-            results.append(Result(line=line, accepted=False, errors=_errors(error)))
-    return valid, results
-
-
-def _errors(error: ValidationError) -> list[RowError]:
-    count = error.error_count()
-    if count > MAX_ERRORS:
-        return [RowError(pointer="", detail=f"The row has {count} errors.")]
-    errors = error.errors(include_url=False, include_context=False, include_input=False)
-    return [RowError(**place) for place in places(errors)]
+def _errors(rows: Rows, line: int, content: Any) -> list[LineError]:
+    try:
+        rows.parse(content)
+    except ValidationError as error:
+        count = error.error_count()
+        if count > MAX_ERRORS:
+            return [LineError(pointer="", detail=f"The row has {count} errors.", line=line)]
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        return [LineError(**place, line=line) for place in places(errors)]
+    return []

@@ -84,7 +84,8 @@ class Kept:
                     raise unavailable()  # Its numbers would hide those of the new epoch.
                 return {name: History(floor, []), **found}
             lasts = await reading.lasts([topic for topic in topics if topic in lacking])
-            rows, unread = await reading.events(dict.fromkeys(lasts, 0), position.sequence)
+            behind = dict.fromkeys(lasts, 0)
+            rows, unread = await reading.events(behind, position.sequence, reading.most)
             found |= {topic: History(*row) for topic, row in rows.items()}
             floor = max(floor, reading.forgotten, *(lasts[topic] for topic in unread))
             # Others of them were forgotten, or are told as gone.
