@@ -59,7 +59,10 @@ class Storage(Protocol):
         """Return the record of a complete file; raises Problem 404."""
 
     async def find(self, file_ids: Sequence[str]) -> dict[str, FileRecord]:
-        """Return the records of those complete files that there are, by their ids."""
+        """Return the records of those complete files that there are, by their ids.
+
+        They are without metadata, so they are not for `open`, which may keep them.
+        """
 
     def open(self, record: FileRecord) -> AbstractAsyncContextManager[OpenFile]:
         """Open a file; raises Problem 404, at the latest with its first bytes."""
