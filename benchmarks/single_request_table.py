@@ -221,7 +221,7 @@ WRITES = [
     tus("tus creation of 9 GiB", Upload_Length=str(9 << 30)),
     Single("tus concatenation", concatenation),
     Single("tus PATCH", append),
-    post("run of 400 events", "/runs/counter", JSON, b'{"count": 400, "interval": 0}'),
+    post("run of 150 events", "/runs/counter", JSON, b'{"count": 150, "interval": 0}'),
 ]  # fmt: skip
 
 REQUESTS = [*READS, *HEADERS, *WRITES]

@@ -212,7 +212,7 @@ class Tick(BaseModel):
 
 @run("counter")
 async def counter(
-    count: Annotated[int, Field(ge=0, le=400)] = 10,
+    count: Annotated[int, Field(ge=0, le=150)] = 10,
     interval: Annotated[float, Field(ge=0, le=60, description="Seconds.")] = 1.0,
 ) -> AsyncGenerator[Tick]:
     """Count slowly."""
