@@ -1,8 +1,7 @@
-"""Remove what was not chosen, then finish: a git repository, and what to do next."""
+"""Remove what was not chosen, then say what to do next."""
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,24 +9,31 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 SRC = f"src/{ANSWERS['package_name']}"
 UPLOAD, DOWNLOAD = ANSWERS["use_upload"], ANSWERS["use_download"]
 RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
-REALTIME = ANSWERS["use_realtime"]
+REALTIME, ERRORS = ANSWERS["use_realtime"], ANSWERS["use_error_handling"]
 SHARED = REALTIME and ANSWERS["broker"] == "redis"
 REDIS = ["redis", "redis_kept", "redis_lua", "redis_reading", "redis_scripts"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
 REDIS_TESTS += ["test_redis_bounds", "test_redis_workers", "test_runs_redis"]
+PARTIAL = ["concatenation", "partial", "partials"]
+ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
 #: What only some answers generate; the rest is in every project. A test holds it against the tree.
 OWNED = [
-    (UPLOAD, [f"{SRC}/upload", "tests/upload"]),
-    (RESUMABLE, [f"{SRC}/upload/resumable", "tests/resumable"]),
-    (RESUMABLE, [f"{SRC}/storage/{name}.py" for name in ("concatenation", "partial", "partials")]),
-    (DOWNLOAD, [f"{SRC}/download", "tests/download"]),
-    (UPLOAD or DOWNLOAD, [f"{SRC}/storage", "tests/storage"]),
-    (REALTIME, [f"{SRC}/realtime", f"{SRC}/server/websocket.py", "tests/realtime"]),
-    (REALTIME and UPLOAD, [f"{SRC}/realtime/files.py", "tests/realtime/test_files.py"]),
-    (SHARED, [f"{SRC}/realtime/backends/{name}.py" for name in REDIS]),
-    (SHARED, [f"tests/realtime/{name}.py" for name in REDIS_TESTS]),
-    (ANSWERS["use_error_handling"], [f"{SRC}/errors", "tests/errors"]),
-    (ANSWERS["use_demo_page"], [f"{SRC}/web", "tests/test_web.py"]),
+    (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
+    (RESUMABLE, [f"{ENGINE}/upload/resumable", f"{TESTS}/resumable"]),
+    (RESUMABLE, [f"{ENGINE}/storage/{name}.py" for name in PARTIAL]),
+    (DOWNLOAD, [f"{ENGINE}/download", f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
+    (DOWNLOAD, [f"{TESTS}/download", "tests/test_exports.py", "tests/test_transforms.py"]),
+    (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),
+    (UPLOAD or DOWNLOAD, [f"{ENGINE}/storage", f"{TESTS}/storage"]),
+    (REALTIME, [f"{ENGINE}/realtime", f"{ENGINE}/server/websocket.py", f"{SRC}/runs.py"]),
+    (REALTIME, [f"{TESTS}/realtime", "tests/test_events.py", "tests/test_runs.py"]),
+    (REALTIME, ["docs/realtime.md", "docs/runs.md"]),
+    (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/test_files.py"]),
+    (SHARED, [f"{ENGINE}/realtime/backends/{name}.py" for name in REDIS]),
+    (SHARED, [f"{TESTS}/realtime/{name}.py" for name in REDIS_TESTS]),
+    (ERRORS, [f"{ENGINE}/errors", f"{TESTS}/errors", "tests/test_errors.py", "docs/problems.md"]),
+    (ANSWERS["use_demo_page"], [f"{SRC}/web", f"{TESTS}/test_web.py"]),
+    (ANSWERS["engine_tests"], [TESTS]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),
     (ANSWERS["ci"] == "github", [".github"]),
     (ANSWERS["ci"] == "gitlab", [".gitlab-ci.yml"]),
@@ -44,20 +50,6 @@ def prune():
                 path.unlink(missing_ok=True)
 
 
-def init_git():
-    """Make a repository, unless this is inside one or cruft will patch it; commit nothing."""
-    if not ANSWERS["init_git"] or "_commit" in ANSWERS or run("git", "rev-parse", "--git-dir"):
-        return
-    if not run("git", "init", "--quiet", "--initial-branch=main"):
-        print("No git repository was made: 'git init' did not work here.")
-
-
-def run(*command):
-    """Run a command in silence and return whether it worked; it may not even be there."""
-    found = shutil.which(command[0])
-    return found and not subprocess.run([found, *command[1:]], capture_output=True).returncode
-
-
 def say_next_steps():
     template = ANSWERS.get("_template", "")
     print(f"""
@@ -68,6 +60,7 @@ def say_next_steps():
   uv run pytest       # its own tests
 
 Without uv: python -m venv .venv, activate it, pip install . and serve.
+To keep its history: git init
 The same answers again: cookiecutter {template} --replay
 """)
 
@@ -76,5 +69,4 @@ if __name__ == "__main__":
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # A console need not know every name's letters.
     prune()
-    init_git()
     say_next_steps()

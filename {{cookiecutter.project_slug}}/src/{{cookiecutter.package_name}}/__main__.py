@@ -1,6 +1,14 @@
-"""`python -m`: the same as the `serve` command."""
+"""`serve`, also as `python -m`: run the service, or one of its commands."""
 
-from .server.cli import main
+from .app import create_app
+from .engine.server import main as run
+from .settings import Settings
+
+
+def main() -> None:
+    """Run `serve`, `serve --reload`, or `serve COMMAND`."""
+    run(create_app, Settings)
+
 
 if __name__ == "__main__":
     main()

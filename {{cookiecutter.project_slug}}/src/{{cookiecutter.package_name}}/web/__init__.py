@@ -14,8 +14,6 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
 
-from ..streaming import joined
-
 router = APIRouter(include_in_schema=False)
 
 _POLICY = (
@@ -31,7 +29,7 @@ def _add(path: str, name: str, media_type: str, extra: dict[str, str] | None = N
     headers = {"ETag": tag, "Cache-Control": "no-cache", **(extra or {})}
 
     async def send(request: Request) -> Response:
-        known = joined(request.headers, "If-None-Match").split(",")
+        known = ",".join(request.headers.getlist("If-None-Match")).split(",")
         # A proxy that compresses the body makes the tag a weak one: W/"...".
         if any(one.strip().removeprefix("W/") in (tag, "*") for one in known):
             return Response(status_code=304, headers=headers)

@@ -1,0 +1,42 @@
+"""What to do about a part of the engine that is imported and was not generated."""
+
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+#: The answer that generates a part, by its module.
+ANSWERS = {
+    "download": "use_download=yes",
+    "errors": "use_error_handling=yes",
+    "realtime": "use_realtime=yes",
+    "realtime.backends.redis": "broker=redis",
+    "realtime.files": "use_realtime=yes and use_upload=yes",
+    "storage": "use_upload=yes or use_download=yes",
+    "upload": "use_upload=yes",
+    "upload.resumable": "resumable_uploads=yes",
+}
+
+
+class _Explainer:
+    """Asked for modules that nobody else has found (PEP 451); names the answer to change."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        part = name.removeprefix(f"{self.package}.")
+        if part != name and part in ANSWERS:
+            raise ModuleNotFoundError(
+                f"{name} is not in this project: it comes with the answer {ANSWERS[part]}"
+                " (`cruft update` asks again, as does `cookiecutter`)",
+                name=name,
+            )
+        return None
+
+
+def explain(package: str) -> None:
+    """Make imports of parts that are not there say which answer brings them."""
+    sys.meta_path.append(_Explainer(package))

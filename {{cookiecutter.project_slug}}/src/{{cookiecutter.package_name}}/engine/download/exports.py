@@ -1,0 +1,70 @@
+"""Exports: typed rows, made as they are sent, in the format that the client accepts."""
+
+import inspect
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, TypeVar, get_args
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel
+
+from ..kernel.admission import Admission
+from ..kernel.codings import negotiate_coding
+from ..kernel.fields import joined
+from ..kernel.jsonl import described
+from ..kernel.pull import ByteStream
+from .formats import FORMATS, negotiate
+
+Export = TypeVar("Export", bound=Callable[..., AsyncGenerator[Any]])
+
+_ADMISSION = Depends(Admission("download"))
+
+
+class ExportRouter(APIRouter):
+    """An APIRouter with one more decorator, for asynchronous generators of rows."""
+
+    def export(self, path: str, **options: Any) -> Callable[[Export], Export]:
+        """Register a generator, `async def …(…) -> AsyncGenerator[Model]`, for GET and HEAD.
+
+        Its parameters are those of a path operation, its docstring the documentation, the model
+        that it is annotated with the fields of a row. The first row is made before the headers are
+        sent, so it may still raise a Problem. When the client leaves the generator is closed at
+        once: open what it needs with `async with` or `try … finally`. `options` are those of
+        `APIRouter.get`.
+        """
+
+        def register(rows: Export) -> Export:
+            signature = inspect.signature(rows, eval_str=True)
+            model = get_args(signature.return_annotation)[0]
+
+            async def send(request: Request, **query: Any) -> ByteStream:
+                answer = negotiate(joined(request.headers, "accept"))
+                coding = negotiate_coding(joined(request.headers, "accept-encoding"))
+                headers = {"Vary": "Accept, Accept-Encoding"}
+                if "request" in signature.parameters:
+                    query["request"] = request
+                return answer(rows(**query), model, headers=headers, coding=coding)
+
+            # The parameters that FastAPI sees: the request, and those of the generator.
+            own = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+            given = {**signature.parameters, "request": own}.values()
+            endpoint: Any = send
+            endpoint.__signature__ = inspect.Signature(
+                [each.replace(kind=own.kind) for each in given]
+            )
+            usual: dict[str, Any] = {
+                "name": f"export_{rows.__name__}",
+                "description": inspect.getdoc(rows),
+                "response_class": Response,
+                "responses": {200: {"content": _content(self.prefix + path, model)}, 406: {}},
+            }
+            dependencies = [_ADMISSION, *options.pop("dependencies", ())]
+            self.get(path, dependencies=dependencies, **(usual | options))(endpoint)
+            self.head(path, dependencies=dependencies, include_in_schema=False)(endpoint)
+            return rows
+
+        return register
+
+
+def _content(path: str, model: type[BaseModel]) -> dict[str, Any]:
+    content: dict[str, Any] = {media_type: {"schema": {"type": "string"}} for media_type in FORMATS}
+    return content | described(model, path)

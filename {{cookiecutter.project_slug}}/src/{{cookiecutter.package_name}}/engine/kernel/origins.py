@@ -1,0 +1,164 @@
+"""Which names the service is asked for by, and which pages may change something in it.
+
+A browser sends what any page wants. It names the page in fields that no page can set:
+
+* `Host`. A name that an attacker points at our address makes our responses that page's own (DNS
+  rebinding); the name is still the attacker's.
+* `Sec-Fetch-Site`, and `Origin` where a browser does not send it. A form, and a fetch without
+  anything special, need no consent of CORS to be sent.
+
+Sources: RFC 9110, sections 4.2.3 (normalisation), 7.2 (Host) and 15.5.20 (421); RFC 6761, section
+6.3 (localhost); RFC 6454, section 7 (Origin); Fetch Metadata Request Headers, section 2.3.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from starlette.types import Scope
+
+from .problem import Problem
+
+#: In the scope: the Host of the connection, where a proxy has named another one.
+SENT_HOST = "sent_host"
+#: Fields that are remembered with what they mean, and how long one may be: a name has 253 bytes.
+REMEMBERED, LONGEST = 256, 300
+
+_AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(?::(\d*))?", re.ASCII)
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}
+_OWN_SITES = {b"same-origin", b"none"}
+
+
+class Hosts:
+    """Names and addresses that a service may be asked for by, with any port."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        """`allowed` are names and addresses, `*.example.com` for all below one, `*` for all."""
+        names = {each.strip().lower() for each in allowed} - {""}
+        self._all = "*" in names
+        self._below = (".localhost", *(each[1:] for each in names if each.startswith("*.")))
+        self._names = {"localhost", *filter(None, map(_name, names))}
+        self._allow = lru_cache(REMEMBERED)(self._decide)
+
+    def allow(self, authority: bytes) -> bool:
+        """Whether Host may be this."""
+        return self._all or (len(authority) <= LONGEST and self._allow(authority))
+
+    def _decide(self, authority: bytes) -> bool:
+        name = _name(authority.decode("latin-1"))
+        if name is None:
+            return False
+        address = address_of(name)
+        is_loopback = address is not None and address.is_loopback
+        return is_loopback or name in self._names or name.endswith(self._below)
+
+
+class Pages:
+    """Whose pages may change something: the service's own, and those of other allowed origins."""
+
+    def __init__(self, public_url: str | None, others: Iterable[str]) -> None:
+        self._allowed = {origin_of(each) for each in (public_url, *others) if each}
+
+    def may_send(self, scope: Scope) -> bool:
+        """Whether a request may be sent by the page, if any, that its fields tell of."""
+        is_websocket = scope["type"] == "websocket"
+        if not is_websocket and scope["method"] in _SAFE:
+            return True  # The page gets no response to read.
+        fields: dict[bytes, list[bytes]] = {b"origin": [], b"sec-fetch-site": [], b"host": []}
+        for name, value in scope["headers"]:
+            if name in fields:
+                fields[name].append(value)
+        pages, sites, host = fields.values()
+        if not (pages or sites) or "*" in self._allowed:
+            return True
+        origins = {origin_of(page.decode("latin-1")) for page in pages}
+        if origins and origins <= self._allowed:
+            return True
+        if not _OWN_SITES.issuperset(sites):
+            return False
+        if sites and not is_websocket:
+            return True  # Whatever Host a proxy has put in the place of the page's.
+        return all(_is_own(origin, host, scope["scheme"]) for origin in origins - self._allowed)
+
+
+def address_of(name: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a host is, if it is none that has to be looked up."""
+    try:
+        address = ip_address(name.strip("[]"))
+    except ValueError:
+        return None
+    return (address.version == 6 and address.ipv4_mapped) or address
+
+
+def is_address(authority: bytes) -> bool:
+    """Whether Host is an address, which no page of another name has."""
+    name = _name(authority.decode("latin-1"))
+    return name is not None and address_of(name) is not None
+
+
+def origin_of(url: str) -> str:
+    """Return the origin of a URL as browsers write it; what is no URL as it is."""
+    scheme, separator, rest = url.strip().lower().partition("://")
+    match = _AUTHORITY.fullmatch(rest.partition("/")[0])
+    if not (separator and match):
+        return scheme + separator + rest
+    port = match[2] or ""
+    default = port in ("", _DEFAULT_PORTS.get(scheme))
+    return f"{scheme}://{_normal(match[1])}" + ("" if default else f":{port}")
+
+
+def _is_own(origin: str, hosts: list[bytes], scheme: str) -> bool:
+    """Whether a page came from the service itself, by the Host that it is asked for by.
+
+    TLS may end before us, unseen: https is believed of a page, and http where we have no TLS.
+    """
+    page_scheme = origin.partition("://")[0]
+    believed = {"https"} if scheme in ("https", "wss") else {"https", "http"}
+    if page_scheme not in believed:
+        return False
+    return [origin] == [origin_of(f"{page_scheme}://{host.decode('latin-1')}") for host in hosts]
+
+
+def _name(authority: str) -> str | None:
+    """Return the host of an authority in its normal form, None if it has none."""
+    match = _AUTHORITY.fullmatch(authority.lower())
+    return _normal(match[1]) if match else _bare(authority)
+
+
+def _normal(name: str) -> str:
+    if name.startswith("["):
+        return _bare(name[1:-1]) or name
+    return name.removesuffix(".")
+
+
+def _bare(name: str) -> str | None:
+    """Return an address of IPv6 in brackets, as settings may have it without."""
+    try:
+        return f"[{IPv6Address(name)}]"
+    except ValueError:
+        return None
+
+
+#: 16 bytes in base64.
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_VERSION = b"13"
+#: A response that has the one has to have the others.
+_UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+
+
+def handshake_flaw(http_version: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
+    """Return Problem 426 or 400 for a request that asks for no WebSocket, or in a wrong way."""
+    fields: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        fields.setdefault(name, []).append(value.strip(b" \t"))
+    upgrades = {value.lower() for value in fields.get(b"upgrade", [])}
+    if http_version == "1.0" or upgrades != {b"websocket"}:
+        return Problem(426, "This is a WebSocket: ask for the upgrade.", headers=_UPGRADE)
+    if fields.get(b"sec-websocket-version") != [_VERSION]:
+        return Problem(426, "The version of WebSockets is 13.", headers=_UPGRADE)
+    keys = fields.get(b"sec-websocket-key", [])
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        return Problem(400, "Sec-WebSocket-Key is 16 bytes in base64.")
+    return None

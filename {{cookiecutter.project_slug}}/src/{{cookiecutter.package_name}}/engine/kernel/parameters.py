@@ -1,0 +1,121 @@
+"""The parameters of a header field, in all the ways in which clients write them.
+
+Sources: RFC 9110, section 5.6.6; RFC 6266, section 4.1 (repeated ones); RFC 8187 (`name*`);
+RFC 2231, section 3 (`name*0`, `name*1*`); HTML, "Multipart form data" (backslashes of browsers).
+"""
+
+import re
+from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
+
+from .fields import MAX_FIELD
+from .measures import BOUNDS
+
+#: The value is a quoted string with escapes; or one as browsers write it, whose backslashes are
+#: characters, if else its end would not be one; or words, of which only the first may have a `=`.
+#: No quantifier gives anything back, so the time is linear.
+_PARAMETER = re.compile(
+    r'[ \t]*+(?:([^\s=;"]++)[ \t]*+=[ \t]*+(?:"((?:[^"\\]|\\.)*+)"(?=[ \t]*+(?:;|\Z))|"([^"]*+)"|'
+    r'([^\s;"]++(?:[ \t]++[^\s;"=]++)*+))[ \t]*+)?(?:;|\Z)'
+)
+_ESCAPED = re.compile(r'\\(["\\])')
+
+
+def parameters(field: str, unescape: Callable[[str], str] = str) -> tuple[str, dict[str, str]]:
+    """Return what stands before the parameters, and these by name, both in lower case.
+
+    A name in an extended notation goes before the plain one, whose value is passed to `unescape`.
+    Raises ValueError for what is ambiguous, too long, or breaks the rules.
+    """
+    if len(field) > MAX_FIELD:
+        BOUNDS["streaming.max_field"] += 1
+        raise ValueError(f"there are more than {MAX_FIELD} bytes")
+    kind, _, rest = field.partition(";")
+    if "=" in kind:  # Some clients begin with the first parameter.
+        kind, rest = "", field
+    found: dict[str, str] = {}
+    sections: dict[str, dict[str, str]] = {}
+    for name, value in _raw(rest).items():
+        name, extended, section = name.partition("*")
+        if extended:
+            sections.setdefault(name, {})[section] = value
+        else:
+            found[name] = unescape(value)
+    for name, values in sections.items():
+        try:
+            found[name] = _extended(values)
+        except (LookupError, UnicodeError):
+            if name not in found:
+                raise ValueError(f"`{name}*` cannot be decoded") from None
+    return kind.strip().lower(), found
+
+
+def _raw(rest: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    position = 0
+    while position < len(rest):
+        match = _PARAMETER.match(rest, position)
+        if match is None:
+            raise ValueError("a parameter breaks the rules")
+        position = match.end()
+        name, quoted, browsers, plain = match.groups("")
+        if name.lower() in found:
+            raise ValueError(f"`{name.lower()}` comes twice")
+        if name:
+            found[name.lower()] = _ESCAPED.sub(r"\1", quoted) or browsers or plain
+    return found
+
+
+def _extended(values: dict[str, str]) -> str:
+    """Decode `name*`, or put the sections `name*0`, `name*1*`, … together, by what is after `*`."""
+    if values.keys() == {""}:
+        charset, octets = _in_charset(values[""])
+        return decode(octets, charset)
+    charset, plain, whole = "utf-8", "utf-8", []
+    for number in map(str, range(len(values))):
+        if (number in values) == (f"{number}*" in values):
+            raise ValueError(f"section {number} of a parameter is missing or comes twice")
+        if number in values:
+            whole.append(values[number].encode(plain))
+        elif whole:
+            whole.append(unquote_to_bytes(values[f"{number}*"]))
+        else:
+            charset, octets = _in_charset(values["0*"])
+            whole, plain = [octets], "ascii"
+    return decode(b"".join(whole), charset)
+
+
+def _in_charset(value: str) -> tuple[str, bytes]:
+    charset, _, rest = value.partition("'")
+    return charset, unquote_to_bytes(rest.partition("'")[2])
+
+
+_NUMBERED = {
+    **{f"iso-8859-{part}": f"iso8859-{part}" for part in (*range(1, 12), *range(13, 17))},
+    **{f"windows-{page}": f"cp{page}" for page in (874, *range(1250, 1259))},
+}
+#: Names in lower case, and Python's codecs. UTF-16 is not among them: its byte order is a guess.
+_CODECS = _NUMBERED | {
+    "utf-8": "utf-8",
+    "utf8": "utf-8",
+    "us-ascii": "ascii",
+    "ascii": "ascii",
+    "latin1": "latin-1",
+    "koi8-r": "koi8-r",
+    "koi8-u": "koi8-u",
+    "macintosh": "mac-roman",
+    "ibm866": "cp866",
+    "shift_jis": "cp932",
+    "euc-jp": "euc_jp",
+    "iso-2022-jp": "iso2022_jp",
+    "euc-kr": "cp949",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "gb18030": "gb18030",
+    "big5": "big5hkscs",
+}
+
+
+def decode(octets: bytes, charset: str) -> str:
+    """Return text; raises LookupError for an unknown charset, UnicodeError for other bytes."""
+    return octets.decode(_CODECS[charset.strip().lower()])

@@ -1,0 +1,54 @@
+"""What an application is put together of: one part for each module that was chosen."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+from fastapi import FastAPI
+
+from .admission import CLIENT_FULL, FULL
+from .body import ENCODED, PARTIAL, TOO_LARGE, TOO_SLOW
+from .digests import MISMATCH
+from .drain import DRAINING
+from .middleware import TOO_LONG
+from .problem import INVALID, ProblemType
+
+
+class Part:
+    """A module, as `app.py` names it; the order there does not matter.
+
+    A subclass of your own adds routes, opens what they need, and brings commands. The settings are
+    at `app.state.settings`.
+    """
+
+    #: Parts with smaller ranks are added and opened before others, and closed after them.
+    rank = 0
+    #: Those of the problems that the part raises, besides those of every service.
+    problem_types: tuple[ProblemType, ...] = ()
+    #: `serve NAME ARGUMENTS…`: what is called with the settings and the arguments.
+    commands: ClassVar[dict[str, Any]] = {}
+
+    def check(self, settings: Any) -> None:
+        """End the process with one line when the service cannot run; before it listens."""
+
+    def add_to(self, app: FastAPI) -> None:
+        """Add routes and handlers."""
+
+    @asynccontextmanager
+    async def running(self, app: FastAPI) -> AsyncGenerator[None]:
+        """Keep open what the routes need, for as long as the service runs."""
+        yield
+
+
+PROBLEM_TYPES = (
+    CLIENT_FULL,
+    DRAINING,
+    ENCODED,
+    FULL,
+    INVALID,
+    MISMATCH,
+    PARTIAL,
+    TOO_LARGE,
+    TOO_LONG,
+    TOO_SLOW,
+)

@@ -1,0 +1,50 @@
+"""Traces by OpenTelemetry, through FastAPI's own support: one span per request.
+
+With the extra `telemetry` installed, `OTEL_EXPORTER_OTLP_ENDPOINT` turns it on; the other variables
+of OpenTelemetry are its SDK's. Source: OpenTelemetry semantic conventions for HTTP, server spans.
+"""
+
+from typing import Any
+
+from opentelemetry import trace
+
+from ..kernel.exchange import Exchange
+from ..kernel.outcomes import Outcome
+from . import redaction
+
+#: What ended because of the client, or as it should: FastAPI takes an unfinished response for an
+#: error. A status that is OK stays so, by the SDK's own rule.
+_NO_ERRORS = {Outcome.CLIENT_ABORT, Outcome.SLOW_CLIENT, Outcome.TIMEOUT, Outcome.DRAINED}
+
+
+def options() -> Any:
+    """Return FastAPI's options.
+
+    No spans of operations, which are some for each request. Figures and errors are in the metrics
+    and the log, with the same trace id.
+    """
+    return {"auto_configure": True, "operation_spans": False, "metrics": False, "logs": False}
+
+
+def begin(exchange: Exchange) -> None:
+    """Keep secrets out of the span, and its ids for the log, when the request is traced."""
+    scope = exchange.scope
+    if "fastapi.telemetry" not in scope:
+        return
+    span = trace.get_current_span()
+    context = span.get_span_context()
+    if exchange.traceparent is None and context.is_valid:
+        exchange.traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
+    if scope.get("query_string"):
+        span.set_attribute("url.query", redaction.query(scope["query_string"]))
+
+
+def end(exchange: Exchange) -> None:
+    """Say how the exchange ended, where the span has not ended with the response before."""
+    if "fastapi.telemetry" not in exchange.scope:
+        return
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.set_attribute("outcome", str(exchange.outcome))
+        if exchange.outcome in _NO_ERRORS:
+            span.set_status(trace.StatusCode.OK)

@@ -1,0 +1,41 @@
+"""The part of the application that sends events."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from ..kernel.part import Part
+from . import followers, publishing, runs, topics
+from .backends import KEY_REUSED, UNAVAILABLE, check_backend
+from .hub import open_hub
+from .router import router as topics_router
+from .run_router import router as run_router
+
+
+class Realtime(Part):
+    """Topics and runs: `/topics/…` and `/runs/…`. Settings: `APP_REALTIME__…`."""
+
+    problem_types = (
+        KEY_REUSED,
+        UNAVAILABLE,
+        followers.TOO_MANY,
+        followers.TOO_MANY_OF_CLIENT,
+        publishing.TOO_MANY,
+        runs.TOO_MANY,
+        topics.FULL,
+    )
+
+    def check(self, settings: Any) -> None:
+        check_backend(settings.realtime)
+
+    def add_to(self, app: FastAPI) -> None:
+        app.include_router(topics_router)
+        app.include_router(run_router)
+
+    @asynccontextmanager
+    async def running(self, app: FastAPI) -> AsyncGenerator[None]:
+        state = app.state
+        async with open_hub(state.settings.realtime, state.kernel) as state.hub:
+            yield

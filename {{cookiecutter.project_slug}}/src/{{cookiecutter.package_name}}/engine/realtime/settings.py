@@ -1,0 +1,63 @@
+"""The settings of topics and runs."""
+
+from importlib.util import find_spec
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from ..kernel.limits import Duration, ModuleLimits, Size
+
+#: Where events are kept: the memory of this process, or Redis.
+BROKERS = r"^(memory:$|rediss?://|unix://)"
+#: `topic=policy`, with commas.
+POLICIES = r"^([A-Za-z0-9_.-]+(\.\*)?=(disconnect|latest|coalesce)(,|$))*$"
+
+
+def _available(url: str) -> str:
+    if url != "memory:":
+        try:
+            find_spec(f"{__package__}.backends.redis")
+        except ModuleNotFoundError as error:
+            raise ValueError(str(error)) from None
+    return url
+
+
+class RealtimeSettings(ModuleLimits):
+    """What is kept of topics and sent on them, and limits of its own: `APP_REALTIME__…`."""
+
+    broker_url: Annotated[str, Field(pattern=BROKERS), AfterValidator(_available)] = "memory:"
+    """Where events are numbered and kept; `memory:` is this process."""
+    history_size: Annotated[int, Field(ge=1)] = 1000
+    """Events that each topic keeps for clients that come back."""
+    history_bytes: Size = 4 << 20
+    """Bytes that each topic keeps at most."""
+    history_age: Annotated[Duration, Field(gt=0)] = 3600.0
+    """Seconds for which an event is kept."""
+    history_total: Size = 256 << 20
+    """Bytes that all topics keep together, in the memory of a process and in Redis."""
+    max_topics: Annotated[int, Field(ge=1)] = 10_000
+    """Topics with history; above that the ones published on longest ago are forgotten."""
+    max_followed: Annotated[int, Field(ge=1)] = 50_000
+    """Topics and prefixes that clients of a process follow at once."""
+    max_followed_per_client: Annotated[int, Field(ge=1)] = 10_000
+    """Of them in all subscriptions of one sender, or one address."""
+    max_replay: Annotated[int, Field(ge=1)] = 5000
+    """Missed events that one request is sent before the client is told to come back for more."""
+    max_keys: Annotated[int, Field(ge=1)] = 100_000
+    """Idempotency keys that are remembered; they count in `history_total`."""
+    max_event_size: Size = 64 << 10
+    """Bytes of one event."""
+    max_per_topic: Annotated[int, Field(ge=1)] | None = None
+    """Subscribers of one topic."""
+    max_runs: Annotated[int, Field(ge=1)] = 1000
+    """Runs at once in this process."""
+    publish_rate: Annotated[float, Field(gt=0)] | None = None
+    """Events per second that one sender, or one address, may publish."""
+    policies: Annotated[str, Field(pattern=POLICIES)] = ""
+    """What slow subscribers get, by topic or prefix: `ticker=latest,prices.*=coalesce`."""
+    heartbeat: Annotated[Duration, Field(gt=0)] = 15.0
+    """Seconds of silence after which a stream shows that it is alive."""
+    retry: Duration = 2.0
+    """Seconds after which a client comes back when nobody told it otherwise."""
+    max_age: Annotated[Duration, Field(gt=0)] = 3600.0
+    """Seconds after which a client is told to come back, so that they spread over processes."""

@@ -1,0 +1,143 @@
+"""What uvicorn's WebSockets leave open: peers that do not read, or are gone, or never finish.
+
+It leans on uvicorn's internals, like `connection`. Source: RFC 6455, section 5.
+"""
+
+import logging
+import time
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from ..kernel.measures import BOUNDS
+from ..kernel.outcomes import SlowClient
+from .config import limits_of
+from .connection import reset
+from .turns import Sliced
+
+#: Pieces of one message. They may be empty, and then cost more than is counted.
+MAX_FRAGMENTS = 1024
+#: Seconds whose pings and pongs may come at once.
+BURST = 10.0
+#: All that the library has to read of a handshake; the rest has been read and checked before.
+_HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+)
+
+#: uvicorn has three lines for each connection, with the query; the kernel has one, without.
+logger = logging.getLogger("uvicorn.error.websocket")
+
+
+class WebSocketConnection(Sliced, WebSocketsSansIOProtocol):
+    """uvicorn's protocol, with resets, and bounds on what a peer can have it keep."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._application, self.app = self.app, self._run
+        self.logger = self.conn.logger = logger
+        #: The time up to which pings and pongs have used up what they may.
+        self._spent_until = 0.0
+
+    def open(self, scope: Scope, early: bytes) -> None:
+        """Start the application for a handshake, which may be larger than the library takes.
+
+        What a client sends before it is answered waits for that (RFC 6455, section 4.1).
+        """
+        headers = scope["headers"]
+        self.conn.receive_data(_HANDSHAKE % dict(headers)[b"sec-websocket-key"])
+        self.handle_events()
+        for name in ("path", "raw_path", "query_string", "headers"):
+            self.scope[name] = scope[name]
+        offers = [value for name, value in headers if name == b"sec-websocket-protocol"]
+        protocols = b",".join(offers).decode("latin-1").split(",") if offers else []
+        self.scope["subprotocols"] = [each.strip() for each in protocols]
+        self.transport.resume_reading()
+        if early:
+            self.data_received(early)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.drop()
+
+    def parse(self, data: bytes) -> None:
+        super(Sliced, self).data_received(data)
+
+    def may_parse(self) -> bool:
+        return self.handshake_complete and not self.read_paused
+
+    def hold(self) -> None:
+        self.transport.pause_reading()
+
+    def release(self) -> None:
+        if not self.read_paused:
+            self.transport.resume_reading()
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._application(scope, receive, send)
+        except SlowClient:
+            reset(self.transport)  # A plain close would wait for it to take what is buffered.
+            raise
+
+    async def receive(self) -> Any:
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            if self._unparsed:
+                self.go_on()
+            else:
+                self.transport.resume_reading()
+        return message
+
+    async def send(self, message: Any) -> None:
+        try:
+            await super().send(message)
+        except RuntimeError:
+            if not self.close_sent:
+                raise
+            raise ClientDisconnected from None  # Closed by uvicorn: a bad frame, or no pong.
+        if self.close_sent:
+            # Also by an answer in place of the handshake: uvicorn would log that there was none.
+            self.handshake_complete = True
+        if self._unparsed:
+            self.hold()  # uvicorn reads on behind a close, and each read would copy what is held.
+        self.go_on()  # It is accepted, or nobody reads the messages that come.
+
+    def handle_ping(self) -> None:
+        if self._is_too_much():
+            return
+        if self.writable.is_set():
+            super().handle_ping()
+        else:  # Who only asks would have us keep the answers; the last one is enough (5.5.3).
+            self.conn.data_to_send()
+
+    def handle_pong(self, event: Any) -> None:
+        if not self._is_too_much():
+            super().handle_pong(event)
+
+    def handle_cont(self, event: Any) -> None:
+        super().handle_cont(event)
+        if len(self.frames) == MAX_FRAGMENTS:
+            self._fail(1009, "too many fragments")
+
+    def _is_too_much(self) -> bool:
+        """Count a ping or pong; whether there have been too many, which closes."""
+        rate, now = limits_of(self.config).server.max_control_frames, time.monotonic()
+        self._spent_until = max(self._spent_until, now) + 1 / rate
+        if self._spent_until > now + BURST and not self.close_sent:
+            BOUNDS["server.max_control_frames"] += 1
+            self._fail(1008, "too many control frames")
+        return self.close_sent
+
+    def _fail(self, code: int, reason: str) -> None:
+        self.conn.fail(code, reason)
+        self.handle_parser_exception()
+        if not self.writable.is_set():
+            reset(self.transport)  # It would not take the reason either.
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        reset(self.transport)  # Nobody takes what is buffered, and the close would wait for that.

@@ -1,0 +1,75 @@
+"""The application: FastAPI, put together of the chosen parts in the order that they need."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from . import edge, observability
+from .kernel.kernel import Kernel
+from .kernel.part import PROBLEM_TYPES, Part
+from .settings import ServiceSettings
+
+__all__ = ["Service"]
+
+
+class Service(FastAPI):
+    """A FastAPI application with the engine in it.
+
+    Everything that FastAPI offers works as usual, wherever it stands: `include_router`,
+    `add_middleware`, `exception_handler`, `lifespan`. The engine's own middleware stays outermost,
+    and what the parts keep open is there before your lifespan begins and until it has ended.
+    """
+
+    def __init__(self, settings: ServiceSettings, *parts: Part, **options: Any) -> None:
+        """`parts` may stand in any order; `options` are those of FastAPI."""
+        self.parts = sorted(parts, key=lambda part: part.rank)
+        self.settings = settings
+        kernel = Kernel(settings.streaming, settings)
+        listed = [PROBLEM_TYPES, edge.PROBLEM_TYPES, *(part.problem_types for part in parts)]
+        kernel.problem_types = {kind.name: kind for kinds in listed for kind in kinds}
+        usual: dict[str, Any] = {
+            "redirect_slashes": False,  # A redirect would come after a whole body, and lose it.
+            "telemetry": observability.telemetry(),
+        }
+        super().__init__(**(usual | options))
+        self._own_lifespan = self.router.lifespan_context
+        self.router.lifespan_context = Service._lifespan
+        self.state.settings, self.state.kernel = settings, kernel
+        observability.install(self)
+        for part in self.parts:
+            part.add_to(self)
+        edge.install(self, kernel)
+        self.exception_handlers.update(options.get("exception_handlers") or {})
+
+    @property
+    def commands(self) -> dict[str, Callable[[Any, list[str]], None]]:
+        """What `serve NAME …` runs, by name."""
+        return {name: run for part in self.parts for name, run in part.commands.items()}
+
+    def check(self) -> None:
+        """End the process with one line when the service cannot run; before it listens."""
+        for part in self.parts:
+            part.check(self.settings)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the engine's middleware around the owner's; asked for when the service starts."""
+        observability.add_index(self)  # Last, so that a page of the owner's comes first.
+        self.state.kernel.has_layers = bool(self.user_middleware)
+        self.user_middleware[:0] = edge.around(self.state.kernel, self.settings)
+        handlers = self.exception_handlers
+        self.state.kernel.last_handler = handlers.get(500) or handlers.get(Exception)
+        return super().build_middleware_stack()
+
+    @asynccontextmanager
+    async def _lifespan(self) -> AsyncGenerator[Any]:
+        kernel = self.state.kernel
+        async with AsyncExitStack() as stack:
+            # Those of the parts go with them: an application may be started again, as tests do.
+            stack.callback(setattr, kernel, "measures", [*kernel.measures])
+            for part in self.parts:
+                await stack.enter_async_context(part.running(self))
+            await stack.enter_async_context(kernel.running(self.settings.server))
+            yield await stack.enter_async_context(self._own_lifespan(self))

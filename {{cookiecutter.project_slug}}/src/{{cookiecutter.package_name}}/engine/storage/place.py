@@ -1,0 +1,166 @@
+"""The place of a store: its directories and its catalogue, compared with those that were opened.
+
+While the service runs, a directory can be moved, deleted, or covered by another mount. What is open
+works on, but the path leads elsewhere, and after a restart everything written meanwhile is missing.
+So every write compares identities (device and inode) before it is acknowledged, and the service is
+not ready until the path leads to the same files again. A valid store that appears in its place is
+not opened: its claims and its rows are those of others. A restart takes it.
+
+A full disk leaves the service ready: uploads get 507, and downloads and deletions work.
+"""
+
+import errno
+import logging
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..kernel.problem import Problem, ProblemType
+
+#: Seconds between two looks at the place, and those after which one that hangs is a failure.
+LOOK_SECONDS = 1.0
+HUNG_SECONDS = 30.0
+#: Seconds that a refused client waits before it comes back.
+RETRY_AFTER = 10
+#: Errors of a disk that takes no more writes, whichever file it is asked for.
+BROKEN = {errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE}
+BROKEN_DATABASE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
+
+NO_SPACE = ProblemType(
+    "no-space",
+    "There is no space left",
+    "The service cannot store so much now, and nothing is wrong with the request. Come back later;"
+    " an upload that can be resumed keeps what it has.",
+)
+UNAVAILABLE = ProblemType(
+    "storage-unavailable",
+    "The storage is not available",
+    "The directory of the files is missing, or its disk cannot be written. Nothing was stored or"
+    " deleted. Come back after the seconds of `Retry-After`.",
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Place:
+    """The paths of one store, and whether they can be written."""
+
+    def __init__(self) -> None:
+        self._identities: dict[Path, tuple[int, int]] = {}
+        self._held: list[int] = []
+        self._is_there = True
+        #: Whether a write has failed, and none has worked since.
+        self._is_broken = False
+        self._looking_since: float | None = None
+
+    def watch(self, *paths: Path) -> None:
+        """Remember what these paths lead to; blocking."""
+        for path in paths:
+            if sys.platform != "win32" and path.is_dir():
+                # Held open, so that no other directory can get its inode.
+                self._held.append(os.open(path, os.O_RDONLY))
+            self._identities[path] = _identity(path)
+
+    def is_up(self) -> bool:
+        """Whether the last look and all writes since have found the place right."""
+        since = self._looking_since
+        hangs = since is not None and time.monotonic() > since + HUNG_SECONDS
+        return self._is_there and not self._is_broken and not hangs
+
+    def holds(self) -> bool:
+        """Whether every path leads to what it led to; blocking."""
+        is_there = all(_leads_to(*each) for each in self._identities.items())
+        if is_there is not self._is_there:
+            self._is_there = is_there
+            if is_there:
+                logger.warning("The storage is back where it was opened")
+            else:
+                logger.error("The storage is not where it was opened: writes are refused")
+        return is_there
+
+    def check(self) -> None:
+        """Raise Problem 503 when a path leads elsewhere; blocking."""
+        if not self.holds():
+            raise unavailable()
+
+    def look(self, *, write: bool = False) -> bool:
+        """Compare the paths, and write when it is wanted or a write has failed; blocking."""
+        self._looking_since = time.monotonic()
+        try:
+            if self.holds() and (write or self._is_broken):
+                self._try_to_write()
+        finally:
+            self._looking_since = None
+        return self.is_up()
+
+    @contextmanager
+    def guarding(self) -> Generator[None]:
+        """Turn errors of the disk into problems: 507 when it is full, 503 when it is broken."""
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as error:
+            if is_full(error):
+                raise Problem(507, "There is not enough space left.", type=NO_SPACE) from error
+            if is_broken(error):
+                self._fail(error)
+                raise unavailable() from error
+            if isinstance(error, FileNotFoundError) and not self.holds():
+                raise unavailable() from error
+            raise
+
+    def close(self) -> None:
+        while self._held:
+            os.close(self._held.pop())
+
+    def _try_to_write(self) -> None:
+        folder = next(path for path in self._identities if path.is_dir())
+        try:
+            with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+                file.write(b"x")
+                os.fsync(file.fileno())
+        except OSError as error:
+            if not is_full(error):
+                self._fail(error)
+                return
+        if self._is_broken:
+            self._is_broken = False
+            logger.warning("The storage can be written again")
+
+    def _fail(self, error: Exception) -> None:
+        if not self._is_broken:
+            self._is_broken = True
+            logger.error("The storage cannot be written: %s", error)
+
+
+def unavailable() -> Problem:
+    headers = {"Retry-After": str(RETRY_AFTER)}
+    return Problem(503, "The storage is not available.", type=UNAVAILABLE, headers=headers)
+
+
+def is_full(error: OSError | sqlite3.OperationalError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return error.sqlite_errorcode == sqlite3.SQLITE_FULL
+
+
+def is_broken(error: OSError | sqlite3.OperationalError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in BROKEN
+    return error.sqlite_errorcode & 0xFF in BROKEN_DATABASE
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def _leads_to(path: Path, identity: tuple[int, int]) -> bool:
+    try:
+        return _identity(path) == identity
+    except OSError:
+        return False

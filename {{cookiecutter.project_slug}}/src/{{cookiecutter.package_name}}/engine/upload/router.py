@@ -1,0 +1,99 @@
+"""`POST /files`: store the body of a request as one file, or the files of a form."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+
+from ..kernel.admission import Admission
+from ..kernel.body import RequestBody, refuse_coding
+from ..kernel.fields import members
+from ..kernel.part import Part
+from ..kernel.problem import Problem
+from ..storage.callbacks import Callbacks, combined
+from ..storage.router import StorageDep, StoredFile
+from .descriptions import digester_of, draft_of, is_form, stored_answer
+from .form_parser import MALFORMED
+from .multipart import store_form
+from .rows import MALFORMED_ROWS
+from .types import NOT_STORED, AllowedTypes
+
+router = APIRouter(tags=["upload"])
+
+_FILE = {"type": "string", "format": "binary"}
+_FORM = {
+    "type": "object",
+    "properties": {"files": {"type": "array", "items": _FILE, "minItems": 1}},
+    "required": ["files"],
+}
+_NAME = "The file's name; else `Content-Disposition` says it."
+#: For OpenAPI: a body parameter would make FastAPI read the body before we can.
+_ANY_BODY: dict[str, Any] = {
+    "parameters": [
+        {"name": "filename", "in": "query", "schema": {"type": "string"}, "description": _NAME}
+    ],
+    "requestBody": {
+        "description": "The file, as its own media type; or a form of files.",
+        "content": {
+            "application/octet-stream": {"schema": _FILE},
+            "multipart/form-data": {"schema": _FORM},
+        },
+    },
+}
+_TEXT = {"schema": {"type": "string"}}
+_STORED: dict[str, Any] = {
+    "description": "The record of the file, or those of all files of a form.",
+    "headers": {"Location": _TEXT, "Repr-Digest": _TEXT},
+}
+
+
+@router.post(
+    "/files",
+    status_code=201,
+    response_model=StoredFile | list[StoredFile],
+    responses={201: _STORED, 400: {}, 413: {}, 415: {}, 422: {}, 507: {}},
+    openapi_extra=_ANY_BODY,
+    dependencies=[Depends(Admission("upload"))],
+)
+async def upload_files(request: Request, storage: StorageDep) -> Response:
+    """Store the raw body as a file, or all files of a form; answers when they are durable.
+
+    `Content-Digest` and `Repr-Digest` are verified, `Want-Repr-Digest` is answered (RFC 9530).
+    """
+    if b"?0" in members(request.headers.raw, b"upload-complete"):
+        # Where uploads can be resumed this is taken elsewhere. Stored, it would be half a file.
+        raise Problem(400, "Uploads in several requests are not available here.")
+    refuse_coding(request)
+    if is_form(request):
+        return stored_answer(request, await store_form(request, storage))
+    body = RequestBody(request, limit=request.app.state.settings.upload.max_size)
+    digester = digester_of(request)
+    tap = digester.update if digester else None
+    async with storage.create(draft_of(request), tap, body.declared or 0) as writer:
+        async for chunk in body:
+            await writer.write(chunk)
+        await writer.flush()
+        digester.verify()
+        return stored_answer(request, await writer.commit(digester.encoded() or None))
+
+
+class Uploads(Part):
+    """`POST /files`: a body or a form of any size (RFC 9110, RFC 7578); needs `Files`.
+
+    Settings: `APP_UPLOAD__…`.
+    """
+
+    rank = 40  # Uploads in several requests are under the same path, and come first.
+    problem_types = (MALFORMED, MALFORMED_ROWS, NOT_STORED)
+
+    def add_to(self, app: FastAPI) -> None:
+        app.include_router(router)
+
+    @asynccontextmanager
+    async def running(self, app: FastAPI) -> AsyncGenerator[None]:
+        storage, types = app.state.storage, app.state.settings.upload.allowed_types
+        if types:
+            accept = Callbacks(accept=AllowedTypes(types))
+            storage.callbacks = combined([accept, storage.callbacks])
+        yield

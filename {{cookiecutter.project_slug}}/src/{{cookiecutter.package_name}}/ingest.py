@@ -1,0 +1,31 @@
+"""Ingestions: rows of JSON Lines or CSV, validated as they arrive.
+
+An ingestion is an asynchronous function that is given the rows in batches: the model in its
+signature is what a row has to be.
+"""
+
+from collections import deque
+from typing import Annotated
+
+from pydantic import BaseModel, Field, FiniteFloat
+
+from .engine.upload import IngestRouter
+
+router = IngestRouter(prefix="/ingest", tags=["upload"])
+
+
+class Reading(BaseModel):
+    """A row of the example."""
+
+    sensor: Annotated[str, Field(min_length=1, max_length=64)]
+    value: FiniteFloat
+
+
+#: In the memory of this process; where your rows go is up to you.
+latest: deque[Reading] = deque(maxlen=1000)
+
+
+@router.ingest("/readings")
+async def readings(rows: list[Reading]) -> None:
+    """Keep the latest thousand readings."""
+    latest.extend(rows)
