@@ -1,26 +1,14 @@
-"""Fixtures: the service with small limits, on a directory of its own."""
+"""Fixtures of the tests: the service on a free port, and a client of it."""
 
-import gc
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
+import httpx
 import pytest
-from fastapi import APIRouter
 
+from {{cookiecutter.package_name}}.app import create_app
+from {{cookiecutter.package_name}}.engine.testing import LiveServer
 from {{cookiecutter.package_name}}.settings import Settings
-
-from .service import Service
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """Without the garbage collector, a source is closed by whoever owns it or not at all."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.fixture
@@ -29,33 +17,20 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def sections(tmp_path: Path) -> dict[str, dict[str, Any]]:
-    """The settings that tests start from; only of the modules that this service has."""
-    wanted: dict[str, dict[str, Any]] = {
-        "streaming": {"idle_timeout": 0.4, "send_timeout": 0.4},
-        "storage": {"url": f"file:{tmp_path / 'data'}"},
-        "upload": {"max_size": "64 MiB"},
-    }
-    return {name: section for name, section in wanted.items() if name in Settings.model_fields}
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings that read no `.env`, and store files in a temporary directory."""
+    monkeypatch.chdir(tmp_path)
+    return Settings.model_validate({"storage": {"url": "file:./data"}, "log": {"level": "warning"}})
 
 
 @pytest.fixture
-async def serve(
-    sections: dict[str, dict[str, Any]],
-) -> AsyncIterator[Callable[..., Any]]:
-    """Start services with more routes, or with other settings than usual."""
-    async with AsyncExitStack() as stack:
-
-        async def start(*routers: APIRouter, **changes: dict[str, Any]) -> Service:
-            names = sections.keys() | changes.keys()
-            merged = {name: sections.get(name, {}) | changes.get(name, {}) for name in names}
-            return await stack.enter_async_context(Service(*routers, **merged))
-
-        yield start
+async def service(settings: Settings) -> AsyncIterator[LiveServer]:
+    """The service, running: real clients reach it at `service.url`."""
+    async with LiveServer(create_app(settings)) as service:
+        yield service
 
 
 @pytest.fixture
-async def service(serve: Callable[..., Any]) -> Service:
-    """The service, running."""
-    started: Service = await serve()
-    return started
+async def client(service: LiveServer) -> AsyncIterator[httpx.AsyncClient]:
+    async with service.client() as client:
+        yield client

@@ -1,0 +1,1 @@
+"""Tests of the service as its clients see it: a real server on a real socket."""

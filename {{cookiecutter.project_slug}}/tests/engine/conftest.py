@@ -1,0 +1,68 @@
+"""Fixtures: the service with small limits, on a directory of its own."""
+
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import APIRouter
+
+from {{cookiecutter.package_name}}.settings import Settings
+
+from .service import Service
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make warnings errors here; the tests beside this folder decide for themselves."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.filterwarnings("error"))
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Without the garbage collector, a source is closed by whoever owns it or not at all."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def sections(tmp_path: Path) -> dict[str, dict[str, Any]]:
+    """The settings that tests start from; only of the modules that this service has."""
+    wanted: dict[str, dict[str, Any]] = {
+        "streaming": {"idle_timeout": 0.4, "send_timeout": 0.4},
+        "storage": {"url": f"file:{tmp_path / 'data'}"},
+        "upload": {"max_size": "64 MiB"},
+    }
+    return {name: section for name, section in wanted.items() if name in Settings.model_fields}
+
+
+@pytest.fixture
+async def serve(
+    sections: dict[str, dict[str, Any]],
+) -> AsyncIterator[Callable[..., Any]]:
+    """Start services with more routes, or with other settings than usual."""
+    async with AsyncExitStack() as stack:
+
+        async def start(*routers: APIRouter, **changes: dict[str, Any]) -> Service:
+            names = sections.keys() | changes.keys()
+            merged = {name: sections.get(name, {}) | changes.get(name, {}) for name in names}
+            return await stack.enter_async_context(Service(*routers, **merged))
+
+        yield start
+
+
+@pytest.fixture
+async def service(serve: Callable[..., Any]) -> Service:
+    """The service, running."""
+    started: Service = await serve()
+    return started

@@ -1,0 +1,271 @@
+"""Archives: the chosen files under safe names, or nothing that looks like an archive of them."""
+
+import hashlib
+import io
+import os
+import random
+import shutil
+import unicodedata
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from pathlib import Path
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+import anyio
+import httpx
+import pytest
+
+from {{cookiecutter.package_name}}.engine.download.archive import MAX_FILES, archive_names
+from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
+from {{cookiecutter.package_name}}.engine.storage.opening import open_storage
+from {{cookiecutter.package_name}}.engine.storage.records import new_id
+
+from ..service import SOAK, Service, ServiceProcess, make_settings
+from ..storage.stored import store
+
+UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
+
+
+def address(*file_ids: str) -> str:
+    return "/archive?" + "&".join(f"id={file_id}" for file_id in file_ids)
+
+
+def unpacked(data: bytes) -> dict[str, bytes]:
+    with ZipFile(io.BytesIO(data)) as reader:
+        assert reader.testzip() is None
+        return {info.filename: reader.read(info) for info in reader.infolist()}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["a.txt", "b.txt"], ["a.txt", "b.txt"]),
+        (["a.txt", "a.txt", "a.txt"], ["a.txt", "a (1).txt", "a (2).txt"]),
+        (["a.txt", "A.TXT", "a.Txt"], ["a.txt", "A (1).TXT", "a (2).Txt"]),
+        (["a (1).txt", "a.txt", "a.txt"], ["a (1).txt", "a.txt", "a (2).txt"]),
+        (["a.txt", "a.txt", "a (1).txt"], ["a.txt", "a (1).txt", "a (1) (1).txt"]),
+        (["é", unicodedata.normalize("NFD", "é")], ["é", "é (1)"]),
+        (["straße", "STRASSE"], ["straße", "STRASSE (1)"]),
+        (["a.tar.gz", "a.tar.gz"], ["a.tar.gz", "a.tar (1).gz"]),
+        (["../../etc/passwd", "/etc/passwd"], ["passwd", "passwd (1)"]),
+        (["C:\\evil.exe", "a:stream", ".."], ["evil.exe", "a_stream", "file"]),
+        (["", "\0", "nul.txt"], ["file", "file (1)", "_nul.txt"]),
+    ],
+)
+def test_names_are_safe_and_distinct(given: list[str], expected: list[str]) -> None:
+    assert archive_names(given) == expected
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "🎉"])
+def test_a_long_name_that_occurs_often_stays_short_enough(letter: str) -> None:
+    names = archive_names([letter * 255 + ".txt"] * MAX_FILES)
+
+    assert len({name.casefold() for name in names}) == MAX_FILES
+    assert max(len(name.encode()) for name in names) <= 255
+    assert {name[-4:] for name in names} == {".txt"}
+
+
+async def test_the_chosen_files_come_in_the_order_they_were_asked_for(service: Service) -> None:
+    contents = {"b.txt": b"second" * 9, "ä/日本.bin": random.randbytes(700_000), "empty": b""}
+    file_ids = [await store(service, data, filename=name) for name, data in contents.items()]
+    async with service.client() as client:
+        response = await client.get(address(*file_ids, file_ids[0]))
+
+    assert response.status_code == 200
+    assert response.headers["content-length"] == str(len(response.content))
+    found = unpacked(response.content)
+    assert list(found) == ["b.txt", "日本.bin", "empty"]
+    assert [hashlib.sha256(data).digest() for data in found.values()] == [
+        hashlib.sha256(data).digest() for data in contents.values()
+    ]
+    with ZipFile(io.BytesIO(response.content)) as reader:
+        assert {info.compress_type for info in reader.infolist()} == {ZIP_STORED}
+        assert all(0 <= age(info) < 3600 for info in reader.infolist())
+    assert await service.outcome_of("GET /archive") == "complete"
+
+
+def age(info: ZipInfo) -> float:
+    return (datetime.now(UTC) - datetime(*info.date_time, tzinfo=UTC)).total_seconds()
+
+
+async def test_an_archive_is_a_download_that_no_cache_keeps(service: Service) -> None:
+    file_id = await store(service, b"x")
+    async with service.client() as client:
+        got = await client.get(address(file_id), headers={"Range": "bytes=0-1"})
+        head = await client.head(address(file_id))
+
+    assert (got.status_code, head.status_code, head.content) == (200, 200, b"")
+    assert got.headers["content-type"] == "application/zip"
+    assert got.headers["content-disposition"].startswith('attachment; filename="archive.zip"')
+    assert got.headers["cache-control"] == "private, no-cache"
+    assert got.headers["accept-ranges"] == "none"
+    assert got.headers["x-content-type-options"] == "nosniff"
+    assert got.headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert got.headers["cross-origin-resource-policy"] == "same-origin"
+    varying = {"date", "x-request-id"}
+    assert {k: v for k, v in head.headers.items() if k not in varying} == {
+        k: v for k, v in got.headers.items() if k not in varying
+    }
+
+
+@pytest.mark.trap("E7")
+async def test_the_documentation_says_what_an_archive_is(service: Service) -> None:
+    async with service.client() as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+
+    responses = paths["/archive"]["get"]["responses"]
+    assert list(responses["200"]["content"]) == ["application/zip"]
+    assert {"304", "404", "412", "422"} < responses.keys()
+
+
+async def test_a_client_that_has_the_archive_is_told_so(service: Service) -> None:
+    file_ids = [await store(service, b"1"), await store(service, b"2")]
+    async with service.client() as client:
+        tag = (await client.head(address(*file_ids))).headers["etag"]
+        known = {"If-None-Match": tag}
+        same = await client.get(address(*file_ids), headers=known)
+        other = await client.get(address(*reversed(file_ids)), headers=known)
+        failed = await client.get(address(file_ids[0]), headers={"If-Match": tag})
+
+    assert [same.status_code, other.status_code, failed.status_code] == [304, 200, 412]
+    assert (same.content, same.headers["etag"]) == (b"", tag)
+    assert same.headers["cache-control"] == "private, no-cache"
+
+
+@pytest.mark.trap("D1", "D2", "D14")
+@pytest.mark.parametrize("unknown", [UNKNOWN, "nope", "../../etc/passwd"])
+async def test_an_unknown_file_is_named_before_the_first_byte(
+    service: Service, unknown: str
+) -> None:
+    known = await store(service, b"x")
+    async with service.client() as client:
+        response = await client.get(address(known, unknown))
+
+    assert response.status_code == 404
+    assert unknown in response.json()["detail"]
+    assert "content-disposition" not in response.headers
+
+
+@pytest.mark.bound("H18")
+async def test_no_file_and_too_many_are_refused(service: Service) -> None:
+    file_id = await store(service, b"x")
+    async with service.client() as client:
+        none = await client.get("/archive")
+        most = await client.get(address(*[file_id] * MAX_FILES))
+        more = await client.get(address(*[file_id] * (MAX_FILES + 1)))
+
+    assert [none.status_code, most.status_code, more.status_code] == [422, 200, 422]
+
+
+@pytest.mark.bound("15.1")
+async def test_the_files_of_an_archive_are_looked_up_together(service: Service) -> None:
+    catalogue = service.app.state.storage.catalogue
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    records = [FileRecord(id=new_id(), filename="a", size=1, created_at=at) for _ in range(500)]
+    statements: list[str] = []
+
+    async def fill() -> None:
+        await catalogue.run("BEGIN")
+        for record in records:
+            values = (record.id, record.model_dump_json())
+            await catalogue.run("INSERT INTO files VALUES (NULL, ?, ?, 1)", *values)
+        await catalogue.run("COMMIT")
+        catalogue._database.set_trace_callback(statements.append)
+
+    await service.in_server(fill())
+    async with service.client() as client:
+        response = await client.head(address(*(record.id for record in records)))
+
+    assert response.status_code == 200
+    assert 0 < len([each for each in statements if "SELECT" in each]) < 20
+
+
+@pytest.mark.trap("D13")
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_a_file_that_is_lost_half_way_aborts_the_archive(
+    service: Service, deleted: bool
+) -> None:
+    file_ids = [await store(service, b"x" * 1_000_000) for _ in range(3)]
+    lost = service.app.state.storage.path(file_ids[1])
+    if deleted:
+        lost.unlink()
+    else:
+        os.truncate(lost, 300_000)
+
+    async with service.client() as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get(address(*file_ids))
+    assert await service.outcome_of("GET /archive") == "server_error"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.trap("D13")
+async def test_curl_tells_a_broken_archive(service: Service, tmp_path: Path) -> None:
+    file_ids = [await store(service, b"x" * 1_000_000) for _ in range(2)]
+    url = service.url + address(*file_ids)
+    command = ["curl", "-sS", "--noproxy", "*", "-o", str(tmp_path / "a.zip"), url]
+    whole = await anyio.run_process(command, check=False)
+    service.app.state.storage.path(file_ids[1]).unlink()
+    cut = await anyio.run_process(command, check=False)
+
+    assert (whole.returncode, cut.returncode) == (0, 18)
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.trap("D6", "D8")
+@pytest.mark.slow
+async def test_one_file_is_open_at_a_time_and_closed_when_the_client_leaves(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_ids = [await store(service, b"x" * (1 << 20), filename=str(n)) for n in range(40)]
+    storage = service.app.state.storage
+    read, events = storage.read, list[tuple[str, str]]()
+    kept = []  # Or else they would be closed when nobody refers to them any more.
+
+    async def watch(file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        events.append(("open", file_id))
+        try:
+            async for chunk in read(file_id, start, stop):
+                yield chunk
+        finally:
+            events.append(("close", file_id))
+
+    def watched(file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        kept.append(watch(file_id, start, stop))
+        return kept[-1]
+
+    monkeypatch.setattr(storage, "read", watched)
+    async with service.raw_connection(receive_buffer=4096) as peer:
+        await peer.get(address(*file_ids))
+        for _ in range(2):
+            await peer.read_until(b"PK\3\4")
+        peer.reset()
+        assert await service.outcome_of("GET /archive") == "client_abort"
+
+    expected = [(event, file_id) for file_id in file_ids for event in ("open", "close")]
+    assert 2 <= len(events) < len(expected)
+    assert events == expected[: len(events)]
+    assert len(events) % 2 == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.slow
+async def test_the_memory_is_flat_whatever_the_archive(tmp_path: Path) -> None:
+    size = min(SOAK, 16) * (8 << 20)
+    file_ids = []
+    async with open_storage(
+        make_settings(storage={"url": f"file:{tmp_path / 'data'}"}).storage
+    ) as storage:
+        for _ in range(16):
+            async with storage.create(Draft(filename="large")) as writer:
+                await writer.write(b"x" * size)
+                file_ids.append((await writer.commit()).id)
+
+    async with ServiceProcess(tmp_path) as process, process.client() as client:
+        await client.get(address(file_ids[0]))
+        idle = process.peak_memory()
+        async with client.stream("GET", address(*file_ids)) as response:
+            received = sum([len(chunk) async for chunk in response.aiter_raw(1 << 20)])
+
+        assert received == int(response.headers["content-length"]) > 16 * size
+        assert process.peak_memory() - idle < 16 << 20

@@ -1,0 +1,103 @@
+"""A bare TCP connection to the service."""
+
+import asyncio
+import socket
+import struct
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from {{cookiecutter.package_name}}.engine import testing
+
+#: How long anything may take that should happen at once.
+PATIENCE = testing.PATIENCE
+
+
+class Peer:
+    """A bare TCP connection: it can send half of something, stop reading, or vanish."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.unread = b""
+
+    async def send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._sock, data)
+
+    async def get(self, path: str, *headers: str, version: str = "1.1") -> None:
+        lines = [f"GET {path} HTTP/{version}", "Host: test", *headers, "", ""]
+        await self.send("\r\n".join(lines).encode())
+
+    async def read_until(self, mark: bytes) -> bytes:
+        """Return what comes up to and including the mark; raises EOFError when it does not."""
+        async with asyncio.timeout(PATIENCE):
+            while mark not in self.unread:
+                await self._receive()
+        found, _, self.unread = self.unread.partition(mark)
+        return found + mark
+
+    async def read(self, size: int) -> bytes:
+        """Return so many bytes; raises EOFError when they do not come."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.unread) < size:
+                await self._receive()
+        found, self.unread = self.unread[:size], self.unread[size:]
+        return found
+
+    async def read_head(self) -> bytes:
+        return await self.read_until(b"\r\n\r\n")
+
+    async def read_to_end(self) -> bytes:
+        """Return the rest until the server closes; raises ConnectionResetError when it resets."""
+        async with asyncio.timeout(PATIENCE):
+            while chunk := await asyncio.get_running_loop().sock_recv(self._sock, 1 << 20):
+                self.unread += chunk
+                await asyncio.sleep(0)  # Without a wait the deadline would never come.
+        rest, self.unread = self.unread, b""
+        return rest
+
+    async def _receive(self) -> None:
+        chunk = await asyncio.get_running_loop().sock_recv(self._sock, 65536)
+        if not chunk:
+            raise EOFError(self.unread)
+        self.unread += chunk
+
+    def address(self) -> tuple[str, int]:
+        """Return the address that the server sees."""
+        host, port = self._sock.getsockname()
+        return host, port
+
+    def end(self) -> None:
+        """Send nothing more, and read on: the server gets FIN."""
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Vanish: the server gets RST."""
+        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._sock.close()
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def keep_port() -> socket.socket:
+    """Return a socket with a free port, for a server that must be told the number of its own.
+
+    It never listens. As long as it is open the system gives its port to nobody else: between a look
+    for a free one and the start of a server, others look too.
+    """
+    kept = socket.socket()
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        kept.setsockopt(socket.SOL_SOCKET, option, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept
+
+
+@asynccontextmanager
+async def connect(port: int, receive_buffer: int | None = None) -> AsyncIterator[Peer]:
+    with socket.socket() as sock:
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        yield Peer(sock)

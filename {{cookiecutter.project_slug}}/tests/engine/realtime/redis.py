@@ -1,0 +1,219 @@
+"""A real Redis on a free port and a directory of its own: stopped, emptied, started again."""
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+
+from {{cookiecutter.package_name}}.engine.realtime.backends import redis as backend, redis_scripts
+
+from ..peer import PATIENCE, keep_port
+from ..service import Service, ServiceProcess
+from .subscriber import Subscriber
+
+PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
+
+
+class RedisServer:
+    """A Redis that keeps its data in `directory`; `url` stays the same when it starts again."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+        self.dump = directory / "dump.rdb"
+        self._kept = keep_port()
+        self.port = self._kept.getsockname()[1]
+        if sys.platform == "darwin":
+            self._kept.close()  # There a server that shares a port must say so itself.
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.end()
+
+    async def start(self) -> None:
+        """Start it with the data of its directory, and wait until it answers."""
+        assert PROGRAM is not None
+        options = f"--port {self.port} --bind 127.0.0.1 --repl-diskless-sync-delay 0 --save".split()
+        self._process = subprocess.Popen(
+            [PROGRAM, *options, "", "--dir", str(self.dump.parent)], stdout=subprocess.DEVNULL
+        )
+        with anyio.fail_after(PATIENCE):
+            async with Redis.from_url(self.url, retry=Retry(ConstantBackoff(0.01), -1)) as client:
+                await client.ping()
+                assert (await client.info("server"))["process_id"] == self._process.pid
+
+    async def run(self, *command: str | int) -> Any:
+        """Run one command and return its answer."""
+        client: Any
+        async with Redis.from_url(self.url) as client:
+            return await client.execute_command(*command)
+
+    async def stop(self) -> None:
+        """Save everything and stop."""
+        async with Redis.from_url(self.url) as client:
+            await client.shutdown(save=True)
+        self._wait()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._wait()
+
+    def end(self) -> None:
+        """Kill it for good: another server may have its port."""
+        self.kill()
+        self._kept.close()
+
+    def freeze(self) -> None:
+        """Answer nobody any more, and close nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        self._process.wait(PATIENCE)
+        self._process = None
+
+
+@pytest.fixture
+def stopped_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that was not started yet."""
+    if PROGRAM is None:
+        pytest.skip("there is no redis-server")
+    server = RedisServer(tmp_path / "redis")
+    yield server
+    server.end()
+
+
+@pytest.fixture
+async def redis(stopped_redis: RedisServer) -> RedisServer:
+    """A Redis that runs."""
+    await stopped_redis.start()
+    return stopped_redis
+
+
+@pytest.fixture
+def sections(
+    sections: dict[str, dict[str, Any]], stopped_redis: RedisServer
+) -> dict[str, dict[str, Any]]:
+    """The usual settings, and Redis."""
+    return {**sections, "realtime": {"broker_url": stopped_redis.url}}
+
+
+@pytest.fixture
+async def two(serve: Callable[..., Any], redis: RedisServer) -> tuple[Service, Service]:
+    """Two services on one Redis."""
+    return await serve(), await serve()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probe, check and connect again at once, and wait for no answer for long."""
+    for name in ("PROBE_SECONDS", "CHECK_SECONDS"):
+        monkeypatch.setattr(backend, name, 0.1)
+    for module in (backend, redis_scripts):
+        monkeypatch.setattr(module, "COMMAND_SECONDS", 0.5)
+    monkeypatch.setattr(backend, "RECONNECT_SECONDS", (0.01, 0.02))
+
+
+class Proxy:
+    """An address of Redis, where answers to publications are lost and subscriptions are held up."""
+
+    def __init__(self, redis: RedisServer) -> None:
+        self.redis = redis
+        #: How many answers to publications are to be lost.
+        self.losses = 0
+        self.has_subscription, self.lets_through = asyncio.Event(), asyncio.Event()
+        self.lets_through.set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"redis://127.0.0.1:{port}/0"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _pass_on(self, reader: StreamReader, writer: StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.redis.port)
+        is_lost = asyncio.Event()
+        answers = asyncio.create_task(self._answer(there, writer, is_lost))
+        while data := await reader.read(1 << 16):
+            if self.losses and b"EVALSHA" in data:
+                self.losses -= 1
+                is_lost.set()
+            if b"SUBSCRIBE" in data:
+                self.has_subscription.set()
+                await self.lets_through.wait()
+            back.write(data)
+        back.close()
+        await answers
+
+    async def _answer(
+        self, reader: StreamReader, writer: StreamWriter, is_lost: asyncio.Event
+    ) -> None:
+        while (data := await reader.read(1 << 16)) and not is_lost.is_set():
+            writer.write(data)
+        writer.close()
+
+
+@asynccontextmanager
+async def following(
+    service: Service | ServiceProcess, topics: str, *headers: str
+) -> AsyncIterator[Subscriber]:
+    """Follow topics as an event stream."""
+    async with service.raw_connection() as peer:
+        subscriber = Subscriber(peer)
+        await subscriber.open(topics, *headers)
+        yield subscriber
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what nobody tells."""
+    with anyio.fail_after(PATIENCE):
+        while not await holds():
+            await anyio.sleep(0.01)
+
+
+async def texts(subscriber: Subscriber, count: int) -> list[str]:
+    """Return the data of the next events."""
+    return [(await subscriber.block())["data"] for _ in range(count)]
+
+
+async def reset_of(subscriber: Subscriber) -> str:
+    """Return why the subscriber is told of a gap, which is the next that it is told."""
+    block = await subscriber.block()
+    assert block["event"] == "reset"
+    return str(json.loads(block["data"])["reason"])
+
+
+async def until_ready(service: Service, status: int = 200) -> None:
+    """Wait until the readiness check has this status."""
+    async with service.client() as client:
+
+        async def is_so() -> bool:
+            return (await client.get("/health/ready")).status_code == status
+
+        await until(is_so)

@@ -1,0 +1,293 @@
+"""Storage: immutable files, records in order, and nothing left over by anybody who died."""
+
+import asyncio
+import json
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import pytest
+
+from {{cookiecutter.package_name}}.engine.kernel import Problem
+from {{cookiecutter.package_name}}.engine.kernel.threads import complete, repeating
+from {{cookiecutter.package_name}}.engine.storage import Draft
+from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
+from {{cookiecutter.package_name}}.engine.storage.claims import Claim
+from {{cookiecutter.package_name}}.engine.storage.importing import import_files
+from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
+from {{cookiecutter.package_name}}.engine.storage.opening import open_storage
+
+from ..peer import PATIENCE
+from ..service import Service, make_settings
+from .stored import files, store
+
+UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+async def test_files_are_listed_in_order_of_completion(service: Service) -> None:
+    ids = [await store(service, b"x", filename=f"{number}.txt") for number in range(5)]
+    async with service.client() as client:
+        response = await client.get("/files")
+        *records, end = lines(response.text)
+        middle = records[1]["cursor"]
+        page = lines((await client.get(f"/files?after={middle}&limit=2")).text)
+
+    assert response.headers["content-type"] == "application/jsonl"
+    assert [record["id"] for record in records] == ids
+    assert end == {"$end": {"count": 5}}
+    assert [record.get("id") for record in page] == [ids[2], ids[3], None]
+    assert page[-1] == {"$end": {"count": 2, "next": page[1]["cursor"]}}
+
+
+async def test_a_record_tells_what_is_known_of_a_file(service: Service) -> None:
+    file_id = await store(service, b"hello", filename="a.txt", content_type="text/plain")
+    async with service.client() as client:
+        record = (await client.get(f"/files/{file_id}/record")).json()
+
+    assert record.pop("created_at").endswith("Z")
+    assert record.pop("url").startswith(f"{service.url}/files/{file_id}")
+    assert record == {
+        "id": file_id,
+        "filename": "a.txt",
+        "content_type": "text/plain",
+        "size": 5,
+        "digest": None,
+        "metadata": {},
+        "owner": None,
+    }
+
+
+async def test_a_public_url_is_what_addresses_begin_with(serve: Any) -> None:
+    service: Service = await serve(server={"public_url": "https://files.example.com/base/"})
+    file_id = await store(service, b"x")
+    async with service.client() as client:
+        url = (await client.get(f"/files/{file_id}/record")).json()["url"]
+
+    assert url.startswith(f"https://files.example.com/base/files/{file_id}")
+
+
+async def test_a_file_is_not_deleted_on_a_condition_that_is_false(service: Service) -> None:
+    file_id = await store(service, b"x")
+    async with service.client() as client:
+        address = f"/files/{file_id}"
+        refused = await client.delete(address, headers={"If-Match": '"another"'})
+        deleted = await client.delete(address, headers={"If-Match": f'"{file_id}"'})
+    assert [refused.status_code, deleted.status_code] == [412, 204]
+
+
+async def test_a_deleted_file_is_gone(service: Service, tmp_path: Path) -> None:
+    file_id = await store(service, b"x")
+    async with service.client() as client:
+        assert (await client.delete(f"/files/{file_id}")).status_code == 204
+        assert (await client.delete(f"/files/{file_id}")).status_code == 404
+        assert (await client.get(f"/files/{file_id}/record")).status_code == 404
+
+    assert await files(service) == []
+    assert [path for path in (tmp_path / "data").rglob(f"{file_id}*") if path.is_file()] == []
+
+
+@pytest.mark.trap("D1")
+@pytest.mark.parametrize(
+    "name", [UNKNOWN, "nope", "..%2f..%2fetc%2fpasswd", UNKNOWN.upper(), "%00", "x" * 300]
+)
+async def test_an_unknown_id_is_404(service: Service, name: str) -> None:
+    async with service.client() as client:
+        for method, path in (("GET", f"/files/{name}/record"), ("DELETE", f"/files/{name}")):
+            assert (await client.request(method, path)).status_code == 404
+
+
+async def test_two_stores_of_one_directory_see_the_same_files(tmp_path: Path) -> None:
+    settings = make_settings(storage={"url": f"file:{tmp_path / 'data'}"}).storage
+    async with open_storage(settings) as one, open_storage(settings) as other:
+        async with one.create(Draft(filename="a")) as writer:
+            await writer.write(b"abc")
+            record = await writer.commit()
+
+        assert await other.record(record.id) == record
+        assert [chunk async for chunk in other.read(record.id, 1, 3)] == [b"bc"]
+
+
+def local_storage(root: Path) -> LocalStorage:
+    return LocalStorage(make_settings(storage={"url": f"file:{root}"}).storage, Callbacks())
+
+
+async def test_leaving_without_a_commit_removes_every_trace(tmp_path: Path) -> None:
+    storage = local_storage(tmp_path)
+    async with storage.create(Draft(filename="a")) as writer:
+        await writer.write(b"x" * (3 << 20))
+
+    assert [path for path in tmp_path.rglob("*") if writer.id in path.name] == []
+    await storage.close()
+
+
+async def test_the_sweep_leaves_the_living_alone(tmp_path: Path) -> None:
+    storage = local_storage(tmp_path)
+    async with storage.create(Draft(filename="a")) as writer:
+        await writer.write(b"x" * (3 << 20))
+        await storage.sweep()
+        record = await writer.commit()
+        await storage.sweep()
+
+    assert (await storage.record(record.id)).size == 3 << 20
+    assert sum([len(chunk) async for chunk in storage.read(record.id, 0, 3 << 20)]) == 3 << 20
+    await storage.close()
+
+
+@pytest.mark.parametrize("state", ["part", "renamed", "committed"])
+async def test_recovery_finishes_what_a_crash_interrupted(tmp_path: Path, state: str) -> None:
+    """The three places where a writer can die: before the rename, before and after the commit."""
+    storage = local_storage(tmp_path)
+    async with storage.create(Draft(filename="a")) as writer:
+        record = await writer.commit()
+    lock = tmp_path / "parts" / f"{record.id}.lock"
+    claim = Claim.take(lock)
+    assert claim is not None
+    if state != "committed":
+        await storage.catalogue.remove(record.id)
+    if state == "part":
+        storage.path(record.id).rename(tmp_path / "parts" / f"{record.id}.part")
+    await storage.close()
+    lock.touch()
+    claim.release()
+    lock.touch()  # What is left of a process that died: its claim, unlocked.
+
+    settings = make_settings(storage={"url": f"file:{tmp_path}"}).storage
+    async with open_storage(settings) as recovered:
+        listed = [entry.id async for _, entry in recovered.records()]
+
+    assert listed == ([record.id] if state == "committed" else [])
+    assert storage.path(record.id).exists() == (state == "committed")
+    assert list((tmp_path / "parts").iterdir()) == []
+
+
+def test_a_claim_excludes_everybody_else(tmp_path: Path) -> None:
+    claim = Claim.take(tmp_path / "a.lock")
+    assert claim is not None
+    assert Claim.take(tmp_path / "a.lock") is None
+    claim.release()
+
+    again = Claim.take(tmp_path / "a.lock")
+    assert again is not None
+    again.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_serve_import_stores_files_that_are_here_already(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_bytes(b"hello")
+    settings = make_settings(storage={"url": f"file:{tmp_path / 'data'}"})
+
+    def run() -> int | str | None:
+        with pytest.raises(SystemExit) as exit_:
+            import_files(settings, [str(tmp_path / "a.txt"), str(tmp_path / "missing")])
+        return exit_.value.code
+
+    assert await anyio.to_thread.run_sync(run) == 1
+    printed = capsys.readouterr()
+    assert "missing: No such file" in printed.err
+    async with open_storage(settings.storage) as storage:
+        [record] = [record async for _, record in storage.records()]
+    assert printed.out == f"{record.id} a.txt\n"
+    assert (record.filename, record.content_type, record.size) == ("a.txt", "text/plain", 5)
+
+
+async def test_a_file_can_be_deleted_while_a_sweep_looks_at_it(
+    service: Service, tmp_path: Path
+) -> None:
+    file_id = await store(service, b"x")
+    claim = Claim.take(tmp_path / "data" / "parts" / f"{file_id}.lock")
+    assert claim is not None
+    async with service.client() as client:
+        deletion = asyncio.create_task(client.delete(f"/files/{file_id}"))
+        # Answered behind the deletion's first look at the claim, which it finds taken.
+        assert (await client.get(f"/files/{file_id}/record")).status_code == 200
+        claim.release()
+        assert (await deletion).status_code == 204
+
+
+async def test_one_failure_does_not_end_the_sweeping() -> None:
+    swept = asyncio.Event()
+    calls = iter([OSError("once"), None])
+
+    async def sweep() -> None:
+        if error := next(calls, None):
+            raise error
+        swept.set()
+
+    async with repeating(0.01, sweep), asyncio.timeout(PATIENCE):
+        await swept.wait()
+
+
+async def test_a_catalogue_without_room_is_told_and_files_can_still_be_deleted(
+    service: Service,
+) -> None:
+    storage = service.app.state.storage
+    file_id = await store(service, b"x")
+    await service.call(lambda: storage.catalogue.execute("PRAGMA max_page_count = 1"))
+    with pytest.raises(Problem, match="507"):
+        for _ in range(200):
+            await store(service, b"", filename="n" * 255)
+
+    async with service.client() as client:
+        assert (await client.delete(f"/files/{file_id}")).status_code == 204
+
+
+async def test_a_record_is_removed_even_when_only_the_bytes_can_make_room(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id = await store(service, b"x")
+    storage = service.app.state.storage
+    real = storage.catalogue.remove
+
+    async def remove(file_id: str) -> Any:
+        if storage.path(file_id).exists():
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return await real(file_id)
+
+    monkeypatch.setattr(storage.catalogue, "remove", remove)
+    async with service.client() as client:
+        assert (await client.delete(f"/files/{file_id}")).status_code == 204
+    assert await files(service) == []
+
+
+async def test_a_commit_goes_to_its_end_however_often_it_is_cancelled() -> None:
+    steps = []
+
+    async def commit() -> None:
+        for step in range(5):
+            await asyncio.sleep(0)
+            steps.append(step)
+
+    task = asyncio.create_task(complete(commit()))
+    while not task.done():
+        await asyncio.sleep(0)
+        task.cancel()
+
+    assert task.cancelled()
+    assert steps == [0, 1, 2, 3, 4]
+
+
+async def test_a_claim_that_nobody_waits_for_any_more_is_given_back(tmp_path: Path) -> None:
+    path, opened = tmp_path / "x.lock", threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(opened.wait, PATIENCE)
+        taking = asyncio.create_task(Claim.take_in_thread(threads, path))
+        await asyncio.sleep(0)
+        taking.cancel()
+        opened.set()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+
+    again = Claim.take(path)
+    assert again is not None
+    again.release()

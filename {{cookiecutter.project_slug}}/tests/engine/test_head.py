@@ -1,0 +1,133 @@
+"""The head of a request: neither large nor slow, and no harm to an answer that is under way."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from .peer import PATIENCE, Peer
+from .service import Service
+
+START = b"GET /health/live HTTP/1.1\r\nHost: test\r\n"
+
+
+@pytest.fixture
+def limits(sections: dict[str, dict[str, Any]]) -> None:
+    sections["server"] = {"header_timeout": 0.3, "max_header_size": 4096}
+
+
+async def answers(peer: Peer) -> bytes:
+    return await peer.read_to_end()
+
+
+@pytest.mark.trap("E2")
+@pytest.mark.usefixtures("limits")
+@pytest.mark.parametrize("more", [b"X: " + b"y" * 5000 + b"\r\n", b"X: y\r\n" * 700])
+async def test_a_head_that_is_too_large_is_431(service: Service, more: bytes) -> None:
+    async with service.raw_connection() as peer:
+        await peer.send(START + more + b"\r\n")
+        assert (await answers(peer)).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.trap("E2")
+@pytest.mark.usefixtures("limits")
+@pytest.mark.bound("H1")
+async def test_a_head_that_never_ends_is_431_before_it_fills_the_memory(service: Service) -> None:
+    async with service.raw_connection() as peer:
+        await peer.send(START + b"X: " + b"y" * 8000)
+        assert (await answers(peer)).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.usefixtures("limits")
+async def test_a_large_body_is_no_large_head(service: Service) -> None:
+    body = b"x" * 10_000
+    async with service.raw_connection() as peer:
+        await peer.send(b"POST /health/live HTTP/1.1\r\nHost: test\r\n")
+        await peer.send(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert (await peer.read_head()).startswith(b"HTTP/1.1 405 ")
+
+
+@pytest.mark.usefixtures("limits")
+@pytest.mark.trap("E3")
+@pytest.mark.bound("H2")
+async def test_a_head_that_does_not_come_is_408(service: Service) -> None:
+    async with service.raw_connection() as peer:
+        await peer.send(START)
+        assert (await answers(peer)).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.usefixtures("limits")
+@pytest.mark.trap("E3")
+@pytest.mark.parametrize("sent", [b"", b"\r\n"])
+async def test_a_connection_that_says_nothing_is_closed(service: Service, sent: bytes) -> None:
+    async with service.raw_connection() as peer:
+        await peer.send(sent)
+        assert await answers(peer) == b""
+
+
+@pytest.mark.usefixtures("limits")
+async def test_the_second_request_of_a_connection_has_a_deadline_too(service: Service) -> None:
+    async with service.raw_connection() as peer:
+        await peer.send(START + b"\r\n")
+        assert (await peer.read_head()).startswith(b"HTTP/1.1 200 ")
+        await peer.send(START)
+        assert b"HTTP/1.1 408 " in await answers(peer)
+
+
+async def test_many_requests_at_once_are_no_large_head(service: Service) -> None:
+    count = 500
+    request = START + b"X: " + b"y" * 250 + b"\r\n\r\n"
+    async with service.raw_connection() as peer:
+        await peer.send(request * (count - 1))
+        await peer.send(request.replace(b"X: ", b"Connection: close\r\nX: "))
+        assert (await answers(peer)).count(b"HTTP/1.1 200 ") == count
+
+
+async def test_a_trailer_is_no_header(service: Service) -> None:
+    async with service.raw_connection() as peer:
+        await peer.send(START.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n")
+        await peer.send(b"Connection: close\r\n\r\n1\r\nx\r\n0\r\nX-Request-ID: smuggled\r\n\r\n")
+        assert b"smuggled" not in await answers(peer)
+
+
+@pytest.mark.usefixtures("limits")
+async def test_trailers_that_never_end_are_cut_off(serve: Any) -> None:
+    service: Service = await serve(streaming={"idle_timeout": 30})
+    async with service.raw_connection() as peer:
+        await peer.send(START.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            while True:
+                await peer.send(b"X: " + b"y" * 10_000 + b"\r\n")
+
+
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.usefixtures("limits")
+@pytest.mark.parametrize(
+    "second",
+    [START + b"X: " + b"y" * 8000, START + b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n", UPGRADE],
+    ids=["large", "malformed", "upgrade"],
+)
+async def test_no_refusal_gets_into_an_answer_that_is_under_way(serve: Any, second: bytes) -> None:
+    from {{cookiecutter.package_name}}.engine.kernel import ByteStream
+
+    from .test_pull import Source, route
+
+    source = Source()
+    service: Service = await serve(route(lambda: ByteStream(source.endless())))
+    if second is UPGRADE and not hasattr(service.app.state.settings, "realtime"):
+        pytest.skip("without WebSockets an upgrade is a request like any other")
+    async with service.raw_connection() as peer:
+        await peer.get("/stream")
+        await peer.read_head()
+        await peer.send(second)
+        try:
+            answer = await answers(peer)
+        except ConnectionResetError:
+            answer = peer.unread
+    assert b"HTTP/1.1 4" not in answer
+    await service.in_server(asyncio.wait_for(source.closed.wait(), PATIENCE))
