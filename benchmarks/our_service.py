@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import overhead_routes
@@ -59,33 +60,49 @@ def switch(package: str, name: str, value: object) -> None:
 
 def main(package: str, way: str) -> None:
     app_module: Any = import_module(f"{package}.app")
-    cli = import_module(f"{package}.server.cli")
-    import_module(f"{package}.server.protocol")
+    engine = engine_of(package)
+    cli = import_module(f"{engine}.server.cli")
+    import_module(f"{engine}.server.protocol")
     for name, value in WAYS[way].items():
         switch(package, name, value)
     create = app_module.create_app
 
-    def create_app() -> FastAPI:
-        app: FastAPI = create()
+    def create_app(settings: object = None) -> FastAPI:
+        app: FastAPI = create(settings)
         app.include_router(overhead_routes.router)
         routes = app.router.routes
         routes.insert(0, routes.pop())  # As in the bare application, nothing is tried before it.
         app.include_router(additions(package))
         return app
 
-    app_module.create_app = create_app
-    cli.main([])
+    if engine == package:
+        app_module.create_app = create_app
+        cli.main([])
+    else:
+        cli.main(create_app, import_module(f"{package}.settings").Settings, [])
+
+
+def engine_of(package: str) -> str:
+    """Return where the parts of a service are: before 0.2.0, beside the owner's files."""
+    return f"{package}.engine" if find_spec(f"{package}.engine") else package
 
 
 def additions(package: str) -> APIRouter:
     """Return what is added: with the dependencies of our routes, behind the same middleware."""
-    streaming = import_module(f"{package}.streaming")
-    exports = import_module(f"{package}.download.exports")
-    exports.export("benchmark")(rows)
-    router = APIRouter(dependencies=[Depends(streaming.Admission("download"))])
-    router.include_router(exports.router)
+    engine = engine_of(package)
+    exports = import_module(f"{engine}.download.exports")
+    kernel = import_module(f"{package}.streaming" if engine == package else f"{engine}.kernel")
+    admission = [Depends(kernel.Admission("download"))]
+    router = APIRouter()
+    if engine == package:
+        exports.export("benchmark")(rows)
+        router.include_router(exports.router, dependencies=admission)
+    else:
+        own = exports.ExportRouter(prefix="/exports")
+        own.export("/benchmark")(rows)
+        router.include_router(own)
 
-    @router.get("/response/{file_id}")
+    @router.get("/response/{file_id}", dependencies=admission)
     async def respond(file_id: str, request: Request) -> FileResponse:
         storage = request.app.state.storage
         record = await storage.record(file_id)

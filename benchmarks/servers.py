@@ -68,7 +68,7 @@ def equip(
     config.write_text(f"cookiecutters_dir: {directory}\nreplay_dir: {directory}\n")
     output = directory / "service"
     subprocess.run(
-        [sys.executable, "-m", "cookiecutter", str(template), "--no-input", "init_git=no",
+        [sys.executable, "-m", "cookiecutter", str(template), "--no-input",
          "broker=redis", "--config-file", str(config), "--output-dir", str(output)],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip

@@ -42,8 +42,8 @@ class State:
 
 def catalogue(package: str, directory: Path, count: int) -> list[str]:
     """Make the records of so many files, and the bytes of some; return the ids of these."""
-    records = import_module(f"{package}.storage.records")
-    table = import_module(f"{package}.storage.catalogue")
+    records = import_module(f"{package}.engine.storage.records")
+    table = import_module(f"{package}.engine.storage.catalogue")
     directory.mkdir(parents=True, exist_ok=True)
     ids: list[str] = []
 
