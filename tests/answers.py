@@ -17,8 +17,9 @@ ASKED = [key for key in QUESTIONS if not key.startswith("_")]
 
 MODULES = ("use_upload", "use_download", "use_realtime", "use_error_handling")
 #: Beside the modules, which are all chosen unless said otherwise: what brings the most.
-EVERYTHING: dict[str, bool | str] = {"broker": "redis"}
-SUBSETS = [chosen for size in range(1, 5) for chosen in combinations(MODULES, size)]
+EVERYTHING: dict[str, bool | str] = {"broker": "redis", "engine_tests": True}
+Subset = tuple[str, ...]
+SUBSETS: list[Subset] = [set_ for size in range(1, 5) for set_ in combinations(MODULES, size)]
 
 Answer = bool | str
 Answers = dict[str, Answer]
@@ -31,16 +32,37 @@ def only(*modules: str) -> Answers:
     return {module: module in modules for module in MODULES}
 
 
-def name_of(subset: tuple[str, ...]) -> str:
+def name_of(subset: Subset) -> str:
     return "+".join(module.removeprefix("use_") for module in subset)
 
 
+def triples_of(subset: Subset) -> set[frozenset[tuple[str, bool]]]:
+    """Return every three answers about modules, yes or no, that a set of modules gives."""
+    answers = [(module, module in subset) for module in MODULES]
+    return {frozenset(three) for three in combinations(answers, 3)}
+
+
+@cache
+def covering_subsets() -> list[Subset]:
+    """Return all modules, each alone, and few other sets: together they give every three answers.
+
+    A covering array of strength 3, made greedily; the sets that bring the most come first.
+    """
+    chosen = [subset for subset in reversed(SUBSETS) if len(subset) in (1, len(MODULES))]
+    missing = set().union(*map(triples_of, SUBSETS)).difference(*map(triples_of, chosen))
+    while missing:
+        best = max(SUBSETS, key=lambda subset: len(triples_of(subset) & missing))
+        missing -= triples_of(best)
+        chosen.append(best)
+    return sorted(chosen, key=len, reverse=True)
+
+
 def factors() -> dict[str, list[Any]]:
-    """Return every question with few answers, the modules as one; a git repository is not code."""
+    """Return every question with few answers, the modules as one."""
     found: dict[str, list[Any]] = {"modules": list(SUBSETS)}
     for key in ASKED:
         value = QUESTIONS[key]
-        if key not in MODULES and key != "init_git" and isinstance(value, bool | list):
+        if key not in MODULES and isinstance(value, bool | list):
             found[key] = [True, False] if isinstance(value, bool) else value
     return found
 
@@ -79,7 +101,7 @@ def best_value(row: Row, key: str, values: list[Any], missing: set[Pair]) -> obj
     return max(values, key=lambda value: len(pairs_of(row | {key: value}) & missing))
 
 
-def rows_of(subset: tuple[str, ...]) -> list[Answers]:
+def rows_of(subset: Subset) -> list[Answers]:
     """Return the answers that a set of modules is generated with."""
     rows = [row for row in covering_rows() if row["modules"] == subset]
     return [

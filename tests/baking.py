@@ -20,6 +20,8 @@ LEFTOVERS = (
     ".hypothesis", "__pycache__", "*.pyc", "*.egg-info", ".*_cache",
 )  # fmt: skip
 TEMPLATE_FOLDER = "{{cookiecutter.project_slug}}"
+#: The engine within the template, from which it is copied as it stands.
+ENGINE = f"{TEMPLATE_FOLDER}/src/{{{{cookiecutter.package_name}}}}/engine"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def bake(template: Path, output: Path, **answers: Answer) -> Project:
         cookiecutter(
             str(template),
             no_input=True,
-            extra_context={"init_git": False, **answers},
+            extra_context=answers,
             output_dir=str(output),
         )
     )

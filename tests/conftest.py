@@ -95,6 +95,11 @@ def chromium() -> str:
     return program("chromium", "chromium-browser", "google-chrome")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, or all other processes would wait for it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Use more processes than cores: the tests wait for servers, and those for deadlines."""
     return (os.cpu_count() or 1) * 3 // 2

@@ -3,9 +3,10 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-from baking import tree_of
+from baking import python_below
 
 #: Modules whose distribution has another name than theirs, or comes with another one.
 DISTRIBUTIONS = {
@@ -17,10 +18,15 @@ DISTRIBUTIONS = {
 PYTHONS_OWN = sys.stdlib_module_names | {"compression"}
 
 
-def imported(path: Path) -> Iterator[ast.Import | ast.ImportFrom]:
-    return (
-        node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import | ast.ImportFrom)
-    )
+def imported(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    return _imported(path.read_text("utf-8"))
+
+
+@cache
+def _imported(text: str) -> list[ast.Import | ast.ImportFrom]:
+    """Return the imports of a text, which many projects have."""
+    nodes = ast.walk(ast.parse(text))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def absolute(path: Path) -> set[str]:
@@ -32,6 +38,15 @@ def absolute(path: Path) -> set[str]:
         elif not node.level:
             found.add(str(node.module).partition(".")[0])
     return found - PYTHONS_OWN
+
+
+def leading_out(folder: Path) -> Iterator[str]:
+    """Yield the relative imports of the files of a folder that lead out of it."""
+    for path in python_below(folder):
+        for node in imported(path):
+            level = node.level if isinstance(node, ast.ImportFrom) else 0
+            if level and not path.parents[level - 1].is_relative_to(folder):
+                yield f"{path.relative_to(folder)}:{node.lineno}: {ast.unparse(node)}"
 
 
 def distribution(module: str) -> str:
@@ -48,7 +63,8 @@ def dangling(path: Path) -> Iterator[str]:
                 yield f"{path.name}:{node.lineno}: {node.module or '.'} has no {sorted(unknown)}"
 
 
-def names_in(module: Path) -> set[str]:
+@cache
+def names_in(module: Path) -> frozenset[str]:
     """Return what can be imported from a module or package: its own names and its submodules."""
     if module.is_dir():
         submodules = {path.stem for path in module.iterdir() if path.suffix in {".py", ""}}
@@ -56,13 +72,15 @@ def names_in(module: Path) -> set[str]:
     else:
         submodules = set()
         module = module.with_name(f"{module.name}.py")
-    return submodules | (bound_in(tree_of(module)) if module.is_file() else set())
+    own = bound_in(module.read_text("utf-8")) if module.is_file() else set()
+    return frozenset(submodules | own)
 
 
-def bound_in(tree: ast.Module) -> set[str]:
-    """Return the names that a module binds at its top level."""
+@cache
+def bound_in(text: str) -> set[str]:
+    """Return the names that the text of a module binds at its top level."""
     bound = set()
-    for node in top_level(tree.body):
+    for node in top_level(ast.parse(text).body):
         match node:
             case ast.Import() | ast.ImportFrom():
                 bound |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}

@@ -10,11 +10,10 @@ from typing import TypeAlias
 from baking import Project
 from environment import Environment
 
-#: Of the tests of a project, each run beside the others.
+#: Of the engine's tests, each run beside the others.
 PARTS = [
-    "tests/test_*.py", "tests/observability", "tests/errors", "tests/storage", "tests/upload",
-    "tests/resumable", "tests/download", "tests/realtime/test_[a-q]*.py",
-    "tests/realtime/test_[r-z]*.py",
+    "test_*.py", "observability", "errors", "storage", "upload", "resumable", "download",
+    "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py",
 ]  # fmt: skip
 SAFE = str.maketrans("/*[]", "____")
 
@@ -22,13 +21,16 @@ SAFE = str.maketrans("/*[]", "____")
 Report: TypeAlias = "ElementTree.ElementTree[ElementTree.Element]"
 
 
-def run_marked(project: Project, environment: Environment, mark: str) -> Iterator[Report]:
-    """Run the tests of a project that have a mark; return a report of each part."""
-    parts = {path for part in PARTS for path in project.path.glob(part)}
-    whole = (project.path / "tests").rglob("test_*.py")
+def run_marked(
+    project: Project, environment: Environment, mark: str, folder: str = "tests/engine"
+) -> Iterator[Report]:
+    """Run the tests below a folder of a project that have a mark; return a report of each part."""
+    places = [f"{folder}/{part}" for part in PARTS]
+    parts = {path for place in places for path in project.path.glob(place)}
+    whole = (project.path / folder).rglob("test_*.py")
     assert all(parts & {path, *path.parents} for path in whole), "a part is missing"
-    with ThreadPoolExecutor(len(PARTS)) as at_once:
-        yield from at_once.map(partial(_run_part, project, environment, mark), PARTS)
+    with ThreadPoolExecutor(len(places)) as at_once:
+        yield from at_once.map(partial(_run_part, project, environment, mark), places)
 
 
 def cases_of(reports: Iterator[Report]) -> Iterator[ElementTree.Element]:

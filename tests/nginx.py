@@ -1,4 +1,4 @@
-"""nginx in front of a generated service, configured as docs/deployment.md says."""
+"""nginx in front of a generated service, configured as a project's docs/operations.md says."""
 
 import os
 import pwd
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from answers import REPOSITORY
+from baking import TEMPLATE_FOLDER
 from tools import program
 
 
@@ -37,8 +38,9 @@ def nginx_before(service: int, data: Path, folder: Path) -> Iterator[int]:
 
 def configuration(folder: Path, port: int, service: int, data: Path) -> str:
     """Return the page's configuration with our addresses, in what every nginx.conf has."""
-    page = (REPOSITORY / "docs/deployment.md").read_text("utf-8")
+    page = (REPOSITORY / TEMPLATE_FOLDER / "docs/operations.md").read_text("utf-8")
     (server,) = re.findall(r"^```nginx\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    server = re.sub(r"^# \{%.*\n", "", server, flags=re.MULTILINE)  # With every part.
     for written, ours in {
         "listen 80;": f"listen 127.0.0.1:{port};",
         "server_name files.example.com;": "server_name 127.0.0.1;",

@@ -13,14 +13,14 @@ from types import ModuleType
 
 
 def raised(module: ModuleType) -> list[tuple[str, int]]:
-    """Return the types that a module makes problems of, each with the status."""
+    """Return the names of the types that a module makes problems of, each with the status."""
     tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
     found = []
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name("Problem"), args=[ast.Constant(int(status)), *_]):
                 kinds = [each.value for each in node.keywords if each.arg == "type"]
-                found += [(vars(module)[ast.unparse(kind)], status) for kind in kinds]
+                found += [(vars(module)[ast.unparse(kind)].name, status) for kind in kinds]
     return found
 
 
@@ -32,5 +32,7 @@ if __name__ == "__main__":
     for module in modules:
         for kind, status in raised(module):
             statuses.setdefault(kind, set()).add(status)
-    types = import_module(f"{package.__name__}.streaming").PROBLEM_TYPES
-    json.dump({kind: [*types[kind], sorted(statuses.get(kind, ()))] for kind in types}, sys.stdout)
+    application = import_module(f"{package.__name__}.app").create_app()
+    types = application.state.kernel.problem_types.values()
+    listed = {kind.name: (*kind[1:], sorted(statuses.get(kind.name, ()))) for kind in types}
+    json.dump(listed, sys.stdout)

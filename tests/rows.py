@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-PROJECT = REPOSITORY / "{{cookiecutter.project_slug}}" / "tests"
+PROJECT = REPOSITORY / "{{cookiecutter.project_slug}}" / "tests" / "engine"
 TEMPLATE = REPOSITORY / "tests"
 #: What the table of the bounds has beside their titles.
 COLUMNS = ("setting", "default", "metric", "problem")
@@ -24,8 +24,9 @@ TRAPS_INTRODUCTION = """\
 What streaming code gets wrong when it is written the way tutorials write it. Each row was seen on
 such a service, and each is a test: it runs against a real server over a real socket, a generated
 service passes it, and [the service of the tutorials](../tests/naive) fails it
-([`test_naive.py`](../tests/test_naive.py) holds that). Tests are named with their file below the
-`tests` folder of a generated project; a project has those of its modules.
+([`test_naive.py`](../tests/test_naive.py) holds that). Tests are named with their file below
+`tests/engine` of a generated project; a project has those of its modules, with the answer
+`engine_tests`.
 
 `python tests/rows.py` writes this page, from `tests/traps.toml` and the marks of the tests.
 """
@@ -36,8 +37,9 @@ FAULTS_INTRODUCTION = """\
 What an earlier version of this template got wrong with real clients. Faults that people report of
 uploads, downloads and real-time streams were tried on a generated service; these are the ones that
 it had. The tests of each run over a real socket, and fail on the last version that had the fault:
-`make prove-faults` runs them on that version, and prints a table. Tests are named with their file
-below the `tests` folder of a generated project; those of the template begin with `template:`.
+`make prove-faults` runs them on that version, as they were before 0.2.0, and prints a table. Tests
+are named with their file below `tests/engine` of a generated project; those of the template begin
+with `template:`.
 
 `python tests/rows.py` writes this page, from `tests/faults.toml` and the marks of the tests.
 """
@@ -48,10 +50,10 @@ BOUNDS_INTRODUCTION = """\
 What one client can make the service do is bounded: per turn of the event loop, per request, per
 connection, per client, and in total. Each bound is a setting with a default that an honest client
 does not meet; when it is reached, a metric counts it, and what is refused gets
-[a problem document](problems.md). The tests of each run over a real socket. Those of the bounds
-with a "before" fail on the last version without them: `make prove-faults` shows it. Tests are named
-with their file below the `tests` folder of a generated project; those of the template begin with
-`template:`.
+[a problem document](../{{cookiecutter.project_slug}}/docs/problems.md). The tests
+of each run over a real socket. Those of the bounds with a "before" fail on the last version without
+them: `make prove-faults` shows it, for the bounds before 0.2.0. Tests are named with their file
+below `tests/engine` of a generated project; those of the template begin with `template:`.
 
 `make bench-hostile` measures how fast the service responds to others while one connection, or
 twenty, attack it, and `make bench-single` what the costliest single requests cost.
@@ -63,16 +65,20 @@ twenty, attack it, and `make bench-single` what the costliest single requests co
 class Table:
     """The rows of one page, and the tests that are marked with their names."""
 
-    def __init__(self, mark: str, introduction: str, before: str, *folders: Path) -> None:
+    def __init__(
+        self, mark: str, introduction: str, before: str, *folders: Path, home: Path = TEMPLATE
+    ) -> None:
+        """`folders` have the tests; the one that is `home` also has the rows."""
         self.mark = mark
         self.page = REPOSITORY / "docs" / f"{mark}s.md"
         self._introduction = introduction
         self._before = before
         self._folders = folders
+        self._home = home
 
     @cached_property
     def entries(self) -> dict[str, dict[str, str]]:
-        return tomllib.loads((TEMPLATE / f"{self.mark}s.toml").read_text("utf-8"))
+        return tomllib.loads((self._home / f"{self.mark}s.toml").read_text("utf-8"))
 
     @property
     def rows(self) -> list[str]:
@@ -83,7 +89,7 @@ class Table:
         """Return the tests of each row, as `path::name`."""
         found: dict[str, list[str]] = defaultdict(list)
         for folder in self._folders:
-            label = "template:" if folder == TEMPLATE else ""
+            label = "template:" if folder == self._home else ""
             for path in sorted(folder.rglob("test_*.py")):
                 # What Jinja puts in is a name.
                 source = re.sub(r"\{\{ *cookiecutter.*?\}\}", "package", path.read_text("utf-8"))

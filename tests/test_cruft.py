@@ -138,7 +138,7 @@ def test_work_of_the_owner_survives_an_update(follow: Callable[..., Followed]) -
 
     assert (package / "mine.py").is_file()
     assert readme.read_text("utf-8").endswith("Mine.\n")
-    assert (package / "upload").is_dir()
+    assert (package / "engine" / "upload").is_dir()
 
 
 def test_a_change_of_the_template_arrives(follow: Callable[..., Followed]) -> None:
@@ -152,13 +152,3 @@ def test_a_change_of_the_template_arrives(follow: Callable[..., Followed]) -> No
 
     [updated] = project.path.rglob("health.py")
     assert "# News" in updated.read_text("utf-8")
-
-
-def test_git_s_own_folder_is_never_in_a_patch(follow: Callable[..., Followed]) -> None:
-    # cruft generates the project anew to compare it: a .git there would be in the difference.
-    project = follow(init_git=True)
-
-    difference = project.cruft("diff", "--exit-code")
-
-    assert difference.code == 0
-    assert ".git/" not in difference.output

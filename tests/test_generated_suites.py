@@ -1,8 +1,9 @@
-"""Every set of modules passes the tests, the type check and the layer check that it comes with.
+"""Projects pass the tests, the type check and the layer check that they come with.
 
-All run in one environment, which has the dependencies of every module; that a project declares the
-ones it uses is a promise of the matrix. Tests marked `slow` start processes, or move much: they run
-with each module alone and with all of them; a soak runs them with every set.
+All modules, each alone, and sets that together give every three answers about modules; that all
+other sets are clean projects as well is held by the matrix. All run in one environment, which has
+the dependencies of every module. Tests of the engine that are marked `slow` start processes, or
+move much: they run with each module alone and with all of them; a soak runs them with every set.
 """
 
 import os
@@ -13,26 +14,31 @@ from pathlib import Path
 
 import pytest
 
-from answers import EVERYTHING, MODULES, SUBSETS, Answers, name_of, only
+from answers import (
+    EVERYTHING,
+    MODULES,
+    SUBSETS,
+    Answers,
+    Subset,
+    covering_subsets,
+    name_of,
+    only,
+    triples_of,
+)
 from baking import Bake, Project
-from environment import Environment
+from environment import Environment, environment_for
 
-ALL = tuple(MODULES)
-#: Each module alone, all of them, and pairs in which every module meets another one.
-TYPED = [
-    *[(module,) for module in MODULES],
-    ("use_upload", "use_download"),
-    ("use_download", "use_realtime"),
-    ("use_upload", "use_error_handling"),
-    ALL,
-]
+ENGINE = "tests/engine"
 #: Seconds for one suite on a busy machine; a soak is meant to take long.
 PATIENCE = 6 * 3600 if os.environ.get("SOAK") else 1200
 
+each_set = pytest.mark.parametrize("subset", covering_subsets(), ids=name_of)
 
-def answers_of(subset: tuple[str, ...]) -> Answers:
+
+def answers_of(subset: Subset) -> Answers:
     """Return the answers for a set of modules; for all of them, what brings the most."""
-    return only(*subset) | (EVERYTHING if subset == ALL else {})
+    every = len(subset) == len(MODULES)
+    return only(*subset) | (EVERYTHING if every else {"engine_tests": True})
 
 
 @dataclass(frozen=True)
@@ -40,44 +46,111 @@ class Suite:
     """How a test suite ended."""
 
     code: int
-    tests: int
+    tests: list[str]
     skipped: list[str]
 
 
-def run_suite(environment: Environment, project: Project, report: Path, chosen: str) -> Suite:
-    """Run the tests that `chosen`, an expression of marks, holds for."""
+def run_suite(
+    environment: Environment, project: Project, report: Path, *arguments: str, **variables: str
+) -> Suite:
+    """Run pytest with these arguments."""
     # A folder of its own: those that pytest shares are removed by whichever suite ends first.
     files = report.parent / "files"
     done = environment.run(
         project, "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}",
-        f"--basetemp={files}", "-m", chosen,
+        f"--basetemp={files}", *arguments,
         timeout=PATIENCE, PYTHONDONTWRITEBYTECODE="",  # They start the service many times.
+        **variables,
     )  # fmt: skip
     shutil.rmtree(files, ignore_errors=True)  # A gigabyte.
     cases = ET.parse(report).findall(".//testcase") if report.exists() else []
-    skipped = [str(case.get("name")) for case in cases if case.find("skipped") is not None]
-    return Suite(done.returncode, len(cases), skipped)
+    return Suite(
+        done.returncode,
+        [f"{case.get('classname')}.{case.get('name')}" for case in cases],
+        [str(case.get("name")) for case in cases if case.find("skipped") is not None],
+    )
 
 
-@pytest.mark.parametrize("subset", SUBSETS, ids=name_of)
-def test_every_set_of_modules_passes_its_own_tests(
-    subset: tuple[str, ...], bake: Bake, environment: Environment, tmp_path: Path
+def test_every_three_answers_about_modules_are_in_a_set_that_is_tested() -> None:
+    tested = covering_subsets()
+
+    assert set().union(*map(triples_of, tested)) == set().union(*map(triples_of, SUBSETS))
+    assert {subset for subset in SUBSETS if len(subset) in (1, len(MODULES))} < set(tested)
+
+
+@pytest.mark.long
+@each_set
+def test_a_project_passes_the_tests_of_its_engine(
+    subset: Subset, bake: Bake, environment: Environment, tmp_path: Path
 ) -> None:
     project = bake(**answers_of(subset))
 
-    every = len(subset) in (1, len(ALL)) or "SOAK" in os.environ
-    suite = run_suite(environment, project, tmp_path / "report.xml", "" if every else "not slow")
+    every = len(subset) in (1, len(MODULES)) or "SOAK" in os.environ
+    chosen = [ENGINE] if every else [ENGINE, "-m", "not slow"]
+    suite = run_suite(environment, project, tmp_path / "report.xml", *chosen)
 
     assert suite.code == 0
-    assert suite.tests > len(suite.skipped)
-    if subset == ALL and suite.skipped:
+    assert len(suite.tests) > len(suite.skipped)
+    if len(subset) == len(MODULES) and suite.skipped:
         # Smaller sets skip what they lack; here everything is there, or the machine lacks it.
         pytest.skip(f"the tests of the full project skip {suite.skipped}")
 
 
-@pytest.mark.parametrize("subset", TYPED, ids=name_of)
+@each_set
+def test_a_project_passes_the_tests_of_its_owner(
+    subset: Subset, bake: Bake, environment: Environment, tmp_path: Path
+) -> None:
+    project = bake(**answers_of(subset))
+
+    suite = run_suite(environment, project, tmp_path / "report.xml")
+
+    assert suite.code == 0
+    assert suite.tests
+    assert suite.skipped == []
+    # The tests of the engine are there, and not among those that `pytest` runs.
+    assert (project.path / ENGINE).is_dir()
+    assert [name for name in suite.tests if name.startswith("tests.engine")] == []
+
+
+WARNING = '''"""A test during which something warns."""
+
+import warnings
+
+
+def test_of_something_that_warns() -> None:
+    warnings.warn("soon gone", DeprecationWarning)
+'''
+
+
+@pytest.mark.parametrize(("folder", "code"), [("tests", 0), (ENGINE, 1)])
+def test_a_warning_is_an_error_for_the_engine_and_not_for_its_owner(
+    folder: str, code: int, bake: Bake, environment: Environment, tmp_path: Path
+) -> None:
+    project = bake(**answers_of(("use_error_handling",)))
+    test = project.path / folder / "test_warning.py"
+    test.write_text(WARNING, "utf-8")
+
+    suite = run_suite(environment, project, tmp_path / "report.xml", f"{folder}/{test.name}")
+
+    assert (suite.code, len(suite.tests)) == (code, 1)
+
+
+@pytest.mark.parametrize("command", ["pytest -q", "mypy", "lint-imports --no-cache"])
+def test_a_project_as_it_is_by_default_needs_no_more_than_it_declares(
+    command: str, bake_once: Bake
+) -> None:
+    project = bake_once()
+    declared = project.metadata["dependency-groups"]["dev"]
+    own = environment_for(project, beside=declared)
+
+    assert own.run(project, *command.split()).returncode == 0
+    assert "opentelemetry-sdk" not in own.installed
+    assert "hypothesis" not in own.installed
+
+
+@each_set
 def test_the_types_of_a_project_are_sound(
-    subset: tuple[str, ...],
+    subset: Subset,
     bake: Bake,
     environment: Environment,
     tmp_path_factory: pytest.TempPathFactory,
@@ -91,10 +164,8 @@ def test_the_types_of_a_project_are_sound(
     assert checked.returncode == 0
 
 
-@pytest.mark.parametrize("subset", TYPED, ids=name_of)
-def test_the_layers_of_a_project_hold(
-    subset: tuple[str, ...], bake: Bake, environment: Environment
-) -> None:
+@each_set
+def test_the_layers_of_a_project_hold(subset: Subset, bake: Bake, environment: Environment) -> None:
     project = bake(**answers_of(subset))
 
     checked = environment.run(project, "lint-imports", "--no-cache")

@@ -54,14 +54,10 @@ def run_hook(name: str, project: Project, **answers: bool | str) -> None:
     subprocess.run([sys.executable, script], cwd=project.path, check=True)
 
 
-def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(
-        ["git", *arguments],
-        cwd=folder,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+        ["git", *arguments], cwd=folder, capture_output=True, encoding="utf-8", check=True
+    ).stdout
 
 
 def test_neither_git_nor_uv_nor_a_network_is_needed(template: Path, tmp_path: Path) -> None:
@@ -70,11 +66,10 @@ def test_neither_git_nor_uv_nor_a_network_is_needed(template: Path, tmp_path: Pa
     nothing.mkdir()
     env = {**os.environ, "PATH": str(nothing), "PYTHONPATH": str(tmp_path)}
 
-    done = generate(template, tmp_path / "out", "--no-input", "init_git=yes", env=env)
+    done = generate(template, tmp_path / "out", "--no-input", env=env)
 
     assert done.returncode == 0
     assert done.stderr == ""
-    assert "No git repository was made" in done.stdout
     assert (tmp_path / "out/streaming-service/src/streaming_service/app.py").is_file()
 
 
@@ -88,7 +83,7 @@ def test_the_post_generation_hook_can_be_run_again(bake: Bake) -> None:
     project = bake(**answers)
     before = project.files()
 
-    run_hook("post_gen_project.py", project, init_git=False, **answers)
+    run_hook("post_gen_project.py", project, **answers)
 
     assert project.files() == before
 
@@ -98,11 +93,11 @@ def test_the_folder_may_have_spaces_and_letters_of_any_alphabet(
 ) -> None:
     folder = tmp_path / "my projects" / "Überraschung 日本"
 
-    done = generate(template, folder, "--no-input", "init_git=yes")
+    done = generate(template, folder, "--no-input")
 
     assert done.returncode == 0
     assert str(folder) in done.stdout
-    assert (folder / "streaming-service" / ".git").is_dir()
+    assert (folder / "streaming-service" / "pyproject.toml").is_file()
 
 
 def test_a_console_that_knows_ascii_only_does_not_stop_the_hook(
@@ -110,9 +105,7 @@ def test_a_console_that_knows_ascii_only_does_not_stop_the_hook(
 ) -> None:
     env = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii:strict"}
 
-    done = generate(
-        template, tmp_path, "--no-input", "project_name=Überraschung", "init_git=no", env=env
-    )
+    done = generate(template, tmp_path, "--no-input", "project_name=Überraschung", env=env)
 
     assert done.returncode == 0
     assert (tmp_path / "uberraschung" / "README.md").is_file()
@@ -159,41 +152,20 @@ def test_the_running_application_has_the_name_that_was_answered(
     assert (done.returncode, done.stdout) == (0, f"{name}\n")
 
 
-def test_git_init_makes_a_repository_without_a_commit(bake: Bake) -> None:
-    project = bake(init_git=True)
+def test_a_repository_is_the_owner_s_to_make_and_the_hook_says_how(
+    template: Path, tmp_path: Path
+) -> None:
+    done = generate(template, tmp_path, "--no-input")
 
-    assert (project.path / ".git").is_dir()
-    assert git(project.path, "rev-parse", "--verify", "HEAD").returncode != 0
-    assert git(project.path, "diff", "--cached", "--name-only").stdout == ""
-
-
-def test_git_init_leaves_no_generated_file_ignored(bake: Bake) -> None:
-    project = bake(init_git=True)
-
-    ignored = git(project.path, "status", "--porcelain", "--ignored").stdout
-
-    assert [line for line in ignored.splitlines() if line.startswith("!!")] == []
+    assert "git init" in done.stdout
+    assert not (tmp_path / "streaming-service" / ".git").exists()
 
 
-def test_git_init_is_not_done_when_it_was_not_wanted(bake: Bake) -> None:
-    assert not (bake(init_git=False).path / ".git").exists()
+def test_no_generated_file_is_ignored_by_git(bake: Bake) -> None:
+    project = bake(engine_tests=True)
+    git(project.path, "init", "--quiet")
 
+    status = git(project.path, "status", "--porcelain", "--ignored", "--untracked-files=all")
 
-def test_git_init_is_not_done_inside_a_repository(bake: Bake, tmp_path: Path) -> None:
-    git(tmp_path, "init", "--quiet")
-
-    project = bake(tmp_path / "projects", init_git=True)
-
-    assert not (project.path / ".git").exists()
-
-
-def test_a_hook_that_runs_again_leaves_a_repository_as_it_is(bake: Bake) -> None:
-    project = bake(init_git=True)
-    git(project.path, "add", "--all")
-    git(project.path, "commit", "--quiet", "--message=Mine")
-    head = git(project.path, "rev-parse", "HEAD").stdout
-
-    run_hook("post_gen_project.py", project, init_git=True)
-
-    assert git(project.path, "rev-parse", "HEAD").stdout == head
-    assert git(project.path, "status", "--porcelain").stdout == ""
+    assert "?? pyproject.toml" in status.splitlines()
+    assert [line for line in status.splitlines() if line.startswith("!!")] == []

@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from answers import SUBSETS, covering_rows, every_pair, name_of, pairs_of, rows_of
-from baking import Project, bake, files_below, python_below
+from baking import ENGINE, Project, bake, files_below, python_below
 from imports import absolute, dangling, distribution
 from tools import run
 
-#: `${{ }}` is GitHub's own, and the demo page is copied as it stands.
+#: `${{ }}` is GitHub's own.
 TEMPLATE_MARKS = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter\.")
 #: What each licence's text says near its start.
 LICENCE_WORDS = {
@@ -79,12 +79,26 @@ def test_every_answer_renders(
 def test_nothing_of_the_template_is_left_in_a_project(projects: list[Project]) -> None:
     def marks(project: Project) -> Iterable[str]:
         for path in files_below(project.path):
-            if path.parent != project.src / "web":
+            if path.parent != project.src / "web":  # Copied as it stands.
                 for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
                     if TEMPLATE_MARKS.search(line):
                         yield f"{path.relative_to(project.path)}:{number}: {line}"
 
     assert problems(projects, marks) == {}
+
+
+def test_the_engine_is_the_template_s_own_byte_for_byte(
+    projects: list[Project], template: Path
+) -> None:
+    def different(project: Project) -> Iterable[str]:
+        engine = project.src / "engine"
+        for path in files_below(engine):
+            own = template / ENGINE / path.relative_to(engine)
+            if not own.is_file() or path.read_bytes() != own.read_bytes():
+                yield path.relative_to(engine).as_posix()
+
+    assert all((project.src / "engine/service.py").is_file() for project in projects)
+    assert problems(projects, different) == {}
 
 
 def test_no_file_is_empty(projects: list[Project]) -> None:
@@ -106,7 +120,8 @@ def test_the_declared_dependencies_are_those_that_the_code_imports(
     projects: list[Project],
 ) -> None:
     def difference(project: Project) -> Iterable[str]:
-        code = set().union(*map(absolute, python_below(project.src)))
+        files = set(python_below(project.src)) - {module_for_tests(project)}
+        code = set().union(*map(absolute, files))
         used = set(map(distribution, code))
         declared = names(project.metadata["project"]["dependencies"])
         return {f"not declared: {name}" for name in used - declared} | {
@@ -118,7 +133,8 @@ def test_the_declared_dependencies_are_those_that_the_code_imports(
 
 def test_what_the_tests_import_is_declared_too(projects: list[Project]) -> None:
     def missing(project: Project) -> Iterable[str]:
-        code = set().union(*map(absolute, python_below(project.path / "tests")))
+        files = [module_for_tests(project), *python_below(project.path / "tests")]
+        code = set().union(*map(absolute, files))
         declared = names(project.metadata["project"]["dependencies"]) | names(
             project.metadata["dependency-groups"]["dev"]
         )
@@ -168,6 +184,11 @@ def test_the_licence_is_the_one_that_was_chosen(projects: list[Project]) -> None
 
         assert LICENCE_WORDS[chosen] in text
         assert chosen in project.metadata["project"]["license"]
+
+
+def module_for_tests(project: Project) -> Path:
+    """Return the module of the engine that only tests import."""
+    return project.src / "engine/testing.py"
 
 
 def names(requirements: list[str]) -> set[str]:

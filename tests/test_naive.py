@@ -29,6 +29,7 @@ def naive(full: Project, tmp_path: Path) -> Project:
     return project
 
 
+@pytest.mark.long
 def test_every_test_of_a_trap_fails_on_the_naive_service(
     naive: Project, environment: Environment
 ) -> None:
@@ -47,7 +48,7 @@ def test_every_test_of_a_trap_fails_on_the_naive_service(
 
 def test_in_process_clients_see_no_trap(naive: Project, environment: Environment) -> None:
     files = naive.path.parent / "in_process"
-    command = ["python", "-m", "pytest", f"--basetemp={files}", "tests/in_process.py"]
+    command = ["python", "-m", "pytest", f"--basetemp={files}", "tests/engine/in_process.py"]
     ran = environment.run(naive, *command)
 
     assert ran.returncode == 0

@@ -1,4 +1,4 @@
-"""Every kind of stream through nginx, configured as docs/deployment.md says."""
+"""Every kind of stream through nginx, configured as its docs/operations.md says."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The tables of docs/observability.md, held against a generated service."""
+"""The tables of a project's docs/observability.md, held against a generated service."""
 
 import json
 import re
@@ -8,19 +8,22 @@ from http.client import HTTPConnection
 
 import pytest
 
-from answers import REPOSITORY
 from baking import Project
 from environment import Environment
 from running import started
 
-PAGE = (REPOSITORY / "docs/observability.md").read_text("utf-8")
 #: Only there when the request has it.
 OPTIONAL = {"trace_id"}
 
 
-def names(beginning: str) -> set[str]:
+@pytest.fixture(scope="module")
+def page(full: Project) -> str:
+    return (full.path / "docs/observability.md").read_text("utf-8")
+
+
+def names(page: str, beginning: str) -> set[str]:
     """Return the names in the first column of the table that begins so."""
-    table = PAGE.split(f"| {beginning} |")[1].split("\n\n")[0]
+    table = page.split(f"| {beginning} |")[1].split("\n\n")[0]
     rows = [line.split("|")[1] for line in table.splitlines()[2:]]
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
@@ -46,12 +49,12 @@ def served(
     return metrics, service.log
 
 
-def test_the_page_names_every_metric_and_no_other(served: tuple[str, list[str]]) -> None:
-    assert names("metric") == set(re.findall(r"# TYPE (\S+)", served[0]))
+def test_the_page_names_every_metric_and_no_other(served: tuple[str, list[str]], page: str) -> None:
+    assert names(page, "metric") == set(re.findall(r"# TYPE (\S+)", served[0]))
 
 
-def test_the_page_names_the_labels(served: tuple[str, list[str]]) -> None:
-    rows = [line.split("|")[1:3] for line in PAGE.splitlines() if line.startswith("| `")]
+def test_the_page_names_the_labels(served: tuple[str, list[str]], page: str) -> None:
+    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `")]
     told = {
         name: set(re.findall(r"\w+", labels))
         for row, labels in rows
@@ -64,10 +67,10 @@ def test_the_page_names_the_labels(served: tuple[str, list[str]]) -> None:
 
 
 def test_the_page_names_every_field_of_the_line_of_a_request(
-    served: tuple[str, list[str]],
+    served: tuple[str, list[str]], page: str
 ) -> None:
     lines = [json.loads(line) for line in served[1]]
     [line] = [line for line in lines if line["event"] == "request"]
 
-    assert set(line) == names("field") - OPTIONAL
+    assert set(line) == names(page, "field") - OPTIONAL
     assert "hidden" not in "".join(served[1])

@@ -1,4 +1,4 @@
-"""nginx sends the files of a generated service, configured as docs/deployment.md says."""
+"""nginx sends the files of a generated service, configured as its docs/operations.md says."""
 
 import hashlib
 import json

@@ -1,13 +1,13 @@
-"""docs/problems.md has all types of problems of a full service, as the source declares them."""
+"""A project's docs/problems.md has all types of problems, as the source declares them."""
 
 import json
 from pathlib import Path
 
 from answers import REPOSITORY
-from baking import Project
+from baking import TEMPLATE_FOLDER, Project
 from environment import Environment
 
-PAGE = REPOSITORY / "docs/problems.md"
+PAGE = REPOSITORY / TEMPLATE_FOLDER / "docs/problems.md"
 #: Behind this line of the page comes what is made from the source.
 HEAD = "|---|---|---|\n"
 SCRIPT = Path(__file__).with_name("problem_types.py")

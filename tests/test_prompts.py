@@ -73,7 +73,7 @@ def test_no_text_is_left_of_a_question_that_is_gone() -> None:
 def test_an_answer_that_cannot_work_is_refused_in_one_line(
     answer: str, refusal: str, template: Path, tmp_path: Path
 ) -> None:
-    done = generate(template, tmp_path / "out", "--no-input", "init_git=no", answer)
+    done = generate(template, tmp_path / "out", "--no-input", answer)
 
     assert done.stderr.splitlines() == [f"Refused: {refusal}"]
     assert done.returncode != 0
@@ -211,15 +211,17 @@ def test_enter_at_every_question_gives_a_project_and_the_next_steps(
 
 def test_what_was_typed_is_what_is_generated(template: Path, tmp_path: Path) -> None:
     terminal = Terminal(template, tmp_path)
-    terminal.answer(project_name="Film Archive", license="2", use_upload="n", ci="2", init_git="n")
+    terminal.answer(
+        project_name="Film Archive", license="2", use_upload="n", ci="2", engine_tests="y"
+    )
     code, _ = terminal.end()
 
     project = tmp_path / "film-archive"
     assert code == 0
-    assert (project / "src/film_archive/download").is_dir()
-    assert not (project / "src/film_archive/upload").exists()
+    assert (project / "src/film_archive/engine/download").is_dir()
+    assert not (project / "src/film_archive/engine/upload").exists()
     assert (project / ".gitlab-ci.yml").is_file()
-    assert not (project / ".git").exists()
+    assert (project / "tests/engine/download").is_dir()
 
 
 def test_a_typed_answer_that_is_a_template_itself_is_refused(

@@ -1,4 +1,4 @@
-"""The code of docs/runs.md, as it stands there, in a generated service."""
+"""The code of a project's docs/runs.md, as it stands there, in a generated service."""
 
 import json
 import re
@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from answers import REPOSITORY, only
-from baking import Bake, Project
+from baking import TEMPLATE_FOLDER, Bake, Project
 from environment import Environment
 from running import running
 
-PAGE = (REPOSITORY / "docs/runs.md").read_text("utf-8")
+PAGE = (REPOSITORY / TEMPLATE_FOLDER / "docs/runs.md").read_text("utf-8")
 #: Seconds for whatever has to happen on a busy machine.
 PATIENCE = 60
 QUESTION = {"messages": [{"role": "user", "content": "two words"}], "model": "m", "stream": True}
@@ -34,10 +34,15 @@ def block(beginning: str) -> str:
 def project(bake_once: Bake) -> Project:
     """Generate a service and add the page's example, as the page says."""
     made = bake_once(**only("use_realtime", "use_error_handling"))
-    realtime = made.src / "realtime"
-    (realtime / "chat.py").write_text(block('"""A chat'), "utf-8")
-    with (realtime / "__init__.py").open("a", encoding="utf-8") as package:
-        package.write(block("from .chat import"))
+    for name in ("chat", "reports"):
+        text = block(f"# {name}.py\n")
+        (made.src / f"{name}.py").write_text(text.partition("\n")[2], "utf-8")
+    imported, included = block("# app.py\n").partition("\n")[2].split("\n\n")
+    app = made.src / "app.py"
+    text = app.read_text("utf-8")
+    text = text.replace("from . import (", f"from . import reports\n{imported}\nfrom . import (")
+    included += "    app.include_router(reports.router)\n"
+    app.write_text(text.replace("    return app", f"{included}    return app"), "utf-8")
     return made
 
 
@@ -111,6 +116,24 @@ def test_a_chat_that_fails_says_so_in_words_that_clients_of_openai_raise(
 
     assert error["error"]["message"] == "The answer failed."
     assert end["status"] == "failed"
+
+
+def test_the_report_of_the_page_says_how_far_it_is(connection: HTTPConnection) -> None:
+    started = json.load(post(connection, "/runs/report", {"year": 2026, "regions": ["a", "b"]}))
+    connection.request("GET", urlsplit(started["events"]).path)
+    events = events_of(connection.getresponse())
+
+    assert started["name"] == "report"
+    assert [event["data"] for event in events if "data" in event] == [
+        '{"done":1,"of":2}',
+        '{"done":2,"of":2}',
+        "The figures of 2026.",
+        '{"status":"complete"}',
+    ]
+
+
+def test_the_code_of_the_page_is_typed(project: Project, environment: Environment) -> None:
+    assert environment.run(project, "mypy", "--no-incremental", "src").returncode == 0
 
 
 def test_the_client_of_the_page_follows_a_run_to_its_end(

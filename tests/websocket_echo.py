@@ -22,8 +22,8 @@ if __name__ == "__main__":
         app,
         factory=True,
         port=0,
-        http="streaming_service.server.protocol:Protocol",
-        ws="streaming_service.server.websocket:WebSocketConnection",
+        http="streaming_service.engine.server.protocol:Protocol",
+        ws="streaming_service.engine.server.websocket:WebSocketConnection",
         ws_per_message_deflate=False,
         ws_max_size=16 << 20,  # the largest message of the suite
     )

@@ -4,29 +4,34 @@ A test of the template lays these files over a generated service and runs the te
 each of them has to fail here.
 """
 
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
-from starlette.middleware.base import BaseHTTPMiddleware
 
-from . import observability
-from .download.transforms import router as transforms
+from . import runs, transforms
+from .engine import observability
+from .engine.kernel import RequestBody
+from .engine.tutorial.access_log import AccessLog
+from .engine.tutorial.downloads import router as downloads
+from .engine.tutorial.files import Directory, router as files
+from .engine.tutorial.timing import Timed
+from .engine.tutorial.topics import Topics, router as topics
 from .settings import Settings
-from .streaming import RequestBody
-from .tutorial.access_log import AccessLog
-from .tutorial.downloads import router as downloads
-from .tutorial.files import Directory, router as files
-from .tutorial.topics import Topics, router as topics
 
-COMMANDS: dict[str, Callable[..., None]] = {}
-CHECKS: list[Callable[..., None]] = []
+
+class Tutorial(FastAPI):
+    """Nothing is checked before it listens; `serve` has no commands."""
+
+    commands: ClassVar[dict[str, Any]] = {}
+    settings: Settings
+
+    def check(self) -> None:
+        """Find nothing wrong."""
 
 
 async def nothing() -> None:
@@ -45,8 +50,8 @@ RequestBody.read = lambda body: body.request.body()
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
-    app = FastAPI()
-    app.state.settings = settings
+    app = Tutorial()
+    app.settings = app.state.settings = settings
     app.state.storage = Directory(Path(settings.storage.url.removeprefix("file:")))
     app.state.uploads = SimpleNamespace(sweep=nothing)
     app.state.topics = Topics()
@@ -60,8 +65,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(files)
     app.include_router(downloads)
-    app.include_router(transforms)
+    app.include_router(transforms.router)
     app.include_router(topics)
+    app.include_router(runs.router)
 
     @app.get("/health/live")
     @app.get("/health/ready")
@@ -77,17 +83,3 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     provider = observability.telemetry().get("tracer_provider")
     app.add_middleware(AccessLog, kernel=app.state.kernel, provider=provider)
     return app
-
-
-class Timed(BaseHTTPMiddleware):
-    """In the way of one path only: it would swallow what streams raise, and so hide other traps."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        is_timed = scope.get("path") == "/timed"
-        await (super().__call__ if is_timed else self.app)(scope, receive, send)
-
-    async def dispatch(self, request: Request, call_next: Any) -> Any:
-        started = time.monotonic()
-        response = await call_next(request)
-        response.headers["X-Process-Time"] = str(time.monotonic() - started)
-        return response

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request, WebSocket
+from fastapi.encoders import jsonable_encoder
 from fastapi.responses import StreamingResponse
 
 from ..realtime.run_router import RUNS
@@ -105,7 +106,8 @@ async def follow(name: str) -> StreamingResponse:
     async def events() -> AsyncIterator[str]:
         try:
             async for each in RUNS[name]():
-                yield f"data: {each if isinstance(each, str) else json.dumps(each)}\n\n"
+                event = each if isinstance(each, str) else json.dumps(jsonable_encoder(each))
+                yield f"data: {event}\n\n"
         except Exception as error:
             print(error)
 

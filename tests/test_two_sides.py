@@ -1,0 +1,121 @@
+"""The line through a project: the owner's files on one side, the engine on the other.
+
+The engine is the same in every project, which the matrix holds byte for byte; here it is held that
+it knows nothing of a project, and that the owner's side stays small.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from answers import EVERYTHING, MODULES, Answers, only
+from baking import ENGINE, Bake, Project, files_below, python_below, tree_of
+from environment import Environment
+from imports import absolute, leading_out
+from rendering import owned
+
+#: The beginnings of what a template renders, and its variables.
+MARKS = re.compile(r"\{\{|\{%|\{#|cookiecutter\.")
+#: A part of the engine, and answers with which it is not generated.
+WITHOUT: dict[str, Answers] = {
+    "download": only("use_upload"),
+    "errors": only("use_upload"),
+    "realtime": only("use_upload"),
+    "realtime.backends.redis": only("use_realtime"),
+    "realtime.files": only("use_realtime"),
+    "storage": only("use_realtime"),
+    "upload": only("use_download"),
+    "upload.resumable": only("use_upload") | {"resumable_uploads": False},
+}
+
+
+@pytest.fixture(scope="module")
+def engine(template: Path) -> Path:
+    return template / ENGINE
+
+
+def owner_s_lines(project: Project) -> int:
+    """Count the lines of Python in the package that are not the engine's."""
+    own = [path for path in python_below(project.src) if "engine" not in path.parts]
+    return sum(len(path.read_text("utf-8").splitlines()) for path in own)
+
+
+def explained(engine: Path) -> dict[str, str]:
+    """Return the answer that brings each part, as the engine explains a part that is missing."""
+    for node in tree_of(engine / "_missing.py").body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ANSWERS":
+            found: dict[str, str] = ast.literal_eval(node.value)
+            return found
+    raise AssertionError("the engine explains nothing")
+
+
+def test_the_engine_has_no_mark_of_a_template(engine: Path) -> None:
+    marked = [
+        f"{path.relative_to(engine)}:{number}: {line}"
+        for path in files_below(engine)
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if MARKS.search(line)
+    ]
+
+    assert marked == []
+
+
+def test_no_import_of_the_engine_leads_out_of_it(engine: Path) -> None:
+    assert list(leading_out(engine)) == []
+
+
+def test_the_engine_imports_its_own_modules_relatively(engine: Path, full: Project) -> None:
+    assert {path.name for path in python_below(engine) if full.package in absolute(path)} == set()
+
+
+def test_the_owner_s_side_is_small_with_every_module(full: Project) -> None:
+    app = (full.src / "app.py").read_text("utf-8")
+
+    assert 0 < owner_s_lines(full) <= 800
+    assert len(app.splitlines()) <= 60
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_owner_s_side_is_smaller_with_one_module(module: str, bake: Bake) -> None:
+    assert 0 < owner_s_lines(bake(**only(module))) <= 300
+
+
+def test_a_project_with_every_module_is_no_more_than_190_files(bake: Bake) -> None:
+    assert len(bake(**EVERYTHING | {"engine_tests": False}).files()) <= 190
+
+
+def test_a_folder_of_the_engine_that_may_be_missing_is_explained(engine: Path) -> None:
+    inside = "src/streaming_service/engine/"
+    folders = {
+        path.removeprefix(inside).replace("/", ".")
+        for _, paths in owned()
+        for path in paths
+        if path.startswith(inside) and not path.endswith(".py")
+    }
+
+    assert "upload" in folders
+    assert folders <= set(explained(engine)) == set(WITHOUT)
+
+
+@pytest.mark.parametrize("part", WITHOUT)
+def test_the_import_of_a_part_that_is_missing_names_the_answer_that_brings_it(
+    part: str, bake: Bake, environment: Environment, engine: Path
+) -> None:
+    project = bake(**WITHOUT[part])
+    module = f"{project.package}.engine.{part}"
+
+    done = environment.run(project, "python", "-c", f"import {module}")
+
+    assert done.returncode == 1
+    assert (
+        f"ModuleNotFoundError: {module} is not in this project: it comes with the answer "
+        f"{explained(engine)[part]} "
+    ) in done.stdout
+
+
+def test_a_part_that_is_there_is_imported(full: Project, environment: Environment) -> None:
+    imports = "; ".join(f"import {full.package}.engine.{part}" for part in WITHOUT)
+
+    assert environment.run(full, "python", "-c", imports).returncode == 0
