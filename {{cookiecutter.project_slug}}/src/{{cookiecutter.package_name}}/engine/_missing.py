@@ -31,7 +31,7 @@ class _Explainer:
         if part != name and part in ANSWERS:
             raise ModuleNotFoundError(
                 f"{name} is not in this project: it comes with the answer {ANSWERS[part]}"
-                " (`cruft update` asks again, as does `cookiecutter`)",
+                " (docs/troubleshooting.md has the command)",
                 name=name,
             )
         return None
