@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -274,6 +274,21 @@ async def test_the_longest_example_has_ten_thousand_rows(service: Service, targe
         response = await client.get(f"/exports/{target}")
 
     assert response.text.endswith('{"$end":{"count":10000}}\n')
+
+
+def test_what_is_no_generator_of_a_model_is_refused_at_the_start() -> None:
+    def blocking() -> Iterator[Row]:
+        yield Row(text="a")
+
+    async def rows_of_any_kind() -> AsyncGenerator[dict[str, int]]:
+        yield {"number": 1}
+
+    async def of_no_kind():  # type: ignore[no-untyped-def]  # noqa: ANN202
+        yield Row(text="a")
+
+    for rows in (blocking, rows_of_any_kind, of_no_kind):
+        with pytest.raises(TypeError, match=rf"async def {rows.__name__}\(…\) -> AsyncGenerator"):
+            ExportRouter().export("/rows")(rows)  # type: ignore[type-var]
 
 
 async def test_the_documentation_has_the_rows_and_the_parameters(serve: Any) -> None:

@@ -195,6 +195,13 @@ async def test_an_ingestion_during_a_drain_is_refused(service: Service) -> None:
     assert (response.status_code, len(latest)) == (503, 0)
 
 
+def test_what_takes_no_list_of_rows_is_refused_at_the_start() -> None:
+    async def one(row: Row) -> None: ...
+
+    with pytest.raises(TypeError, match=r"async def one\(rows: list\[Model\], …\)"):
+        IngestRouter().ingest("/rows")(one)
+
+
 async def test_the_documentation_has_the_rows_and_the_parameters(serve: Any) -> None:
     service: Service = await serve(Sink().router)
     async with service.client() as client:

@@ -1,8 +1,8 @@
 """Exports: typed rows, made as they are sent, in the format that the client accepts."""
 
 import inspect
-from collections.abc import AsyncGenerator, Callable
-from typing import Any, TypeVar, get_args
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from typing import Any, TypeVar, get_args, get_origin
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
@@ -34,7 +34,7 @@ class ExportRouter(APIRouter):
 
         def register(rows: Export) -> Export:
             signature = inspect.signature(rows, eval_str=True)
-            model = get_args(signature.return_annotation)[0]
+            model = _model_of(rows, signature.return_annotation)
 
             async def send(request: Request, **query: Any) -> ByteStream:
                 answer = negotiate(joined(request.headers, "accept"))
@@ -63,6 +63,16 @@ class ExportRouter(APIRouter):
             return rows
 
         return register
+
+
+def _model_of(rows: Callable[..., Any], annotation: Any) -> type[BaseModel]:
+    """Return the model of the rows; raise TypeError, before anything runs, when there is none."""
+    model = next(iter(get_args(annotation)), None)
+    generates = get_origin(annotation) in (AsyncGenerator, AsyncIterator, AsyncIterable)
+    if generates and isinstance(model, type) and issubclass(model, BaseModel):
+        return model
+    name = rows.__name__
+    raise TypeError(f"an export has to be `async def {name}(…) -> AsyncGenerator[Model]`")
 
 
 def _content(path: str, model: type[BaseModel]) -> dict[str, Any]:

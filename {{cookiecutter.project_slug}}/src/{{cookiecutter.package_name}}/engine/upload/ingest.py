@@ -99,7 +99,10 @@ class IngestRouter(APIRouter):
 
         def register(consume: Ingestion) -> Ingestion:
             rows, *given = inspect.signature(consume, eval_str=True).parameters.values()
-            adapter: TypeAdapter[Any] = TypeAdapter(get_args(rows.annotation)[0])
+            if not (models := get_args(rows.annotation)):
+                name = consume.__name__
+                raise TypeError(f"an ingestion has to be `async def {name}(rows: list[Model], …)`")
+            adapter: TypeAdapter[Any] = TypeAdapter(models[0])
 
             def bind(**parameters: Any) -> Consume:
                 return partial(consume, **parameters)
