@@ -271,3 +271,24 @@ async def test_two_applications_in_one_process_share_nothing() -> None:
 async def ask_with(service: LiveServer, headers: dict[str, str]) -> httpx.Response:
     async with service.client() as client:
         return await client.get("/database", headers=headers)
+
+
+class Cup(Part):
+    """Something that others need."""
+
+
+class Tea(Part):
+    """It needs a cup, and settings of its own."""
+
+    needs = (Cup,)
+    section = "tea"
+
+
+def test_a_part_that_another_one_needs_is_named_when_it_is_missing() -> None:
+    with pytest.raises(TypeError, match=r"Tea\(\) needs Cup\(\)"):
+        Service(ServiceSettings(), Tea())
+
+
+def test_a_section_of_the_settings_that_a_part_needs_is_named_when_it_is_missing() -> None:
+    with pytest.raises(TypeError, match=r"Tea.* needs the section 'tea'"):
+        Service(ServiceSettings(), Tea(), Cup())

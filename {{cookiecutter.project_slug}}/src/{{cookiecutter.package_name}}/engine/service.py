@@ -27,6 +27,8 @@ class Service(FastAPI):
         """`parts` may stand in any order; `options` are those of FastAPI."""
         self.parts = sorted(parts, key=lambda part: part.rank)
         self.settings = settings
+        for part in self.parts:
+            _check_needs(part, self.parts, settings)
         kernel = Kernel(settings.streaming, settings)
         listed = [PROBLEM_TYPES, edge.PROBLEM_TYPES, *(part.problem_types for part in parts)]
         kernel.problem_types = {kind.name: kind for kinds in listed for kind in kinds}
@@ -73,3 +75,13 @@ class Service(FastAPI):
                 await stack.enter_async_context(part.running(self))
             await stack.enter_async_context(kernel.running(self.settings.server))
             yield await stack.enter_async_context(self._own_lifespan(self))
+
+
+def _check_needs(part: Part, parts: list[Part], settings: ServiceSettings) -> None:
+    """Raise TypeError when `app.py` or `settings.py` lacks what a part needs."""
+    name = type(part).__name__
+    for needed in part.needs:
+        if not any(isinstance(each, needed) for each in parts):
+            raise TypeError(f"{name}() needs {needed.__name__}(): name both in app.py")
+    if part.section and not hasattr(settings, part.section):
+        raise TypeError(f"{name}() needs the section {part.section!r} of Settings, in settings.py")

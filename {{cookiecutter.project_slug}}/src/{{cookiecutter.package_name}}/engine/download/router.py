@@ -11,6 +11,7 @@ from ..kernel.fields import combined
 from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..storage.conditional import Verdict, evaluate, last_modified
+from ..storage.part import Files
 from ..storage.records import FileId, FileRecord
 from ..storage.router import storage_of
 from .archive import router as archive
@@ -105,6 +106,8 @@ class Downloads(Part):
     Settings: `APP_DOWNLOAD__…`.
     """
 
+    needs = (Files,)
+    section = "download"
     rank = 10
 
     def add_to(self, app: FastAPI) -> None:

@@ -23,6 +23,9 @@ class Part:
 
     #: Parts with smaller ranks are added and opened before others, and closed after them.
     rank = 0
+    #: Parts without which it does not work, and its section of the settings.
+    needs: tuple[type["Part"], ...] = ()
+    section = ""
     #: Those of the problems that the part raises, besides those of every service.
     problem_types: tuple[ProblemType, ...] = ()
     #: `serve NAME ARGUMENTS…`: what is called with the settings and the arguments.

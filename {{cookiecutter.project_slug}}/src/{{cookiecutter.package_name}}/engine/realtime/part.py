@@ -17,6 +17,7 @@ from .run_router import router as run_router
 class Realtime(Part):
     """Topics and runs: `/topics/…` and `/runs/…`. Settings: `APP_REALTIME__…`."""
 
+    section = "realtime"
     problem_types = (
         KEY_REUSED,
         UNAVAILABLE,

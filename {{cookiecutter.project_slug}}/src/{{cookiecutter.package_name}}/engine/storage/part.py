@@ -22,6 +22,7 @@ class Files(Part):
     """
 
     rank = 20
+    section = "storage"
     problem_types = (NO_SPACE, QUOTA, UNAVAILABLE)
     commands: ClassVar[dict[str, Any]] = {"import": import_files}
 

@@ -12,6 +12,7 @@ from ..kernel.fields import members
 from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..storage.callbacks import Callbacks, combined
+from ..storage.part import Files
 from ..storage.router import StorageDep, StoredFile
 from .descriptions import digester_of, draft_of, is_form, stored_answer
 from .form_parser import MALFORMED
@@ -84,6 +85,8 @@ class Uploads(Part):
     Settings: `APP_UPLOAD__…`.
     """
 
+    needs = (Files,)
+    section = "upload"
     rank = 40  # Uploads in several requests are under the same path, and come first.
     problem_types = (MALFORMED, MALFORMED_ROWS, NOT_STORED)
 

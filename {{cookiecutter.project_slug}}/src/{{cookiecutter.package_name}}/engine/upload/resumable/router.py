@@ -21,7 +21,9 @@ from ...kernel.body import whole_request
 from ...kernel.exchange import exchange_of
 from ...kernel.part import Part
 from ...kernel.problem import Problem
+from ...storage.part import Files
 from ...storage.records import FileId
+from ..router import Uploads
 from . import draft, tus
 from .draft import INCONSISTENT_LENGTH, MISMATCHING_OFFSET
 from .session import BUSY, TAKEN_OVER, Interrupted
@@ -203,6 +205,8 @@ class ResumableUploads(Part):
     Settings: those of `ResumableUploadSettings`, as `APP_UPLOAD__…`.
     """
 
+    needs = (Files, Uploads)
+    section = "upload"
     rank = 30
     problem_types = (BUSY, INCONSISTENT_LENGTH, MISMATCHING_OFFSET, TAKEN_OVER, TOO_MANY)
 
