@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .kernel.exchange import exchange_of
 from .kernel.kernel import Kernel
 from .kernel.measures import BOUNDS
-from .kernel.middleware import ExchangeMiddleware
+from .kernel.middleware import ExchangeMiddleware, response_of
 from .kernel.origins import SENT_HOST, Hosts, Pages, handshake_flaw, is_address, origin_of
 from .kernel.problem import Problem, ProblemType
 from .settings import ServerSettings, ServiceSettings
@@ -193,7 +193,7 @@ def _add_safety(kernel: Kernel, other_origins: bool) -> None:
 async def _name_methods(request: Request, error: HTTPException) -> Response:
     """Answer 405 with all methods of the path: the router names those of one route."""
     if not isinstance(error, Problem):
-        asked = {"type": "http", "path": request.scope["path"], "headers": []}
+        asked = {**_place_of(request), "type": "http"}
         found = [
             method
             for method in METHODS
@@ -201,14 +201,19 @@ async def _name_methods(request: Request, error: HTTPException) -> Response:
             if route.matches({**asked, "method": method})[0] is Match.FULL
         ]
         error.headers = {"Allow": ", ".join(dict.fromkeys(found))}
-    response: Response = await request.app.exception_handlers[HTTPException](request, error)
-    return response
+    return await _response_to(request, error)
+
+
+def _place_of(request: Request) -> dict[str, Any]:
+    """Return what routes compare of a request, also of one to a mounted application."""
+    scope = request.scope
+    return {"path": scope["path"], "root_path": scope.get("root_path", ""), "headers": []}
 
 
 async def _ask_for_upgrade(request: Request, error: HTTPException) -> Response:
     """Answer 426 or 400 where the path is that of a WebSocket: the router says 404."""
     scope = request.scope
-    asked = {"type": "websocket", "path": scope["path"], "headers": []}
+    asked = {**_place_of(request), "type": "websocket"}
     # Whatever else the router has found, such as a mount of files, says 404 itself.
     if "endpoint" not in scope and any(
         route.matches({**asked})[0] is Match.FULL for route in request.app.routes
@@ -216,8 +221,14 @@ async def _ask_for_upgrade(request: Request, error: HTTPException) -> Response:
         error = HTTPException(405, headers={"Allow": "GET, HEAD"})
         if request.method in ("GET", "HEAD"):
             error = handshake_flaw(scope["http_version"], scope["headers"]) or error
-    response: Response = await request.app.exception_handlers[HTTPException](request, error)
-    return response
+    return await _response_to(request, error)
+
+
+async def _response_to(request: Request, error: HTTPException) -> Response:
+    """Return the response of the handler for the class of the error, which may be the owner's."""
+    handlers = request.app.exception_handlers
+    handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
+    return await response_of(handler, request, error)
 
 
 def _with_policy(page: Page, more: Sources) -> Page:

@@ -5,10 +5,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from . import edge, observability
 from .kernel.kernel import Kernel
+from .kernel.middleware import BreakMiddleware
 from .kernel.part import PROBLEM_TYPES, Part
 from .settings import ServiceSettings
 
@@ -59,11 +61,19 @@ class Service(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Put the engine's middleware around the owner's; asked for when the service starts."""
         observability.add_index(self)  # Last, so that a page of the owner's comes first.
-        self.state.kernel.has_layers = bool(self.user_middleware)
+        if self.user_middleware:
+            self.state.kernel.has_layers = True
+            self.user_middleware.append(Middleware(BreakMiddleware))
         self.user_middleware[:0] = edge.around(self.state.kernel, self.settings)
         handlers = self.exception_handlers
         self.state.kernel.last_handler = handlers.get(500) or handlers.get(Exception)
-        return super().build_middleware_stack()
+        # The kernel calls that one. Starlette would call it again, outside of the exchange.
+        others = {kind: each for kind, each in handlers.items() if kind not in (500, Exception)}
+        self.exception_handlers = others
+        try:
+            return super().build_middleware_stack()
+        finally:
+            self.exception_handlers = handlers
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncGenerator[Any]:

@@ -68,6 +68,8 @@ class Exchange:
     remaining: int | None = None
     #: The message that began the response, as the application sent it.
     started: Message | None = None
+    #: Why the response stays incomplete, whatever a middleware makes of that.
+    broken: BaseException | None = None
     #: The head of a success, which waits until it is known who reads the rest of the request.
     _early: Message | None = None
     _body_read: asyncio.Event | None = None
@@ -168,6 +170,8 @@ class Exchange:
         if self.remaining is not None:
             self.remaining -= size
         if not message.get("more_body", False):
+            if self.broken is not None:
+                raise self.broken
             self.leave()
             if self._refuses_body():
                 await self._send({**message, "more_body": True})

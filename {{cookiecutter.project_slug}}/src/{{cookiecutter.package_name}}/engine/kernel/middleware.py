@@ -8,12 +8,14 @@ import asyncio
 import random
 import re
 import time
-from inspect import isawaitable
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from inspect import isawaitable, iscoroutinefunction
+from typing import TYPE_CHECKING, Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from .exchange import Exchange
@@ -51,6 +53,7 @@ class ExchangeMiddleware:
             await self.app(scope, receive, send)
             return
         of_server = len(scope)
+        outer = scope.get("exchange")  # Of the service that this one is mounted in.
         exchange = self._open(scope, receive, send)
         error: BaseException | None = None
         try:
@@ -67,9 +70,10 @@ class ExchangeMiddleware:
             error = exc  # Nobody is left to answer, and nothing is wrong with the service.
         except BaseException as exc:
             error = exc
+            # An owner's handler is told of responses that have begun, too, as Starlette's is.
+            response = await self._last_response(exc, scope, exchange)
             if not exchange.status:
-                # Answered here, inside this wrapper, so that a 500 too lingers and has its id.
-                response = await self._last_response(exc, scope, exchange)
+                # Sent here, inside this wrapper, so that a 500 too lingers and has its id.
                 # The server will close: nobody shall send the next request on this connection.
                 response.headers["Connection"] = "close"
                 await response(scope, exchange.receive, exchange.send)
@@ -80,23 +84,22 @@ class ExchangeMiddleware:
             if exchange.channel is not None:
                 exchange.channel.close()
                 exchange.channel = None  # Each knows the other: nothing waits for the collector.
+            exchange.broken = None  # Its traceback knows the exchange.
             exchange.ended_at = time.monotonic()
             exchange.outcome = exchange.resolve(error)
             exchange.leave()
             self.kernel.observe(exchange)
             # Each knows the other, and everything of the request: only the collector would free it.
-            del scope["exchange"]
+            scope["exchange"] = outer
 
     async def _last_response(
         self, error: BaseException, scope: Scope, exchange: Exchange
     ) -> Response:
         handler = self.kernel.last_handler
-        if handler is None or not isinstance(error, Exception) or isinstance(error, StreamAborted):
+        is_bug = isinstance(error, Exception) and not isinstance(error, StreamAborted)
+        if handler is None or not is_bug or scope["type"] != "http":
             return self.kernel.response_to(self._last_word(error), exchange)
-        request = Request(scope)
-        answer = handler(request, error)
-        response: Response = await answer if isawaitable(answer) else answer
-        return response
+        return await response_of(handler, Request(scope), error)
 
     def _last_word(self, error: BaseException) -> Problem:
         if isinstance(error, asyncio.CancelledError):  # The server ends, and this took too long.
@@ -131,6 +134,43 @@ class ExchangeMiddleware:
         for begin in self.kernel.on_open:
             begin(exchange)
         return exchange
+
+
+class BreakMiddleware:
+    """Pure ASGI, inside of the owner's middleware: notes when a response that has begun fails.
+
+    `BaseHTTPMiddleware` ends such a response as if it were whole, and raises after that.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except BaseException as error:
+            if begun:
+                scope["exchange"].broken = error
+            raise
+
+
+async def response_of(
+    handler: Callable[..., Any], request: Request, error: BaseException
+) -> Response:
+    """Call an exception handler as Starlette does: in a thread, unless it is asynchronous."""
+    if iscoroutinefunction(handler):
+        answer = handler(request, error)
+    else:
+        answer = await run_in_threadpool(handler, request, error)
+    response: Response = await answer if isawaitable(answer) else answer
+    return response
 
 
 def _flaw_of(scope: Scope) -> Problem | None:
