@@ -278,17 +278,11 @@ class Cup(Part):
 
 
 class Tea(Part):
-    """It needs a cup, and settings of its own."""
+    """It needs a cup."""
 
     needs = (Cup,)
-    section = "tea"
 
 
 def test_a_part_that_another_one_needs_is_named_when_it_is_missing() -> None:
     with pytest.raises(TypeError, match=r"Tea\(\) needs Cup\(\)"):
         Service(ServiceSettings(), Tea())
-
-
-def test_a_section_of_the_settings_that_a_part_needs_is_named_when_it_is_missing() -> None:
-    with pytest.raises(TypeError, match=r"Tea.* needs the section 'tea'"):
-        Service(ServiceSettings(), Tea(), Cup())

@@ -29,8 +29,7 @@ class Service(FastAPI):
         """`parts` may stand in any order; `options` are those of FastAPI."""
         self.parts = sorted(parts, key=lambda part: part.rank)
         self.settings = settings
-        for part in self.parts:
-            _check_needs(part, self.parts, settings)
+        _check_needs(self.parts, settings)
         kernel = Kernel(settings.streaming, settings)
         listed = [PROBLEM_TYPES, edge.PROBLEM_TYPES, *(part.problem_types for part in parts)]
         kernel.problem_types = {kind.name: kind for kinds in listed for kind in kinds}
@@ -87,11 +86,16 @@ class Service(FastAPI):
             yield await stack.enter_async_context(self._own_lifespan(self))
 
 
-def _check_needs(part: Part, parts: list[Part], settings: ServiceSettings) -> None:
-    """Raise TypeError when `app.py` or `settings.py` lacks what a part needs."""
-    name = type(part).__name__
-    for needed in part.needs:
-        if not any(isinstance(each, needed) for each in parts):
-            raise TypeError(f"{name}() needs {needed.__name__}(): name both in app.py")
-    if part.section and not hasattr(settings, part.section):
-        raise TypeError(f"{name}() needs the section {part.section!r} of Settings, in settings.py")
+def _check_needs(parts: list[Part], settings: ServiceSettings) -> None:
+    """Raise TypeError for another part, or a section of the settings, that a part lacks."""
+    for part in parts:
+        own = type(part).__name__
+        for needed in part.needs:
+            if not any(isinstance(each, needed) for each in parts):
+                raise TypeError(f"{own}() needs {needed.__name__}(): name both in app.py")
+        for name, kind in part.sections.items():
+            if not isinstance(getattr(settings, name, None), kind):
+                raise TypeError(
+                    f"{own} needs `{name}: {kind.__name__} = {kind.__name__}()`"
+                    f" in {type(settings).__name__}"
+                )

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
@@ -107,8 +107,8 @@ class Downloads(Part):
     """
 
     needs = (Files,)
-    section = "download"
     rank = 10
+    sections: ClassVar[dict[str, Any]] = {"download": DownloadSettings}
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)

@@ -10,6 +10,7 @@ from .admission import CLIENT_FULL, FULL
 from .body import ENCODED, PARTIAL, TOO_LARGE, TOO_SLOW
 from .digests import MISMATCH
 from .drain import DRAINING
+from .limits import Section
 from .middleware import TOO_LONG
 from .problem import INVALID, ProblemType
 
@@ -23,11 +24,12 @@ class Part:
 
     #: Parts with smaller ranks are added and opened before others, and closed after them.
     rank = 0
-    #: Parts without which it does not work, and its section of the settings.
+    #: Parts without which it does not work.
     needs: tuple[type["Part"], ...] = ()
-    section = ""
     #: Those of the problems that the part raises, besides those of every service.
     problem_types: tuple[ProblemType, ...] = ()
+    #: The sections of the settings that it reads, by name.
+    sections: ClassVar[dict[str, type[Section]]] = {}
     #: `serve NAME ARGUMENTS…`: what is called with the settings and the arguments.
     commands: ClassVar[dict[str, Any]] = {}
 
@@ -41,6 +43,18 @@ class Part:
     async def running(self, app: FastAPI) -> AsyncGenerator[None]:
         """Keep open what the routes need, for as long as the service runs."""
         yield
+
+
+def opened(app: FastAPI, name: str) -> Any:
+    """Return what a part keeps open at `app.state`; raises RuntimeError when nothing is open."""
+    try:
+        return getattr(app.state, name)
+    except AttributeError:
+        raise RuntimeError(
+            f"`{name}` is not open: the application lacks the part that opens it, or has not been"
+            " started. `with TestClient(app) as client` starts it; the lifespan of an application"
+            " that it is mounted in has to."
+        ) from None
 
 
 PROBLEM_TYPES = (

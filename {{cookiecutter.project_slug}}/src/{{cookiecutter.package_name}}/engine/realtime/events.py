@@ -13,6 +13,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
+from ..kernel.part import opened
 from .hub import Hub
 from .messages import message_of
 from .topics import parse_topic
@@ -32,7 +33,7 @@ class Publisher:
         `event` is its type; `key` names what it is the newest state of. Raises Problem 422 for a
         malformed topic, type or key, and 503 when the broker does not answer.
         """
-        hub: Hub = self._app.state.hub
+        hub: Hub = opened(self._app, "hub")
         return await hub.publish(parse_topic(topic), message_of(data, event, key))
 
 

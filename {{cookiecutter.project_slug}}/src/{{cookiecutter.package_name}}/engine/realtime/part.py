@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import FastAPI
 
@@ -12,12 +12,13 @@ from .backends import KEY_REUSED, UNAVAILABLE, check_backend
 from .hub import open_hub
 from .router import router as topics_router
 from .run_router import router as run_router
+from .settings import RealtimeSettings
 
 
 class Realtime(Part):
     """Topics and runs: `/topics/…` and `/runs/…`. Settings: `APP_REALTIME__…`."""
 
-    section = "realtime"
+    sections: ClassVar[dict[str, Any]] = {"realtime": RealtimeSettings}
     problem_types = (
         KEY_REUSED,
         UNAVAILABLE,

@@ -11,6 +11,7 @@ from ..kernel.admission import Admission
 from ..kernel.body import RequestBody, require_text
 from ..kernel.codings import weights
 from ..kernel.fields import joined
+from ..kernel.part import opened
 from ..kernel.principal import client_of
 from .hub import Hub
 from .messages import MEDIA_TYPES, NAME, RESERVED, parse_message
@@ -116,12 +117,11 @@ class Published(BaseModel):
 
 async def hub_of(connection: HTTPConnection) -> Hub:
     """Return the hub of the application, as a dependency."""
-    hub: Hub = connection.app.state.hub
+    hub: Hub = opened(connection.app, "hub")
     return hub
 
 
 HubDep = Annotated[Hub, Depends(hub_of)]
-"""The hub of the service, as a parameter of a path operation."""
 """The hub of the service, as a parameter of a path operation."""
 
 

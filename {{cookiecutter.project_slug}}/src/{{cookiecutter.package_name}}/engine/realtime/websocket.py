@@ -37,6 +37,7 @@ from ..kernel.admission import Admission
 from ..kernel.deadlines import send_within
 from ..kernel.exchange import Exchange, exchange_of
 from ..kernel.outcomes import Outcome, SlowClient, StreamAborted
+from ..kernel.part import opened
 from ..kernel.principal import client_of
 from ..kernel.problem import Problem
 from ..kernel.push import Channel
@@ -223,7 +224,7 @@ async def converse(
 ) -> None:
     """Accept and return: the exchange runs the channel when the framework's stacks are released."""
     exchange = exchange_of(websocket.scope)
-    channel = WebSocketChannel(exchange, websocket.app.state.hub, client_of(websocket))
+    channel = WebSocketChannel(exchange, opened(websocket.app, "hub"), client_of(websocket))
     # Not accepted yet: what this raises is still an answer of its own.
     await channel.subscribe(parse_topics(topics), last_event_id)
     exchange.channel = channel  # Closed by the exchange, whatever comes.

@@ -6,7 +6,6 @@ import sqlite3
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from ..kernel.kernel import Kernel
 from ..kernel.measures import Measure
@@ -15,9 +14,6 @@ from .callbacks import Callbacks
 from .local import LocalStorage
 from .place import LOOK_SECONDS
 from .settings import StorageSettings
-
-if TYPE_CHECKING:
-    from .local import LocalStorage
 
 
 @asynccontextmanager
@@ -51,7 +47,7 @@ async def _open_and_close(settings: StorageSettings) -> None:
     await LocalStorage(settings, Callbacks()).close()
 
 
-def offer_measures(storage: "LocalStorage", kernel: Kernel | None) -> None:
+def offer_measures(storage: LocalStorage, kernel: Kernel | None) -> None:
     """Offer the figures of a store to who watches the service, if there is one."""
     if kernel is None:
         return

@@ -13,6 +13,7 @@ from .opening import check_storage, open_storage
 from .place import NO_SPACE, UNAVAILABLE
 from .room import QUOTA
 from .router import router
+from .settings import StorageSettings
 
 
 class Files(Part):
@@ -22,7 +23,7 @@ class Files(Part):
     """
 
     rank = 20
-    section = "storage"
+    sections: ClassVar[dict[str, Any]] = {"storage": StorageSettings}
     problem_types = (NO_SPACE, QUOTA, UNAVAILABLE)
     commands: ClassVar[dict[str, Any]] = {"import": import_files}
 

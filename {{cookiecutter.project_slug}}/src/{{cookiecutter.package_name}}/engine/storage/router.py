@@ -13,6 +13,7 @@ from ..kernel.body import whole_request
 from ..kernel.fields import combined
 from ..kernel.jsonl import JsonLines, described
 from ..kernel.measures import BOUNDS
+from ..kernel.part import opened
 from ..kernel.problem import Problem
 from .conditional import Verdict, evaluate
 from .interface import Storage
@@ -38,7 +39,7 @@ class ListedFile(StoredFile):
 
 def storage_of(request: Request) -> Storage:
     """Return the application's store."""
-    storage: Storage = request.app.state.storage
+    storage: Storage = opened(request.app, "storage")
     return storage
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
@@ -18,6 +18,7 @@ from .descriptions import digester_of, draft_of, is_form, stored_answer
 from .form_parser import MALFORMED
 from .multipart import store_form
 from .rows import MALFORMED_ROWS
+from .settings import UploadSettings
 from .types import NOT_STORED, AllowedTypes
 
 router = APIRouter(tags=["upload"])
@@ -86,8 +87,8 @@ class Uploads(Part):
     """
 
     needs = (Files,)
-    section = "upload"
     rank = 40  # Uploads in several requests are under the same path, and come first.
+    sections: ClassVar[dict[str, Any]] = {"upload": UploadSettings}
     problem_types = (MALFORMED, MALFORMED_ROWS, NOT_STORED)
 
     def add_to(self, app: FastAPI) -> None:

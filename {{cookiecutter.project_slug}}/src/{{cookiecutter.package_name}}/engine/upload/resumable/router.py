@@ -7,7 +7,7 @@ uploads, and `OPTIONS` tells of both. `POST /files` with `Upload-Complete` is a 
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.routing import APIRoute
@@ -28,6 +28,7 @@ from . import draft, tus
 from .draft import INCONSISTENT_LENGTH, MISMATCHING_OFFSET
 from .session import BUSY, TAKEN_OVER, Interrupted
 from .sessions import TOO_MANY, open_sessions
+from .settings import ResumableUploadSettings
 
 logger = logging.getLogger(__name__)
 
@@ -206,8 +207,8 @@ class ResumableUploads(Part):
     """
 
     needs = (Files, Uploads)
-    section = "upload"
     rank = 30
+    sections: ClassVar[dict[str, Any]] = {"upload": ResumableUploadSettings}
     problem_types = (BUSY, INCONSISTENT_LENGTH, MISMATCHING_OFFSET, TAKEN_OVER, TOO_MANY)
 
     def add_to(self, app: FastAPI) -> None:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from fastapi import Request
 
 from ...kernel.measures import BOUNDS
+from ...kernel.part import opened
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import complete, repeating
 from ...storage.claims import Claim
@@ -187,7 +188,7 @@ async def open_sessions(
 
 
 def sessions_of(request: Request) -> Sessions:
-    sessions: Sessions = request.app.state.uploads
+    sessions: Sessions = opened(request.app, "uploads")
     return sessions
 
 
