@@ -15,6 +15,7 @@ from ..kernel.exchange import Exchange
 from ..kernel.kernel import kernel_of
 from ..kernel.measures import Measure
 from ..kernel.outcomes import Outcome
+from ..kernel.part import opened
 from ..kernel.problem import Problem
 from .messages import JSON
 from .router import SSE_EVENT, LastEventId
@@ -43,12 +44,11 @@ _OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 async def runs_of(request: Request) -> Runs:
     """Return the runs of the application, as a dependency."""
-    runs: Runs = request.app.state.runs
+    runs: Runs = opened(request.app, "runs")
     return runs
 
 
 RunsDep = Annotated[Runs, Depends(runs_of)]
-"""The runs of the service, as a parameter of a path operation: `start`, `follow`, `stop`."""
 """The runs of the service, as a parameter of a path operation: `start`, `follow`, `stop`."""
 RunId = Annotated[str, Path(description="From the answer that the run was started with.")]
 
@@ -131,11 +131,12 @@ class RunRouter(APIRouter):
             # With an id of its own, so that references within the schema stay within it.
             schema = {"$id": self.prefix + path, **adapter.json_schema()}
             body = {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+            status = options.get("status_code", 201)
             usual: dict[str, Any] = {
                 "name": f"run_{function.__name__}",
-                "status_code": 201,
+                "status_code": status,
                 "description": inspect.getdoc(function),
-                "responses": {201: _STARTED, 413: {}, 415: {}, 422: {}, 503: {}},
+                "responses": {status: _STARTED, 413: {}, 415: {}, 422: {}, 503: {}},
                 "openapi_extra": body,
             }
             dependencies = [_ADMISSION, *options.pop("dependencies", ())]

@@ -104,8 +104,8 @@ class IngestRouter(APIRouter):
                 raise TypeError(f"an ingestion has to be `async def {name}(rows: list[Model], …)`")
             adapter: TypeAdapter[Any] = TypeAdapter(models[0])
 
-            def bind(**parameters: Any) -> Consume:
-                return partial(consume, **parameters)
+            async def bind(**parameters: Any) -> Consume:
+                return partial(consume, **parameters)  # A synchronous dependency has a thread.
 
             # The parameters that FastAPI sees: all but the rows.
             kind = inspect.Parameter.KEYWORD_ONLY
