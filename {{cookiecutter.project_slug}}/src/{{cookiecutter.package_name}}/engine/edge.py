@@ -200,7 +200,7 @@ async def _name_methods(request: Request, error: HTTPException) -> Response:
             for route in request.app.routes
             if route.matches({**asked, "method": method})[0] is Match.FULL
         ]
-        error.headers = {"Allow": ", ".join(dict.fromkeys(found))}
+        error.headers = {**(error.headers or {}), "Allow": ", ".join(dict.fromkeys(found))}
     return await _response_to(request, error)
 
 

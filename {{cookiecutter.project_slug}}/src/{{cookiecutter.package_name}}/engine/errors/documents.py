@@ -73,5 +73,6 @@ def uri_of(name: str, exchange: Exchange) -> str:
     """Return the URI of a type of problem: of its page, unless it is somebody else's."""
     if ":" in name:
         return name
-    base = exchange.scope["app"].state.settings.server.public_url or ""
+    scope = exchange.scope
+    base = scope["app"].state.settings.server.public_url or scope.get("root_path", "")
     return f"{base}/problems/{name}"

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from ..kernel.addresses import base_of
 from ..kernel.admission import Admission
 from ..kernel.body import RequestBody, require_text, whole_request
 from ..kernel.exchange import Exchange
@@ -145,8 +146,7 @@ class RunRouter(APIRouter):
             async def start(request: Request, response: Response, runs: RunsDep) -> Started:
                 # A function's adapter calls it with what it has read.
                 run_id = await runs.start(await read_json(request, adapter))
-                base = request.app.state.settings.server.public_url or str(request.base_url)
-                events = f"{base.rstrip('/')}/runs/{run_id}/events"
+                events = f"{base_of(request.scope)}/runs/{run_id}/events"
                 response.headers["Location"] = events
                 return Started(id=run_id, name=path.strip("/"), events=events)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.routing import NoMatchFound
 
+from ..kernel.addresses import base_of
 from ..kernel.admission import Admission
 from ..kernel.body import whole_request
 from ..kernel.fields import combined
@@ -65,8 +66,7 @@ def _file_urls(request: Request) -> Callable[[str], str]:
         path = request.app.url_path_for("download_file", file_id="*")
     except NoMatchFound:
         path = request.app.url_path_for("file_record", file_id="*")
-    base = request.app.state.settings.server.public_url or str(request.base_url)
-    before, _, after = (str(base).rstrip("/") + str(path)).rpartition("*")
+    before, _, after = f"{base_of(request.scope)}{path}".rpartition("*")
     return lambda file_id: f"{before}{file_id}{after}"
 
 

@@ -2,14 +2,14 @@
 
 from fastapi import Request
 
+from ...kernel.addresses import base_of
 from ...kernel.body import TOO_LARGE, refuse_coding
 from ...kernel.problem import Problem
 
 
 def uploads_url(request: Request) -> str:
     """Return the absolute address of `/uploads`: some clients resolve no relative one."""
-    base = request.app.state.settings.server.public_url or str(request.base_url)
-    return base.rstrip("/") + "/uploads"
+    return base_of(request.scope) + "/uploads"
 
 
 def check_media_type(request: Request, media_type: str) -> None:
