@@ -1,4 +1,4 @@
-"""Events, from those who publish them to those who subscribe."""
+"""Events that clients and routes publish reach their subscribers."""
 
 import json
 

@@ -15,7 +15,9 @@ async def test_an_export_is_sent_as_json_lines(client: httpx.AsyncClient) -> Non
     assert end == {"$end": {"count": 2}}
 
 
-async def test_an_export_is_sent_as_csv_to_those_who_ask(client: httpx.AsyncClient) -> None:
+async def test_an_export_is_sent_as_csv_when_accept_says_so(
+    client: httpx.AsyncClient,
+) -> None:
     query = {"after": 100, "limit": 3}
     response = await client.get("/exports/table", params=query, headers={"Accept": "text/csv"})
 

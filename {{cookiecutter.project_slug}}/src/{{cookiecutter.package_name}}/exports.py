@@ -1,7 +1,7 @@
-"""Exports: rows as JSON Lines, CSV or text, made as they are sent.
+"""Exports: rows as JSON Lines, CSV or text, which are produced while they are sent.
 
 An export is an asynchronous generator: its parameters are query parameters, its docstring is the
-documentation, and the model that it yields has the columns.
+documentation, and the fields of the model that it yields are the columns.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ class Line(BaseModel):
 @router.export("/lines")
 async def lines(
     count: Annotated[int, Query(ge=0, le=10_000)] = 10,
-    # Not in OpenAPI: what it makes of an answer is none.
+    # Not in OpenAPI: it exists to show how a response fails.
     fail_after: Annotated[int | None, Query(ge=0, include_in_schema=False)] = None,
 ) -> AsyncGenerator[Line]:
     """Numbered lines; `fail_after` shows what a client sees of a failure half-way."""
     for number in range(1, count + 1):
         if number - 1 == fail_after:
-            raise RuntimeError(f"the example failed behind line {fail_after}")
+            raise RuntimeError(f"the example failed after line {fail_after}")
         await asyncio.sleep(0)  # Stands for whatever a real source waits for.
         yield Line(number=number, text=f"line {number}")
 
@@ -61,7 +61,7 @@ EXAMPLE_ROWS = 20_000
 
 @router.export("/table")
 async def table(
-    after: Annotated[int, Query(ge=0, lt=1 << 63, description="Begin behind this id.")] = 0,
+    after: Annotated[int, Query(ge=0, lt=1 << 63, description="Start after this id.")] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
 ) -> AsyncGenerator[Measurement]:
     """Rows of a table in SQLite, page by page: a slow client holds no connection."""

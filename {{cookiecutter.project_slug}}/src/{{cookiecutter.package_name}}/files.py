@@ -10,17 +10,17 @@ logger = logging.getLogger(__name__)
 def accept(draft: Draft, head: bytes) -> None:
     """Look at the first bytes of a file; raise a Problem to refuse it.
 
-    `APP_UPLOAD__ALLOWED_TYPES` has the media types that are stored; this is for rules of your own.
+    `APP_UPLOAD__ALLOWED_TYPES` sets the allowed media types; other rules belong here.
     """
 
 
 async def on_stored(record: FileRecord) -> None:
-    """Do something about a new file; called again after a crash."""
+    """Handle a new file. It is called again after a crash, so a second call must do no harm."""
     logger.info("stored %s: %d bytes", record.id, record.size)
 
 
 async def on_deleted(record: FileRecord) -> None:
-    """Forget what you know of a file."""
+    """Clean up after a file that was deleted."""
     logger.info("deleted %s", record.id)
 
 

@@ -1,7 +1,7 @@
 """Ingestions: rows of JSON Lines or CSV, validated as they arrive.
 
-An ingestion is an asynchronous function that is given the rows in batches: the model in its
-signature is what a row has to be.
+An ingestion is an asynchronous function that receives the rows in batches; the model in its
+signature validates them.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ class Reading(BaseModel):
     value: FiniteFloat
 
 
-#: In the memory of this process; where your rows go is up to you.
+#: Kept in memory for the example; a service would store them in a database.
 latest: deque[Reading] = deque(maxlen=1000)
 
 

@@ -1,4 +1,4 @@
-"""Runs: jobs that go on when their client has left, and are followed as a stream of events.
+"""Runs: jobs that continue when their client disconnects, and send their events as a stream.
 
 A run is an asynchronous generator: its parameters are the members of the JSON body that starts it,
 and what it yields are the events.

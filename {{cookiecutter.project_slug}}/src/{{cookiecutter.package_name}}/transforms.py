@@ -1,4 +1,4 @@
-"""Transforms: a body in, and what becomes of it out, at the same time.
+"""Transforms: request bodies that are changed and sent back while they arrive.
 
 For clients that read while they write, such as curl and node.
 """
@@ -14,7 +14,7 @@ router = TransformRouter(prefix="/transform", tags=["download"])
 
 @router.transform("/gzip", takes="application/octet-stream", gives="application/gzip")
 async def gzip(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Compress; what has come back can be decompressed before the rest is sent."""
+    """Compress a body; each chunk of the response can be decompressed when it arrives."""
     coding = Gzip()
     async for chunk in body:
         yield await coding.encode(chunk)
@@ -23,8 +23,8 @@ async def gzip(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
 
 @router.transform("/upper", takes="text/plain", gives="text/plain")
 async def upper(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Make UTF-8 upper case; bytes that are no UTF-8 stay as they are."""
-    # Characters that a chunk cuts wait for their rest.
+    """Make UTF-8 upper case; bytes that are not UTF-8 are not changed."""
+    # The decoder keeps a character that a chunk cuts until the next chunk.
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     async for chunk in body:
         yield decoder.decode(chunk).upper().encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Transforms: a body in, and what becomes of it out, at the same time.
+"""Transforms: request bodies that are changed and sent back while they arrive.
 
 For clients that read while they write, such as curl and node: one that writes all of a large body
 first waits for a service that waits for its reader, until a deadline ends the request.
@@ -27,8 +27,8 @@ class TransformRouter(APIRouter):
     ) -> Callable[[Transform], Transform]:
         """Register a generator, `async def …(body) -> AsyncGenerator[bytes]`, for POST.
 
-        `takes` and `gives` are its media types. Text is UTF-8; the media type that a body has of
-        itself does not matter else. `options` are those of `APIRouter.post`.
+        `takes` and `gives` are its media types. Text has to be UTF-8; otherwise the `Content-Type`
+        of a request is not checked. `options` are those of `APIRouter.post`.
         """
         check = require_text if takes.startswith("text/") else refuse_coding
 
