@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, HTTPException, Request
 
-from {{cookiecutter.package_name}}.engine.kernel.addresses import base_of
+from {{cookiecutter.package_name}}.engine.kernel.origins import base_of
 from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.engine.settings import ServiceSettings
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from starlette.datastructures import URL
 from starlette.types import Scope
 
 from .problem import Problem
@@ -81,6 +82,17 @@ class Pages:
         if sites and not is_websocket:
             return True  # Whatever Host a proxy has put in the place of the page's.
         return all(_is_own(origin, host, scope["scheme"]) for origin in origins - self._allowed)
+
+
+def base_of(scope: Scope) -> str:
+    """Return the address of the application, without a slash at its end.
+
+    `APP_SERVER__PUBLIC_URL`, or else the origin of the request and the path at which a proxy or
+    another application has mounted this one (`root_path` of ASGI).
+    """
+    public_url: str | None = scope["app"].state.settings.server.public_url
+    root = {**scope, "path": scope.get("root_path") or "/", "query_string": b""}
+    return public_url or str(URL(scope=root)).rstrip("/")
 
 
 def address_of(name: str) -> IPv4Address | IPv6Address | None:

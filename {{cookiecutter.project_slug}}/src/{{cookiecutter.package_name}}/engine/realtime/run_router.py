@@ -9,12 +9,12 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ..kernel.addresses import base_of
 from ..kernel.admission import Admission
 from ..kernel.body import RequestBody, require_text, whole_request
 from ..kernel.exchange import Exchange
 from ..kernel.kernel import kernel_of
 from ..kernel.measures import Measure
+from ..kernel.origins import base_of
 from ..kernel.outcomes import Outcome
 from ..kernel.part import opened
 from ..kernel.problem import Problem

@@ -8,12 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.routing import NoMatchFound
 
-from ..kernel.addresses import base_of
 from ..kernel.admission import Admission
 from ..kernel.body import whole_request
 from ..kernel.fields import combined
 from ..kernel.jsonl import JsonLines, described
 from ..kernel.measures import BOUNDS
+from ..kernel.origins import base_of
 from ..kernel.part import opened
 from ..kernel.problem import Problem
 from .conditional import Verdict, evaluate

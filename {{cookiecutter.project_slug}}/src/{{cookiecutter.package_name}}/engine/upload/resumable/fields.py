@@ -2,8 +2,8 @@
 
 from fastapi import Request
 
-from ...kernel.addresses import base_of
 from ...kernel.body import TOO_LARGE, refuse_coding
+from ...kernel.origins import base_of
 from ...kernel.problem import Problem
 
 
