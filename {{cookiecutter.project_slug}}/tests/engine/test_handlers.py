@@ -8,10 +8,8 @@ import httpx
 import pytest
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.websockets import WebSocketDisconnect
 
 from {{cookiecutter.package_name}}.engine.kernel import ByteStream
 from {{cookiecutter.package_name}}.engine.service import Service
@@ -99,16 +97,22 @@ async def this_thread() -> threading.Thread:
     return threading.current_thread()
 
 
-def test_a_handler_of_everything_is_not_asked_for_a_websocket() -> None:
+async def test_a_handler_of_everything_is_not_asked_for_a_websocket() -> None:
     app = make()
     app.add_exception_handler(Exception, asynchronous)
+    scope = {"type": "websocket", "path": "/bug", "headers": [], "query_string": b""}
+    sent: list[Any] = []
 
-    with (
-        TestClient(app, raise_server_exceptions=False) as client,
-        pytest.raises((WebSocketDisconnect, ZeroDivisionError)),
-        client.websocket_connect("/bug"),
-    ):
-        pass
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with pytest.raises(ZeroDivisionError):
+        await app({**scope, "scheme": "ws", "extensions": {}}, receive, send)
+
+    assert b"owner" not in [message.get("body") for message in sent]
 
 
 class Stamp(BaseHTTPMiddleware):
@@ -159,16 +163,20 @@ async def test_a_middleware_may_answer_in_the_place_of_what_failed() -> None:
     assert (answer.status_code, answer.text) == (503, "rescued")
 
 
-@pytest.mark.parametrize("outer", [FastAPI, make])
-async def test_a_service_works_below_another_application(outer: Callable[[], FastAPI]) -> None:
-    app = outer()
+@pytest.mark.parametrize("path", ["/inner", "/plain/inner"])
+async def test_a_service_works_below_another_application(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, plain = make(), FastAPI()
+    plain.mount("/inner", make())
+    app.mount("/plain", plain)
     app.mount("/inner", make())
 
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        live = await client.get("/inner/health/live")
-        other = await client.post("/inner/health/live")
+    async with LiveServer(app) as service, service.client() as client:
+        live = await client.get(f"{path}/health/live")
+        other = await client.post(f"{path}/health/live")
 
     assert live.json() == {"status": "live"}
     assert other.status_code == 405
     assert other.headers["allow"] == "GET, HEAD"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
