@@ -255,27 +255,6 @@ async def test_a_problem_before_the_first_row_is_the_answer(serve: Any) -> None:
     assert response.status_code == 404
 
 
-@pytest.mark.bound("15.2")
-@pytest.mark.parametrize("target", ["lines?count=10001", "table?limit=10001"])
-async def test_no_request_has_more_rows_of_an_example_than_one_may_have(
-    service: Service, target: str
-) -> None:
-    async with service.client() as client:
-        response = await client.get(f"/exports/{target}")
-
-    assert response.status_code == 422
-
-
-@pytest.mark.parametrize(
-    "target", ["lines?count=10000", pytest.param("table", marks=pytest.mark.bound("15.2"))]
-)
-async def test_the_longest_example_has_ten_thousand_rows(service: Service, target: str) -> None:
-    async with service.client() as client:
-        response = await client.get(f"/exports/{target}")
-
-    assert response.text.endswith('{"$end":{"count":10000}}\n')
-
-
 def test_what_is_no_generator_of_a_model_is_refused_at_the_start() -> None:
     def blocking() -> Iterator[Row]:
         yield Row(text="a")

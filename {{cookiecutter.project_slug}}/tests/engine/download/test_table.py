@@ -80,3 +80,24 @@ async def test_a_client_that_stops_reading_holds_no_connection(
 
         assert await service.outcome_of("GET /exports/endless") == "client_abort"
     assert connections[0] == 0
+
+
+@pytest.mark.bound("15.2")
+@pytest.mark.parametrize("target", ["lines?count=10001", "table?limit=10001"])
+async def test_no_request_has_more_rows_of_an_example_than_one_may_have(
+    service: Service, target: str
+) -> None:
+    async with service.client() as client:
+        response = await client.get(f"/exports/{target}")
+
+    assert response.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "target", ["lines?count=10000", pytest.param("table", marks=pytest.mark.bound("15.2"))]
+)
+async def test_the_longest_example_has_ten_thousand_rows(service: Service, target: str) -> None:
+    async with service.client() as client:
+        response = await client.get(f"/exports/{target}")
+
+    assert response.text.endswith('{"$end":{"count":10000}}\n')

@@ -1,7 +1,5 @@
 """One HTTP exchange: a request, its response, and the one outcome that both end in.
 
-An ASGI server writes its access log with the headers; an exchange records how the stream ended.
-
 Sources: ASGI 3.0 HTTP specification; RFC 9112, section 9.6 (tear-down of a connection).
 """
 
@@ -181,9 +179,8 @@ class Exchange:
         return message
 
     def takes_files(self, length: str | None) -> bool:
-        """Whether the server takes parts of files, and has been told of our body of `length` bytes.
-
-        If not, some middleware holds the head back, or has announced another body.
+        """Whether the server takes parts of files, and has been told of our body of `length` bytes;
+        if not, some middleware holds the headers back, or has announced another body.
         """
         offer = (self.scope.get("extensions") or {}).get(ZERO_COPY) or {}
         return str(offer.get("announced")) == length
