@@ -22,7 +22,8 @@ class Service(FastAPI):
 
     Everything that FastAPI offers works as usual, wherever it stands: `include_router`,
     `add_middleware`, `exception_handler`, `lifespan`. The engine's own middleware stays outermost,
-    and what the parts keep open is there before your lifespan begins and until it has ended.
+    and what the parts keep open is there before your lifespan begins and until it has ended. Runs
+    alone begin after it and end before it, as they may use what it opens.
     """
 
     def __init__(self, settings: ServiceSettings, *parts: Part, **options: Any) -> None:

@@ -22,8 +22,9 @@ class Part:
     at `app.state.settings`.
     """
 
-    #: Parts with smaller ranks are added and opened before others, and closed after them.
-    rank = 0
+    #: Parts with smaller ranks are added and opened before others, and closed after them; those of
+    #: the engine have less than 100.
+    rank = 100
     #: Parts without which it does not work.
     needs: tuple[type["Part"], ...] = ()
     #: Those of the problems that the part raises, besides those of every service.

@@ -18,6 +18,7 @@ from .settings import RealtimeSettings
 class Realtime(Part):
     """Topics and runs: `/topics/…` and `/runs/…`. Settings: `APP_REALTIME__…`."""
 
+    rank = 0  # Callbacks of files publish events.
     sections: ClassVar[dict[str, Any]] = {"realtime": RealtimeSettings}
     problem_types = (
         KEY_REUSED,
