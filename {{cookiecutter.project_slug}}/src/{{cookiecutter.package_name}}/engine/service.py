@@ -42,9 +42,9 @@ class Service(FastAPI):
         self._own_lifespan = self.router.lifespan_context
         self.router.lifespan_context = Service._lifespan
         self.state.settings, self.state.kernel = settings, kernel
-        observability.install(self)
-        for part in self.parts:
+        for part in sorted(self.parts, key=lambda part: part.routes_last):
             part.add_to(self)
+        observability.install(self)
         edge.install(self, kernel)
         self.exception_handlers.update(options.get("exception_handlers") or {})
 

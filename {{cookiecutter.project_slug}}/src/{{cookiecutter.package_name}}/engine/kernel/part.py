@@ -25,6 +25,8 @@ class Part:
     #: Parts with smaller ranks are added and opened before others, and closed after them; those of
     #: the engine have less than 100.
     rank = 100
+    #: Whether its routes are tried after those of the others, whose clients ask more often.
+    routes_last = False
     #: Parts without which it does not work.
     needs: tuple[type["Part"], ...] = ()
     #: Those of the problems that the part raises, besides those of every service.

@@ -19,6 +19,7 @@ class Realtime(Part):
     """Topics and runs: `/topics/…` and `/runs/…`. Settings: `APP_REALTIME__…`."""
 
     rank = 0  # Callbacks of files publish events.
+    routes_last = True  # A stream is opened once; each route before a file's costs every download.
     sections: ClassVar[dict[str, Any]] = {"realtime": RealtimeSettings}
     problem_types = (
         KEY_REUSED,
