@@ -1,6 +1,7 @@
 """The header fields that make a stranger's file safe to send, whatever it and its name hold.
 
-Sources: RFC 6266, section 4 and appendix D; RFC 8187 (`filename*`).
+Also its `Repr-Digest`: what was computed when it came, or what a client wants now.
+Sources: RFC 6266, section 4 and appendix D; RFC 8187 (`filename*`); RFC 9530, sections 3 and 4.
 """
 
 import re
@@ -23,6 +24,8 @@ INLINE = re.compile(
 
 #: Not run, whatever a browser is told to do with it.
 SAFETY = {"Content-Security-Policy": "sandbox; default-src 'none'"}
+#: Bytes of the largest file that is hashed for one answer; the wish of a client binds nobody.
+MAX_HASHED = 4 << 20
 
 
 @lru_cache(1024)  # Of the process: it depends on the arguments alone.
@@ -47,10 +50,6 @@ def _ascii(filename: str) -> str:
 def _decomposed(character: str) -> str:
     ascii_form = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return ascii_form or ("" if unicodedata.combining(character) else "_")
-
-
-#: Bytes of the largest file that is hashed for one answer; the wish of a client binds nobody.
-MAX_HASHED = 4 << 20
 
 
 async def repr_digest(wanted: str, record: FileRecord, storage: Storage) -> dict[str, str]:

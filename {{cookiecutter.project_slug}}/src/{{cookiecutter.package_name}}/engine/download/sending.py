@@ -1,4 +1,9 @@
-"""Sending a stored file, or pieces of it."""
+"""Sending a stored file, or pieces of it; or letting nginx send what the service has decided on.
+
+With `APP_DOWNLOAD__OFFLOAD=x-accel-redirect` nginx sends the file that X-Accel-Redirect names, and
+looks at the request's Range and conditions once more. What it might decide differently, the service
+sends itself.
+"""
 
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -19,6 +24,10 @@ from .ranges import ByteRange
 
 #: So many bytes are one message: whatever the client does, it cannot be made shorter.
 SMALL = 64 << 10
+#: One range as nginx reads it; of numbers with more digits it says that they lie outside the file.
+_RANGE = re.compile(r"(?i)bytes=(\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
+#: What nginx makes itself.
+_FRAMING = {"accept-ranges", "content-length", "content-range"}
 
 
 class FileStream(ByteStream):
@@ -70,12 +79,6 @@ async def _parts(
                 async with aclosing(file.parts(piece.start, piece.stop)) as parts:
                     async for part in parts:
                         yield part
-
-
-#: One range as nginx reads it; of numbers with more digits it says that they lie outside the file.
-_RANGE = re.compile(r"(?i)bytes=(\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
-#: What nginx makes itself.
-_FRAMING = {"accept-ranges", "content-length", "content-range"}
 
 
 def offload(

@@ -8,7 +8,8 @@ A browser sends what any page wants. It names the page in fields that no page ca
   anything special, need no consent of CORS to be sent.
 
 Sources: RFC 9110, sections 4.2.3 (normalisation), 7.2 (Host) and 15.5.20 (421); RFC 6761, section
-6.3 (localhost); RFC 6454, section 7 (Origin); Fetch Metadata Request Headers, section 2.3.
+6.3 (localhost); RFC 6454, section 7 (Origin); Fetch Metadata Request Headers, section 2.3. Of
+handshakes: RFC 6455, sections 4.2.1 and 4.4 (another version); RFC 9110, section 15.5.22 (426).
 """
 
 import re
@@ -30,6 +31,11 @@ _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(?::(\d*))?", re.ASCII)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}
 _OWN_SITES = {b"same-origin", b"none"}
+#: 16 bytes in base64.
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_VERSION = b"13"
+#: A response that has the one has to have the others.
+_UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
 
 
 class Hosts:
@@ -151,13 +157,6 @@ def _bare(name: str) -> str | None:
         return f"[{IPv6Address(name)}]"
     except ValueError:
         return None
-
-
-#: 16 bytes in base64.
-_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
-_VERSION = b"13"
-#: A response that has the one has to have the others.
-_UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
 
 
 def handshake_flaw(http_version: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:

@@ -1,7 +1,8 @@
-"""The parameters of a header field, in all the ways in which clients write them.
+"""The parameters of a header field, in all the ways in which clients write them, and charsets.
 
 Sources: RFC 9110, section 5.6.6; RFC 6266, section 4.1 (repeated ones); RFC 8187 (`name*`);
-RFC 2231, section 3 (`name*0`, `name*1*`); HTML, "Multipart form data" (backslashes of browsers).
+RFC 2231, section 3 (`name*0`, `name*1*`); HTML, "Multipart form data" (backslashes of browsers);
+the Encoding Standard (names of charsets).
 """
 
 import re
@@ -19,6 +20,30 @@ _PARAMETER = re.compile(
     r'([^\s;"]++(?:[ \t]++[^\s;"=]++)*+))[ \t]*+)?(?:;|\Z)'
 )
 _ESCAPED = re.compile(r'\\(["\\])')
+_NUMBERED = {
+    **{f"iso-8859-{part}": f"iso8859-{part}" for part in (*range(1, 12), *range(13, 17))},
+    **{f"windows-{page}": f"cp{page}" for page in (874, *range(1250, 1259))},
+}
+#: Names in lower case, and Python's codecs. UTF-16 is not among them: its byte order is a guess.
+_CODECS = _NUMBERED | {
+    "utf-8": "utf-8",
+    "utf8": "utf-8",
+    "us-ascii": "ascii",
+    "ascii": "ascii",
+    "latin1": "latin-1",
+    "koi8-r": "koi8-r",
+    "koi8-u": "koi8-u",
+    "macintosh": "mac-roman",
+    "ibm866": "cp866",
+    "shift_jis": "cp932",
+    "euc-jp": "euc_jp",
+    "iso-2022-jp": "iso2022_jp",
+    "euc-kr": "cp949",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "gb18030": "gb18030",
+    "big5": "big5hkscs",
+}
 
 
 def parameters(field: str, unescape: Callable[[str], str] = str) -> tuple[str, dict[str, str]]:
@@ -88,32 +113,6 @@ def _extended(values: dict[str, str]) -> str:
 def _in_charset(value: str) -> tuple[str, bytes]:
     charset, _, rest = value.partition("'")
     return charset, unquote_to_bytes(rest.partition("'")[2])
-
-
-_NUMBERED = {
-    **{f"iso-8859-{part}": f"iso8859-{part}" for part in (*range(1, 12), *range(13, 17))},
-    **{f"windows-{page}": f"cp{page}" for page in (874, *range(1250, 1259))},
-}
-#: Names in lower case, and Python's codecs. UTF-16 is not among them: its byte order is a guess.
-_CODECS = _NUMBERED | {
-    "utf-8": "utf-8",
-    "utf8": "utf-8",
-    "us-ascii": "ascii",
-    "ascii": "ascii",
-    "latin1": "latin-1",
-    "koi8-r": "koi8-r",
-    "koi8-u": "koi8-u",
-    "macintosh": "mac-roman",
-    "ibm866": "cp866",
-    "shift_jis": "cp932",
-    "euc-jp": "euc_jp",
-    "iso-2022-jp": "iso2022_jp",
-    "euc-kr": "cp949",
-    "gb2312": "gb18030",
-    "gbk": "gb18030",
-    "gb18030": "gb18030",
-    "big5": "big5hkscs",
-}
 
 
 def decode(octets: bytes, charset: str) -> str:

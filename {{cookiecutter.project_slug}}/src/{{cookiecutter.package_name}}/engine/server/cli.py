@@ -34,6 +34,7 @@ NO_NAME = (
 STARTUP_FAILURE = 3
 
 Factory = Callable[..., Service]
+PACKAGE = __name__.partition(".")[0]
 
 
 def main(
@@ -178,9 +179,6 @@ def _parse(commands: list[str], arguments: list[str] | None) -> argparse.Namespa
     )
     parser.add_argument("arguments", nargs="*", metavar="ARGUMENT")
     return parser.parse_args(arguments)
-
-
-PACKAGE = __name__.partition(".")[0]
 
 
 class Worker(multiprocess.Process):

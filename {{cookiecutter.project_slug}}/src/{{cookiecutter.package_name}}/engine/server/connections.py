@@ -2,7 +2,8 @@
 
 First the oldest that have no complete head: between two requests, or before the first. Then those
 whose clients keep us waiting, for a body or for room to send, and hardly move. Where neither makes
-room, a request is refused; health and metrics never are.
+room, a request is refused; health and metrics never are. Files and connections both take
+descriptors: a system gives the lowest one that is free, which tells how many are in use.
 """
 
 import logging
@@ -24,6 +25,8 @@ FAIR_SECONDS = 5.0
 LOOKS = 100
 
 logger = logging.getLogger(__name__)
+#: As many as we ask the system for.
+WANTED = 1 << 16
 
 
 class Connections:
@@ -129,10 +132,6 @@ def connections_of(server_state: Any, limits: Limits) -> Connections:
     if server_state not in _OF_SERVER:
         _OF_SERVER[server_state] = Connections(server_state.connections, limits)
     return _OF_SERVER[server_state]
-
-
-#: As many as we ask the system for.
-WANTED = 1 << 16
 
 
 def allow_many() -> None:

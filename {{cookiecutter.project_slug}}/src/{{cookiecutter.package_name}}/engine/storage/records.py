@@ -1,4 +1,8 @@
-"""What a stored file is: server-made id, immutable bytes, and the client's words about them."""
+"""What a stored file is: server-made id, immutable bytes, and the client's words about them.
+
+The client's file name is made harmless, and never a path. Sources: RFC 6266, section 4.3; Unicode
+TR36 (bidirectional controls); naming files on Windows.
+"""
 
 import re
 import secrets
@@ -15,6 +19,11 @@ from ..kernel.problem import Problem
 
 #: Text, as what is no UUID is simply the id of no file.
 FileId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+MAX_BYTES = 255
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+#: Invisible, but part of how Persian, Hindi and emoji are written.
+_JOINERS = "\u200c\u200d"
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³])(\.|$)")
 
 
 class Draft(BaseModel):
@@ -79,13 +88,6 @@ def checked_id(text: str) -> str:
 
 def not_found() -> Problem:
     return Problem(404, "There is no file with this id.")
-
-
-MAX_BYTES = 255
-_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-#: Invisible, but part of how Persian, Hindi and emoji are written.
-_JOINERS = "\u200c\u200d"
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³])(\.|$)")
 
 
 def clean_filename(name: str | None) -> str:
