@@ -36,9 +36,9 @@ CORE = {
 }  # fmt: skip
 #: The folders of the engine that a module brings when nothing else is chosen.
 FOLDERS = {
-    "use_upload": {"upload", "storage"},
-    "use_download": {"download", "storage"},
-    "use_realtime": {"realtime"},
+    "use_upload": {"upload", "storage", "streams"},
+    "use_download": {"download", "storage", "streams"},
+    "use_realtime": {"realtime", "streams"},
     "use_error_handling": {"errors"},
 }
 #: What only a shared broker brings.

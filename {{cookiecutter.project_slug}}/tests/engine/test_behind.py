@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Request
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, RequestBody
+from {{cookiecutter.package_name}}.engine.kernel import RequestBody
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
 from .peer import PATIENCE
 from .service import Service

@@ -8,7 +8,8 @@ import pytest
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, JsonLines, RequestBody
+from {{cookiecutter.package_name}}.engine.kernel import RequestBody
+from {{cookiecutter.package_name}}.engine.streams import ByteStream, JsonLines
 
 from .peer import PATIENCE
 from .service import Service

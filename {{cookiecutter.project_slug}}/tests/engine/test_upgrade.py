@@ -12,7 +12,8 @@ import pytest
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, RequestBody, exchange
+from {{cookiecutter.package_name}}.engine.kernel import RequestBody, exchange
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.settings import Settings
 
 from .peer import Peer
