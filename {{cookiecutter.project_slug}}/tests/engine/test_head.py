@@ -115,7 +115,7 @@ UPGRADE = (
 async def test_no_refusal_gets_into_an_answer_that_is_under_way(serve: Any, second: bytes) -> None:
     from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
-    from .test_pull import Source, route
+    from .streams.test_pull import Source, route
 
     source = Source()
     service: Service = await serve(route(lambda: ByteStream(source.endless())))

@@ -23,7 +23,7 @@ from {{cookiecutter.package_name}}.engine.streams.push import PushResponse
 
 from ..peer import PATIENCE
 from ..service import Service, ServiceProcess
-from ..test_direct import Parts
+from ..streams.test_direct import Parts
 from . import examples
 from .test_ids import PARENT, TRACE, VALID
 

@@ -16,8 +16,8 @@ from {{cookiecutter.package_name}}.engine.server import connections
 from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.settings import Settings
 
-from .peer import PATIENCE, Peer
-from .service import Service, ServiceProcess, make_settings
+from ..peer import PATIENCE, Peer
+from ..service import Service, ServiceProcess, make_settings
 
 #: The cap of these tests; one of them is kept for a head, so so many may be open in peace.
 CAP = 8

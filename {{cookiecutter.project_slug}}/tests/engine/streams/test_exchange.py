@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request
 from {{cookiecutter.package_name}}.engine.kernel import RequestBody
 from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
-from .service import Service
+from ..service import Service
 
 router = APIRouter()
 

@@ -12,8 +12,8 @@ from starlette.background import BackgroundTask
 
 from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
-from .peer import PATIENCE
-from .service import Service
+from ..peer import PATIENCE
+from ..service import Service
 
 CHUNK = b"z" * 65536
 ENDLESS = 100_000

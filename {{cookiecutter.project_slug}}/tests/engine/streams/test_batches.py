@@ -14,8 +14,8 @@ from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.streams import ByteStream, JsonLines
 from {{cookiecutter.package_name}}.engine.streams.rows import BATCH_BYTES, BATCH_ROWS, in_batches
 
-from .peer import PATIENCE
-from .service import Service
+from ..peer import PATIENCE
+from ..service import Service
 
 ROW = b"x" * 127 + b"\n"
 PER_BATCH = BATCH_BYTES // len(ROW)

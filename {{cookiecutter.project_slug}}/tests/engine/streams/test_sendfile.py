@@ -18,7 +18,7 @@ from {{cookiecutter.package_name}}.engine.server import protocol, sendfile
 from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.engine.streams.file_parts import FilePart
 
-from .service import Service
+from ..service import Service
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is done on Linux only")
 

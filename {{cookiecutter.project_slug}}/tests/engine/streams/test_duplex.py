@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from {{cookiecutter.package_name}}.engine.kernel import RequestBody
 from {{cookiecutter.package_name}}.engine.streams import ByteStream, JsonLines
 
-from .peer import PATIENCE
-from .service import Service
+from ..peer import PATIENCE
+from ..service import Service
 
 
 class Echo:
