@@ -22,8 +22,8 @@ from {{cookiecutter.package_name}}.engine.observability import tracing
 from {{cookiecutter.package_name}}.engine.streams.push import PushResponse
 
 from ..peer import PATIENCE
+from ..realtime.test_direct_writer import Parts
 from ..service import Service, ServiceProcess
-from ..streams.test_direct import Parts
 from . import examples
 from .test_ids import PARENT, TRACE, VALID
 
