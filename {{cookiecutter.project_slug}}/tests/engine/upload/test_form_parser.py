@@ -6,8 +6,7 @@ from itertools import pairwise
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.upload.form_parser import FormParser
-from {{cookiecutter.package_name}}.engine.upload.parts import Part, part_of
+from {{cookiecutter.package_name}}.engine.upload.multipart import FormParser, Part, part_of
 
 from .forms import BOUNDARY, FORM, field, file, form
 from .test_hostile_forms import KEPT, MENDED

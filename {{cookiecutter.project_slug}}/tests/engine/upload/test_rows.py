@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.upload.rows import CsvRows, JsonRows
@@ -27,7 +27,7 @@ def read(kind: Any, *chunks: bytes) -> Any:
             assert line not in found
             try:
                 found[line] = rows.parse(content)
-            except ValidationError as error:
+            except ValueError as error:
                 found[line] = str(error)
     except Problem as problem:
         return problem.status_code, problem.detail

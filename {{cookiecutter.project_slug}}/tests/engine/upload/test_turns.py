@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from {{cookiecutter.package_name}}.engine.upload import multipart, rows
-from {{cookiecutter.package_name}}.engine.upload.parts import part_of
+from {{cookiecutter.package_name}}.engine.upload import forms, rows
+from {{cookiecutter.package_name}}.engine.upload.multipart import part_of
 
 from ..service import Service
 from .forms import FORM, field, file, form
@@ -81,7 +81,7 @@ async def test_a_form_lets_others_run_after_a_few_headers(
         turns.note()
         return part_of(*args)
 
-    monkeypatch.setattr(multipart, "part_of", noted)
+    monkeypatch.setattr(forms, "part_of", noted)
     fields = [field(f"{number}", "", *filter(None, [line])) for number in range(100)]
     response = await post(service, "/files", FORM, form(*fields, file("a", b"x")))
 

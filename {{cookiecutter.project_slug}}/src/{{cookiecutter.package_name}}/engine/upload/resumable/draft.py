@@ -23,7 +23,8 @@ from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import in_thread
 from ...storage.partial import Partial
 from ...storage.router import file_url
-from ..descriptions import content_type_of, draft_of, is_form, stored_answer
+from ..headers import draft_of, is_form, stored_answer
+from ..media_types import content_type_of
 from .fields import check_media_type, room, uploads_url
 from .session import Interrupted, Session
 from .sessions import sessions_of

@@ -22,7 +22,7 @@ from ...storage.local import LocalStorage
 from ...storage.partial import Partial
 from ...storage.partials import LocalPartials
 from ...storage.records import checked_id
-from ..descriptions import owner_of
+from ..headers import owner_of
 from .session import PATIENCE, Lane, Session, busy
 from .settings import ResumableUploadSettings
 

@@ -20,7 +20,8 @@ from ...kernel.problem import Problem
 from ...storage.partial import Partial
 from ...storage.records import Draft, clean_filename, is_id
 from ...storage.router import file_url
-from ..descriptions import content_type_of, owner_of
+from ..headers import owner_of
+from ..media_types import content_type_of
 from .checksums import ALGORITHMS, Checksum, decoded
 from .fields import check_media_type, room, uploads_url
 from .session import Session
