@@ -12,7 +12,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.storage import FileRecord
 from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
-from {{cookiecutter.package_name}}.engine.upload.resumable import session
+from {{cookiecutter.package_name}}.engine.upload.resumable import sessions
 
 from ..service import Service, ServiceProcess
 from ..storage.stored import bytes_of, files
@@ -190,7 +190,7 @@ async def test_an_upload_that_stays_busy_is_refused_so_that_its_clients_come_bac
     service: Service, monkeypatch: pytest.MonkeyPatch, protocol: str, status: int
 ) -> None:
     """A file may be inspected for longer than anybody waits."""
-    monkeypatch.setattr(session, "PATIENCE", 0.1)
+    monkeypatch.setattr(sessions, "PATIENCE", 0.1)
     headers = {"Tus-Resumable": "1.0.0"} if protocol == "tus" else {}
     reached, go_on = asyncio.Event(), asyncio.Event()
 

@@ -31,7 +31,7 @@ async def away(record: FileRecord, chunks: Any) -> None:
 
 def assert_nothing_is_held(service: Service) -> None:
     assert service.app.state.storage.buffered == 0
-    assert service.app.state.uploads._lanes == {}
+    assert service.app.state.uploads._locks == {}
 
 
 async def test_a_stalled_chunk_of_a_complete_upload_is_cut_as_well(serve: Any) -> None:
@@ -177,7 +177,7 @@ async def test_of_two_last_parts_at_once_one_completes_the_whole(service: Servic
             known = await load(upload_id)
             if (
                 upload_id == id_of(second)
-                and id_of(whole) in sessions._lanes
+                and id_of(whole) in sessions._locks
                 and not reached.is_set()
             ):
                 reached.set()
