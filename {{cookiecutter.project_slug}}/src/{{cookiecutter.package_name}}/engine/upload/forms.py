@@ -13,14 +13,15 @@ from typing import Any
 
 from fastapi import Request
 
-from ..kernel.body import TOO_LARGE, RequestBody, refuse_coding
-from ..kernel.digests import Digester, wanted_digest
+from ..kernel.body import TOO_LARGE, RequestBody
 from ..kernel.fields import joined
 from ..kernel.measures import BOUNDS
 from ..kernel.problem import Problem
 from ..kernel.threads import complete
 from ..storage.interface import Storage, Writer
 from ..storage.records import Draft, FileRecord, clean_filename
+from ..streams.content import refuse_coding
+from ..streams.digests import Digester, wanted_digest
 from .headers import owner_of, refuse_pieces
 from .media_types import content_type_of
 from .multipart import MAX_HEADER, MAX_OUTSIDE, FormParser, Part, malformed, part_of, text_of

@@ -10,13 +10,13 @@ from contextlib import suppress
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from ..kernel.body import partial_body, refuse_coding
-from ..kernel.digests import digest_field
-from ..kernel.parameters import parameters
+from ..kernel.body import partial_body
 from ..kernel.principal import principal_of
 from ..kernel.problem import Problem
 from ..storage.records import Draft, FileRecord, clean_filename
 from ..storage.router import StoredFile, file_url
+from ..streams.content import parameters, refuse_coding
+from ..streams.digests import digest_field
 from .media_types import content_type_of
 
 #: The number of pieces of one file, as Dropzone, resumable.js, flow.js and Fine Uploader send it.

@@ -16,9 +16,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from ..kernel.admission import Admission
-from ..kernel.body import RequestBody, require_text
+from ..kernel.body import RequestBody
 from ..kernel.exchange import exchange_of
 from ..kernel.problem import Problem, places
+from ..streams.content import require_text
 from .rows import CsvRows, JsonRows, Record, Rows, flaw_of_line
 
 Ingestion = TypeVar("Ingestion", bound=Callable[..., Awaitable[None]])

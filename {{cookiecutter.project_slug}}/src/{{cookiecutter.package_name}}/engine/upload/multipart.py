@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..kernel.body import partial_body
-from ..kernel.parameters import decode, parameters
 from ..kernel.problem import Problem, ProblemType
+from ..streams.content import decode, parameters
 
 MALFORMED = ProblemType(
     "malformed-form",

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from ..kernel.admission import Admission
 from ..kernel.body import RequestBody
-from ..kernel.digests import Digester, wanted_digest
 from ..kernel.fields import joined, members
 from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..storage.callbacks import Callbacks, combined
 from ..storage.part import Files
 from ..storage.router import StorageDep, StoredFile
+from ..streams.content import ENCODED
+from ..streams.digests import MISMATCH, Digester, wanted_digest
 from .forms import store_form
 from .headers import draft_of, is_form, stored_answer
 from .media_types import NOT_STORED, AllowedTypes
@@ -92,7 +93,7 @@ class Uploads(Part):
     needs = (Files,)
     rank = 40  # After ResumableUploads, whose route of the same path must be tried first.
     sections: ClassVar[dict[str, Any]] = {"upload": UploadSettings}
-    problem_types = (MALFORMED, MALFORMED_ROWS, NOT_STORED)
+    problem_types = (ENCODED, MALFORMED, MALFORMED_ROWS, MISMATCH, NOT_STORED)
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)

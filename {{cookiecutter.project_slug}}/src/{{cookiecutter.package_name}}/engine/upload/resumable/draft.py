@@ -15,12 +15,12 @@ from contextlib import aclosing
 from fastapi import Request, Response
 
 from ...kernel.body import RequestBody
-from ...kernel.digests import Digester, wanted_digest
 from ...kernel.exchange import exchange_of
 from ...kernel.fields import joined
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import in_thread
 from ...storage.partial import Partial
+from ...streams.digests import Digester, wanted_digest
 from ..headers import draft_of, is_form, stored_answer
 from ..media_types import content_type_of
 from .sessions import (

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
-from ...kernel.body import TOO_LARGE, RequestBody, refuse_coding
+from ...kernel.body import TOO_LARGE, RequestBody
 from ...kernel.measures import BOUNDS
 from ...kernel.origins import base_of
 from ...kernel.outcomes import Outcome
@@ -30,6 +30,7 @@ from ...storage.partials import LocalPartials
 from ...storage.records import FileRecord, checked_id
 from ...storage.router import file_url
 from ...storage.writer import LocalWriter
+from ...streams.content import refuse_coding
 from ..headers import owner_of
 from .settings import ResumableUploadSettings
 

@@ -18,12 +18,12 @@ from urllib.parse import urljoin
 from fastapi import Request, Response
 
 from ...kernel.body import TOO_LARGE
-from ...kernel.digests import MISMATCH
 from ...kernel.exchange import exchange_of
 from ...kernel.measures import BOUNDS
 from ...kernel.problem import Problem
 from ...storage.partial import Partial
 from ...storage.records import Draft, clean_filename, is_id
+from ...streams.digests import MISMATCH
 from ..headers import owner_of
 from ..media_types import content_type_of
 from .sessions import (
