@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from {{cookiecutter.package_name}}.engine.download.disposition import content_disposition
+from {{cookiecutter.package_name}}.engine.download.headers import content_disposition
 from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
 from {{cookiecutter.package_name}}.engine.storage.opening import open_storage
 

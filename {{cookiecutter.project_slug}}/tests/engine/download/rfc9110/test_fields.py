@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.download import disposition
+from {{cookiecutter.package_name}}.engine.download import headers
 from {{cookiecutter.package_name}}.engine.storage import Draft
 
 from .served import DATA, Served, sha256
@@ -81,7 +81,7 @@ async def test_a_digest_that_is_wanted_is_computed(
 async def test_a_digest_that_costs_too_much_is_not_computed(
     file: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disposition, "MAX_HASHED", len(DATA) - 1)
+    monkeypatch.setattr(headers, "MAX_HASHED", len(DATA) - 1)
     assert (await file.get("Want-Repr-Digest: sha-256=1")).fields("repr-digest") == [None]
 
 
