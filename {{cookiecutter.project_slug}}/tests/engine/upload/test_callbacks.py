@@ -11,7 +11,7 @@ from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
 from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
 from {{cookiecutter.package_name}}.engine.storage.opening import open_storage
-from {{cookiecutter.package_name}}.engine.upload.media_types import AllowedTypes
+from {{cookiecutter.package_name}}.engine.upload.metadata import AllowedTypes
 
 from ..peer import PATIENCE
 from ..service import Service, make_settings

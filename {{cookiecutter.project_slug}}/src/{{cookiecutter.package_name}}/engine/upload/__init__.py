@@ -1,7 +1,7 @@
 """Upload: request bodies of any size, written to storage as they arrive.
 
 * `router`: `POST /files`, for the raw body of one file or a form of several.
-* `headers`: name and owner of a file; `media_types`: its declared and its real type.
+* `metadata`: name, owner and media type of a file, and the types that are allowed.
 * `forms`: the files of a form; `multipart`: the parser of forms.
 * `ingest`: the router for functions that take typed rows; `rows`: the parser of rows.
 * `resumable`: `/uploads`, for resumable uploads.

@@ -22,8 +22,7 @@ from ..storage.interface import Storage, Writer
 from ..storage.records import Draft, FileRecord, clean_filename
 from ..streams.content import refuse_coding
 from ..streams.digests import Digester, wanted_digest
-from .headers import owner_of, refuse_pieces
-from .media_types import content_type_of
+from .metadata import content_type_of, owner_of, refuse_pieces
 from .multipart import MAX_HEADER, MAX_OUTSIDE, FormParser, Part, malformed, part_of, text_of
 
 #: Bytes of headers after which other requests get a turn, and bytes added per part. File data costs

@@ -17,8 +17,7 @@ from ..storage.router import StorageDep, StoredFile
 from ..streams.content import ENCODED
 from ..streams.digests import MISMATCH, Digester, wanted_digest
 from .forms import store_form
-from .headers import draft_of, is_form, stored_answer
-from .media_types import NOT_STORED, AllowedTypes
+from .metadata import NOT_STORED, AllowedTypes, draft_of, is_form, stored_answer
 from .multipart import MALFORMED
 from .rows import MALFORMED_ROWS
 from .settings import UploadSettings

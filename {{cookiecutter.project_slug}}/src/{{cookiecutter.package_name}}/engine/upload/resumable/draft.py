@@ -21,8 +21,7 @@ from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import in_thread
 from ...storage.partial import Partial
 from ...streams.digests import Digester, wanted_digest
-from ..headers import draft_of, is_form, stored_answer
-from ..media_types import content_type_of
+from ..metadata import content_type_of, draft_of, is_form, stored_answer
 from .sessions import (
     Interrupted,
     Session,

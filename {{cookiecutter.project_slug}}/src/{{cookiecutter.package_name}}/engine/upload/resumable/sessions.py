@@ -31,7 +31,7 @@ from ...storage.records import FileRecord, checked_id
 from ...storage.router import file_url
 from ...storage.writer import LocalWriter
 from ...streams.content import refuse_coding
-from ..headers import owner_of
+from ..metadata import owner_of
 from .settings import ResumableUploadSettings
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class Session:
         except BaseException:
             too_long = max(body.declared or 0, body.received) > body.limit
             if self.record is None and (check or too_long):
-                await complete(self._undo(start, known))
+                await complete(self.undo(start, known))
             raise
 
     async def finish_if_complete(self) -> None:
@@ -196,11 +196,6 @@ class Session:
         self.record, self.offset, self.changed_at = record, record.size, time.time()
         await self._change(length=record.size, rollback=None, completed_at=self.changed_at)
 
-    async def roll_back(self) -> None:
-        """Remove bytes of an earlier request whose digest was never checked."""
-        if self.partial.rollback is not None:
-            await complete(self._undo(min(self.partial.rollback, self.offset), self.length))
-
     async def _commit(
         self, writer: LocalWriter, digest: dict[str, str] | None = None
     ) -> FileRecord:
@@ -218,7 +213,8 @@ class Session:
         self.partial = self.partial.model_copy(update=changes)
         await complete(self.partials.save(self.partial))
 
-    async def _undo(self, offset: int, length: int | None) -> None:
+    async def undo(self, offset: int, length: int | None) -> None:
+        """Truncate the upload to `offset`, and restore its length."""
         await self.partials.truncate(self.partial.id, offset)
         self.offset = offset
         if (self.partial.rollback, self.partial.length) != (None, length):
@@ -353,9 +349,10 @@ class Sessions:
         offset = record.size if record else stat.st_size if stat else 0
         size = self._settings.max_size
         session = Session(self.partials, lock, claim, size, partial, record, offset, changed_at)
-        if record is None:
-            await session.roll_back()
-        elif partial.completed_at is None:
+        if record is None and partial.rollback is not None:
+            # An earlier request left bytes whose digest was never checked.
+            await complete(session.undo(min(partial.rollback, offset), partial.length))
+        elif record is not None and partial.completed_at is None:
             await session.adopt(record)
         return session
 
@@ -381,7 +378,9 @@ class Sessions:
                 before = time.time() - self._settings.expire_after
                 for upload_id in await self.partials.expired(before):
                     with _logged(upload_id):
-                        await self._expire(upload_id, before)
+                        async with self.partials.claimed(upload_id) as claim:
+                            if claim and await self.partials.expired(before, upload_id):
+                                await complete(self.partials.expire(upload_id))
                 with suppress(Problem):  # The disk is full; the next sweep may have space.
                     await self.partials.forget(before)
 
@@ -401,11 +400,6 @@ class Sessions:
             with _logged(partial.id):
                 async with self.hold(partial.id, patience=SWEEP_PATIENCE) as session:
                     await session.finish_if_complete()
-
-    async def _expire(self, upload_id: str, before: float) -> None:
-        async with self.partials.claimed(upload_id) as claim:  # Without it, a request has it.
-            if claim and await self.partials.expired(before, upload_id):
-                await complete(self.partials.expire(upload_id))
 
 
 def sessions_of(request: Request) -> Sessions:

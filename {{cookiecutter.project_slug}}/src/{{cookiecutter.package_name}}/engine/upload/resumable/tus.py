@@ -24,8 +24,7 @@ from ...kernel.problem import Problem
 from ...storage.partial import Partial
 from ...storage.records import Draft, clean_filename, is_id
 from ...streams.digests import MISMATCH
-from ..headers import owner_of
-from ..media_types import content_type_of
+from ..metadata import content_type_of, owner_of
 from .sessions import (
     Session,
     body_of,
