@@ -1,4 +1,4 @@
-"""The servers that the application runs on, and the ways in which it sends files on them."""
+"""The supported servers, and the ways in which the application sends files on them."""
 
 import asyncio
 import socket
@@ -15,7 +15,7 @@ from {{cookiecutter.package_name}}.engine.storage import reading
 from ..peer import PATIENCE, keep_port
 from ..service import Service
 
-#: What the service chooses on each server, and what it has to fall back on.
+#: The preferred way on each server, and the fallbacks.
 WAYS = [
     "uvicorn zero-copy",
     "uvicorn page-cache",
@@ -29,7 +29,7 @@ WAYS = [
 
 @asynccontextmanager
 async def serving(way: str, **sections: dict[str, Any]) -> AsyncIterator[Service]:
-    """Run the service on a server, and let it send files in one way only."""
+    """Run the service on a server with one way of sending files."""
     server, _, sending = way.partition(" ")
     with pytest.MonkeyPatch.context() as patch:
         if sending == "zero-copy" and not sendfile.ZERO_COPY:
@@ -55,7 +55,7 @@ def _service(server: str, sections: dict[str, dict[str, Any]]) -> Service:
 
 
 class GranianService(Service):
-    """The service on granian, which brings a socket of its own."""
+    """The service on granian, which opens its own socket."""
 
     def __init__(self, **sections: dict[str, Any]) -> None:
         if not hasattr(socket, "SO_REUSEPORT"):
@@ -69,7 +69,7 @@ class GranianService(Service):
             while True:
                 try:
                     await client.get("/health/live")
-                except httpx.ConnectError:  # It does not say when it listens.
+                except httpx.ConnectError:  # It does not report when it listens.
                     await asyncio.sleep(0.01)
                 else:
                     return self

@@ -1,4 +1,4 @@
-"""Errors: one shape, whatever went wrong and wherever."""
+"""Errors: one document for every error."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -182,7 +182,7 @@ async def test_a_bug_tells_clients_nothing(service: Service) -> None:
     assert response.status_code == 500
     assert "secret" not in response.text
     assert response.json()["detail"] == "Internal Server Error"
-    assert response.headers["connection"] == "close"  # As it will be, after what was raised.
+    assert response.headers["connection"] == "close"  # The exception closes it.
     assert await service.outcome_of("GET /crash") == "server_error"
 
 
@@ -209,7 +209,7 @@ async def test_a_problem_belongs_to_the_trace_of_its_request(service: Service) -
 
 
 class Events(Channel):
-    """A stream of events, whose second one cannot be made."""
+    """A stream of events whose second one cannot be encoded."""
 
     __slots__ = ("_sent",)
 

@@ -1,4 +1,4 @@
-"""What the service does about files: what it refuses, keeps apart, and tells its own code."""
+"""Callbacks: files are refused, quarantined, and reported to the owner's code."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""CSV: the rows that are accepted are those of Python's csv module, and all others are reported."""
+"""CSV: the accepted rows are those of Python's csv module, and all others are reported."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ CSV = {"Content-Type": "text/csv"}
 
 
 class Pipe(BaseModel):
-    """A row whose fields are in an order of their own, one with another name outside."""
+    """A row whose model has the fields in another order, and one of them with an alias."""
 
     size: int
     label: str = Field(alias="name")
@@ -25,7 +25,7 @@ class Pipe(BaseModel):
 
 
 class Table:
-    """Ingestions that keep what they are given: of any columns, and of those of a model."""
+    """Ingestions that keep their rows: with any columns, and with those of a model."""
 
     def __init__(self) -> None:
         self.router = IngestRouter(prefix="/ingest")

@@ -1,4 +1,4 @@
-"""Forms and rows of tiny pieces: others run in between, and what they cost is bounded."""
+"""Forms and rows of tiny pieces: other requests get turns, and the cost is bounded."""
 
 import asyncio
 import time
@@ -14,9 +14,9 @@ from {{cookiecutter.package_name}}.engine.upload.multipart import part_of
 from ..service import Service
 from .forms import FORM, field, file, form
 
-#: Bytes of a body, and the seconds of the event loop's thread that it may take.
+#: Bytes of a body, and the CPU seconds of the event loop that it may take.
 SIZE, MOST = 100_000, 0.2
-#: Rows that are all rejected, or none.
+#: Rows that are all rejected, or empty lines.
 ROWS = {
     "numbers": ("application/jsonl", b"1\n"),
     "no JSON": ("application/jsonl", b"x\n"),
@@ -31,7 +31,7 @@ ROWS = {
     "carriage returns": ("text/csv", b"a\rb\n"),
     "bytes that are no text": ("text/csv", b"\xff\n"),
 }
-#: Those that took three times as much when each error was explained.
+#: These took three times as long when every error was explained.
 COSTLY = ROWS.keys() - {
     "nested lists", "empty lines", "empty lines of CSV", "carriage returns", "quotes",
     "quotes that do not end a field",
@@ -39,7 +39,7 @@ COSTLY = ROWS.keys() - {
 
 
 class Turns:
-    """Counts the turns of the loop that it runs in, and what happens in each."""
+    """Counts the turns of its event loop, and the events in each turn."""
 
     def __init__(self) -> None:
         self._turn = 0
