@@ -33,9 +33,9 @@ async def serving(way: str, **sections: dict[str, Any]) -> AsyncIterator[Service
     server, _, sending = way.partition(" ")
     with pytest.MonkeyPatch.context() as patch:
         if sending == "zero-copy" and not sendfile.ZERO_COPY:
-            pytest.skip("zero-copy is for Linux")
+            pytest.skip("zero-copy needs Linux")
         if sending == "page-cache" and not reading.NOWAIT:
-            pytest.skip("only Linux tells what is in the page cache")
+            pytest.skip("needs preadv with RWF_NOWAIT")
         if sending != "zero-copy":
             patch.setattr(sendfile, "ZERO_COPY", False)
         if sending == "aiofiles":
@@ -59,8 +59,8 @@ class GranianService(Service):
 
     def __init__(self, **sections: dict[str, Any]) -> None:
         if not hasattr(socket, "SO_REUSEPORT"):
-            pytest.skip("granian's port cannot be kept for it here")
-        self._embed = pytest.importorskip("granian.server.embed", reason="granian is not there")
+            pytest.skip("needs SO_REUSEPORT")
+        self._embed = pytest.importorskip("granian.server.embed", reason="needs granian")
         super().__init__(**sections)
 
     async def __aenter__(self) -> Self:

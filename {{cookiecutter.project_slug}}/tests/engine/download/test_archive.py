@@ -248,7 +248,7 @@ async def test_one_file_is_open_at_a_time_and_closed_when_the_client_leaves(
     assert len(events) % 2 == 0
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_archive(tmp_path: Path) -> None:
     size = min(SOAK, 16) * (8 << 20)

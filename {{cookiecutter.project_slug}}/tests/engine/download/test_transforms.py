@@ -232,7 +232,7 @@ async def test_a_client_that_writes_without_reading_is_held_up_and_cut_off(serve
     assert holding.closed.is_set()
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.parametrize("name", ["upper", "gzip"])
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path, name: str) -> None:

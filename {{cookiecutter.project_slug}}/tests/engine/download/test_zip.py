@@ -22,7 +22,7 @@ ZIP64_RECORD = b"PK\6\6"
 ZEROS = bytes(1 << 20)
 PROGRAMS = ["unzip -t", "zip -sf", "bsdtar -tvf", "7z t", "jar -tf"]
 
-needs_holes = pytest.mark.skipif(os.name == "nt", reason="Windows writes the holes of a file")
+needs_holes = pytest.mark.skipif(os.name == "nt", reason="Windows writes sparse files completely")
 
 
 async def body(*chunks: bytes) -> AsyncGenerator[bytes]:

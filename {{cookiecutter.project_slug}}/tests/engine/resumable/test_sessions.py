@@ -221,7 +221,7 @@ async def test_a_drain_writes_what_uploads_have_brought(tmp_path: Path) -> None:
     assert {path.stat().st_size for path in left} == {len(data)}
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux shows what is open")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 async def test_clients_that_vanish_leave_nothing_open(serve: Any, tmp_path: Path) -> None:
     service: Service = await serve(streaming={"idle_timeout": 60})
 

@@ -18,10 +18,10 @@ SIZE = 4 << 20
 def small_disk(path: Path) -> Iterator[Path]:
     """Mount a file system in memory until the block ends; Linux and root only."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("only root can mount a disk, and this one is Linux's")
+        pytest.skip("needs Linux and root to mount a disk")
     path.mkdir()
     if run("mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(path)):
-        pytest.skip("this machine lets not even root mount a disk")
+        pytest.skip("this machine does not allow mounts")
     try:
         yield path
     finally:

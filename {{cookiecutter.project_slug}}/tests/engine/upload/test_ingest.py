@@ -214,7 +214,7 @@ async def test_the_documentation_has_the_rows_and_the_parameters(serve: Any) -> 
     assert content["itemSchema"]["required"] == ["sensor", "value"]
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_number_of_rows(tmp_path: Path) -> None:
     block = (ROW[:-2] + b',"note":"%s"}\n' % (b"x" * 500)) * 1000

@@ -55,7 +55,7 @@ async def test_every_file_of_a_form_is_stored_with_all_of_its_fields(service: Se
 
 
 @pytest.mark.trap("U10")
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size_of_a_file_in_a_form(tmp_path: Path) -> None:
     blocks = min(SOAK, 16) * 64
@@ -234,7 +234,7 @@ async def test_httpx_and_its_chunked_body_are_understood(service: Service) -> No
         assert sha256(await bytes_of(service, response.json()[0]["id"])) == sha256(data)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 async def test_curl_is_understood(service: Service, tmp_path: Path) -> None:
     data = random.randbytes(2 << 20)
     path = tmp_path / "a ü.bin"

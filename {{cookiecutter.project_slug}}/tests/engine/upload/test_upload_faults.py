@@ -231,7 +231,7 @@ async def test_sudden_death_mid_upload_leaves_no_file_and_no_part(
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
     size = min(SOAK, 16) * (128 << 20)

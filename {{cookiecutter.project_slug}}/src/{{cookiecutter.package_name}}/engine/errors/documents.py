@@ -129,7 +129,7 @@ async def index(request: Request) -> HTMLResponse:
 @router.head("/{name}")
 @router.get("/{name}")
 async def describe_type(name: str, request: Request) -> HTMLResponse:
-    """Describe what a type of problem means, and what the client can do."""
+    """Describe the meaning of a type of problem, and the remedy."""
     kind = kernel_of(request.scope).problem_types.get(name)
     if kind is None:
         raise Problem(404, "There is no such type of problem.")

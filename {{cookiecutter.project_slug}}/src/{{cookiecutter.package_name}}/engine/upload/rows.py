@@ -25,7 +25,7 @@ from ..kernel.problem import Problem, ProblemType
 
 #: Bytes of a row.
 ROW_LIMIT = 1 << 20
-#: What is validated in one turn of the event loop: a few milliseconds.
+#: Rows and bytes that are validated in one turn of the event loop: a few milliseconds.
 BATCH_ROWS = 250
 BATCH_BYTES = 16 << 10
 #: Fields of a row of CSV; each row becomes an object with as many names.
@@ -150,7 +150,7 @@ class CsvRows(Rows):
         self._quoted = 0  # Leading bytes held whose lines all end within one quoted field.
 
     def parse(self, content: list[str] | str) -> Any:
-        """Return the row of these values; text instead of them is what is wrong with the record."""
+        """Return the row of these values; raises ValueError for text, the reason of a bad record."""
         if isinstance(content, str):
             raise ValueError(content)
         if len(content) != len(self._names):
@@ -223,7 +223,7 @@ def flaw_of_line(line: bytes) -> str:
 
 
 def _end_of_malformed(text: str, lines: io.StringIO, start: int) -> tuple[int, str]:
-    """Return the end of the malformed record that begins at `start`, and what is wrong with it.
+    """Return the end of the malformed record that begins at `start`, and the reason.
 
     A lone carriage return ends a record of the csv module. Here the record goes on to the end of
     the line, because the carriage return is most often a character of a field.

@@ -44,21 +44,20 @@ ALLOW = {
 
 _admission = Admission("upload")
 
+
+def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    """Return a required header for OpenAPI."""
+    located = {"name": name, "in": "header", "required": True}
+    return {**located, "description": description, "schema": schema}
+
+
 #: For OpenAPI: the headers and bodies of the draft.
-_COMPLETE = {
-    "name": "Upload-Complete",
-    "in": "header",
-    "required": True,
-    "description": "`?1` if the body is complete, `?0` if more will follow.",
-    "schema": {"type": "string", "enum": ["?0", "?1"]},
-}
-_OFFSET = {
-    "name": "Upload-Offset",
-    "in": "header",
-    "required": True,
-    "description": "The number of bytes received so far.",
-    "schema": {"type": "integer", "minimum": 0, "maximum": 10**15 - 1},
-}
+_COMPLETE = _header(
+    "Upload-Complete", "`?1` if the body is complete, else `?0`.", type="string", enum=["?0", "?1"]
+)
+_OFFSET = _header(
+    "Upload-Offset", "The bytes received so far.", type="integer", minimum=0, maximum=10**15 - 1
+)
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _CREATION: dict[str, Any] = {
     "parameters": [_COMPLETE],
@@ -117,9 +116,9 @@ class _CreationRoute(_UploadRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
-        if match is Match.FULL and not draft.is_creation(Request(scope)):
-            return Match.NONE, {}
-        return match, child
+        request = Request(scope)
+        creates = "upload-complete" in request.headers and draft.is_creation(request)
+        return (match, child) if creates or match is not Match.FULL else (Match.NONE, {})
 
 
 router = APIRouter(tags=["upload"], route_class=_UploadRoute, default_response_class=Response)

@@ -57,6 +57,9 @@ TOO_MANY = ProblemType(
     " in `Retry-After`.",
 )
 
+_NOT_FOUND = "There is no upload with this id."
+_EXPIRED = "The upload has expired."
+
 #: Seconds in which an interrupted request may still receive what its client has sent.
 GRACE = 0.05
 #: Seconds for which a request waits for a busy upload, and for which the sweep does.
@@ -334,18 +337,20 @@ class Sessions:
     ) -> Session:
         partial, record = await self.partials.load(upload_id)
         if partial is None or (request and partial.draft.owner != owner_of(request)):
-            raise _not_found()
+            raise Problem(404, _NOT_FOUND)
         if partial.expired_at is not None:
-            raise _expired()
+            raise Problem(410, _EXPIRED)
         stat = None if record else await self.partials.stat(upload_id)
         if record is None and stat is None:
             if partial.completed_at is None:
                 record = await self.partials.recover(partial)
             if record is None:
-                raise _not_found()  # Its file was deleted, or a power cut lost its bytes.
+                raise Problem(
+                    404, _NOT_FOUND
+                )  # Its file was deleted, or a power cut lost its bytes.
         changed_at = partial.completed_at or (stat.st_mtime if stat else time.time())
         if self.expires_at(changed_at) < time.time():
-            raise _expired()
+            raise Problem(410, _EXPIRED)
         offset = record.size if record else stat.st_size if stat else 0
         size = self._settings.max_size
         session = Session(self.partials, lock, claim, size, partial, record, offset, changed_at)
@@ -459,11 +464,3 @@ def _busy() -> Problem:
 
 def _too_large(limit: int) -> Problem:
     return Problem(413, f"A file may have at most {limit} bytes.", type=TOO_LARGE, limit=limit)
-
-
-def _not_found() -> Problem:
-    return Problem(404, "There is no upload with this id.")
-
-
-def _expired() -> Problem:
-    return Problem(410, "The upload has expired.")

@@ -260,11 +260,6 @@ def _integer(request: Request, name: str) -> int | None:
     return int(values[0]) if len(values[0]) < 19 else 1 << 62
 
 
-def _checksum_of(request: Request) -> "Checksum | None":
-    fields = request.headers.getlist("upload-checksum")
-    return Checksum(", ".join(fields)) if fields else None
-
-
 class Checksum:
     """The checksum of the bytes of one request; raises Problem 400 for a malformed field."""
 
@@ -296,6 +291,11 @@ class _Crc32:
 
     def digest(self) -> bytes:
         return self._value.to_bytes(4, "big")
+
+
+def _checksum_of(request: Request) -> Checksum | None:
+    fields = request.headers.getlist("upload-checksum")
+    return Checksum(", ".join(fields)) if fields else None
 
 
 def _decoded(text: str) -> bytes:
