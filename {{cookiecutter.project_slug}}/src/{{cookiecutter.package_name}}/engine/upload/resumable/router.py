@@ -116,9 +116,9 @@ class _CreationRoute(_UploadRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
-        request = Request(scope)
-        creates = "upload-complete" in request.headers and draft.is_creation(request)
-        return (match, child) if creates or match is not Match.FULL else (Match.NONE, {})
+        if match is Match.FULL and not draft.is_creation(Request(scope)):
+            return Match.NONE, {}
+        return match, child
 
 
 router = APIRouter(tags=["upload"], route_class=_UploadRoute, default_response_class=Response)
