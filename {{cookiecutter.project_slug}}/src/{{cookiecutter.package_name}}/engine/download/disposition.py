@@ -1,19 +1,15 @@
 """The header fields that make a stranger's file safe to send, whatever it and its name hold.
 
-Also its `Repr-Digest`: what was computed when it came, or what a client wants now.
+Also its `Repr-Digest`, if one was computed at upload.
 Sources: RFC 6266, section 4 and appendix D; RFC 8187 (`filename*`); RFC 9530, sections 3 and 4.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from contextlib import aclosing
 from functools import lru_cache
 from urllib.parse import quote
 
-from ..kernel.digests import Digester, digest_field, wanted_digest
-from ..kernel.threads import in_thread
-from ..storage.interface import Storage
+from ..kernel.digests import digest_field, wanted_digest
 from ..storage.records import FileRecord
 
 #: Types that a browser shows without running anything in them.
@@ -24,8 +20,6 @@ INLINE = re.compile(
 
 #: Not run, whatever a browser is told to do with it.
 SAFETY = {"Content-Security-Policy": "sandbox; default-src 'none'"}
-#: Bytes of the largest file that is hashed for one answer; the wish of a client binds nobody.
-MAX_HASHED = 4 << 20
 
 
 @lru_cache(1024)  # Of the process: it depends on the arguments alone.
@@ -52,29 +46,15 @@ def _decomposed(character: str) -> str:
     return ascii_form or ("" if unicodedata.combining(character) else "_")
 
 
-async def repr_digest(wanted: str, record: FileRecord, storage: Storage) -> dict[str, str]:
-    """Return the field, if any; `wanted` is the value of `Want-Repr-Digest`, empty for none.
+def repr_digest(wanted: str, record: FileRecord) -> dict[str, str]:
+    """Return the `Repr-Digest` header, if digests were stored with the file.
 
-    Of the digests in the record it has the one that is preferred, or all when nothing is asked.
+    `wanted` is the value of `Want-Repr-Digest`, empty for none: its preferred stored algorithm is
+    sent, or all of them if it names none.
     """
     known = record.digest or {}
-    if not (wanted or known):
-        return {}
-    if algorithm := _preferred(wanted, known):
-        known = {algorithm: known[algorithm]}
-    elif (algorithm := wanted_digest(wanted)) and record.size <= MAX_HASHED:
-        known = await _hashed(algorithm, record, storage)
+    members = [member.strip() for member in wanted.split(",") if known]
+    preferred = wanted_digest(",".join(m for m in members if m.partition("=")[0].strip() in known))
+    if preferred:
+        known = {preferred: known[preferred]}
     return {"Repr-Digest": digest_field(known)} if known else {}
-
-
-def _preferred(wanted: str, known: Iterable[str]) -> str | None:
-    members = (member.strip() for member in wanted.split(","))
-    return wanted_digest(",".join(m for m in members if m.partition("=")[0].strip() in known))
-
-
-async def _hashed(algorithm: str, record: FileRecord, storage: Storage) -> dict[str, str]:
-    digester = Digester((), [algorithm])
-    async with aclosing(storage.read(record.id, 0, record.size)) as chunks:
-        async for chunk in chunks:
-            await in_thread(None, digester.update, chunk)
-    return digester.encoded()

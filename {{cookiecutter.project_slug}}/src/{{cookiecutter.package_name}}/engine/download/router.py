@@ -58,7 +58,7 @@ async def download_file(file_id: FileId, request: Request, inline: bool = False)
             return Response(status_code=304, headers=caching)
         case Verdict.SEND_RANGES:
             selection = select(fields["range"], record.size, record.content_type)
-    digest = await repr_digest(fields.get("want-repr-digest", ""), record, storage)
+    digest = repr_digest(fields.get("want-repr-digest", ""), record)
     headers = caching | digest | _description(record, inline) | selection.headers
     if request.method == "HEAD":
         return Response(headers=headers)

@@ -11,7 +11,7 @@ from ..kernel.body import RequestBody, refuse_coding
 from ..kernel.fields import members
 from ..kernel.part import Part
 from ..kernel.problem import Problem
-from ..storage.callbacks import Callbacks, combined
+from ..storage.interface import Callbacks
 from ..storage.part import Files
 from ..storage.router import StorageDep, StoredFile
 from .descriptions import digester_of, draft_of, is_form, stored_answer
@@ -77,7 +77,7 @@ async def upload_files(request: Request, storage: StorageDep) -> Response:
             await writer.write(chunk)
         await writer.flush()
         digester.verify()
-        return stored_answer(request, await writer.commit(digester.encoded() or None))
+        return stored_answer(request, await storage.commit(writer, digester.encoded() or None))
 
 
 class Uploads(Part):
@@ -99,5 +99,5 @@ class Uploads(Part):
         storage, types = app.state.storage, app.state.settings.upload.allowed_types
         if types:
             accept = Callbacks(accept=AllowedTypes(types))
-            storage.callbacks = combined([accept, storage.callbacks])
+            storage.callbacks = [accept, *storage.callbacks]
         yield

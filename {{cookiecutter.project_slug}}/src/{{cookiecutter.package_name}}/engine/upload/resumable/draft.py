@@ -21,7 +21,7 @@ from ...kernel.exchange import exchange_of
 from ...kernel.fields import joined
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import in_thread
-from ...storage.partial import Partial
+from ...storage.partials import Partial
 from ...storage.router import file_url
 from ..descriptions import content_type_of, draft_of, is_form, stored_answer
 from .fields import check_media_type, room, uploads_url

@@ -13,8 +13,7 @@ from ...kernel.outcomes import Outcome
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import complete
 from ...storage.claims import Claim
-from ...storage.partial import Partial
-from ...storage.partials import LocalPartials
+from ...storage.partials import LocalPartials, Partial
 from ...storage.records import FileRecord
 from ...storage.writer import LocalWriter
 from .checksums import Checksum
@@ -172,7 +171,7 @@ class Session:
         self, writer: LocalWriter, digest: dict[str, str] | None = None
     ) -> FileRecord:
         try:
-            record = await writer.commit(digest)
+            record = await self.partials.storage.commit(writer, digest)
         except Problem as problem:
             if problem.status_code < 500:
                 await self.discard()

@@ -19,8 +19,7 @@ from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import complete, repeating
 from ...storage.claims import Claim
 from ...storage.local import LocalStorage
-from ...storage.partial import Partial
-from ...storage.partials import LocalPartials
+from ...storage.partials import LocalPartials, Partial
 from ...storage.records import checked_id
 from ..descriptions import owner_of
 from .session import PATIENCE, Lane, Session, busy

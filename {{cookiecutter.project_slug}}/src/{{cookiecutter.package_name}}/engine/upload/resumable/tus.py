@@ -17,7 +17,7 @@ from ...kernel.body import TOO_LARGE, RequestBody
 from ...kernel.exchange import exchange_of
 from ...kernel.measures import BOUNDS
 from ...kernel.problem import Problem
-from ...storage.partial import Partial
+from ...storage.partials import Partial
 from ...storage.records import Draft, clean_filename, is_id
 from ...storage.router import file_url
 from ..descriptions import content_type_of, owner_of
