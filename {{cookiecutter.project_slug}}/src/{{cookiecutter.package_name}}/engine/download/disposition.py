@@ -9,8 +9,8 @@ import unicodedata
 from functools import lru_cache
 from urllib.parse import quote
 
-from ..kernel.digests import digest_field, wanted_digest
 from ..storage.records import FileRecord
+from ..streams.digests import digest_field, wanted_digest
 
 #: Types that a browser shows without running anything in them.
 #: Without a comma, at which they would take what follows for another type.

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from fastapi import FastAPI
 
 from ..kernel.part import Part
+from ..streams.content import ENCODED
 from . import followers, publishing, runs, topics
 from .backends import KEY_REUSED, UNAVAILABLE, check_backend
 from .hub import open_hub
@@ -22,6 +23,7 @@ class Realtime(Part):
     routes_last = True  # A stream is opened once; each route before a file's costs every download.
     sections: ClassVar[dict[str, Any]] = {"realtime": RealtimeSettings}
     problem_types = (
+        ENCODED,
         KEY_REUSED,
         UNAVAILABLE,
         followers.TOO_MANY,

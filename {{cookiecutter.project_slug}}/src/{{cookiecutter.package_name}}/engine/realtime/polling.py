@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from ..kernel.exchange import Exchange
 from ..kernel.outcomes import Outcome
 from ..kernel.principal import client_of
-from ..kernel.push import Channel, PushResponse
+from ..streams.push import Channel, PushResponse
 from . import frames
 from .hub import Hub
 from .subscription import Subscription

@@ -10,14 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..kernel.admission import Admission
-from ..kernel.body import RequestBody, require_text, whole_request
+from ..kernel.body import RequestBody, whole_request
 from ..kernel.exchange import Exchange
-from ..kernel.kernel import kernel_of
 from ..kernel.measures import Measure
 from ..kernel.origins import base_of
 from ..kernel.outcomes import Outcome
 from ..kernel.part import opened
 from ..kernel.problem import Problem
+from ..streams.content import require_text
 from .messages import JSON
 from .router import SSE_EVENT, LastEventId
 from .runs import EVENTS, Runs, has_ended, open_runs, tell_gap
@@ -33,7 +33,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     async with open_runs(app.state.hub) as runs:
         app.state.runs = runs
         running = Measure("realtime_runs", "Runs under way.", "sum", runs.count)
-        kernel_of({"app": app}).measures.append(running)
+        app.state.kernel.measures.append(running)
         yield
 
 

@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from ..kernel.exchange import Exchange
 from ..kernel.principal import client_of
-from ..kernel.push import Channel, PushResponse
+from ..streams.push import Channel, PushResponse
 from . import frames
 from .hub import Hub
 from .ring import Event

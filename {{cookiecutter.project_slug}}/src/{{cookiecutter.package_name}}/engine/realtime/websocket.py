@@ -36,11 +36,12 @@ from starlette.types import Message as AsgiMessage
 from ..kernel.admission import Admission
 from ..kernel.deadlines import send_within
 from ..kernel.exchange import Exchange, exchange_of
+from ..kernel.kernel import kernel_of
 from ..kernel.outcomes import Outcome, SlowClient, StreamAborted
 from ..kernel.part import opened
 from ..kernel.principal import client_of
 from ..kernel.problem import Problem
-from ..kernel.push import Channel
+from ..streams.push import Channel
 from . import frames
 from .commands import Publish, Subscribe, Unsubscribe, parse_command
 from .feed import Feed
@@ -175,7 +176,7 @@ class WebSocketChannel(Channel):
         self.wake()
 
     async def _answer_problem(self, problem: Problem, ref: int | str | None = None) -> None:
-        document = self.exchange.kernel.describe(problem, self.exchange)
+        document = kernel_of(self.exchange.scope).describe(problem, self.exchange)
         await self._answer(_frame("error", ref, problem=document))
 
     async def _answer(self, body: bytes) -> None:

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..kernel.pages import FilePart
+from ..streams.file_parts import FilePart
 from .records import Draft, FileRecord
 
 logger = logging.getLogger(__name__)

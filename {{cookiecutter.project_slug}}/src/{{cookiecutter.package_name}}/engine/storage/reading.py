@@ -13,12 +13,12 @@ from pathlib import Path
 
 import aiofiles
 
-from ..kernel import pages
-from ..kernel.pages import FilePart
 from ..kernel.threads import complete, in_thread
+from ..streams import file_parts
+from ..streams.file_parts import FilePart
 from .records import FileRecord, not_found
 
-NOWAIT = pages.NOWAIT
+NOWAIT = file_parts.NOWAIT
 #: Bytes per read of aiofiles.
 READ_SIZE = 1 << 20
 #: Up to so many bytes are opened, read and closed by one call in a thread.
