@@ -50,10 +50,10 @@ async def test_a_question_during_a_deletion_brings_no_file_back(service: Service
         reached, go_on = asyncio.Event(), asyncio.Event()
         reconcile = storage._reconcile
 
-        async def slowly(file_id: str, claim: Any) -> None:
+        async def slowly(claim: Any) -> None:
             reached.set()
             await go_on.wait()
-            await reconcile(file_id, claim)
+            await reconcile(claim)
 
         storage._reconcile = slowly
         deletion = asyncio.create_task(tus.http.delete(f"/files/{id_of(url)}"))

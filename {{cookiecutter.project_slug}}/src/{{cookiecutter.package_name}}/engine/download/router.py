@@ -47,7 +47,7 @@ async def download_file(file_id: FileId, request: Request, inline: bool = False)
     """Send a stored file, or the ranges of it that the client asks for (RFC 9110, section 14)."""
     # As dependencies, these two would be a fifth of the work that a small file makes.
     await _admission(request)
-    storage = storage_of(request)
+    storage = await storage_of(request)
     record = await storage.record(file_id)
     fields = combined(request.headers)
     caching = _caching(record, request.app.state.settings.download)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from ..kernel.threads import in_thread
 from .place import Place
@@ -96,20 +97,20 @@ class Catalogue:
             else:
                 return
 
-    def execute(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+    def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement as one transaction; blocking, only from one thread at a time."""
         return self._database.execute(statement, values).fetchall()
 
-    async def run(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+    async def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement as one transaction, in the thread."""
         return await in_thread(self._thread, self.execute, statement, *values)
 
-    async def write(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+    async def write(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement; raises Problem 503 when the store was moved, so it may be lost."""
 
-        def execute() -> list[tuple[object, ...]]:
+        def execute() -> list[tuple[Any, ...]]:
             self._place.check()
-            rows = self.execute(statement, *values)
+            rows = self._database.execute(statement, values).fetchall()
             self._place.check()
             return rows
 
@@ -138,7 +139,7 @@ class Catalogue:
                 " WHERE id IN (SELECT value FROM json_each(?))",
                 json.dumps(file_ids[start : start + LOOKED_UP]),
             )
-            found.update({str(row[0]): _record(row[1]) for row in rows})
+            found.update({file_id: _record(record) for file_id, record in rows})
         return found
 
     async def remove(self, file_id: str) -> FileRecord | None:
@@ -169,7 +170,7 @@ class Catalogue:
     async def unannounced(self) -> list[str]:
         """Return the ids of the files that `on_stored` has not confirmed."""
         rows = await self.run("SELECT id FROM files WHERE announced = 0")
-        return [str(row[0]) for row in rows]
+        return [file_id for (file_id,) in rows]
 
     async def confirm(self, file_id: str) -> None:
         await self.write("UPDATE files SET announced = 1 WHERE id = ?", file_id)
@@ -181,12 +182,12 @@ class Catalogue:
             " WHERE json_extract(record, '$.owner') IS ?",
             owner,
         )
-        return int(str(rows[0][0] or 0))
+        return int(rows[0][0] or 0)
 
     async def close(self) -> None:
         await in_thread(self._thread, self._database.close)
         self._thread.shutdown(wait=False)
 
 
-def _record(value: object) -> FileRecord:
-    return FileRecord.model_validate_json(str(value))
+def _record(text: str) -> FileRecord:
+    return FileRecord.model_validate_json(text)

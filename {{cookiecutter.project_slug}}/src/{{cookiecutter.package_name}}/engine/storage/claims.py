@@ -44,11 +44,12 @@ else:
 class Claim:
     """The exclusive right to change the files and records of one id."""
 
+    #: The time of the request that it was taken for.
     _asked_at = 0
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
         self.id = path.stem
-        self._path = path
         self._file = file
 
     @classmethod
@@ -76,14 +77,6 @@ class Claim:
         return None
 
     @classmethod
-    def new(cls, folder: Path) -> "Claim":
-        """Claim a new id; raises OSError where the file system cannot lock."""
-        for _ in range(TRIES):
-            if claim := cls.take(folder / f"{new_id()}.lock"):
-                return claim
-        raise OSError(errno.ENOLCK, "no new file can be locked", str(folder))
-
-    @classmethod
     def take_or_ask(cls, path: Path, asked_at: int) -> "Claim | None":
         """Claim a path, or ask its holder for it.
 
@@ -98,19 +91,26 @@ class Claim:
             claim._asked_at = os.fstat(claim._file.fileno()).st_mtime_ns
         return claim
 
-    def is_wanted(self) -> bool:
-        """Whether a newer request has asked for a claim that was taken with `take_or_ask`."""
-        return os.fstat(self._file.fileno()).st_mtime_ns > self._asked_at
-
     @classmethod
     async def take_in_thread(
         cls, threads: Executor, path: Path, asked_at: int | None = None
     ) -> "Claim | None":
         """Take or ask for a claim in a thread; a cancellation releases it."""
-        take = partial(cls.take, path)
-        if asked_at is not None:
-            take = partial(cls.take_or_ask, path, asked_at)
-        return await acquire(threads, take, _release)
+        if asked_at is None:
+            return await acquire(threads, partial(cls.take, path), _release)
+        return await acquire(threads, partial(cls.take_or_ask, path, asked_at), _release)
+
+    @classmethod
+    def new(cls, folder: Path) -> "Claim":
+        """Claim a new id; raises OSError where the file system cannot lock."""
+        for _ in range(TRIES):
+            if claim := cls.take(folder / f"{new_id()}.lock"):
+                return claim
+        raise OSError(errno.ENOLCK, "no new file can be locked", str(folder))
+
+    def is_wanted(self) -> bool:
+        """Whether a newer request has asked for a claim that was taken with `take_or_ask`."""
+        return os.fstat(self._file.fileno()).st_mtime_ns > self._asked_at
 
     def release(self) -> None:
         """End the claim, as its work is done or undone.
@@ -120,7 +120,7 @@ class Claim:
         if sys.platform == "win32":  # Windows cannot remove an open file.
             self._file.close()
         with suppress(OSError):
-            self._path.unlink()
+            self.path.unlink()
         self._file.close()
 
     def abandon(self) -> None:

@@ -108,7 +108,7 @@ class LocalStorage:
         self.place.check()
         self.place.check_space(size)
         claim = Claim.new(self._parts)
-        part = self._part_path(claim.id)
+        part = claim.path.with_suffix(".part")
         try:
             return claim, part, FileIO(part, "x")
         except OSError:
@@ -314,7 +314,7 @@ class LocalStorage:
 
     async def _reconcile(self, claim: Claim) -> None:
         """Remove bytes without a record or a record without bytes; then release the claim."""
-        final, paths = self.path(claim.id), [self._part_path(claim.id)]
+        final, paths = self.path(claim.id), [claim.path.with_suffix(".part")]
         try:
             if not await in_thread(self.threads, self.place.holds):
                 claim.abandon()  # The directory is gone; the sweep goes on when it is back.
@@ -336,9 +336,6 @@ class LocalStorage:
 
     def _lock(self, file_id: str) -> Path:
         return self._parts / f"{file_id}.lock"
-
-    def _part_path(self, file_id: str) -> Path:
-        return self._parts / f"{file_id}.part"
 
 
 def _move_durably(file: FileIO, part: Path, final: Path) -> None:

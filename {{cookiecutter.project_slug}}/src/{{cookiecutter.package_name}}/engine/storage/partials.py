@@ -123,8 +123,8 @@ class LocalPartials:
             for upload_id, length in rows:
                 present = 0
                 with suppress(FileNotFoundError):
-                    present = self._path(str(upload_id)).stat().st_size
-                size += max(present, int(str(length or 0)))  # The length may still be unknown.
+                    present = self._path(upload_id).stat().st_size
+                size += max(present, length or 0)  # The length may still be unknown.
             return size
 
         return await in_thread(self._threads, total)
@@ -137,8 +137,8 @@ class LocalPartials:
         if not rows:
             return None, None
         state, record = rows[0]
-        file = FileRecord.model_validate_json(str(record)) if record else None
-        return Partial.model_validate_json(str(state)), file
+        file = FileRecord.model_validate_json(record) if record else None
+        return Partial.model_validate_json(state), file
 
     async def count(self, owner: str | None) -> tuple[int, int]:
         """Return the number of unfinished uploads: of all owners, and of this one."""
@@ -146,7 +146,7 @@ class LocalPartials:
             f"SELECT count(*), total({_OWNER} IS ?) FROM uploads WHERE {_UNFINISHED}",  # noqa: S608
             owner,
         )
-        return int(str(rows[0][0])), int(float(str(rows[0][1])))
+        return rows[0][0], int(rows[0][1])
 
     async def use(self, partial: Partial, limit: int) -> bool:
         """Record the parts of an upload; return False if one is in `limit` uploads already."""
@@ -170,7 +170,7 @@ class LocalPartials:
             f" WHERE part = ? AND {_UNFINISHED} ORDER BY id",
             part,
         )
-        return [Partial.model_validate_json(str(row[0])) for row in rows]
+        return [Partial.model_validate_json(state) for (state,) in rows]
 
     async def unfinished(self, after: str) -> list[Partial]:
         """Return a page of unfinished uploads, starting after an id."""
@@ -179,7 +179,7 @@ class LocalPartials:
             after,
             PAGE,
         )
-        return [Partial.model_validate_json(str(row[0])) for row in rows]
+        return [Partial.model_validate_json(state) for (state,) in rows]
 
     async def expired(self, before: float, among: str | None = None) -> list[str]:
         """Return the ids of uploads that last changed before a time, and of files without a row.
@@ -192,15 +192,27 @@ class LocalPartials:
             among,
             among,
         )
-        return await in_thread(self._threads, _expired, self._folder, rows, before, among)
+
+        def changed_at(upload_id: str) -> float:
+            try:
+                return self._path(upload_id).stat().st_mtime
+            except FileNotFoundError:
+                return created_at(upload_id)
+
+        def find() -> list[str]:
+            found = {among} if among else {path.stem for path in self._folder.iterdir()}
+            found -= {row[0] for row in rows}
+            for upload_id, completed_at, expired_at in rows:
+                if expired_at is None and (completed_at or changed_at(upload_id)) < before:
+                    found.add(upload_id)
+            return sorted(filter(is_id, found))
+
+        return await in_thread(self._threads, find)
 
     async def save(self, partial: Partial) -> None:
+        statement = "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)"
         with self.storage.place.guarding():
-            await self.storage.catalogue.write(
-                "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)",
-                partial.id,
-                partial.model_dump_json(),
-            )
+            await self.storage.catalogue.write(statement, partial.id, partial.model_dump_json())
 
     @asynccontextmanager
     async def claimed(
@@ -347,13 +359,10 @@ class LocalPartials:
 
     async def forget(self, before: float) -> None:
         """Remove the rows of uploads that expired before a time."""
+        write = self.storage.catalogue.write
         with self.storage.place.guarding():
-            await self.storage.catalogue.write(
-                "DELETE FROM uploads WHERE json_extract(state, '$.expired_at') < ?", before
-            )
-            await self.storage.catalogue.write(
-                "DELETE FROM wholes WHERE part NOT IN (SELECT id FROM uploads)"
-            )
+            await write("DELETE FROM uploads WHERE json_extract(state, '$.expired_at') < ?", before)
+            await write("DELETE FROM wholes WHERE part NOT IN (SELECT id FROM uploads)")
 
     async def recover(self, partial: Partial) -> FileRecord | None:
         """Return the record of an upload's file after a crash between the rename and the commit.
@@ -372,25 +381,6 @@ class LocalPartials:
 
     def _path(self, upload_id: str) -> Path:
         return self._folder / f"{upload_id}.part"
-
-
-def _expired(
-    folder: Path, rows: list[tuple[object, ...]], before: float, among: str | None
-) -> list[str]:
-    found = {among} if among else {path.stem for path in folder.iterdir()}
-    found -= {str(row[0]) for row in rows}
-    for upload_id, completed_at, expired_at in rows:
-        if expired_at is not None:
-            continue
-        changed_at = completed_at
-        if not isinstance(changed_at, float):
-            try:
-                changed_at = (folder / f"{upload_id}.part").stat().st_mtime
-            except FileNotFoundError:
-                changed_at = created_at(str(upload_id))
-        if changed_at < before:
-            found.add(str(upload_id))
-    return sorted(filter(is_id, found))
 
 
 def _copy_step(source: BinaryIO, target: BinaryIO) -> int:

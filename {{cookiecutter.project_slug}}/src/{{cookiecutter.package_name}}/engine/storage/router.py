@@ -38,17 +38,13 @@ class ListedFile(StoredFile):
     cursor: int
 
 
-def storage_of(request: Request) -> Storage:
-    """Return the application's store."""
+async def storage_of(request: Request) -> Storage:
+    """Return the application's store; FastAPI would run a synchronous dependency in a thread."""
     storage: Storage = opened(request.app, "storage")
     return storage
 
 
-async def _storage(request: Request) -> Storage:
-    return storage_of(request)  # FastAPI would run a synchronous dependency in a thread.
-
-
-StorageDep = Annotated[Storage, Depends(_storage)]
+StorageDep = Annotated[Storage, Depends(storage_of)]
 """The store of the service, as a parameter of a path operation."""
 
 
@@ -65,36 +61,33 @@ def file_url(request: Request, file_id: str) -> str:
 
 
 class _Page:
-    """The records of one response; `next` is the cursor of the next page, if there is one."""
+    """The files of one response; `next` is the cursor of the next page, if there is one."""
 
-    def __init__(self, request: Request, after: int, limit: int | None) -> None:
-        settings: StorageSettings = request.app.state.settings.storage
+    def __init__(self, request: Request, storage: Storage, after: int, limit: int | None) -> None:
         self.next: int | None = None
-        self._request = request
-        self._after = after
-        self._limit = min(limit or settings.max_listed, settings.max_listed)
-        self._is_wanted = limit == self._limit
-        self._size = settings.max_listed_bytes
+        self._request, self._storage = request, storage
+        self._after, self._limit = after, limit
 
     async def rows(self) -> AsyncGenerator[ListedFile]:
-        cursor, left, size = self._after, self._limit, self._size
+        settings: StorageSettings = self._request.app.state.settings.storage
+        left = min(self._limit or settings.max_listed, settings.max_listed)
+        cursor, size, is_wanted = self._after, settings.max_listed_bytes, left == self._limit
         # The route is looked up once for all files, as that takes the longest.
-        before, _, after = file_url(self._request, "*").rpartition("*")
+        start, _, end = file_url(self._request, "*").rpartition("*")
         # One more than is sent shows whether there is another page.
-        async with aclosing(storage_of(self._request).records(cursor, left + 1)) as records:
+        async with aclosing(self._storage.records(cursor, left + 1)) as records:
             async for following, record in records:
                 if left == 0 or size <= 0:
                     self.next = cursor
-                    self._report("max_listed_bytes" if left else "max_listed")
+                    if left:
+                        BOUNDS["storage.max_listed_bytes"] += 1
+                    elif not is_wanted:
+                        BOUNDS["storage.max_listed"] += 1
                     return
-                cursor, url = following, f"{before}{record.id}{after}"
+                cursor, url = following, f"{start}{record.id}{end}"
                 row = ListedFile(**record.model_dump(), url=url, cursor=cursor)
                 left, size = left - 1, size - len(row.model_dump_json().encode())
                 yield row
-
-    def _report(self, setting: str) -> None:
-        if setting != "max_listed" or not self._is_wanted:
-            BOUNDS[f"storage.{setting}"] += 1
 
 
 @router.get(
@@ -105,6 +98,7 @@ class _Page:
 )
 async def list_files(
     request: Request,
+    storage: StorageDep,
     after: Annotated[int, Query(ge=0, lt=1 << 63, description="A cursor: start after it.")] = 0,
     limit: Annotated[int | None, Query(ge=1, lt=1 << 31, description=_LIMIT)] = None,
 ) -> JsonLines:
@@ -113,7 +107,7 @@ async def list_files(
     A response is one page. If there are more files, the `$end` of its last line has a `next`: pass
     it as `after` to get the next page.
     """
-    page = _Page(request, after, limit)
+    page = _Page(request, storage, after, limit)
     return JsonLines(page.rows(), following=lambda: page.next)
 
 
