@@ -17,7 +17,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.download.archive import MAX_FILES, archive_names
 from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
-from {{cookiecutter.package_name}}.engine.storage.opening import open_storage
+from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 from {{cookiecutter.package_name}}.engine.storage.records import new_id
 
 from ..service import SOAK, Service, ServiceProcess, make_settings
@@ -259,7 +259,7 @@ async def test_the_memory_is_flat_whatever_the_archive(tmp_path: Path) -> None:
         for _ in range(16):
             async with storage.create(Draft(filename="large")) as writer:
                 await writer.write(b"x" * size)
-                file_ids.append((await writer.commit()).id)
+                file_ids.append((await storage.commit(writer)).id)
 
     async with ServiceProcess(tmp_path) as process, process.client() as client:
         await client.get(address(file_ids[0]))

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.storage import FileRecord
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord
 
 from ..peer import PATIENCE
 from ..service import Service
@@ -288,7 +287,7 @@ async def test_a_file_is_inspected_as_a_whole_however_it_was_cut(service: Servic
         if b"virus" in seen[-1]:
             raise Problem(422, "This looks dangerous.")
 
-    service.app.state.storage.callbacks = Callbacks(inspect=inspect)
+    service.app.state.storage.callbacks = [Callbacks(inspect=inspect)]
     async with service.client() as client:
         url = await begin(client, b"a vi")
         await append(client, url, 4, b"ru")

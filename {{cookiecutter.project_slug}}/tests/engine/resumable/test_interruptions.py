@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage import FileRecord
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord
 from {{cookiecutter.package_name}}.engine.upload.resumable import sessions
 
 from ..service import Service, ServiceProcess
@@ -198,7 +197,7 @@ async def test_an_upload_that_stays_busy_is_refused_so_that_its_clients_come_bac
         reached.set()
         await go_on.wait()
 
-    service.app.state.storage.callbacks = Callbacks(inspect=inspect)
+    service.app.state.storage.callbacks = [Callbacks(inspect=inspect)]
     async with Tus(service) as tus, service.client() as client:
         url = await tus.upload(3)
         last = asyncio.create_task(tus.patch(url, 0, b"abc"))

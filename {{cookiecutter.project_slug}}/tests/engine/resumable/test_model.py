@@ -253,7 +253,7 @@ class Clients(RuleBasedStateMachine):
             assert sha256(sent) == sha256(data)
         assert (await world.tus.delete(self.url)).status_code == 204
         uploads, storage = world.service.app.state.uploads, world.service.app.state.storage
-        while uploads._locks or storage.buffered or any(world.folder.iterdir()):
+        while uploads._locks or storage.writers.buffered or any(world.folder.iterdir()):
             await asyncio.sleep(0.001)
 
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage import FileRecord, writer
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord, writer
 
 from ..peer import PATIENCE
 from ..service import Service, ServiceProcess
@@ -30,7 +29,7 @@ async def away(record: FileRecord, chunks: Any) -> None:
 
 
 def assert_nothing_is_held(service: Service) -> None:
-    assert service.app.state.storage.buffered == 0
+    assert service.app.state.storage.writers.buffered == 0
     assert service.app.state.uploads._locks == {}
 
 
@@ -51,10 +50,10 @@ async def test_a_question_during_a_deletion_brings_no_file_back(service: Service
         reached, go_on = asyncio.Event(), asyncio.Event()
         reconcile = storage._reconcile
 
-        async def slowly(file_id: str, claim: Any) -> None:
+        async def slowly(claim: Any) -> None:
             reached.set()
             await go_on.wait()
-            await reconcile(file_id, claim)
+            await reconcile(claim)
 
         storage._reconcile = slowly
         deletion = asyncio.create_task(tus.http.delete(f"/files/{id_of(url)}"))
@@ -67,7 +66,7 @@ async def test_a_question_during_a_deletion_brings_no_file_back(service: Service
 
 
 async def test_a_scanner_that_is_away_stops_neither_the_sweep_nor_a_part(service: Service) -> None:
-    service.app.state.storage.callbacks = Callbacks(inspect=away)
+    service.app.state.storage.callbacks = [Callbacks(inspect=away)]
     async with Tus(service) as tus:
         url = await tus.upload(3)
         part = await tus.upload(3, {"Upload-Concat": "partial"})
@@ -77,7 +76,7 @@ async def test_a_scanner_that_is_away_stops_neither_the_sweep_nor_a_part(service
         await service.in_server(service.app.state.uploads.sweep())
         assert await files(service) == []
 
-        service.app.state.storage.callbacks = Callbacks()
+        service.app.state.storage.callbacks = [Callbacks()]
         await service.in_server(service.app.state.uploads.sweep())
     assert await bytes_of(service, id_of(url)) == b"abc"
     assert await bytes_of(service, id_of(whole)) == b"def"

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.storage import FileRecord
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord
 
 from ..service import Service, ServiceProcess
 from ..storage.stored import bytes_of, files
@@ -281,11 +280,11 @@ async def test_an_upload_that_the_scanner_had_no_time_for_is_tried_again(service
     async def busy(record: FileRecord, chunks: Any) -> None:
         raise Problem(503, "The scanner is busy.")
 
-    service.app.state.storage.callbacks = Callbacks(inspect=busy)
+    service.app.state.storage.callbacks = [Callbacks(inspect=busy)]
     async with Tus(service) as tus:
         url = await tus.upload(3)
         assert (await tus.patch(url, 0, b"abc")).status_code == 503
 
-        service.app.state.storage.callbacks = Callbacks()
+        service.app.state.storage.callbacks = [Callbacks()]
         assert await tus.offset(url) == 3
     assert await bytes_of(service, id_of(url)) == b"abc"

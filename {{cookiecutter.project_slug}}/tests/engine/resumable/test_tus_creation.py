@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage import FileRecord
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord
 
 from ..service import Service
 from ..storage.stored import bytes_of, files
@@ -63,7 +62,7 @@ async def test_an_upload_of_nothing_is_complete_at_once(service: Service) -> Non
     async def note(record: FileRecord) -> None:
         stored.append(record.id)
 
-    service.app.state.storage.callbacks = Callbacks(on_stored=note)
+    service.app.state.storage.callbacks = [Callbacks(on_stored=note)]
     async with Tus(service) as tus:
         url = await tus.upload(0, {"Upload-Metadata": metadata(filename="empty.txt")})
         headed = await tus.head(url)

@@ -83,7 +83,7 @@ async def test_files_that_wait_for_the_end_of_their_form_take_no_memory(
     close = LocalWriter.close
 
     async def close_and_tell(self: LocalWriter, **how: Any) -> None:
-        held.append(service.app.state.storage.buffered)
+        held.append(service.app.state.storage.writers.buffered)
         await close(self, **how)
 
     monkeypatch.setattr(LocalWriter, "close", close_and_tell)
@@ -179,17 +179,15 @@ async def test_a_file_that_cannot_be_stored_takes_back_the_ones_before_it(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    publish = LocalStorage.publish
+    adopt = LocalStorage.adopt
 
-    async def full_for_the_third(
-        self: LocalStorage, descriptor: int | None, part: Path, record: Any
-    ) -> None:
+    async def full_for_the_third(self: LocalStorage, record: Any) -> None:
         seen.append(len([each async for each in self.records()]))
         if len(seen) == 3:
             raise Problem(507)
-        await publish(self, descriptor, part, record)
+        await adopt(self, record)
 
-    monkeypatch.setattr(LocalStorage, "publish", full_for_the_third)
+    monkeypatch.setattr(LocalStorage, "adopt", full_for_the_third)
     response = await post(service, form(*[file(name, b"x") for name in "abcd"]))
 
     assert response.status_code == 507

@@ -1,22 +1,18 @@
 """The headers of a response with a file, which make it safe whatever its bytes and its name are.
 
-Also its `Repr-Digest`: what was computed when it came, or what a client wants now.
+Also its `Repr-Digest`, if one was computed at upload.
 Sources: RFC 6266, section 4 and appendix D; RFC 8187 (`filename*`); RFC 9530, sections 3 and 4.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from contextlib import aclosing
 from email.utils import format_datetime
 from functools import lru_cache
 from urllib.parse import quote
 
-from ..kernel.threads import in_thread
 from ..storage.conditional import last_modified
-from ..storage.interface import Storage
 from ..storage.records import FileRecord
-from ..streams.digests import Digester, digest_field, wanted_digest
+from ..streams.digests import digest_field, wanted_digest
 
 #: Types that browsers display without running scripts in them. A comma is not allowed, because a
 #: browser would take what follows it for another type.
@@ -26,8 +22,6 @@ INLINE = re.compile(
 
 #: Prevents scripts even if a browser displays the file.
 SAFETY = {"Content-Security-Policy": "sandbox; default-src 'none'"}
-#: Bytes of the largest file that is hashed for one answer; the wish of a client binds nobody.
-MAX_HASHED = 4 << 20
 
 
 def caching(record: FileRecord, max_age: float) -> dict[str, str]:
@@ -76,29 +70,15 @@ def _decomposed(character: str) -> str:
     return ascii_form or ("" if unicodedata.combining(character) else "_")
 
 
-async def repr_digest(wanted: str, record: FileRecord, storage: Storage) -> dict[str, str]:
-    """Return the field, if any; `wanted` is the value of `Want-Repr-Digest`, empty for none.
+def repr_digest(wanted: str, record: FileRecord) -> dict[str, str]:
+    """Return the `Repr-Digest` header, if digests were stored with the file.
 
-    Of the digests in the record it has the one that is preferred, or all when nothing is asked.
+    `wanted` is the value of `Want-Repr-Digest`, empty for none: its preferred stored algorithm is
+    sent, or all of them if it names none.
     """
     known = record.digest or {}
-    if not (wanted or known):
-        return {}
-    if algorithm := _preferred(wanted, known):
-        known = {algorithm: known[algorithm]}
-    elif (algorithm := wanted_digest(wanted)) and record.size <= MAX_HASHED:
-        known = await _hashed(algorithm, record, storage)
+    members = [member.strip() for member in wanted.split(",") if known]
+    preferred = wanted_digest(",".join(m for m in members if m.partition("=")[0].strip() in known))
+    if preferred:
+        known = {preferred: known[preferred]}
     return {"Repr-Digest": digest_field(known)} if known else {}
-
-
-def _preferred(wanted: str, known: Iterable[str]) -> str | None:
-    members = (member.strip() for member in wanted.split(","))
-    return wanted_digest(",".join(m for m in members if m.partition("=")[0].strip() in known))
-
-
-async def _hashed(algorithm: str, record: FileRecord, storage: Storage) -> dict[str, str]:
-    digester = Digester((), [algorithm])
-    async with aclosing(storage.read(record.id, 0, record.size)) as chunks:
-        async for chunk in chunks:
-            await in_thread(None, digester.update, chunk)
-    return digester.encoded()

@@ -106,7 +106,7 @@ class _Form:
         records = []
         for writer, digester in self._writers:
             self._committed.append(writer.id)
-            records.append(await writer.commit(digester.encoded() or None))
+            records.append(await self._storage.commit(writer, digester.encoded() or None))
         return records
 
     async def withdraw(self) -> None:

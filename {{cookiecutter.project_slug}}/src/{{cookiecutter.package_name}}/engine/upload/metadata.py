@@ -77,7 +77,7 @@ def owner_of(request: Request) -> str | None:
     return principal.id if principal else None
 
 
-def stored_answer(request: Request, stored: FileRecord | list[FileRecord]) -> JSONResponse:
+def stored_response(request: Request, stored: FileRecord | list[FileRecord]) -> JSONResponse:
     """Return 201 with the record of a file and its URL, or with the records of several."""
     records = stored if isinstance(stored, list) else [stored]
     shown = [

@@ -11,13 +11,13 @@ from ..kernel.body import RequestBody
 from ..kernel.fields import joined, members
 from ..kernel.part import Part
 from ..kernel.problem import Problem
-from ..storage.callbacks import Callbacks, combined
+from ..storage.interface import Callbacks
 from ..storage.part import Files
 from ..storage.router import StorageDep, StoredFile
 from ..streams.content import ENCODED
 from ..streams.digests import MISMATCH, Digester, wanted_digest
 from .forms import store_form
-from .metadata import NOT_STORED, AllowedTypes, draft_of, is_form, stored_answer
+from .metadata import NOT_STORED, AllowedTypes, draft_of, is_form, stored_response
 from .multipart import MALFORMED
 from .rows import MALFORMED_ROWS
 from .settings import UploadSettings
@@ -69,7 +69,7 @@ async def upload_files(request: Request, storage: StorageDep) -> Response:
         # ResumableUploads has a route for these. Stored here, the file would be incomplete.
         raise Problem(400, "Uploads in several requests are not available here.")
     if is_form(request):
-        return stored_answer(request, await store_form(request, storage))
+        return stored_response(request, await store_form(request, storage))
     body = RequestBody(request, limit=request.app.state.settings.upload.max_size)
     wanted = wanted_digest(joined(headers, "want-repr-digest"))
     digests = headers.getlist("content-digest") + headers.getlist("repr-digest")
@@ -80,7 +80,7 @@ async def upload_files(request: Request, storage: StorageDep) -> Response:
             await writer.write(chunk)
         await writer.flush()
         digester.verify()
-        return stored_answer(request, await writer.commit(digester.encoded() or None))
+        return stored_response(request, await storage.commit(writer, digester.encoded() or None))
 
 
 class Uploads(Part):
@@ -102,5 +102,5 @@ class Uploads(Part):
         storage, types = app.state.storage, app.state.settings.upload.allowed_types
         if types:
             accept = Callbacks(accept=AllowedTypes(types))
-            storage.callbacks = combined([accept, storage.callbacks])
+            storage.callbacks = [accept, *storage.callbacks]
         yield

@@ -150,7 +150,7 @@ class CsvRows(Rows):
         self._quoted = 0  # Leading bytes held whose lines all end within one quoted field.
 
     def parse(self, content: list[str] | str) -> Any:
-        """Return the row of these values; raises ValueError for text, the reason of a bad record."""
+        """Return the row of these values; raises ValueError with text, which is an error."""
         if isinstance(content, str):
             raise ValueError(content)
         if len(content) != len(self._names):

@@ -19,9 +19,9 @@ from ...kernel.exchange import exchange_of
 from ...kernel.fields import joined
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import in_thread
-from ...storage.partial import Partial
+from ...storage.partials import Partial
 from ...streams.digests import Digester, wanted_digest
-from ..metadata import content_type_of, draft_of, is_form, stored_answer
+from ..metadata import content_type_of, draft_of, is_form, stored_response
 from .sessions import (
     Interrupted,
     Session,
@@ -206,7 +206,7 @@ async def _finish(request: Request, session: Session) -> Response:
             await session.discard()
             raise
     record = await session.finish(digester.encoded() or None)
-    response = stored_answer(request, record)
+    response = stored_response(request, record)
     response.headers.update({"Upload-Complete": "?1", "Upload-Offset": str(record.size)})
     return response
 

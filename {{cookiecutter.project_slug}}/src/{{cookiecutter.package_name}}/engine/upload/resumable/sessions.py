@@ -25,8 +25,7 @@ from ...kernel.part import opened
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import complete
 from ...storage.claims import Claim
-from ...storage.partial import Partial
-from ...storage.partials import LocalPartials
+from ...storage.partials import LocalPartials, Partial
 from ...storage.records import FileRecord, checked_id
 from ...storage.router import file_url
 from ...storage.writer import LocalWriter
@@ -203,7 +202,7 @@ class Session:
         self, writer: LocalWriter, digest: dict[str, str] | None = None
     ) -> FileRecord:
         try:
-            record = await writer.commit(digest)
+            record = await self.partials.storage.commit(writer, digest)
         except Problem as problem:
             if problem.status_code < 500:
                 await self.discard()

@@ -21,7 +21,7 @@ from ...kernel.body import TOO_LARGE
 from ...kernel.exchange import exchange_of
 from ...kernel.measures import BOUNDS
 from ...kernel.problem import Problem
-from ...storage.partial import Partial
+from ...storage.partials import Partial
 from ...storage.records import Draft, clean_filename, is_id
 from ...streams.digests import MISMATCH
 from ..metadata import content_type_of, owner_of
