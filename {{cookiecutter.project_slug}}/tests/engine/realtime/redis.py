@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
-from {{cookiecutter.package_name}}.engine.realtime.backends import redis as backend, redis_scripts
+from {{cookiecutter.package_name}}.engine.realtime.backends import redis as backend, redis_data
 
 from ..peer import PATIENCE, keep_port
 from ..service import Service, ServiceProcess
@@ -132,7 +132,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probe, check and connect again at once, and wait for no answer for long."""
     for name in ("PROBE_SECONDS", "CHECK_SECONDS"):
         monkeypatch.setattr(backend, name, 0.1)
-    for module in (backend, redis_scripts):
+    for module in (backend, redis_data):
         monkeypatch.setattr(module, "COMMAND_SECONDS", 0.5)
     monkeypatch.setattr(backend, "RECONNECT_SECONDS", (0.01, 0.02))
 

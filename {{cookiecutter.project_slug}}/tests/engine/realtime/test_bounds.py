@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.realtime import frames
+from {{cookiecutter.package_name}}.engine.realtime import streams
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message
 
 from ..peer import Peer
@@ -236,7 +236,7 @@ async def test_history_counts_the_bytes_that_are_kept(serve: Any, text: str) -> 
     service: Service = await serve(realtime={"history_total": total})
     hub = service.app.state.hub
     long = text * 4000
-    encodings = (frames.sse_event, frames.sse_event_with_topic, frames.json_event)
+    encodings = (streams.sse_event, streams.sse_event_with_topic, streams.json_event)
 
     async def publish_all() -> int:
         tracemalloc.start()

@@ -101,9 +101,9 @@ async def test_all_of_many_subscribers_get_every_event(service: Service) -> None
 async def test_more_subscribers_than_are_woken_at_once_get_every_event_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from {{cookiecutter.package_name}}.engine.realtime import subscription
+    from {{cookiecutter.package_name}}.engine.realtime import hub
 
-    monkeypatch.setattr(subscription, "WAKE_AT_ONCE", 3)
+    monkeypatch.setattr(hub, "WAKE_AT_ONCE", 3)
     async with AsyncExitStack() as stack:
         subscribers = []
         for _ in range(20):

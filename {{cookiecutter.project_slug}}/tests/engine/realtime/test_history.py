@@ -68,9 +68,8 @@ async def test_all_topics_together_keep_only_so_many_bytes(serve: Any, topics: s
         for number in range(40):
             [top] = await publish(service, f"t.{number}", "x" * 5000)
 
-        hub = service.app.state.hub
-        kept = {event for ring in hub._rings.values() for event in ring.history().events}
-        kept |= {e for ring in hub._merged.values() for e in ring.history().events}
+        rings = service.app.state.hub._store.all_rings()
+        kept = {event for ring in rings for event in ring.after(ring.floor)}
         assert sum(event.cost for event in kept) <= 150_000
         assert await replay(service, "t.0", start) == ["evicted"]
         assert await replay(service, "t.0", top) == []
@@ -108,7 +107,7 @@ async def test_topics_that_nobody_follows_and_nobody_keeps_are_forgotten(serve: 
     for _ in range(3):
         await service.in_server(hub.tidy())
 
-    assert (hub.followed(), hub._merged) == ({}, {})
+    assert (hub.followed(), hub._store.merged) == ({}, {})
 
 
 @pytest.mark.bound("H22")

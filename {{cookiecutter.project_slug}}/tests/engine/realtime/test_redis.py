@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.kernel import Kernel
-from {{cookiecutter.package_name}}.engine.realtime.backends.redis_scripts import PREFIX
+from {{cookiecutter.package_name}}.engine.realtime.backends.redis_data import PREFIX
 from {{cookiecutter.package_name}}.engine.realtime.hub import open_hub
 
 from ..service import SOAK, Service, make_settings
@@ -209,7 +209,7 @@ async def test_a_topic_that_was_forgotten_is_no_gap_for_those_who_were_there(ser
         for topic in "abc":
             await publish(service, topic, topic)
         assert await texts(other, 1) == ["c"]
-        await service.in_server(service.app.state.hub.backend._kept.heal())
+        await service.in_server(service.app.state.hub.backend._heal())
         await publish(service, "a", "again")
         assert await texts(follower, 2) == ["a", "again"]
 

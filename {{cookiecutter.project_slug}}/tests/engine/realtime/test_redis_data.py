@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.realtime.backends import redis_scripts
+from {{cookiecutter.package_name}}.engine.realtime.backends import redis_data
+from {{cookiecutter.package_name}}.engine.realtime.backends.redis_data import PREFIX
 from {{cookiecutter.package_name}}.engine.realtime.backends.redis_lua import FORMAT
-from {{cookiecutter.package_name}}.engine.realtime.backends.redis_scripts import PREFIX
 
 from ..service import Service
 from .poller import position_of, replay
@@ -162,7 +162,7 @@ async def test_a_prefix_knows_its_topics_and_that_others_were_forgotten(
 async def test_what_is_too_much_to_be_read_at_once_is_told_as_gone(
     serve: Any, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_scripts, "READ_BYTES", 0)
+    monkeypatch.setattr(redis_data, "READ_BYTES", 0)
     service = await serve(realtime={"history_bytes": 1000, "history_size": 1})
     start = await position_of(service, "other")
     for number in range(10):
@@ -199,7 +199,7 @@ async def test_the_events_of_a_newer_release_are_refused_and_not_touched(
     async with service.client() as client:
         refused = await client.post("/topics/news/events", content=b"1", headers=JSON)
     with pytest.raises(SystemExit) as stopped:
-        await redis_scripts.check_format(redis.url)
+        await redis_data.check_format(redis.url)
 
     assert refused.status_code == 503
     assert await redis.run("HGETALL", f"{PREFIX}position") == before
@@ -209,4 +209,4 @@ async def test_the_events_of_a_newer_release_are_refused_and_not_touched(
 
 
 async def test_a_start_without_redis_is_not_refused(stopped_redis: RedisServer) -> None:
-    await redis_scripts.check_format(stopped_redis.url)  # Raises nothing.
+    await redis_data.check_format(stopped_redis.url)  # Raises nothing.

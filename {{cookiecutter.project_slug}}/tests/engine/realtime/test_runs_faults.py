@@ -141,8 +141,12 @@ async def test_the_end_of_the_service_interrupts_what_runs_and_lets_it_clean_up(
         threading.Timer(0.2, cleaned_up.set).start()
     assert await script.closed()
 
-    kept = (await service.app.state.hub.backend.history(f"run:{run_id}"))[f"run:{run_id}"].events
-    assert [event.message.data for event in kept] == ["", "a", '{"status":"interrupted"}']
+    ring = service.app.state.hub._rings[f"run:{run_id}"]
+    assert [event.message.data for event in ring.after(ring.floor)] == [
+        "",
+        "a",
+        '{"status":"interrupted"}',
+    ]
     assert service.app.state.runs._tasks == set()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.realtime import frames
+from {{cookiecutter.package_name}}.engine.realtime import streams
 
 from ..service import Service
 from .poller import position_of, replay
@@ -192,13 +192,13 @@ async def test_an_event_is_encoded_once_and_only_when_needed(
 ) -> None:
     name = "sse_event_with_topic" if name == "both" else name
     encoded = []
-    encode: Callable[..., bytes] = getattr(frames, name)
+    encode: Callable[..., bytes] = getattr(streams, name)
 
     def count(event: Any) -> bytes:
         encoded.append(event.message.data)
         return encode(event)
 
-    monkeypatch.setattr(frames, name, count)
+    monkeypatch.setattr(streams, name, count)
     await publish(service, "a", "for nobody")
     async with (
         service.raw_connection() as one,

@@ -7,36 +7,35 @@ from typing import Any, ClassVar
 from fastapi import FastAPI
 
 from ..kernel.part import Part
-from . import followers, publishing, runs, topics
-from .backends import KEY_REUSED, UNAVAILABLE, check_backend
+from . import limits, messages, runs
+from .backends import UNAVAILABLE, check_backend
 from .hub import open_hub
-from .router import router as topics_router
-from .run_router import router as run_router
+from .router import router
 from .settings import RealtimeSettings
 
 
 class Realtime(Part):
     """Topics and runs: `/topics/…` and `/runs/…`. Settings: `APP_REALTIME__…`."""
 
-    rank = 0  # Callbacks of files publish events.
-    routes_last = True  # A stream is opened once; each route before a file's costs every download.
+    rank = 0  # Opened first, as callbacks of files publish events.
+    routes_last = True  # A stream is opened once; a route before those of files costs each request.
     sections: ClassVar[dict[str, Any]] = {"realtime": RealtimeSettings}
     problem_types = (
-        KEY_REUSED,
+        messages.KEY_REUSED,
         UNAVAILABLE,
-        followers.TOO_MANY,
-        followers.TOO_MANY_OF_CLIENT,
-        publishing.TOO_MANY,
-        runs.TOO_MANY,
-        topics.FULL,
+        limits.TOPIC_FULL,
+        limits.TOO_MANY_TOPICS,
+        limits.TOO_MANY_OF_CLIENT,
+        limits.TOO_MANY_EVENTS,
+        runs.TOO_MANY_RUNS,
     )
 
     def check(self, settings: Any) -> None:
         check_backend(settings.realtime)
 
     def add_to(self, app: FastAPI) -> None:
-        app.include_router(topics_router)
-        app.include_router(run_router)
+        app.include_router(router)
+        app.include_router(runs.router)
 
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncGenerator[None]:
