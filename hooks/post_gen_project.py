@@ -25,6 +25,8 @@ OWNED = [
     (DOWNLOAD, [f"{TESTS}/download", "tests/test_exports.py", "tests/test_transforms.py"]),
     (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),
     (UPLOAD or DOWNLOAD, [f"{ENGINE}/storage", f"{TESTS}/storage"]),
+    (UPLOAD or DOWNLOAD or REALTIME, [f"{ENGINE}/streams", f"{TESTS}/streams"]),
+    (REALTIME, [f"{ENGINE}/streams/push.py"]),
     (REALTIME, [f"{ENGINE}/realtime", f"{ENGINE}/server/websocket.py", f"{SRC}/runs.py"]),
     (REALTIME, [f"{TESTS}/realtime", "tests/test_events.py", "tests/test_runs.py"]),
     (REALTIME, ["docs/realtime.md", "docs/runs.md"]),

@@ -26,6 +26,7 @@ WITHOUT: dict[str, Answers] = {
     "realtime.backends.redis": only("use_realtime"),
     "realtime.files": only("use_realtime"),
     "storage": only("use_realtime"),
+    "streams": only("use_error_handling"),
     "upload": only("use_download"),
     "upload.resumable": only("use_upload") | {"resumable_uploads": False},
 }

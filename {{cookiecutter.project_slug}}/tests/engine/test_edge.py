@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import pytest
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from {{cookiecutter.package_name}}.engine.kernel import Admission, ByteStream, RequestBody
+from {{cookiecutter.package_name}}.engine.kernel import Admission, RequestBody
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
 from .service import Service
 

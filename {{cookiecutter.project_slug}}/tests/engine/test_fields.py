@@ -10,8 +10,9 @@ import pytest
 from fastapi import APIRouter, Request
 from starlette.datastructures import Headers
 
-from {{cookiecutter.package_name}}.engine.kernel import RequestBody, refuse_coding
+from {{cookiecutter.package_name}}.engine.kernel import RequestBody
 from {{cookiecutter.package_name}}.engine.kernel.fields import combined
+from {{cookiecutter.package_name}}.engine.streams import refuse_coding
 from {{cookiecutter.package_name}}.settings import Settings
 
 from .service import Service

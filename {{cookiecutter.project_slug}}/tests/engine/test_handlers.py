@@ -11,9 +11,9 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream
 from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.engine.settings import ServiceSettings
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.engine.testing import LiveServer
 
 

@@ -113,9 +113,9 @@ UPGRADE = (
     ids=["large", "malformed", "upgrade"],
 )
 async def test_no_refusal_gets_into_an_answer_that_is_under_way(serve: Any, second: bytes) -> None:
-    from {{cookiecutter.package_name}}.engine.kernel import ByteStream
+    from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
-    from .test_pull import Source, route
+    from .streams.test_pull import Source, route
 
     source = Source()
     service: Service = await serve(route(lambda: ByteStream(source.endless())))

@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.measures import BOUNDS
-from {{cookiecutter.package_name}}.engine.kernel.parameters import parameters
+from {{cookiecutter.package_name}}.engine.streams.content import parameters
 from {{cookiecutter.package_name}}.settings import Settings
 
 from .peer import PATIENCE

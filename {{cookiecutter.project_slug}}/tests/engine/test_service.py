@@ -13,10 +13,11 @@ from fastapi.responses import PlainTextResponse
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.staticfiles import StaticFiles
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, Measure, Problem
+from {{cookiecutter.package_name}}.engine.kernel import Measure, Problem
 from {{cookiecutter.package_name}}.engine.kernel.part import Part
 from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.engine.settings import ServiceSettings
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.engine.testing import LiveServer
 
 Line = Callable[[Service], object]

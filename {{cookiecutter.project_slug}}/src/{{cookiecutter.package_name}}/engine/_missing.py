@@ -13,6 +13,7 @@ ANSWERS = {
     "realtime.backends.redis": "broker=redis",
     "realtime.files": "use_realtime=yes and use_upload=yes",
     "storage": "use_upload=yes or use_download=yes",
+    "streams": "use_upload=yes, use_download=yes or use_realtime=yes",
     "upload": "use_upload=yes",
     "upload.resumable": "resumable_uploads=yes",
 }

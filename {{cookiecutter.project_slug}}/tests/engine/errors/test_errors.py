@@ -10,10 +10,11 @@ import pytest
 from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import AfterValidator, BaseModel
 
-from {{cookiecutter.package_name}}.engine.kernel import JsonLines, Problem, RequestBody
+from {{cookiecutter.package_name}}.engine.kernel import Problem, RequestBody
 from {{cookiecutter.package_name}}.engine.kernel.body import TOO_LARGE
 from {{cookiecutter.package_name}}.engine.kernel.exchange import Exchange
-from {{cookiecutter.package_name}}.engine.kernel.push import Channel, PushResponse
+from {{cookiecutter.package_name}}.engine.streams import JsonLines
+from {{cookiecutter.package_name}}.engine.streams.push import Channel, PushResponse
 
 from ..service import Service
 

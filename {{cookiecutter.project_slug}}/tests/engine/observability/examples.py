@@ -11,9 +11,10 @@ import structlog
 from fastapi import APIRouter, Depends
 
 from {{cookiecutter.package_name}} import app
-from {{cookiecutter.package_name}}.engine.kernel import Admission, ByteStream
+from {{cookiecutter.package_name}}.engine.kernel import Admission
 from {{cookiecutter.package_name}}.engine.server import cli
 from {{cookiecutter.package_name}}.engine.service import Service
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.settings import Settings
 
 router = APIRouter()

@@ -18,12 +18,12 @@ from structlog.testing import capture_logs
 from {{cookiecutter.package_name}}.engine import observability
 from {{cookiecutter.package_name}}.engine.kernel.exchange import Exchange
 from {{cookiecutter.package_name}}.engine.kernel.outcomes import Outcome
-from {{cookiecutter.package_name}}.engine.kernel.push import PushResponse
 from {{cookiecutter.package_name}}.engine.observability import tracing
+from {{cookiecutter.package_name}}.engine.streams.push import PushResponse
 
 from ..peer import PATIENCE
 from ..service import Service, ServiceProcess
-from ..test_direct import Parts
+from ..streams.test_direct import Parts
 from . import examples
 from .test_ids import PARENT, TRACE, VALID
 

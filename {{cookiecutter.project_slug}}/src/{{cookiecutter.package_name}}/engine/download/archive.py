@@ -17,11 +17,11 @@ from fastapi import APIRouter, Query, Request, Response
 
 from ..kernel.fields import combined
 from ..kernel.problem import Problem
-from ..kernel.pull import ByteStream
 from ..storage.conditional import Verdict, evaluate
 from ..storage.interface import Storage
 from ..storage.records import MAX_BYTES, FileId, FileRecord, clean_filename
 from ..storage.router import StorageDep
+from ..streams.pull import ByteStream
 from .disposition import SAFETY, content_disposition
 from .zip import Entry, archive, archive_size
 

@@ -11,10 +11,10 @@ from contextlib import aclosing
 from functools import lru_cache
 from urllib.parse import quote
 
-from ..kernel.digests import Digester, digest_field, wanted_digest
 from ..kernel.threads import in_thread
 from ..storage.interface import Storage
 from ..storage.records import FileRecord
+from ..streams.digests import Digester, digest_field, wanted_digest
 
 #: Types that a browser shows without running anything in them.
 #: Without a comma, at which they would take what follows for another type.

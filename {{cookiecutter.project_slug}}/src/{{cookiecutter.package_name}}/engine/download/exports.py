@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
 from ..kernel.admission import Admission
-from ..kernel.codings import negotiate_coding
 from ..kernel.fields import joined
-from ..kernel.jsonl import described
-from ..kernel.pull import ByteStream
+from ..streams.codings import negotiate_coding
+from ..streams.pull import ByteStream
+from ..streams.rows import described
 from .formats import FORMATS, negotiate
 
 Export = TypeVar("Export", bound=Callable[..., AsyncGenerator[Any]])

@@ -11,11 +11,10 @@ from typing import Any
 import pydantic_core
 from pydantic import BaseModel
 
-from ..kernel.batches import in_batches
-from ..kernel.codings import weights
-from ..kernel.jsonl import JsonLines
 from ..kernel.problem import Problem
-from ..kernel.pull import ByteStream
+from ..streams.codings import weights
+from ..streams.pull import ByteStream
+from ..streams.rows import JsonLines, in_batches
 
 Rows = AsyncGenerator[BaseModel]
 

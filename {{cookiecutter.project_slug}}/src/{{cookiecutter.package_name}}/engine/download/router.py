@@ -14,6 +14,7 @@ from ..storage.conditional import Verdict, evaluate, last_modified
 from ..storage.part import Files
 from ..storage.records import FileId, FileRecord
 from ..storage.router import storage_of
+from ..streams.content import ENCODED
 from .archive import router as archive
 from .disposition import INLINE, SAFETY, content_disposition, repr_digest
 from .ranges import select, whole
@@ -109,6 +110,7 @@ class Downloads(Part):
     needs = (Files,)
     rank = 10
     sections: ClassVar[dict[str, Any]] = {"download": DownloadSettings}
+    problem_types = (ENCODED,)
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)

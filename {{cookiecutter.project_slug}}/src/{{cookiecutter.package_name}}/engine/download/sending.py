@@ -15,11 +15,12 @@ from starlette.types import Message, Receive, Scope, Send
 from ..kernel.deadlines import send_within
 from ..kernel.exchange import exchange_of
 from ..kernel.fields import joined
-from ..kernel.pages import FilePart
-from ..kernel.pull import ByteStream
+from ..kernel.kernel import kernel_of
 from ..storage.interface import Storage
 from ..storage.local import LocalStorage
 from ..storage.records import FileRecord
+from ..streams.file_parts import FilePart
+from ..streams.pull import ByteStream
 from .ranges import ByteRange
 
 #: So many bytes are one message: whatever the client does, it cannot be made shorter.
@@ -53,9 +54,10 @@ class FileStream(ByteStream):
             await super().__call__(scope, receive, send)
             return
         exchange = exchange_of(scope)
+        threads = kernel_of(scope).threads
         async with aclosing(self._parts) as parts:
             chunks = [
-                await part.read(exchange.kernel.threads) if isinstance(part, FilePart) else part
+                await part.read(threads) if isinstance(part, FilePart) else part
                 async for part in parts
             ]
 

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Depends, Request, Response
 
 from ..kernel.admission import Admission
-from ..kernel.body import RequestBody, refuse_coding, require_text
-from ..kernel.pull import ByteStream
+from ..kernel.body import RequestBody
+from ..streams.content import refuse_coding, require_text
+from ..streams.pull import ByteStream
 
 Transform = TypeVar("Transform", bound=Callable[[AsyncIterator[bytes]], AsyncGenerator[bytes]])
 

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ..kernel.exchange import exchange_of
-from ..kernel.kernel import kernel_of
+from ..kernel.kernel import Kernel, kernel_of
 from ..kernel.part import Part
 from ..kernel.problem import Problem, ProblemType, invalid
 from .documents import MEDIA_TYPE, SCHEMA, describe
@@ -30,7 +30,7 @@ class ProblemDocuments(Part):
         app.exception_handler(HTTPException)(_http_exception)
         app.exception_handler(RequestValidationError)(_validation_error)
         # What nobody handles is answered by the kernel, with this document and media type.
-        kernel = kernel_of({"app": app})
+        kernel: Kernel = app.state.kernel
         kernel.describe, kernel.media_type, kernel.error_schema = describe, MEDIA_TYPE, SCHEMA
         app.include_router(router)
 

@@ -6,6 +6,7 @@ uvicorn's `limit_concurrency` counts idle sockets and answers text/plain; this c
 from starlette.requests import HTTPConnection
 
 from .exchange import exchange_of
+from .kernel import kernel_of
 from .principal import client_of
 from .problem import Problem, ProblemType
 
@@ -38,8 +39,7 @@ class Admission:
         self.module = module
 
     async def __call__(self, connection: HTTPConnection) -> None:
-        exchange = exchange_of(connection.scope)
-        kernel = exchange.kernel
+        kernel = kernel_of(connection.scope)
         if kernel.drain.draining:
             raise kernel.drain.refusal()
         limits = kernel.modules.get(self.module, kernel.limits)
@@ -51,4 +51,4 @@ class Admission:
             if kernel.streams[slots[1]] >= limits.max_streams_per_client:
                 raise Problem(429, "You have too many streams.", type=CLIENT_FULL, headers=_SOON)
         # A `yield` instead would cost a third of a GET.
-        exchange.enter(self.module, limits, slots)
+        exchange_of(connection.scope).enter(self.module, limits, slots)

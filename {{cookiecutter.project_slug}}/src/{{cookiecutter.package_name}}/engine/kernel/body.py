@@ -3,26 +3,20 @@
 Starlette's `request.stream()` has no limit and waits for ever; two readers of `receive` lose
 chunks. Every body of this service goes through here instead.
 
-Sources: RFC 9110, sections 8.3 (Content-Type), 8.4 (Content-Encoding), 8.6 (Content-Length),
-12.5.3 (Accept-Encoding), 14.5 (Content-Range), 15.5.9 (408), 15.5.14 (413), 15.5.16 (415); W3C LDP
-1.0 (Accept-Post).
+Source: RFC 9110, sections 8.6 (Content-Length), 14.5 (Content-Range), 15.5.9 (408), 15.5.14 (413).
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Protocol
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from .deadlines import Deadline
-from .fields import members
-from .parameters import parameters
+from .limits import StreamingSettings
 from .problem import Problem, ProblemType
-
-if TYPE_CHECKING:
-    from .exchange import Exchange
 
 #: Bytes that are read though nobody wants them.
 UNWANTED = 16 << 20
@@ -40,11 +34,6 @@ TOO_SLOW = ProblemType(
     " upload that can be resumed loses its connection instead, or gets a 503, and goes on from its"
     " offset.",
 )
-ENCODED = ProblemType(
-    "encoded-body",
-    "The body is encoded",
-    "The bytes are wanted as they are, not compressed. Send them without `Content-Encoding`.",
-)
 PARTIAL = ProblemType(
     "partial-body",
     "The body is a piece of something",
@@ -55,8 +44,13 @@ PARTIAL = ProblemType(
 #: How clients name the place of a piece; the second as the nginx upload module reads it.
 _PLACES = ("content-range", "x-content-range")
 
-#: Its names, and those of its subset. To look a name up would import and remember what clients say.
-_UTF_8 = {"utf-8", "utf8", "us-ascii", "ascii"}
+
+class Arriving(Protocol):
+    """What a reader has to know of the request: the exchange of it."""
+
+    limits: StreamingSettings
+    declared: int | None
+    body_complete: bool
 
 
 class RequestBody:
@@ -71,7 +65,7 @@ class RequestBody:
         for name in _PLACES:
             if name in request.headers:
                 raise partial_body(f"`{name}`")
-        exchange: Exchange = request.scope["exchange"]
+        exchange: Arriving = request.scope["exchange"]
         limits = exchange.limits
         self._receive = request.receive
         self._idle, self._min_rate = limits.idle_timeout, limits.min_rate
@@ -126,13 +120,6 @@ class RequestBody:
         return Problem(413, detail, type=TOO_LARGE, limit=self.limit)
 
 
-class ContentType(NamedTuple):
-    """The media type of a body, and its parameters, by name; names are in lower case."""
-
-    media_type: str
-    parameters: dict[str, str]
-
-
 async def whole_request(request: Request) -> None:
     """Wait for the end of a request whose body means nothing, before anything is done for it.
 
@@ -143,37 +130,6 @@ async def whole_request(request: Request) -> None:
         pass
 
 
-def refuse_coding(request: Request) -> None:
-    """Raise Problem 415 for a body with a content coding, whose bytes stand for others."""
-    codings = members(request.headers.raw, b"content-encoding")
-    if any(coding != b"identity" for coding in codings):
-        detail, headers = "Send the body without content coding.", {"Accept-Encoding": "identity"}
-        raise Problem(415, detail, type=ENCODED, headers=headers)
-
-
 def partial_body(sign: str) -> Problem:
     """Return the problem for a body that is a piece of a whole, as `sign` says."""
     return Problem(400, f"{sign} says that this is a piece of a whole.", type=PARTIAL)
-
-
-def require_text(request: Request, *media_types: str) -> ContentType:
-    """Return the content type of a body that is to be read as UTF-8.
-
-    Raises Problem 415 for one of none of the media types, where some are given, and for one that
-    says that its bytes are in another charset or in a content coding.
-    """
-    refuse_coding(request)
-    # RFC 9110, section 12.5.3: no Accept-Encoding here, which would blame the coding.
-    taken = ", ".join(media_types)
-    headers = {"Accept": taken, "Accept-Post": taken} if taken else {}
-    try:
-        content_type = ContentType(*parameters(request.headers.get("content-type", "")))
-    except ValueError as error:
-        raise Problem(415, f"In the Content-Type {error}: send UTF-8.", headers=headers) from None
-    if media_types and content_type.media_type not in media_types:
-        raise Problem(415, f"Send {' or '.join(media_types)}, in UTF-8.", headers=headers)
-    charset = content_type.parameters.get("charset", "utf-8")
-    if charset.lower() not in _UTF_8:
-        detail = f"The charset {charset[:40]!r} is not read here: send UTF-8."
-        raise Problem(415, detail, headers=headers)
-    return content_type

@@ -5,22 +5,21 @@ Sources: ASGI 3.0 HTTP specification; RFC 9112, section 9.6 (tear-down of a conn
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from .body import UNWANTED, RequestBody
+from .drain import Drain
 from .extensions import DIRECT, HANG_UP, ZERO_COPY, DirectWriter
 from .limits import StreamingSettings
 from .outcomes import ClientGone, Outcome, SlowClient, StreamAborted
 from .problem import Problem
-
-if TYPE_CHECKING:
-    from .kernel import Kernel
-    from .push import Channel
 
 #: A refused body is read on for this long, for clients that write all of it before they read.
 LINGER_SECONDS = 2.0
@@ -28,12 +27,36 @@ LINGER_SECONDS = 2.0
 _BODY = {"http.response.body", "http.response.pathsend"}
 
 
+class OpenResponse(Protocol):
+    """A response that goes on when its path operation has returned (`streams.push`)."""
+
+    #: The `send` of the middleware between it and the server, if it goes through that.
+    layers: Send | None
+
+    async def run(self) -> None:
+        """Return when the response has ended; raise ClientDisconnect when the client has left."""
+
+    def sweep(self, now: float) -> None:
+        """Check its deadlines; `now` is the time of the event loop."""
+
+    def drain(self, retry_after: float) -> None:
+        """End the response; the client may reconnect after so many seconds."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+
 @dataclass(slots=True, eq=False)
 class Exchange:
     """What the kernel knows of one exchange; times are seconds on the monotonic clock."""
 
     scope: Scope
-    kernel: "Kernel"
+    #: Whether the process is shutting down.
+    drain: Drain
+    #: The open streams of the application, by slot.
+    streams: Counter[str]
+    #: Header fields of every response, unless it has its own.
+    headers: Iterable[tuple[bytes, bytes]]
     _receive: Receive
     _send: Send
     request_id: str
@@ -61,7 +84,7 @@ class Exchange:
     #: The stream slots that it takes.
     admitted_to: list[str] = field(default_factory=list)
     #: What stays open when the application has returned.
-    channel: "Channel | None" = None
+    channel: OpenResponse | None = None
     #: Bytes of the declared Content-Length that are still to be sent; None without one.
     remaining: int | None = None
     #: The message that began the response, as the application sent it.
@@ -236,8 +259,7 @@ class Exchange:
         self.remaining = None if length is None else int(length)
         # Those of a 304 would take the place of what the client has kept (RFC 9111, section 3.2).
         if message["type"] != "websocket.accept" and self.status != 304:
-            more = self.kernel.headers.get(self.scope.get("scheme", "http"), ())
-            headers += [each for each in more if each[0] not in fields]
+            headers += [each for each in self.headers if each[0] not in fields]
         if self._refuses_body() and b"connection" not in fields:
             # The rest of the body is not wanted: without this the server would swallow all of it.
             headers.append((b"connection", b"close"))
@@ -247,7 +269,7 @@ class Exchange:
         return self.status >= 300 and not self.body_complete and not self.disconnected
 
     async def _linger(self) -> None:
-        if self.kernel.drain.draining:
+        if self.drain.draining:
             return
         if self.expects_continue and not self.bytes_in:
             return  # The client waits for our word before it sends (RFC 9110, section 10.1.1).
@@ -262,15 +284,15 @@ class Exchange:
     def enter(self, module: str, limits: StreamingSettings, slots: list[str]) -> None:
         """Take stream slots of a module, until the response has ended."""
         self.module, self.limits = module, limits
-        self.kernel.streams.update(slots)
+        self.streams.update(slots)
         self.admitted_to += slots
 
     def leave(self) -> None:
         """Give back the slots, before the client can know that it may come again."""
         for slot in self.admitted_to:
-            self.kernel.streams[slot] -= 1
-            if not self.kernel.streams[slot]:
-                del self.kernel.streams[slot]  # Clients come and go.
+            self.streams[slot] -= 1
+            if not self.streams[slot]:
+                del self.streams[slot]  # Clients come and go.
         self.admitted_to.clear()
 
     def resolve(self, error: BaseException | None) -> Outcome:
@@ -278,7 +300,7 @@ class Exchange:
         if self.outcome:
             return self.outcome
         if isinstance(error, asyncio.CancelledError):
-            return Outcome.DRAINED if self.kernel.drain.draining else Outcome.CLIENT_ABORT
+            return Outcome.DRAINED if self.drain.draining else Outcome.CLIENT_ABORT
         if isinstance(error, SlowClient):
             return Outcome.SLOW_CLIENT
         if isinstance(error, (ClientDisconnect, WebSocketDisconnect)):

@@ -11,31 +11,28 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from .deadlines import PUNCTUAL
 from .drain import Drain
+from .exchange import Exchange, OpenResponse
 from .limits import StreamingSettings
 from .measures import Measure
 from .problem import Problem, ProblemType
 from .watchdog import Watchdog
-
-if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .push import Channel
 
 #: How often heartbeats and stuck sends are looked for.
 SWEEP_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)
 
-Observer = Callable[["Exchange"], None]
-Describe = Callable[[HTTPException, "Exchange"], dict[str, Any]]
+Observer = Callable[[Exchange], None]
+Describe = Callable[[HTTPException, Exchange], dict[str, Any]]
 
 
 #: How FastAPI answers errors: a list for what is not valid, else a text.
@@ -47,7 +44,7 @@ DETAIL: dict[str, Any] = {
 }
 
 
-def describe_minimally(error: HTTPException, exchange: "Exchange") -> dict[str, Any]:
+def describe_minimally(error: HTTPException, exchange: Exchange) -> dict[str, Any]:
     """The default description of an error; its `detail` is where FastAPI's own bodies have it."""
     return Problem.of(error).document()
 
@@ -85,7 +82,7 @@ class Kernel:
         #: Called in the loop every SWEEP_SECONDS.
         self.on_sweep: list[Callable[[], None]] = []
         self.streams: Counter[str] = Counter()
-        self.channels: set[Channel] = set()
+        self.channels: set[OpenResponse] = set()
         self.drain.on_begin(self._end_channels)
         #: For synchronous sources: bounded, and apart from the threads of other endpoints.
         self.threads = self._new_threads()
@@ -108,7 +105,7 @@ class Kernel:
     def _new_threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.limits.threads, thread_name_prefix="stream")
 
-    def response_to(self, error: HTTPException, exchange: "Exchange") -> Response:
+    def response_to(self, error: HTTPException, exchange: Exchange) -> Response:
         """Return the answer to an error, as a document that nobody keeps."""
         # A proxy may keep a 404 for minutes, and so hide a file that is there by then.
         headers = {"Cache-Control": "no-store", **(error.headers or {})}
@@ -140,7 +137,6 @@ class Kernel:
 
 
 def kernel_of(scope: Scope) -> Kernel:
-    """Return the kernel of the application that serves this request."""
-    app: FastAPI = scope["app"]
-    kernel: Kernel = app.state.kernel
+    """Return the kernel of the service that opened the exchange of this request."""
+    kernel: Kernel = scope["kernel"]
     return kernel

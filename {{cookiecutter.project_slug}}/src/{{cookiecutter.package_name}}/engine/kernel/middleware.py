@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -20,12 +20,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from .exchange import Exchange
 from .fields import ambiguous, members, oversized
+from .kernel import Kernel
 from .measures import BOUNDS
 from .outcomes import StreamAborted
 from .problem import Problem, ProblemType
-
-if TYPE_CHECKING:
-    from .kernel import Kernel
 
 TOO_LONG = ProblemType(
     "field-too-long",
@@ -44,7 +42,7 @@ _TRACEPARENT = re.compile(
 class ExchangeMiddleware:
     """Pure ASGI: gives every request its `Exchange` and reports how it ended."""
 
-    def __init__(self, app: ASGIApp, kernel: "Kernel") -> None:
+    def __init__(self, app: ASGIApp, kernel: Kernel) -> None:
         self.app = app
         self.kernel = kernel
 
@@ -53,7 +51,8 @@ class ExchangeMiddleware:
             await self.app(scope, receive, send)
             return
         of_server = len(scope)
-        outer = scope.get("exchange")  # Of the service that this one is mounted in.
+        # Of the service that this one is mounted in.
+        outer = scope.get("exchange"), scope.get("kernel")
         exchange = self._open(scope, receive, send)
         error: BaseException | None = None
         try:
@@ -63,7 +62,7 @@ class ExchangeMiddleware:
             await app(scope, exchange.receive, exchange.send)
             if exchange.channel is not None and exchange.channel.layers is None:
                 # What the framework keeps for a request is a tenth of what its client costs.
-                for name in {*list(scope)[of_server:]} - {"app", "exchange", "route"}:
+                for name in {*list(scope)[of_server:]} - {"app", "exchange", "kernel", "route"}:
                     del scope[name]
                 await exchange.channel.run()
         except (ClientDisconnect, WebSocketDisconnect) as exc:
@@ -90,7 +89,7 @@ class ExchangeMiddleware:
             exchange.leave()
             self.kernel.observe(exchange)
             # Each knows the other, and everything of the request: only the collector would free it.
-            scope["exchange"] = outer
+            scope["exchange"], scope["kernel"] = outer
 
     async def _last_response(
         self, error: BaseException, scope: Scope, exchange: Exchange
@@ -118,7 +117,9 @@ class ExchangeMiddleware:
             request_id = f"{random.getrandbits(64):016x}"  # A name, and no secret.
         exchange = Exchange(
             scope=scope,
-            kernel=self.kernel,
+            drain=self.kernel.drain,
+            streams=self.kernel.streams,
+            headers=self.kernel.headers.get(scope.get("scheme", "http"), ()),
             _receive=receive,
             _send=send,
             limits=self.kernel.limits,
@@ -130,7 +131,7 @@ class ExchangeMiddleware:
                 b"expect" in headers and b"100-continue" in members(scope["headers"], b"expect")
             ),
         )
-        scope["exchange"] = exchange
+        scope["exchange"], scope["kernel"] = exchange, self.kernel
         for begin in self.kernel.on_open:
             begin(exchange)
         return exchange

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 from fastapi import FastAPI
 
 from .admission import CLIENT_FULL, FULL
-from .body import ENCODED, PARTIAL, TOO_LARGE, TOO_SLOW
-from .digests import MISMATCH
+from .body import PARTIAL, TOO_LARGE, TOO_SLOW
 from .drain import DRAINING
 from .limits import Section
 from .middleware import TOO_LONG
@@ -63,10 +62,8 @@ def opened(app: FastAPI, name: str) -> Any:
 PROBLEM_TYPES = (
     CLIENT_FULL,
     DRAINING,
-    ENCODED,
     FULL,
     INVALID,
-    MISMATCH,
     PARTIAL,
     TOO_LARGE,
     TOO_LONG,

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from fastapi import FastAPI
 
 from ..kernel.part import Part
+from ..streams.content import ENCODED
 from . import limits, messages, runs
 from .backends import UNAVAILABLE, check_backend
 from .hub import open_hub
@@ -21,6 +22,7 @@ class Realtime(Part):
     routes_last = True  # A stream is opened once; a route before those of files costs each request.
     sections: ClassVar[dict[str, Any]] = {"realtime": RealtimeSettings}
     problem_types = (
+        ENCODED,
         messages.KEY_REUSED,
         UNAVAILABLE,
         limits.TOPIC_FULL,

@@ -21,12 +21,13 @@ from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
 from ..kernel.admission import Admission
-from ..kernel.body import RequestBody, require_text
-from ..kernel.codings import weights
+from ..kernel.body import RequestBody
 from ..kernel.fields import joined
 from ..kernel.part import opened
 from ..kernel.principal import client_of
 from ..kernel.problem import INVALID, Problem
+from ..streams.codings import weights
+from ..streams.content import require_text
 from .hub import Hub
 from .messages import MEDIA_TYPES, NAME, RESERVED, Once, message_of, parse_message
 from .streams import HEADERS, EventLines, EventStream, Poll

@@ -20,15 +20,15 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..kernel.admission import Admission
-from ..kernel.body import RequestBody, require_text, whole_request
+from ..kernel.body import RequestBody, whole_request
 from ..kernel.exchange import Exchange
-from ..kernel.kernel import kernel_of
 from ..kernel.measures import Measure
 from ..kernel.origins import base_of
 from ..kernel.outcomes import Outcome
 from ..kernel.part import opened
 from ..kernel.problem import Problem, ProblemType
 from ..kernel.threads import repeating
+from ..streams.content import require_text
 from .hub import Hub
 from .messages import JSON, Message, Once, message_of
 from .ring import Ring
@@ -244,7 +244,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     hub: Hub = app.state.hub
     runs = app.state.runs = Runs(hub)
     measure = Measure("realtime_runs", "Runs under way.", "sum", runs.count)
-    kernel_of({"app": app}).measures.append(measure)
+    app.state.kernel.measures.append(measure)
     shared = hub.settings.broker_url != "memory:"
     async with repeating(ALIVE_SECONDS, runs.tend) if shared else nullcontext():
         try:

@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from ..kernel.exchange import Exchange
 from ..kernel.outcomes import Outcome
 from ..kernel.principal import client_of
-from ..kernel.push import Channel, PushResponse
+from ..streams.push import Channel, PushResponse
 from .hub import Hub
 from .ring import Event
 from .settings import RealtimeSettings

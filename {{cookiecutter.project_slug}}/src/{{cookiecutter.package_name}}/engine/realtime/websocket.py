@@ -41,12 +41,13 @@ from ..kernel.admission import Admission
 from ..kernel.body import TOO_LARGE
 from ..kernel.deadlines import send_within
 from ..kernel.exchange import Exchange, exchange_of
+from ..kernel.kernel import kernel_of
 from ..kernel.measures import BOUNDS
 from ..kernel.outcomes import Outcome, SlowClient, StreamAborted
 from ..kernel.part import opened
 from ..kernel.principal import client_of
 from ..kernel.problem import INVALID, Problem, invalid
-from ..kernel.push import Channel
+from ..streams.push import Channel
 from .hub import Hub
 from .messages import JSON, Message, parse_message
 from .ring import Event
@@ -392,7 +393,7 @@ class WebSocketChannel(Channel):
         self.wake()
 
     async def _send_problem(self, problem: Problem, ref: int | str | None = None) -> None:
-        document = self.exchange.kernel.describe(problem, self.exchange)
+        document = kernel_of(self.exchange.scope).describe(problem, self.exchange)
         await self._reply(_frame("error", ref, problem=document))
 
     async def _reply(self, body: bytes) -> None:

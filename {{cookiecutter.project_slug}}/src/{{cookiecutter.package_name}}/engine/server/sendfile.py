@@ -15,7 +15,7 @@ from starlette.types import Message
 
 from ..kernel import extensions as asgi
 from ..kernel.deadlines import send_within
-from ..kernel.pages import FilePart
+from ..streams.file_parts import FilePart
 
 ZERO_COPY: bool = sys.platform == "linux" and hasattr(os, "sendfile")
 

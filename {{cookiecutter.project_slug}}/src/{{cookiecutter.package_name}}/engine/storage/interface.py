@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ..kernel.pages import FilePart
+from ..streams.file_parts import FilePart
 from .records import Draft, FileRecord
 
 #: Bytes on their way; whoever gives them away changes them no more.

@@ -1,7 +1,7 @@
 """Stored files that are open: by descriptor where the platform reads those well, else by aiofiles.
 
 A thread for every chunk costs more than to copy the chunk, and a file that is asked for is mostly
-in the page cache (`streaming.pages`). Elsewhere aiofiles reads large chunks.
+in the page cache (`streams.file_parts`). Elsewhere aiofiles reads large chunks.
 """
 
 import os
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import aiofiles
 
-from ..kernel import pages
-from ..kernel.pages import FilePart
 from ..kernel.threads import complete, in_thread
+from ..streams import file_parts
+from ..streams.file_parts import FilePart
 from .records import FileRecord, not_found
 
-NOWAIT = pages.NOWAIT
+NOWAIT = file_parts.NOWAIT
 #: Bytes per read where every read is a thread's.
 READ_SIZE = 1 << 20
 #: So many bytes are opened, read and closed by one call of a thread.

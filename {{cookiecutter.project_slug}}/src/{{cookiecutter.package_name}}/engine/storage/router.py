@@ -11,11 +11,11 @@ from starlette.routing import NoMatchFound
 from ..kernel.admission import Admission
 from ..kernel.body import whole_request
 from ..kernel.fields import combined
-from ..kernel.jsonl import JsonLines, described
 from ..kernel.measures import BOUNDS
 from ..kernel.origins import base_of
 from ..kernel.part import opened
 from ..kernel.problem import Problem
+from ..streams.rows import JsonLines, described
 from .conditional import Verdict, evaluate
 from .interface import Storage
 from .records import FileId, FileRecord

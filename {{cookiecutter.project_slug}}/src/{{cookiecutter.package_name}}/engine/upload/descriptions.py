@@ -12,14 +12,14 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from ..kernel.body import partial_body, refuse_coding
-from ..kernel.digests import Digester, digest_field, wanted_digest
+from ..kernel.body import partial_body
 from ..kernel.fields import joined
-from ..kernel.parameters import parameters
 from ..kernel.principal import principal_of
 from ..kernel.problem import Problem
 from ..storage.records import Draft, FileRecord, clean_filename
 from ..storage.router import StoredFile, file_url
+from ..streams.content import parameters, refuse_coding
+from ..streams.digests import Digester, digest_field, wanted_digest
 
 _MEDIA_TYPE = re.compile(
     r"[\w!#$&^.+-]+/[\w!#$&^.+-]+"

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from ..kernel.parameters import parameters
 from ..kernel.problem import Problem, ProblemType
+from ..streams.content import parameters
 
 MALFORMED = ProblemType(
     "malformed-form",

@@ -17,9 +17,10 @@ from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
 from ..kernel.admission import Admission
-from ..kernel.body import RequestBody, require_text
+from ..kernel.body import RequestBody
 from ..kernel.exchange import exchange_of
 from ..kernel.problem import Problem
+from ..streams.content import require_text
 from .reports import Report, sift
 from .rows import CsvRows, JsonRows, Record, Rows
 

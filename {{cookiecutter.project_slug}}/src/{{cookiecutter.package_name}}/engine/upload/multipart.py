@@ -14,13 +14,13 @@ from typing import Any
 from fastapi import Request
 
 from ..kernel.body import TOO_LARGE, RequestBody
-from ..kernel.digests import Digester, wanted_digest
 from ..kernel.fields import joined
 from ..kernel.measures import BOUNDS
 from ..kernel.problem import Problem
 from ..kernel.threads import complete
 from ..storage.interface import Storage, Writer
 from ..storage.records import Draft, FileRecord, clean_filename
+from ..streams.digests import Digester, wanted_digest
 from .descriptions import content_type_of, owner_of, refuse_pieces
 from .form_parser import MAX_HEADER, MAX_OUTSIDE, FormParser, malformed
 from .parts import Part, part_of, text_of

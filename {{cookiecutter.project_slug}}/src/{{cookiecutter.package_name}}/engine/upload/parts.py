@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 
 from ..kernel.body import partial_body
-from ..kernel.parameters import decode, parameters
 from ..kernel.problem import Problem
+from ..streams.content import decode, parameters
 from .form_parser import malformed
 
 MAX_HEADER_LINES = 32

@@ -7,13 +7,15 @@ from typing import Any, ClassVar
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from ..kernel.admission import Admission
-from ..kernel.body import RequestBody, refuse_coding
+from ..kernel.body import RequestBody
 from ..kernel.fields import members
 from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..storage.callbacks import Callbacks, combined
 from ..storage.part import Files
 from ..storage.router import StorageDep, StoredFile
+from ..streams.content import ENCODED, refuse_coding
+from ..streams.digests import MISMATCH
 from .descriptions import digester_of, draft_of, is_form, stored_answer
 from .form_parser import MALFORMED
 from .multipart import store_form
@@ -89,7 +91,7 @@ class Uploads(Part):
     needs = (Files,)
     rank = 40  # Uploads in several requests are under the same path, and come first.
     sections: ClassVar[dict[str, Any]] = {"upload": UploadSettings}
-    problem_types = (MALFORMED, MALFORMED_ROWS, NOT_STORED)
+    problem_types = (ENCODED, MALFORMED, MALFORMED_ROWS, MISMATCH, NOT_STORED)
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)

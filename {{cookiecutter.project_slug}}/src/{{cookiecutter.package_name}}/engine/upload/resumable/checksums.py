@@ -7,8 +7,8 @@ import base64
 import hashlib
 import zlib
 
-from ...kernel.digests import MISMATCH
 from ...kernel.problem import Problem
+from ...streams.digests import MISMATCH
 
 
 class _Crc32:

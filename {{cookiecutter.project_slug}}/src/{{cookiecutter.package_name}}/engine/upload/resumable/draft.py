@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 from fastapi import Request, Response
 
 from ...kernel.body import RequestBody
-from ...kernel.digests import Digester, wanted_digest
 from ...kernel.exchange import exchange_of
 from ...kernel.fields import joined
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import in_thread
 from ...storage.partial import Partial
 from ...storage.router import file_url
+from ...streams.digests import Digester, wanted_digest
 from ..descriptions import content_type_of, draft_of, is_form, stored_answer
 from .fields import check_media_type, room, uploads_url
 from .session import Interrupted, Session

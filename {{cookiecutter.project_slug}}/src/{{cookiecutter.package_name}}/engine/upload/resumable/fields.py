@@ -2,9 +2,10 @@
 
 from fastapi import Request
 
-from ...kernel.body import TOO_LARGE, refuse_coding
+from ...kernel.body import TOO_LARGE
 from ...kernel.origins import base_of
 from ...kernel.problem import Problem
+from ...streams.content import refuse_coding
 
 
 def uploads_url(request: Request) -> str:

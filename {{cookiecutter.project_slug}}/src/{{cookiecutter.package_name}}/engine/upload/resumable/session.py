@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...kernel.body import RequestBody
-from ...kernel.digests import Digester
 from ...kernel.outcomes import Outcome
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import complete
@@ -17,6 +16,7 @@ from ...storage.partial import Partial
 from ...storage.partials import LocalPartials
 from ...storage.records import FileRecord
 from ...storage.writer import LocalWriter
+from ...streams.digests import Digester
 from .checksums import Checksum
 from .fields import too_large
 

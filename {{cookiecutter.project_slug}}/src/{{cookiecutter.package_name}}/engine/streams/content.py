@@ -1,16 +1,27 @@
-"""The parameters of a header field, in all the ways in which clients write them, and charsets.
+"""What a request says of its body: the media type, its parameters, the charset, the coding.
 
-Sources: RFC 9110, section 5.6.6; RFC 6266, section 4.1 (repeated ones); RFC 8187 (`name*`);
+Sources: RFC 9110, sections 5.6.6 (parameters), 8.3 (Content-Type), 8.4 (Content-Encoding), 12.5.3
+(Accept-Encoding), 15.5.16 (415); RFC 6266, section 4.1 (repeated parameters); RFC 8187 (`name*`);
 RFC 2231, section 3 (`name*0`, `name*1*`); HTML, "Multipart form data" (backslashes of browsers);
-the Encoding Standard (names of charsets).
+the Encoding Standard (names of charsets); W3C LDP 1.0 (Accept-Post).
 """
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from .fields import MAX_FIELD
-from .measures import BOUNDS
+from fastapi import Request
+
+from ..kernel.fields import MAX_FIELD, members
+from ..kernel.measures import BOUNDS
+from ..kernel.problem import Problem, ProblemType
+
+ENCODED = ProblemType(
+    "encoded-body",
+    "The body is encoded",
+    "The bytes are wanted as they are, not compressed. Send them without `Content-Encoding`.",
+)
 
 #: The value is a quoted string with escapes; or one as browsers write it, whose backslashes are
 #: characters, if else its end would not be one; or words, of which only the first may have a `=`.
@@ -44,6 +55,46 @@ _CODECS = _NUMBERED | {
     "gb18030": "gb18030",
     "big5": "big5hkscs",
 }
+#: Its names, and those of its subset. To look a name up would import and remember what clients say.
+_UTF_8 = {"utf-8", "utf8", "us-ascii", "ascii"}
+
+
+class ContentType(NamedTuple):
+    """The media type of a body, and its parameters, by name; names are in lower case."""
+
+    media_type: str
+    parameters: dict[str, str]
+
+
+def refuse_coding(request: Request) -> None:
+    """Raise Problem 415 for a body with a content coding, whose bytes stand for others."""
+    codings = members(request.headers.raw, b"content-encoding")
+    if any(coding != b"identity" for coding in codings):
+        detail, headers = "Send the body without content coding.", {"Accept-Encoding": "identity"}
+        raise Problem(415, detail, type=ENCODED, headers=headers)
+
+
+def require_text(request: Request, *media_types: str) -> ContentType:
+    """Return the content type of a body that is to be read as UTF-8.
+
+    Raises Problem 415 for one of none of the media types, where some are given, and for one that
+    says that its bytes are in another charset or in a content coding.
+    """
+    refuse_coding(request)
+    # RFC 9110, section 12.5.3: no Accept-Encoding here, which would blame the coding.
+    taken = ", ".join(media_types)
+    headers = {"Accept": taken, "Accept-Post": taken} if taken else {}
+    try:
+        content_type = ContentType(*parameters(request.headers.get("content-type", "")))
+    except ValueError as error:
+        raise Problem(415, f"In the Content-Type {error}: send UTF-8.", headers=headers) from None
+    if media_types and content_type.media_type not in media_types:
+        raise Problem(415, f"Send {' or '.join(media_types)}, in UTF-8.", headers=headers)
+    charset = content_type.parameters.get("charset", "utf-8")
+    if charset.lower() not in _UTF_8:
+        detail = f"The charset {charset[:40]!r} is not read here: send UTF-8."
+        raise Problem(415, detail, headers=headers)
+    return content_type
 
 
 def parameters(field: str, unescape: Callable[[str], str] = str) -> tuple[str, dict[str, str]]:

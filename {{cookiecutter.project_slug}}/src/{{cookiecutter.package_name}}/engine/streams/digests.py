@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 
-from .problem import Problem, ProblemType
+from ..kernel.problem import Problem, ProblemType
 
 MISMATCH = ProblemType(
     "digest-mismatch",

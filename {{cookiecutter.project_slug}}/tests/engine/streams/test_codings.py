@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.kernel.codings import (
+from {{cookiecutter.package_name}}.engine.streams.codings import (
     CODINGS,
     INLINE_BYTES,
     Coding,

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Request
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, RequestBody
+from {{cookiecutter.package_name}}.engine.kernel import RequestBody
 from {{cookiecutter.package_name}}.engine.kernel.measures import REFUSALS
 from {{cookiecutter.package_name}}.engine.server import connections
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.settings import Settings
 
-from .peer import PATIENCE, Peer
-from .service import Service, ServiceProcess, make_settings
+from ..peer import PATIENCE, Peer
+from ..service import Service, ServiceProcess, make_settings
 
 #: The cap of these tests; one of them is kept for a head, so so many may be open in peace.
 CAP = 8

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Request
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, RequestBody
+from {{cookiecutter.package_name}}.engine.kernel import RequestBody
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
-from .peer import PATIENCE, Peer
-from .service import Service
+from ..peer import PATIENCE, Peer
+from ..service import Service
 
 BODIES = {
     "length": b"Content-Length: 4\r\n\r\nbody",

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Depends, Request
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream
 from {{cookiecutter.package_name}}.engine.kernel.exchange import exchange_of
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
-from .service import Service
+from ..service import Service
 
 
 class Work:

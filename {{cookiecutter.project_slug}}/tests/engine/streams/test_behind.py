@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Request
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, RequestBody
+from {{cookiecutter.package_name}}.engine.kernel import RequestBody
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
-from .peer import PATIENCE
-from .service import Service
+from ..peer import PATIENCE
+from ..service import Service
 
 GET = b"GET /echo HTTP/1.1\r\nHost: test\r\n\r\n"
 TEXT = '{"name": "é"}'

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Request
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, RequestBody
-from {{cookiecutter.package_name}}.engine.kernel.pages import FilePart
+from {{cookiecutter.package_name}}.engine.kernel import RequestBody
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
+from {{cookiecutter.package_name}}.engine.streams.file_parts import FilePart
 
-from .link import Link, LinkedService, linked
-from .peer import Peer
+from ..link import Link, LinkedService, linked
+from ..peer import Peer
 from .test_pull import Source
 
 HUGE = 1 << 40

@@ -18,10 +18,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from .exchange import Exchange, exchange_of
-from .extensions import DirectWriter
-from .outcomes import Outcome, SlowClient, StreamAborted
-from .problem import Problem
+from ..kernel.exchange import Exchange, exchange_of
+from ..kernel.extensions import DirectWriter
+from ..kernel.kernel import kernel_of
+from ..kernel.outcomes import Outcome, SlowClient, StreamAborted
+from ..kernel.problem import Problem
 
 #: Bytes after which others have their turn: a client that catches up may take as much as there is.
 SHARE = 64 << 10
@@ -202,8 +203,9 @@ class Channel(ABC):
     async def run(self) -> None:
         """Stay until the client leaves, the response ends, or the channel is cut."""
         exchange = self.exchange
-        drain = exchange.kernel.drain
-        exchange.kernel.channels.add(self)
+        kernel = kernel_of(exchange.scope)
+        drain = kernel.drain
+        kernel.channels.add(self)
         self._direct = exchange.direct_writer() if self.layers is None else None
         try:
             if drain.draining:  # It has begun since this request was admitted.
@@ -212,7 +214,7 @@ class Channel(ABC):
                 self.wake()
             await self._stay()
         finally:
-            exchange.kernel.channels.discard(self)
+            kernel.channels.discard(self)
             if self._push_task is not None and (self._error or not exchange.response_complete):
                 self._push_task.cancel()
             if self.background is not None:
@@ -235,7 +237,7 @@ class Channel(ABC):
     async def _tell(self, cause: BaseException) -> None:
         """Tell the client what went wrong, if it takes that."""
         exchange, limit = self.exchange, self.exchange.limits.send_timeout
-        document = exchange.kernel.describe(Problem.of(cause), exchange)
+        document = kernel_of(exchange.scope).describe(Problem.of(cause), exchange)
         try:
             async with asyncio.timeout(limit):
                 await self.write(self.failure(document))
@@ -266,7 +268,7 @@ class PushResponse(Response):
         channel.background = self.background
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
-        if exchange.kernel.has_layers or exchange.started is not start:
+        if kernel_of(scope).has_layers or exchange.started is not start:
             # A middleware may make another body of this one, so all of it goes that way.
             channel.layers = send
             await channel.run()

@@ -8,8 +8,8 @@ import sys
 import zlib
 from abc import ABC, abstractmethod
 
-from .problem import Problem
-from .threads import in_thread
+from ..kernel.problem import Problem
+from ..kernel.threads import in_thread
 
 if sys.version_info >= (3, 14):
     from compression.zstd import CompressionParameter, ZstdCompressor

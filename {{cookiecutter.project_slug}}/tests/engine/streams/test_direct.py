@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from {{cookiecutter.package_name}}.engine.kernel.exchange import Exchange
 from {{cookiecutter.package_name}}.engine.kernel.outcomes import Outcome
-from {{cookiecutter.package_name}}.engine.kernel.push import SHARE, Channel, PushResponse
+from {{cookiecutter.package_name}}.engine.streams.push import SHARE, Channel, PushResponse
 
-from .service import Service
+from ..service import Service
 
 BIG = 32 << 20  # More than the system buffers for a connection.
 

@@ -12,9 +12,10 @@ import httpx
 import pytest
 from fastapi import APIRouter, Request
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, RequestBody
+from {{cookiecutter.package_name}}.engine.kernel import RequestBody
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
-from .service import Service
+from ..service import Service
 
 router = APIRouter()
 

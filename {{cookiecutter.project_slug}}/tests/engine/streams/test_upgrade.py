@@ -12,11 +12,12 @@ import pytest
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, RequestBody, exchange
+from {{cookiecutter.package_name}}.engine.kernel import RequestBody, exchange
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.settings import Settings
 
-from .peer import Peer
-from .service import Service
+from ..peer import Peer
+from ..service import Service
 
 BODY = b"0123456789"
 #: What Java 17 sends, but for the framing of the body.

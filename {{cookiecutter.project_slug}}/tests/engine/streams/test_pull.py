@@ -10,10 +10,10 @@ import pytest
 from fastapi import APIRouter, HTTPException
 from starlette.background import BackgroundTask
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
-from .peer import PATIENCE
-from .service import Service
+from ..peer import PATIENCE
+from ..service import Service
 
 CHUNK = b"z" * 65536
 ENDLESS = 100_000

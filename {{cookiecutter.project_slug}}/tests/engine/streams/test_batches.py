@@ -10,11 +10,12 @@ import pytest
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, JsonLines, Problem
-from {{cookiecutter.package_name}}.engine.kernel.batches import BATCH_BYTES, BATCH_ROWS, in_batches
+from {{cookiecutter.package_name}}.engine.kernel import Problem
+from {{cookiecutter.package_name}}.engine.streams import ByteStream, JsonLines
+from {{cookiecutter.package_name}}.engine.streams.rows import BATCH_BYTES, BATCH_ROWS, in_batches
 
-from .peer import PATIENCE
-from .service import Service
+from ..peer import PATIENCE
+from ..service import Service
 
 ROW = b"x" * 127 + b"\n"
 PER_BATCH = BATCH_BYTES // len(ROW)
@@ -89,7 +90,7 @@ async def test_one_batch_is_made_ahead_and_others_run_meanwhile() -> None:
 async def test_the_clock_ends_a_batch_also_when_the_source_never_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("{{cookiecutter.package_name}}.engine.kernel.batches.BATCH_SECONDS", 0)
+    monkeypatch.setattr("{{cookiecutter.package_name}}.engine.streams.rows.BATCH_SECONDS", 0)
     sent = [chunk async for chunk in in_batches(Source(count=3).rows(), same)]
     assert sent == [ROW] * 3
 
@@ -122,7 +123,7 @@ async def test_a_slow_source_does_not_keep_its_rows_back(serve: Any) -> None:
 
 
 async def test_a_list_of_rows_goes_out_at_once(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("{{cookiecutter.package_name}}.engine.kernel.batches.BATCH_SECONDS", 2 * PATIENCE)
+    monkeypatch.setattr("{{cookiecutter.package_name}}.engine.streams.rows.BATCH_SECONDS", 2 * PATIENCE)
     seen = asyncio.Event()
 
     async def rows() -> AsyncGenerator[list[Row]]:

@@ -22,13 +22,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from ..kernel.deadlines import CLEANUP_SECONDS, send_within, while_connected
+from ..kernel.exchange import Exchange, exchange_of
+from ..kernel.kernel import kernel_of
+from ..kernel.outcomes import StreamAborted
+from ..kernel.problem import Problem
+from ..kernel.threads import iterate_in_thread
 from .codings import Coding
-from .deadlines import CLEANUP_SECONDS, send_within, while_connected
-from .exchange import Exchange, exchange_of
-from .outcomes import StreamAborted
-from .pages import FilePart
-from .problem import Problem
-from .threads import iterate_in_thread
+from .file_parts import FilePart
 
 #: Parts of files go to the server without a copy, where it takes them and nobody encodes the body.
 Chunk = bytes | FilePart
@@ -133,7 +134,7 @@ class ByteStream(Response):
                 raise  # Seen by a source that reads the request body.
             except Exception as error:
                 if self.failure_record is not None:
-                    document = exchange.kernel.describe(Problem.of(error), exchange)
+                    document = kernel_of(exchange.scope).describe(Problem.of(error), exchange)
                     await self._send_chunk(self.failure_record(document), exchange, send)
                 raise StreamAborted(exchange.request_id) from error
 
@@ -143,7 +144,7 @@ class ByteStream(Response):
                 part = {"file": chunk.descriptor, "offset": chunk.start, "count": chunk.size}
                 await send_within(exchange.send_file, part, exchange.limits.send_timeout)
                 return
-            chunk = await chunk.read(exchange.kernel.threads)
+            chunk = await chunk.read(kernel_of(exchange.scope).threads)
         if self.coding is not None:
             chunk = await self.coding.encode(chunk)
         message = {"type": "http.response.body", "body": chunk, "more_body": True}
@@ -152,7 +153,7 @@ class ByteStream(Response):
     def _chunks(self, exchange: Exchange) -> AsyncIterator[Chunk]:
         if isinstance(self.source, AsyncIterable):
             return aiter(self.source)
-        return iterate_in_thread(exchange.kernel.threads, self.source)
+        return iterate_in_thread(kernel_of(exchange.scope).threads, self.source)
 
     def _head(self) -> dict[str, Any]:
         return {

@@ -14,11 +14,11 @@ from fastapi import APIRouter
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream
-from {{cookiecutter.package_name}}.engine.kernel.pages import FilePart
 from {{cookiecutter.package_name}}.engine.server import protocol, sendfile
+from {{cookiecutter.package_name}}.engine.streams import ByteStream
+from {{cookiecutter.package_name}}.engine.streams.file_parts import FilePart
 
-from .service import Service
+from ..service import Service
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is done on Linux only")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import NamedTuple
 
-from .threads import in_thread
+from ..kernel.threads import in_thread
 
 #: Makes a read fail instead of wait for the disk; 0 where the platform knows no such thing.
 NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)

@@ -8,10 +8,11 @@ import pytest
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, JsonLines, RequestBody
+from {{cookiecutter.package_name}}.engine.kernel import RequestBody
+from {{cookiecutter.package_name}}.engine.streams import ByteStream, JsonLines
 
-from .peer import PATIENCE
-from .service import Service
+from ..peer import PATIENCE
+from ..service import Service
 
 
 class Echo:
