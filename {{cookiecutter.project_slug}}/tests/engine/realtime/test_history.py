@@ -1,4 +1,4 @@
-"""What is kept of topics for those who come back, and what a repeated publication does."""
+"""The history of topics for clients that reconnect, and repeated publications."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ async def test_an_event_is_kept_only_for_so_long(serve: Any, is_followed: bool) 
 
 @pytest.mark.parametrize("topics", [None, "t.*", "t.0,t.1"])
 async def test_all_topics_together_keep_only_so_many_bytes(serve: Any, topics: str | None) -> None:
-    """Also those that somebody follows, as one client may follow all of them."""
+    """Also if they are followed, as one client may follow all of them."""
     service: Service = await serve(
         realtime={"history_total": 100_000, "history_bytes": 50_000, "history_size": 5}
     )
@@ -132,7 +132,7 @@ async def test_a_subscriber_of_a_forgotten_topic_still_gets_what_comes(serve: An
 
 
 class Publisher:
-    """A client that publishes with a key, and may come through a proxy."""
+    """Publishes with an idempotency key, optionally through a proxy."""
 
     def __init__(self, service: Service, key: str, address: str = "10.0.0.1") -> None:
         self._service = service

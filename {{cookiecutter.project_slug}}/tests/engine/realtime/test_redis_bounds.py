@@ -33,7 +33,7 @@ async def publish_many(redis: RedisServer, first: int, last: int) -> None:
 
 
 async def milliseconds(redis: RedisServer) -> float:
-    """Return how long Redis has worked on commands since the last reset, inner ones twice."""
+    """Return the time of commands since the last reset; those of scripts count twice."""
     stats = await redis.run("INFO", "commandstats")
     return float(sum(each["usec"] for each in stats.values()) / 1000)
 
@@ -45,7 +45,7 @@ async def slowest(redis: RedisServer) -> float:
 
 
 async def watch(redis: RedisServer) -> None:
-    """Begin anew to log commands of more than a millisecond, and to count."""
+    """Reset the statistics, and log commands that take more than a millisecond."""
     await redis.run("CONFIG", "SET", "slowlog-max-len", 1000)
     await redis.run("CONFIG", "SET", "slowlog-log-slower-than", 1000)
     await redis.run("SLOWLOG", "RESET")
@@ -101,7 +101,7 @@ async def test_the_history_of_a_prefix_of_many_topics_is_read_in_short_steps(
     service = await serve()
     start = await position_of(service, "q.t1")
     await watch(redis)
-    # More than is read at once, which only is told when something was missed.
+    # More than is read at once, but none of it was missed.
     assert await replay(service, "q.*", start) == []
     assert await slowest(redis) < 20
 

@@ -1,6 +1,6 @@
 """Real-time: publish events on topics, and push them to every client that subscribes.
 
-* `router`: `POST` and `GET /topics/{topic}/events`; `streams`: its responses and their formats.
+* `router`: the part, `POST` and `GET /topics/{topic}/events`; `streams`: the responses.
 * `websocket`: `WS /topics/{topics}/ws`.
 * `runs`: `POST /runs/{name}`, whose events are those of a topic.
 * `hub`: the subscriptions of a process; `limits`: how many a client may have.
@@ -12,8 +12,7 @@ Settings: `APP_REALTIME__…`. Source: WHATWG HTML, section 9.2 (server-sent eve
 """
 
 from .messages import Message
-from .part import Realtime
-from .router import Events, Publisher
+from .router import Events, Publisher, Realtime
 from .runs import RunRouter, RunsDep, RunStream, read_json
 from .settings import RealtimeSettings
 

@@ -7,11 +7,10 @@ events, and keeps those of topics that nobody follows in this process.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
-from typing import Any, TypeVar
 
 from ..kernel.kernel import Kernel
 from ..kernel.measures import Measure
@@ -30,8 +29,6 @@ from .topics import Position, covers
 TIDY_SECONDS, TIDY_SHARE = 10.0, 100
 #: Subscribers that receive an event before other tasks run: it takes some milliseconds.
 WAKE_AT_ONCE = 500
-
-K = TypeVar("K", bound=Hashable)
 
 
 @asynccontextmanager
@@ -56,8 +53,8 @@ class Hub:
         self._store = Store(settings)
         self.ledger, self._rings, self._own = self._store.ledger, self._store.rings, self._store.own
         self._followers = Followers(settings)
-        #: Rings that are being opened, by name or list of names.
-        self._opening: dict[Hashable, asyncio.Task[Ring]] = {}
+        #: Topics and prefixes that are being opened.
+        self._opening: dict[str, asyncio.Task[None]] = {}
         #: Events that arrived since the opening of a name began.
         self._loading: dict[str, list[Event]] = {}
         #: Names that the backend is to be unsubscribed from.
@@ -89,42 +86,30 @@ class Hub:
         self._followers.check(names, client)
         # Counted before the first await, so that neither the place nor the names can be lost.
         self._followers.add(names, client)
+        position = None if last_event_id is None else Position.parse(last_event_id)
         try:
-            return await self._subscribe(names, last_event_id, client)
+            ring = await self._ring_of(names)
+            if position is not None and not self._knows(position, ring):
+                # Another process may have received newer events than this one.
+                self.heard(await self.backend.top())
         except BaseException:
             self._unfollow(names, client)
             raise
-
-    async def _subscribe(
-        self, names: tuple[str, ...], last_event_id: str | None, client: str
-    ) -> Subscription:
-        ring = await self._ring_of(names)
-        open_at = partial(
-            Subscription,
-            names,
-            ring,
-            store=self._store,
-            counters=self.counters,
-            closed=partial(self._unfollow, names, client),
-        )
-        now = max(self.top, ring.last)
-        if last_event_id is None:
+        now, closed = max(self.top, ring.last), partial(self._unfollow, names, client)
+        subscription = Subscription(names, ring, now, self._store, self.counters, closed)
+        if position is None:
             self.counters.resumes["fresh"] += 1
-            return open_at(now)
-        position = Position.parse(last_event_id)
-        if position.epoch != self.epoch or position.sequence > now:
-            # Another process may have received newer events than this one.
-            self.heard(await self.backend.top())
-            now = max(self.top, ring.last)
-        if position.epoch != self.epoch or position.sequence > now:
-            subscription = open_at(now)
+        elif self._knows(position, ring):
+            self.counters.resumes["replayed"] += 1
+            subscription.position = position.sequence
+            if position.sequence < now:
+                subscription.replay = Replay(self.settings.max_replay, now)
+        else:
             subscription.report_gap("epoch")
-            return subscription
-        self.counters.resumes["replayed"] += 1
-        subscription = open_at(position.sequence)
-        if position.sequence < now:
-            subscription.replay = Replay(self.settings.max_replay, now)
         return subscription
+
+    def _knows(self, position: Position, ring: Ring) -> bool:
+        return position.epoch == self.epoch and position.sequence <= max(self.top, ring.last)
 
     def subscriptions(self) -> set[Reader]:
         """Return all subscriptions of this process."""
@@ -214,43 +199,29 @@ class Hub:
                 self._store.drop(name)
 
     async def _ring_of(self, names: tuple[str, ...]) -> Ring:
+        for name in names:
+            if name not in self._own:
+                # In one task for all subscribers that need it at the same time.
+                if (task := self._opening.get(name)) is None:
+                    task = self._opening[name] = asyncio.create_task(self._open(name))
+                    task.add_done_callback(partial(self._opened, name))
+                await asyncio.shield(task)
         if len(names) == 1 and not names[0].endswith(".*"):
-            if names[0] in self._own:
-                return self._rings[names[0]]
-            return await self._shared(names[0], self._open)
-        if names in self._store.merged and names not in self._opening:
-            return self._store.merged[names]
-        return await self._shared(names, self._merge)
-
-    async def _shared(self, key: K, open_ring: Callable[[K], Coroutine[Any, Any, Ring]]) -> Ring:
-        """Open a ring in one task for all callers that need it at the same time."""
-        task = self._opening.get(key)
-        if task is None:
-            task = self._opening[key] = asyncio.create_task(open_ring(key))
-            task.add_done_callback(partial(self._opened, key))
-        return await asyncio.shield(task)
-
-    def _opened(self, key: Hashable, task: asyncio.Task[Ring]) -> None:
-        del self._opening[key]
-        if not task.cancelled():
-            task.exception()  # Retrieved, as all callers may have been cancelled.
-
-    async def _merge(self, names: tuple[str, ...]) -> Ring:
-        # Added first, so that it receives the events that arrive while the topics are opened.
-        merged = self._store.merge(names)
-        try:
-            for name in names:
-                if name not in self._own:
-                    await self._shared(name, self._open)
-        except BaseException:
-            self._store.drop_merged(merged)
-            raise
-        # With a broker that keeps events, some up to the top may still be on their way.
-        rings = () if self._store.keeps_all else self._store.changed_since(-1, names)
-        merged.clear(max((ring.last for ring in rings), default=self.top))
+            return self._rings[names[0]]
+        merged = self._store.merged.get(names)
+        if merged is None:
+            merged = self._store.merge(names)
+            # With a broker that keeps events, some up to the top may still be on their way.
+            rings = () if self._store.keeps_all else self._store.changed_since(-1, names)
+            merged.clear(max((ring.last for ring in rings), default=self.top))
         return merged
 
-    async def _open(self, name: str) -> Ring:
+    def _opened(self, name: str, task: asyncio.Task[None]) -> None:
+        del self._opening[name]
+        if not task.cancelled():
+            task.exception()  # Retrieved, as all subscribers may have been cancelled.
+
+    async def _open(self, name: str) -> None:
         """Follow a topic or a prefix: new events first, then the history, so that none is missed.
 
         The events that arrive meanwhile are kept here and delivered again after the history.
@@ -263,10 +234,9 @@ class Hub:
                 if ring is None:
                     floor = max(history.floor, self._store.forgotten)
                     ring = self._store.add(topic, floor)
-                    merged_rings = self._store.merged_of(topic)
-                    ready = (each for each in merged_rings if each.names not in self._opening)
                     # Later ones are still on their way to subscribers of a prefix of the topic.
-                    reached = max((merged.last for merged in ready), default=inf)
+                    merged_rings = self._store.merged_of(topic)
+                    reached = max((merged.last for merged in merged_rings), default=inf)
                     for event in history.events:
                         if event.sequence <= reached:
                             ring.append(event)
@@ -280,15 +250,12 @@ class Hub:
         self._own.add(name)
         for event in arrived:
             self.deliver(event)
-        return self._rings[name]
 
     def _unfollow(self, names: tuple[str, ...], client: str) -> None:
         """Stop counting a subscription, and drop the rings that no client will read again."""
         left = self._followers.remove(names, client)
-        if not self._followers.of(names) and names not in self._opening:
-            merged = self._store.merged.get(names)
-            if merged is not None and not merged.subscriptions:
-                self._store.drop_merged(merged)
+        if not self._followers.of(names):
+            self._store.drop_merged(names)
         for name in left:
             # Rings with events stay for a while if a broker has to be asked for them again: the
             # clients of long-polls come back.

@@ -1,4 +1,4 @@
-"""`POST` and `GET /topics/{topic}/events`, and the dependencies of path operations.
+"""The part, its routes `POST` and `GET /topics/{topic}/events`, and its dependencies.
 
 `Events` publishes from any path operation:
 
@@ -12,8 +12,9 @@ Source: draft-ietf-httpapi-idempotency-key-header.
 """
 
 import hashlib
-import re
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
 from fastapi.responses import Response
@@ -23,53 +24,32 @@ from starlette.requests import HTTPConnection
 from ..kernel.admission import Admission
 from ..kernel.body import RequestBody
 from ..kernel.fields import joined
-from ..kernel.part import opened
+from ..kernel.part import Part, opened
 from ..kernel.principal import client_of
-from ..kernel.problem import INVALID, Problem
 from ..streams.codings import weights
-from ..streams.content import require_text
-from .hub import Hub
-from .messages import MEDIA_TYPES, NAME, RESERVED, Once, message_of, parse_message
-from .streams import HEADERS, EventLines, EventStream, Poll
-from .topics import SELECTION, TOPIC, offered_position, parse_topic, parse_topics
+from ..streams.content import ENCODED, require_text
+from .backends import UNAVAILABLE, check_backend
+from .hub import Hub, open_hub
+from .limits import TOO_MANY_EVENTS, TOO_MANY_OF_CLIENT, TOO_MANY_TOPICS, TOPIC_FULL
+from .messages import KEY_REUSED, MEDIA_TYPES, NAME, RESERVED, Once, message_of, parse_message
+from .runs import TOO_MANY_RUNS, router as runs_router
+from .settings import RealtimeSettings
+from .streams import (
+    HEADERS,
+    JSON_EVENT,
+    POLLED,
+    SSE_EVENT,
+    EventLines,
+    EventStream,
+    LastEventId,
+    Poll,
+)
+from .topics import SELECTION, TOPIC, parse_topic, parse_topics
 from .websocket import router as websocket_router
 
 router = APIRouter(prefix="/topics", tags=["realtime"])
 router.include_router(websocket_router)
 
-_KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
-_ID = {"type": "string", "pattern": "^[0-9a-z]+-[0-9]+$"}
-
-SSE_EVENT: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "id": _ID,
-        "event": {"type": "string"},
-        "data": {"type": "string"},
-        "retry": {"type": "integer", "minimum": 0},
-    },
-    "required": ["data"],
-}
-#: Records of the service itself (`reset`, `reconnect`, `error`) can be without a topic.
-JSON_EVENT: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "id": _ID,
-        "topic": {"type": "string"},
-        "event": {"type": ["string", "null"]},
-        "data": {},
-    },
-    "required": ["event", "data"],
-}
-POLLED: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "events": {"type": "array", "items": JSON_EVENT},
-        "last_event_id": _ID,
-        "error": {"type": "object", "description": "The problem that ended the wait."},
-    },
-    "anyOf": [{"required": ["events", "last_event_id"]}, {"required": ["error"]}],
-}
 #: For OpenAPI only: with a body parameter FastAPI would read the body itself.
 _EVENT_BODY: dict[str, Any] = {
     "requestBody": {
@@ -125,10 +105,7 @@ EventKey = Annotated[
 ]
 IdempotencyKey = Annotated[
     str | None,
-    Header(
-        description="Requests with the same key publish one event.",
-        json_schema_extra={"pattern": f"^{_KEY.pattern}$"},
-    ),
+    Header(description="Requests with the same key publish one event.", pattern="^[!-~]{1,255}$"),
 ]
 
 
@@ -140,19 +117,6 @@ async def hub_of(connection: HTTPConnection) -> Hub:
 
 HubDep = Annotated[Hub, Depends(hub_of)]
 """The hub of the service, as a parameter of a path operation."""
-
-
-async def last_event(
-    last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None,
-    last_event_id_query: Annotated[
-        str | None, Query(alias="last_event_id", description="For clients without headers.")
-    ] = None,
-) -> str | None:
-    """Return the position to resume from; the header, which browsers keep current, wins."""
-    return offered_position(last_event_id, last_event_id_query)
-
-
-LastEventId = Annotated[str | None, Depends(last_event)]
 
 
 class Publisher:
@@ -211,8 +175,6 @@ async def publish_event(
 def _once(request: Request, key: str | None, *parts: bytes | str | None) -> Once | None:
     if key is None:
         return None
-    if not _KEY.fullmatch(key):
-        raise Problem(422, "An Idempotency-Key is 1 to 255 visible characters.", type=INVALID)
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()
     return Once(f"{client_of(request)} {request.url.path} {key}", digest)
 
@@ -253,3 +215,34 @@ def _wanted(request: Request) -> type[EventLines | EventStream]:
     accepted = weights(joined(request.headers, "accept"))
     wants_lines = accepted.get("application/jsonl", 0) > accepted.get("text/event-stream", 0)
     return EventLines if wants_lines else EventStream
+
+
+class Realtime(Part):
+    """Topics and runs: `/topics/…` and `/runs/…`. Settings: `APP_REALTIME__…`."""
+
+    rank = 0  # Opened first, as callbacks of files publish events.
+    routes_last = True  # A stream is opened once; a route before those of files costs each request.
+    sections: ClassVar[dict[str, Any]] = {"realtime": RealtimeSettings}
+    problem_types = (
+        ENCODED,
+        KEY_REUSED,
+        UNAVAILABLE,
+        TOPIC_FULL,
+        TOO_MANY_TOPICS,
+        TOO_MANY_OF_CLIENT,
+        TOO_MANY_EVENTS,
+        TOO_MANY_RUNS,
+    )
+
+    def check(self, settings: Any) -> None:
+        check_backend(settings.realtime)
+
+    def add_to(self, app: FastAPI) -> None:
+        app.include_router(router)
+        app.include_router(runs_router)
+
+    @asynccontextmanager
+    async def running(self, app: FastAPI) -> AsyncGenerator[None]:
+        state = app.state
+        async with open_hub(state.settings.realtime, state.kernel) as state.hub:
+            yield

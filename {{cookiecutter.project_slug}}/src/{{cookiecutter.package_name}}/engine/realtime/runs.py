@@ -32,9 +32,8 @@ from ..streams.content import require_text
 from .hub import Hub
 from .messages import JSON, Message, Once, message_of
 from .ring import Ring
-from .router import SSE_EVENT, LastEventId
 from .settings import RealtimeSettings
-from .streams import EventStream, EventStreamChannel
+from .streams import SSE_EVENT, EventStream, EventStreamChannel, LastEventId
 from .subscription import Subscription
 
 TOO_MANY_RUNS = ProblemType(

@@ -219,10 +219,12 @@ class Store:
             self._merged_of.setdefault(name, set()).add(merged)
         return merged
 
-    def drop_merged(self, merged: Merged) -> None:
-        del self.merged[merged.names]
+    def drop_merged(self, names: tuple[str, ...]) -> None:
+        """Drop the ring that merges several topics, if there is one."""
+        if (merged := self.merged.pop(names, None)) is None:
+            return
         self.ledger.size -= RING_COST
-        for name in merged.names:
+        for name in names:
             self._merged_of[name].discard(merged)
             if not self._merged_of[name]:
                 del self._merged_of[name]

@@ -9,9 +9,10 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic_core
+from fastapi import Depends, Header, Query
 from starlette.requests import HTTPConnection
 
 from ..kernel.exchange import Exchange
@@ -22,6 +23,7 @@ from .hub import Hub
 from .ring import Event
 from .settings import RealtimeSettings
 from .subscription import Reset, Subscription
+from .topics import offered_position
 
 HEADERS = {
     "Vary": "Accept",
@@ -77,6 +79,42 @@ def _content(event: Event) -> str:
     return f'"{event.topic}","event":{name},"data":{data}'
 
 
+# ---- Their schemas, for OpenAPI
+
+_ID = {"type": "string", "pattern": "^[0-9a-z]+-[0-9]+$"}
+
+SSE_EVENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "id": _ID,
+        "event": {"type": "string"},
+        "data": {"type": "string"},
+        "retry": {"type": "integer", "minimum": 0},
+    },
+    "required": ["data"],
+}
+#: Records of the service itself (`reset`, `reconnect`, `error`) can be without a topic.
+JSON_EVENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "id": _ID,
+        "topic": {"type": "string"},
+        "event": {"type": ["string", "null"]},
+        "data": {},
+    },
+    "required": ["event", "data"],
+}
+POLLED: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "events": {"type": "array", "items": JSON_EVENT},
+        "last_event_id": _ID,
+        "error": {"type": "object", "description": "The problem that ended the wait."},
+    },
+    "anyOf": [{"required": ["events", "last_event_id"]}, {"required": ["error"]}],
+}
+
+
 # ---- Channels
 
 
@@ -86,16 +124,12 @@ class TopicChannel(Channel):
     __slots__ = ("_encode", "_greeting", "subscription")
 
     def __init__(
-        self,
-        exchange: Exchange,
-        subscription: Subscription,
-        settings: RealtimeSettings,
-        encode: Callable[[Event], bytes],
+        self, exchange: Exchange, subscription: Subscription, settings: RealtimeSettings
     ) -> None:
         # Random, so that clients that came at the same time reconnect at different times.
         max_age = settings.max_age * random.uniform(0.8, 1.0)  # noqa: S311
         super().__init__(exchange, settings.heartbeat, max_age)
-        self._encode = encode
+        self._encode = self.encoding(subscription)
         self._greeting = self.greeting(subscription, settings)
         self.subscription = subscription
         subscription.wake = self.wake
@@ -115,6 +149,10 @@ class TopicChannel(Channel):
     def close(self) -> None:
         self.subscription.close()
 
+    def encoding(self, subscription: Subscription) -> Callable[[Event], bytes]:
+        """Return the encoding of the events."""
+        raise NotImplementedError
+
     def greeting(self, subscription: Subscription, settings: RealtimeSettings) -> bytes:
         """Return the first bytes, sent at once: some proxies hold the headers until then."""
         return b"\n"
@@ -132,11 +170,8 @@ class EventStreamChannel(TopicChannel):
     #: A single comment line: some clients report a block of only a comment as an empty event.
     heartbeat = b":\n"
 
-    def __init__(
-        self, exchange: Exchange, subscription: Subscription, settings: RealtimeSettings
-    ) -> None:
-        encode = sse_event_with_topic if subscription.several else sse_event
-        super().__init__(exchange, subscription, settings, encode)
+    def encoding(self, subscription: Subscription) -> Callable[[Event], bytes]:
+        return sse_event_with_topic if subscription.several else sse_event
 
     def greeting(self, subscription: Subscription, settings: RealtimeSettings) -> bytes:
         return f"retry: {settings.retry * 1000:.0f}\nid: {subscription.event_id}\n\n".encode()
@@ -158,10 +193,8 @@ class JsonLinesChannel(TopicChannel):
 
     heartbeat = b"\n"
 
-    def __init__(
-        self, exchange: Exchange, subscription: Subscription, settings: RealtimeSettings
-    ) -> None:
-        super().__init__(exchange, subscription, settings, json_line)
+    def encoding(self, subscription: Subscription) -> Callable[[Event], bytes]:
+        return json_line
 
     def reset(self, reset: Reset) -> bytes:
         return json_reset(reset) + b"\n"
@@ -269,3 +302,16 @@ class Poll(TopicResponse):
     ) -> None:
         super().__init__(hub, names, last_event_id, {"Cache-Control": "no-store"})
         self.channel = partial(PollChannel, seconds=seconds)
+
+
+async def last_event(
+    last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None,
+    last_event_id_query: Annotated[
+        str | None, Query(alias="last_event_id", description="For clients without headers.")
+    ] = None,
+) -> str | None:
+    """Return the position to resume from; the header, which browsers keep current, wins."""
+    return offered_position(last_event_id, last_event_id_query)
+
+
+LastEventId = Annotated[str | None, Depends(last_event)]
