@@ -11,7 +11,7 @@ UPLOAD, DOWNLOAD = ANSWERS["use_upload"], ANSWERS["use_download"]
 RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
 REALTIME, ERRORS = ANSWERS["use_realtime"], ANSWERS["use_error_handling"]
 SHARED = REALTIME and ANSWERS["broker"] == "redis"
-REDIS = ["redis", "redis_kept", "redis_lua", "redis_reading", "redis_scripts"]
+REDIS = ["redis", "redis_data", "redis_lua"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
 REDIS_TESTS += ["test_redis_bounds", "test_redis_workers", "test_runs_redis"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
