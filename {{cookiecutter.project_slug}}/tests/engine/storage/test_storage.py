@@ -13,11 +13,10 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.kernel.threads import complete, repeating
-from {{cookiecutter.package_name}}.engine.storage import Callbacks, Draft
+from {{cookiecutter.package_name}}.engine.storage import Draft
 from {{cookiecutter.package_name}}.engine.storage.claims import Claim
-from {{cookiecutter.package_name}}.engine.storage.part import import_files
 from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
-from {{cookiecutter.package_name}}.engine.storage.part import open_storage
+from {{cookiecutter.package_name}}.engine.storage.part import import_files, open_storage
 
 from ..peer import PATIENCE
 from ..service import Service, make_settings

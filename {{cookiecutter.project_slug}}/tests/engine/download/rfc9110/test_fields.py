@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.download import disposition
 from {{cookiecutter.package_name}}.engine.storage import Draft
 
 from .served import DATA, Served, sha256
