@@ -110,7 +110,7 @@ class Catalogue:
 
         def execute() -> list[tuple[Any, ...]]:
             self._place.check()
-            rows = self._database.execute(statement, values).fetchall()
+            rows = self.execute(statement, *values)
             self._place.check()
             return rows
 

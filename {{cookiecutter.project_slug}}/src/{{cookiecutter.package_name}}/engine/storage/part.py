@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-import aiofiles
 from fastapi import FastAPI
 
 from ..kernel.kernel import Kernel
@@ -18,10 +17,10 @@ from ..kernel.measures import Measure
 from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..kernel.threads import repeating
-from .interface import Callbacks, Storage
+from .interface import Callbacks
 from .local import QUOTA, LocalStorage
 from .place import LOOK_SECONDS, NO_SPACE, UNAVAILABLE
-from .records import Draft, FileRecord, clean_filename
+from .records import Draft, clean_filename
 from .router import router
 from .settings import StorageSettings
 
@@ -91,8 +90,6 @@ class Files(Part):
 
 
 def _add_metrics(storage: LocalStorage, kernel: Kernel) -> None:
-    kernel.checks["storage"] = storage.place.is_up
-
     def free() -> float:
         return shutil.disk_usage(storage.root).free
 
@@ -102,10 +99,11 @@ def _add_metrics(storage: LocalStorage, kernel: Kernel) -> None:
     def buffered() -> float:
         return storage.writers.buffered
 
+    kernel.checks["storage"] = storage.place.is_up
     kernel.measures += [
         Measure("storage_free_bytes", "Free bytes of the disk.", "max", free),
-        Measure("storage_files", "Files by what became of them.", "counter", files, "event"),
-        Measure("storage_buffered_bytes", "Taken, and not yet written.", "sum", buffered),
+        Measure("storage_files", "Files by event: stored or removed.", "counter", files, "event"),
+        Measure("storage_buffered_bytes", "Received and not yet written.", "sum", buffered),
     ]
 
 
@@ -113,20 +111,17 @@ async def _import(settings: StorageSettings, paths: list[str]) -> int:
     exit_code = 0
     async with open_storage(settings) as storage:
         for path in map(Path, paths):
+            media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            draft = Draft(filename=clean_filename(path.name), content_type=media_type)
             try:
-                record = await _store(storage, path)
+                with path.open("rb") as file:
+                    async with storage.create(draft) as writer:
+                        while chunk := file.read(CHUNK):
+                            await writer.write(chunk)
+                        record = await storage.commit(writer)
                 sys.stdout.write(f"{record.id} {record.filename}\n")
             except (OSError, Problem) as error:
                 exit_code = 1
                 reason = error.detail if isinstance(error, Problem) else error.strerror
                 sys.stderr.write(f"{path}: {reason}\n")
     return exit_code
-
-
-async def _store(storage: Storage, path: Path) -> FileRecord:
-    content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    draft = Draft(filename=clean_filename(path.name), content_type=content_type)
-    async with aiofiles.open(path, "rb") as file, storage.create(draft) as writer:
-        while chunk := await file.read(CHUNK):
-            await writer.write(chunk)
-        return await storage.commit(writer)

@@ -112,22 +112,14 @@ class LocalPartials:
         """Return how many bytes the unfinished uploads of an owner will have."""
         if self.storage.quota is None:
             return 0
-        rows = await self.storage.catalogue.run(
-            "SELECT id, json_extract(state, '$.length') FROM uploads"  # noqa: S608
-            f" WHERE {_OWNER} IS ? AND {_UNFINISHED}",
-            owner,
-        )
+        begun = await self._select(f"{_OWNER} IS ? AND {_UNFINISHED}", owner)
+        sizes = await self.sizes(begun)  # The length may still be unknown.
+        return sum(max(each.length or 0, sizes.get(each.id, 0)) for each in begun)
 
-        def total() -> int:
-            size = 0
-            for upload_id, length in rows:
-                present = 0
-                with suppress(FileNotFoundError):
-                    present = self._path(upload_id).stat().st_size
-                size += max(present, length or 0)  # The length may still be unknown.
-            return size
-
-        return await in_thread(self._threads, total)
+    async def _select(self, condition: str, *values: object) -> list[Partial]:
+        statement = f"SELECT state FROM uploads WHERE {condition}"  # noqa: S608
+        rows = await self.storage.catalogue.run(statement, *values)
+        return [Partial.model_validate_json(state) for (state,) in rows]
 
     async def load(self, upload_id: str) -> tuple[Partial | None, FileRecord | None]:
         """Return the state of an upload and the record of its file, or None for each."""
@@ -165,21 +157,12 @@ class LocalPartials:
 
     async def waiting_for(self, part: str) -> list[Partial]:
         """Return the unfinished uploads that include this part."""
-        rows = await self.storage.catalogue.run(
-            "SELECT state FROM wholes JOIN uploads ON id = whole"  # noqa: S608
-            f" WHERE part = ? AND {_UNFINISHED} ORDER BY id",
-            part,
-        )
-        return [Partial.model_validate_json(state) for (state,) in rows]
+        wholes = "id IN (SELECT whole FROM wholes WHERE part = ?)"
+        return await self._select(f"{wholes} AND {_UNFINISHED} ORDER BY id", part)
 
     async def unfinished(self, after: str) -> list[Partial]:
         """Return a page of unfinished uploads, starting after an id."""
-        rows = await self.storage.catalogue.run(
-            f"SELECT state FROM uploads WHERE id > ? AND {_UNFINISHED} ORDER BY id LIMIT ?",  # noqa: S608
-            after,
-            PAGE,
-        )
-        return [Partial.model_validate_json(state) for (state,) in rows]
+        return await self._select(f"id > ? AND {_UNFINISHED} ORDER BY id LIMIT ?", after, PAGE)
 
     async def expired(self, before: float, among: str | None = None) -> list[str]:
         """Return the ids of uploads that last changed before a time, and of files without a row.
@@ -273,7 +256,7 @@ class LocalPartials:
 
         def begin() -> tuple[FileIO, bytes | None]:
             file = FileIO(path, "r+")
-            # `accept` has seen the first bytes of longer uploads, except those of concatenated ones.
+            # `accept` has seen the first bytes of longer uploads, unless they are concatenated.
             if partial.is_part or (size >= HEAD and not partial.parts):
                 return file, None
             return file, file.read(min(HEAD, size))
@@ -323,20 +306,21 @@ class LocalPartials:
 
     def _copy(self, paths: list[Path], size: int, stop: threading.Event) -> None:
         """Copy all paths after the first to the first; blocking."""
-        place, done = self.storage.place, False
+        place = self.storage.place
         place.check_space(size)
         with paths[0].open("wb", buffering=0) as target:
             try:
                 for path in paths[1:]:
                     with path.open("rb", buffering=0) as source:
-                        while not stop.is_set() and _copy_step(source, target):
-                            place.check_reserve()
-                done = not stop.is_set()
-            finally:
-                if not done:
-                    target.truncate(0)
-        if done and paths[0].stat().st_size != size:
-            raise OSError(errno.EIO, "a part is shorter than it was")
+                        while _copy_step(source, target):
+                            place.check_space()
+                            if stop.is_set():
+                                raise InterruptedError("the request was cancelled")
+                if target.tell() != size:
+                    raise OSError(errno.EIO, "a part is shorter than it was")
+            except BaseException:
+                target.truncate(0)
+                raise
 
     async def remove(self, upload_id: str) -> None:
         """Delete an upload, but not the file that was made of it."""

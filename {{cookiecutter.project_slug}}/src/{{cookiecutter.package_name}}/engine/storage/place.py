@@ -110,15 +110,10 @@ class Place:
             self._looking_since = None
         return self.is_up()
 
-    def check_space(self, size: int) -> None:
+    def check_space(self, size: int = 0) -> None:
         """Raise Problem 507 when the disk has no space for `size` more bytes; blocking."""
         if shutil.disk_usage(self._root).free - self._keep_free < size:
             raise Problem(507, "There is not enough space to store the file.", type=NO_SPACE)
-
-    def check_reserve(self) -> None:
-        """Raise OSError (ENOSPC) when only the reserved space is left; blocking."""
-        if shutil.disk_usage(self._root).free < self._keep_free:
-            raise OSError(errno.ENOSPC, "the rest of the disk is reserved")
 
     @contextmanager
     def guarding(self) -> Generator[None]:

@@ -100,13 +100,9 @@ def clean_filename(name: str | None) -> str:
     name = name.strip().lstrip(".").rstrip(". ")
     if _RESERVED.match(name):
         name = f"_{name}"
-    return _shorten(name) or "file"
-
-
-def _shorten(name: str) -> str:
-    if len(name.encode()) <= MAX_BYTES:
-        return name
-    suffix = PurePosixPath(name).suffix
-    suffix = suffix if len(suffix.encode()) <= 32 else ""
-    stem = name.encode()[: MAX_BYTES - len(suffix.encode())]
-    return stem.decode(errors="ignore") + suffix
+    if len(name.encode()) > MAX_BYTES:
+        suffix = PurePosixPath(name).suffix
+        suffix = suffix if len(suffix.encode()) <= 32 else ""
+        stem = name.encode()[: MAX_BYTES - len(suffix.encode())]
+        name = stem.decode(errors="ignore") + suffix
+    return name or "file"

@@ -136,7 +136,7 @@ class LocalWriter:
         if self.tap is not None:
             for chunk in chunks:
                 self.tap(chunk)
-        self.pool.place.check_reserve()
+        self.pool.place.check_space()
         rest = list(chunks)
         while rest:
             count = write_at(self.file.fileno(), rest, self.written)
