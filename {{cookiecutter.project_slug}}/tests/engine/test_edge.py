@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from {{cookiecutter.package_name}}.engine.kernel import Admission, RequestBody
-from {{cookiecutter.package_name}}.engine.streams import ByteStream
 
 from .service import Service
 
@@ -44,13 +44,13 @@ async def read_body(request: Request) -> int:
     return len(await RequestBody(request, limit=10).read())
 
 
-@router.get("/stream", dependencies=[Depends(Admission("test"))], response_class=ByteStream)
-async def stream() -> ByteStream:
+@router.get("/stream", dependencies=[Depends(Admission("test"))], response_class=StreamingResponse)
+async def stream() -> StreamingResponse:
     async def source() -> AsyncGenerator[bytes]:
         yield b"first"
         await asyncio.Event().wait()
 
-    return ByteStream(source())
+    return StreamingResponse(source())
 
 
 @router.get("/own")

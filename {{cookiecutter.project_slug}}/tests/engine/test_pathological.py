@@ -14,7 +14,6 @@ import anyio.to_thread
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.measures import BOUNDS
-from {{cookiecutter.package_name}}.engine.streams.content import parameters
 from {{cookiecutter.package_name}}.settings import Settings
 
 from .peer import PATIENCE
@@ -207,19 +206,6 @@ async def test_a_list_of_validators_may_be_longer(service: Service, name: str) -
 
     assert await status_of(service, line(8 << 10)) == 200
     assert await status_of(service, line(4 << 10) * 3) == 431
-
-
-def test_the_longest_file_name_fits_into_its_field() -> None:
-    name = quote("\U0001f600" * 63 + ".md")
-    field = f"attachment; filename=\"{name}\"; filename*=UTF-8''{name}"
-    assert parameters(field)[1]["filename"] == "\U0001f600" * 63 + ".md"
-
-
-@pytest.mark.bound("2.3")
-@pytest.mark.parametrize("text", [";" * 3000, 'x="' + ";" * 3000, "a=b;" * 800, "a" * 2049])
-def test_no_parameters_are_looked_for_in_what_is_too_long(text: str) -> None:
-    with pytest.raises(ValueError, match="2048 bytes"):
-        parameters(text)
 
 
 async def test_the_framework_reads_no_body_and_so_no_content_type(service: Service) -> None:

@@ -17,7 +17,6 @@ from {{cookiecutter.package_name}}.engine.kernel import Measure, Problem
 from {{cookiecutter.package_name}}.engine.kernel.part import Part
 from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.engine.settings import ServiceSettings
-from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.engine.testing import LiveServer
 
 Line = Callable[[Service], object]
@@ -224,13 +223,8 @@ class Counting(Part):
 async def test_an_application_can_be_started_again() -> None:
     app = make(Counting())
 
-    @app.get("/threads", response_class=ByteStream)
-    async def threads() -> ByteStream:
-        return ByteStream(iter([b"in a ", b"thread"]))
-
     for _ in range(2):
         async with LiveServer(app) as service, service.client() as client:
-            assert (await client.get("/threads")).text == "in a thread"
             assert "beans_total 2.0" in (await client.get("/metrics")).text
         assert "beans" not in [measure.name for measure in app.state.kernel.measures]
 
