@@ -13,7 +13,7 @@ from urllib.parse import quote
 import anyio.to_thread
 import pytest
 
-from {{cookiecutter.package_name}}.engine.kernel.measures import BOUNDS
+from {{cookiecutter.package_name}}.engine.kernel.kernel import BOUNDS
 from {{cookiecutter.package_name}}.settings import Settings
 
 from .peer import PATIENCE

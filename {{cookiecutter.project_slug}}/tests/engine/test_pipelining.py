@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 
-from {{cookiecutter.package_name}}.engine.kernel.measures import BOUNDS
+from {{cookiecutter.package_name}}.engine.kernel.kernel import BOUNDS
 
 from .peer import PATIENCE, Peer
 from .service import Service

@@ -5,9 +5,8 @@ from typing import Any
 from fastapi import APIRouter
 from opentelemetry.trace import StatusCode
 
-from {{cookiecutter.package_name}}.engine.kernel.exchange import Exchange
-from {{cookiecutter.package_name}}.engine.kernel.outcomes import Outcome
-from {{cookiecutter.package_name}}.engine.streams.push import PushResponse
+from {{cookiecutter.package_name}}.engine.kernel.exchange import Exchange, Outcome
+from {{cookiecutter.package_name}}.engine.streams.push import PushResponse, direct_writer
 
 from ..service import Service
 from ..streams.test_direct import Parts
@@ -32,7 +31,7 @@ async def test_parts_are_written_past_the_layers_all_the_same(
     async with service.raw_connection() as peer:
         await peer.get("/parts")
         await peer.read_head()
-        assert await service.call(lambda: opened[0].exchange.direct_writer()) is not None
+        assert await service.call(lambda: direct_writer(opened[0].exchange.scope)) is not None
         await service.call(lambda: opened[0].put(b"1", b"2"))
         await service.call(lambda: opened[0].finish(b"3", Outcome.COMPLETE))
         assert await peer.read_until(b"0\r\n\r\n") == b"1\r\n1\r\n1\r\n2\r\n1\r\n3\r\n0\r\n\r\n"

@@ -11,7 +11,7 @@ import pytest
 from fastapi import APIRouter, Request
 
 from {{cookiecutter.package_name}}.engine.kernel import RequestBody
-from {{cookiecutter.package_name}}.engine.kernel.measures import REFUSALS
+from {{cookiecutter.package_name}}.engine.kernel.kernel import REFUSALS
 from {{cookiecutter.package_name}}.engine.server import connections
 from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.settings import Settings

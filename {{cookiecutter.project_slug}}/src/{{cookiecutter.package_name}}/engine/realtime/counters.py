@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..kernel.measures import Measure
+from ..kernel.kernel import Measure
 
 if TYPE_CHECKING:
     from .hub import Hub

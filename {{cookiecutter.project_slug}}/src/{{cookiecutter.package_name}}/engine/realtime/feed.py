@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from math import inf
 
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import INVALID, Problem
 from .hub import Hub
 from .ring import Event

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from math import inf
 from typing import Any, TypeVar
 
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem, ProblemType
 from .ring import Ring
 from .settings import RealtimeSettings

@@ -8,9 +8,8 @@ from typing import Any
 import pydantic_core
 from starlette.requests import HTTPConnection
 
-from ..kernel.exchange import Exchange
-from ..kernel.outcomes import Outcome
-from ..kernel.principal import client_of
+from ..kernel.admission import client_of
+from ..kernel.exchange import Exchange, Outcome
 from ..streams.push import Channel, PushResponse
 from . import frames
 from .hub import Hub

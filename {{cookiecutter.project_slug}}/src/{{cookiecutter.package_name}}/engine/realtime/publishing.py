@@ -11,7 +11,7 @@ from typing import Annotated
 
 from fastapi import Header, Request
 
-from ..kernel.principal import client_of
+from ..kernel.admission import client_of
 from ..kernel.problem import INVALID, Problem, ProblemType
 from .backends import Once
 

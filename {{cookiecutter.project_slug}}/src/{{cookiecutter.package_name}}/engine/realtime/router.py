@@ -7,11 +7,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from ..kernel.admission import Admission
+from ..kernel.admission import Admission, client_of
 from ..kernel.body import RequestBody
 from ..kernel.fields import joined
 from ..kernel.part import opened
-from ..kernel.principal import client_of
 from ..streams.codings import weights
 from ..streams.content import require_text
 from .hub import Hub

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Hashable
 
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from .ring import Bounds, Event, History, Ledger, Ring
 from .rings import Merged, MergedRings, Rings
 from .settings import RealtimeSettings

@@ -10,8 +10,8 @@ from typing import Any
 
 from starlette.requests import HTTPConnection
 
+from ..kernel.admission import client_of
 from ..kernel.exchange import Exchange
-from ..kernel.principal import client_of
 from ..streams.push import Channel, PushResponse
 from . import frames
 from .hub import Hub

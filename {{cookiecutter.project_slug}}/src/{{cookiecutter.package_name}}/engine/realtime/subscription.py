@@ -5,8 +5,8 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..kernel.measures import BOUNDS
-from ..kernel.outcomes import SlowClient
+from ..kernel.exchange import SlowClient
+from ..kernel.kernel import BOUNDS
 from .ring import Event, Evicted, Ring
 from .rings import Merged, Replay
 from .topics import Position

@@ -33,14 +33,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, WebSocket
 from starlette.types import Message as AsgiMessage
 
-from ..kernel.admission import Admission
-from ..kernel.deadlines import send_within
-from ..kernel.exchange import Exchange, exchange_of
+from ..kernel.admission import Admission, client_of
+from ..kernel.exchange import Exchange, Outcome, SlowClient, StreamAborted, exchange_of
 from ..kernel.kernel import kernel_of
-from ..kernel.outcomes import Outcome, SlowClient, StreamAborted
 from ..kernel.part import opened
-from ..kernel.principal import client_of
 from ..kernel.problem import Problem
+from ..streams.pull import send_within
 from ..streams.push import Channel
 from . import frames
 from .commands import Publish, Subscribe, Unsubscribe, parse_command
@@ -123,7 +121,7 @@ class WebSocketChannel(Channel):
         except StreamAborted:
             raise
         except Exception as error:
-            await self._tell(error)
+            await self._report(error)
             raise StreamAborted(self.exchange.request_id) from error
 
     async def _converse(self) -> None:
@@ -192,8 +190,8 @@ class WebSocketChannel(Channel):
         except OSError:  # The client has left; `listen` will hear of it.
             self.exchange.disconnected = True
 
-    async def _tell(self, cause: BaseException) -> None:
-        await super()._tell(cause)
+    async def _report(self, cause: BaseException) -> None:
+        await super()._report(cause)
         self._close = (1011, "Internal error")
         await self.end()
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem
 from ..kernel.threads import complete
 from .room import Room

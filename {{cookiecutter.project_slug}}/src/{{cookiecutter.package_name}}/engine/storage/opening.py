@@ -7,8 +7,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from ..kernel.kernel import Kernel
-from ..kernel.measures import Measure
+from ..kernel.kernel import Kernel, Measure
 from ..kernel.threads import repeating
 from .callbacks import Callbacks
 from .local import LocalStorage

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Request
 
 from ..kernel.fields import MAX_FIELD, members
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem, ProblemType
 
 ENCODED = ProblemType(

@@ -12,9 +12,9 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from ..kernel.admission import principal_of
 from ..kernel.body import partial_body
 from ..kernel.fields import joined
-from ..kernel.principal import principal_of
 from ..kernel.problem import Problem
 from ..storage.records import Draft, FileRecord, clean_filename
 from ..storage.router import StoredFile, file_url

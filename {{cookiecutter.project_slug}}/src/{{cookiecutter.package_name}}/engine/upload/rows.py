@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from ..kernel.body import TOO_LARGE
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem, ProblemType
 
 ROW_LIMIT = 1 << 20

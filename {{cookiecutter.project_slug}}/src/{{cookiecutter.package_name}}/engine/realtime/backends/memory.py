@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from ...kernel.measures import BOUNDS
+from ...kernel.kernel import BOUNDS
 from ..messages import Message
 from ..ring import Event, History
 from ..settings import RealtimeSettings

@@ -11,7 +11,7 @@ import pydantic_core
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from ...kernel.measures import BOUNDS
+from ...kernel.kernel import BOUNDS
 from ...kernel.problem import Problem
 from ..messages import Message
 from ..ring import Event

@@ -18,7 +18,7 @@ from starlette.types import Scope
 
 from ...kernel.admission import Admission
 from ...kernel.body import whole_request
-from ...kernel.exchange import exchange_of
+from ...kernel.exchange import HANG_UP, Exchange, Outcome, exchange_of
 from ...kernel.part import Part
 from ...kernel.problem import Problem
 from ...storage.part import Files
@@ -99,7 +99,7 @@ class _UploadRoute(APIRoute):
                     more["Upload-Complete"] = "?0"
                 error.headers = {**more, **(error.headers or {})}
                 if isinstance(error, Interrupted):
-                    await exchange_of(request.scope).hang_up(error.outcome)
+                    await _hang_up(exchange_of(request.scope), error.outcome)
                 raise
             except ClientDisconnect:
                 raise
@@ -221,3 +221,14 @@ class ResumableUploads(Part):
         async with open_sessions(app.state.storage, settings.upload, sweep_interval) as sessions:
             app.state.uploads = sessions
             yield
+
+
+async def _hang_up(exchange: Exchange, outcome: Outcome) -> None:
+    """End the connection without a response and raise ClientDisconnect, if the server supports it.
+
+    Clients resume after a broken connection, but most of them give up at an error response.
+    """
+    exchange.outcome = outcome
+    if HANG_UP in (exchange.scope.get("extensions") or {}):
+        await exchange.send({"type": HANG_UP})
+        raise ClientDisconnect

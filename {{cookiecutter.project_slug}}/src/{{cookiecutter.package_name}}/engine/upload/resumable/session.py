@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...kernel.body import RequestBody
-from ...kernel.outcomes import Outcome
+from ...kernel.exchange import Outcome
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import complete
 from ...storage.claims import Claim

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 from fastapi import Request
 
-from ...kernel.measures import BOUNDS
+from ...kernel.kernel import BOUNDS
 from ...kernel.part import opened
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import complete, repeating
