@@ -1,4 +1,4 @@
-"""The edge: what pages of other origins may, what a browser does with an answer, and 405."""
+"""The edge: CORS, the headers that restrict browsers, and 405."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -62,7 +62,7 @@ async def known() -> Response:
 
 
 def assert_allowed(response: Any) -> None:
-    """Hold an answer against what a browser wants before it shows it to the page."""
+    """Check the headers that a browser requires before the page may read a response."""
     assert response.headers["access-control-allow-origin"] == PAGE
     assert "Origin" in response.headers["vary"].split(", ")
     assert "X-Request-ID" in response.headers["access-control-expose-headers"].split(", ")
@@ -109,7 +109,7 @@ async def test_a_page_of_another_origin_may_not(serve: Any) -> None:
 
     assert preflight.status_code == 400
     assert "access-control-allow-origin" not in answer.headers
-    assert "Origin" in answer.headers["vary"].split(", ")  # Or a cache gives it to our own page.
+    assert "Origin" in answer.headers["vary"].split(", ")  # For caches.
 
 
 @pytest.mark.parametrize(
@@ -175,10 +175,10 @@ async def test_an_answer_may_say_something_else(serve: Any) -> None:
         not_modified = await client.get("/known")
 
     assert answer.headers.get_list("content-security-policy") == ["sandbox"]
-    # For an <img> on a page of an allowed origin; which pages those are, it cannot say.
+    # For an <img> on a page of an allowed origin: the header cannot name origins.
     assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
     assert answer.headers["vary"] == "Accept, Origin"
-    # What the client has kept has its own.
+    # The cached response has its own.
     assert not SAFETY.keys() & not_modified.headers.keys()
 
 

@@ -1,4 +1,4 @@
-"""Header fields: white space around a value is none of it, and several lines are one list.
+"""Header fields: white space around a value is ignored, and several lines are one list.
 
 Sources: RFC 9110, sections 5.3 and 5.5; for `Expect`, section 10.1.1.
 """
@@ -28,7 +28,7 @@ async def fields(request: Request) -> dict[str, str]:
 
 
 async def answer(service: Service, *lines: str) -> str:
-    """Return what is answered to a request with an empty body and these lines."""
+    """Return the response to a request with an empty body and these lines."""
     head = ["POST /fields HTTP/1.1", "Host: test", "Connection: close", *lines, "", ""]
     async with service.raw_connection() as peer:
         await peer.send("\r\n".join(head).encode())

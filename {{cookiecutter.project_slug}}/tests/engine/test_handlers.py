@@ -17,7 +17,7 @@ from {{cookiecutter.package_name}}.engine.testing import LiveServer
 
 
 class Missing(AnyHTTPException):
-    """An error of the owner, with a status of HTTP."""
+    """An error of the owner, with an HTTP status."""
 
 
 async def asynchronous(request: Request, error: Any) -> Response:
@@ -115,7 +115,7 @@ async def test_a_handler_of_everything_is_not_asked_for_a_websocket() -> None:
 
 
 class Stamp(BaseHTTPMiddleware):
-    """A middleware as the documentation of Starlette writes it."""
+    """A middleware like those in Starlette's documentation."""
 
     async def dispatch(
         self, request: Request, call_next: Callable[[Request], Awaitable[Response]]

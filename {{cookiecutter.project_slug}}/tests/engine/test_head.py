@@ -1,4 +1,4 @@
-"""The head of a request: neither large nor slow, and no harm to an answer that is under way."""
+"""The headers of a request: limits of their size and time."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The server: how it starts, how it refuses to, and how it ends."""
+"""The server: its start, its refusal to start, and its end."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What a request says of its body: no line hides a content coding, and no field costs much."""
+"""The headers that describe a body: codings in any line, and the cost of parameters."""
 
 from typing import Any
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""Pull streams: a source is closed when its client leaves, and no failure looks complete."""
+"""Pull streams: a source is closed when its client leaves, and no failure seems complete."""
 
 import asyncio
 import time
@@ -27,20 +27,20 @@ ENDLESS = 100_000
 
 
 class Source:
-    """A source that knows what became of it."""
+    """A source that records its end."""
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
         self.sent = 0
 
     async def endless(self) -> AsyncGenerator[bytes]:
-        """Yield without ever waiting; far more than any client of a test takes."""
+        """Yield without ever waiting, far more than any client of a test reads."""
         try:
             while self.sent < ENDLESS:
                 self.sent += 1
                 yield CHUNK
         finally:
-            await asyncio.sleep(0)  # Cleanup that awaits, as closing a connection does.
+            await asyncio.sleep(0)  # Cleanup that awaits, like closing a connection.
             self.closed.set()
 
 
@@ -282,7 +282,7 @@ async def test_a_head_request_gets_no_body(serve: Any) -> None:
 async def test_a_client_may_leave_with_all_it_was_promised(serve: Any) -> None:
     async def source() -> AsyncGenerator[bytes]:
         yield b"all"
-        await asyncio.Event().wait()  # The end of the source is not the client's business.
+        await asyncio.Event().wait()  # The source does not end.
 
     answer = route(lambda: ByteStream(source(), headers={"Content-Length": "3"}))
     service: Service = await serve(answer)
