@@ -24,7 +24,7 @@ async def refused(service: Service, method: str, path: str, **request: Any) -> N
         response = await client.request(method, path, **request)
 
     assert response.status_code == 400
-    assert response.json()["detail"].endswith("says that this is a piece of a whole.")
+    assert response.json()["detail"].endswith("declares a part of a whole.")
 
 
 @pytest.mark.fault("F4")

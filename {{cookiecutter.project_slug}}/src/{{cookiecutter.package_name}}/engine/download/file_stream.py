@@ -12,7 +12,6 @@ from contextlib import aclosing
 from fastapi import Request, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..kernel.deadlines import send_within
 from ..kernel.exchange import exchange_of
 from ..kernel.fields import joined
 from ..kernel.kernel import kernel_of
@@ -20,7 +19,7 @@ from ..storage.interface import Storage
 from ..storage.local import LocalStorage
 from ..storage.records import FileRecord
 from ..streams.file_parts import FilePart
-from ..streams.pull import ByteStream
+from ..streams.pull import ByteStream, send_within
 from .ranges import ByteRange
 
 #: Bytes that are sent as one message.
@@ -62,7 +61,7 @@ class FileStream(ByteStream):
             ]
 
         async def send_both(message: Message) -> None:
-            await send(self._head())
+            await send(self._start())
             await send(message)
 
         message = {"type": "http.response.body", "body": b"".join(chunks)}

@@ -15,7 +15,7 @@ from fastapi import Request
 
 from ..kernel.body import TOO_LARGE, RequestBody
 from ..kernel.fields import joined
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem
 from ..kernel.threads import complete
 from ..storage.interface import Storage, Writer

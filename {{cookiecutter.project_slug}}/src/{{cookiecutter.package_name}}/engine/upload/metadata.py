@@ -14,8 +14,8 @@ import filetype
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from ..kernel.admission import principal_of
 from ..kernel.body import partial_body
-from ..kernel.principal import principal_of
 from ..kernel.problem import Problem, ProblemType
 from ..storage.records import Draft, FileRecord, clean_filename
 from ..storage.router import StoredFile, file_url

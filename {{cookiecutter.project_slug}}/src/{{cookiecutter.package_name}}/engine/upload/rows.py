@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ..kernel.body import TOO_LARGE
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem, ProblemType
 
 #: Bytes of a row.

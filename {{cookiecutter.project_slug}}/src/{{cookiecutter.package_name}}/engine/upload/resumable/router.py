@@ -18,7 +18,7 @@ from starlette.types import Scope
 
 from ...kernel.admission import Admission
 from ...kernel.body import whole_request
-from ...kernel.exchange import exchange_of
+from ...kernel.exchange import HANG_UP, Exchange, Outcome, exchange_of
 from ...kernel.part import Part
 from ...kernel.problem import Problem
 from ...kernel.threads import repeating
@@ -98,7 +98,7 @@ class _UploadRoute(APIRoute):
                     headers["Upload-Complete"] = "?0"
                 error.headers = {**headers, **(error.headers or {})}
                 if isinstance(error, Interrupted):
-                    await exchange_of(request.scope).hang_up(error.outcome)
+                    await _hang_up(exchange_of(request.scope), error.outcome)
                 raise
             except ClientDisconnect:
                 raise
@@ -223,3 +223,14 @@ class ResumableUploads(Part):
         await sessions.sweep()  # Finishes the uploads that a crash interrupted.
         async with repeating(settings.storage.sweep_interval, sessions.sweep):
             yield
+
+
+async def _hang_up(exchange: Exchange, outcome: Outcome) -> None:
+    """End the connection without a response and raise ClientDisconnect, if the server supports it.
+
+    Clients resume after a broken connection, but most of them give up at an error response.
+    """
+    exchange.outcome = outcome
+    if HANG_UP in (exchange.scope.get("extensions") or {}):
+        await exchange.send({"type": HANG_UP})
+        raise ClientDisconnect

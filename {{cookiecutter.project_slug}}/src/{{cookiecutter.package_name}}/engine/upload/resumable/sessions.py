@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from fastapi import Request
 
 from ...kernel.body import TOO_LARGE, RequestBody
-from ...kernel.measures import BOUNDS
+from ...kernel.exchange import Outcome
+from ...kernel.kernel import BOUNDS
 from ...kernel.origins import base_of
-from ...kernel.outcomes import Outcome
 from ...kernel.part import opened
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import complete

@@ -19,7 +19,7 @@ from fastapi import Request, Response
 
 from ...kernel.body import TOO_LARGE
 from ...kernel.exchange import exchange_of
-from ...kernel.measures import BOUNDS
+from ...kernel.kernel import BOUNDS
 from ...kernel.problem import Problem
 from ...storage.partials import Partial
 from ...storage.records import Draft, clean_filename, is_id
