@@ -9,8 +9,7 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from ..kernel import extensions
-from ..kernel.outcomes import SlowClient
+from ..kernel.exchange import HANG_UP, SlowClient
 from .sockets import reset
 
 
@@ -44,13 +43,13 @@ class RequestInterface:
         self.is_close_delimited = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        offered: dict[str, dict[str, Any]] = {extensions.HANG_UP: {}}
+        offered: dict[str, dict[str, Any]] = {HANG_UP: {}}
         if sendfile is not None:
             offered |= sendfile.extensions(scope["scheme"])
         if scope["http_version"] != "1.0":
             offered["http.response.informational"] = {}
             if direct is not None:
-                offered[extensions.DIRECT] = {}
+                offered[direct.DIRECT] = {}
         scope["extensions"] = offered
         try:
             await self.app(scope, self.receive, self.send)
@@ -96,7 +95,7 @@ class RequestInterface:
             case "http.response.informational":  # RFC 9110, section 15.2.
                 if not cycle.response_started and not cycle.disconnected:
                     cycle.transport.write(_interim(message))
-            case extensions.HANG_UP:
+            case "http.connection.close":
                 # Otherwise uvicorn sends a 500 for an application that returns without a response.
                 cycle.disconnected = True
                 cycle.transport.abort()

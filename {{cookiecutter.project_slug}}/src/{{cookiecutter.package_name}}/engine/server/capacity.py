@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..kernel.measures import REFUSALS
+from ..kernel.kernel import REFUSALS
 
 logger = logging.getLogger(__name__)
 #: Open files that the process asks the system for.

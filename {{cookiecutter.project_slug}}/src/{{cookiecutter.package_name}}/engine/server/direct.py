@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.types import Message
 
-from ..kernel.extensions import DIRECT
+from ..streams.push import DIRECT
 
 
 class DirectWriter:

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..kernel.body import UNWANTED
 from ..kernel.fields import members
-from ..kernel.measures import BOUNDS, REFUSALS
+from ..kernel.kernel import BOUNDS, REFUSALS
 from ..settings import ServerSettings
 from . import request_headers, sockets
 from .asgi import RequestInterface

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 
 #: Bytes that are parsed without a look at the clock: about 700 frames or 1000 header lines.
 SLICE = 4 << 10
