@@ -256,7 +256,8 @@ async def test_without_serve_the_lines_come_too_and_no_others_with_secrets(
 )
 def test_what_json_does_not_know_is_written_all_the_same(value: object) -> None:
     at = datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
-    line = json.loads(log.as_json(None, "info", {"event": "x", "value": value, "timestamp": at}))
+    event = {"event": "x", "value": value, "timestamp": at.isoformat()}
+    line = json.loads(log.as_json(None, "info", event))
 
     assert line["event"] == "x"
     assert datetime.fromisoformat(line["timestamp"]) == at
