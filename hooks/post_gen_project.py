@@ -27,7 +27,7 @@ OWNED = [
     (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),
     (UPLOAD or DOWNLOAD, [f"{ENGINE}/storage", f"{TESTS}/storage"]),
     (STREAMS, [f"{ENGINE}/streams", f"{TESTS}/streams", f"{TESTS}/errors/test_rows.py"]),
-    (STREAMS, [f"{TESTS}/observability/test_streams.py"]),
+    (STREAMS, [f"{TESTS}/observability/test_streams.py", f"{ENGINE}/server/chunk_sizes.py"]),
     (REALTIME, [f"{ENGINE}/streams/push.py", f"{TESTS}/streams/test_direct.py"]),
     (REALTIME, [f"{TESTS}/errors/test_events.py", f"{TESTS}/observability/test_direct.py"]),
     (REALTIME, [f"{ENGINE}/realtime", f"{SRC}/runs.py"]),

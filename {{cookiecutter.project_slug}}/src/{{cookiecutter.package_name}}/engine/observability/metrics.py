@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import prometheus_client as prometheus
 from fastapi import APIRouter, Request, Response
@@ -90,8 +90,8 @@ class Metrics:
                 ("http_sent_bytes", "Of bodies of responses that have ended."),
             )
         )
-        #: The functions that count an exchange, by labels: looking up labels costs more.
-        self._recorders: dict[tuple[str, ...], Callable[[Exchange], None]] = {}
+        #: The metrics of exchanges with their labels: looking these up costs more than counting.
+        self._labelled: dict[tuple[str, ...], Any] = {}
         #: The metrics of measures, and their values when they were read before.
         self._measured: dict[str, prometheus.Counter | prometheus.Gauge] = {}
         self._values: dict[str, dict[str, float]] = {}
@@ -114,10 +114,19 @@ class Metrics:
         """Count an exchange that has ended."""
         method = exchange.method if exchange.method in METHODS else "OTHER"
         labels = (method, exchange.route, str(exchange.status), exchange.outcome or "")
-        record = self._recorders.get(labels)
-        if record is None:
-            record = self._recorders[labels] = self._recorder(*labels)
-        record(exchange)
+        if labels not in self._labelled:
+            self._labelled[labels] = (
+                self._requests.labels(*labels),
+                *(each.labels(*labels[:2]) for each in (self._duration, self._first_byte)),
+                *(each.labels(*labels[:2]) for each in (self._received, self._sent)),
+            )
+        requests, duration, first_byte, received, sent = self._labelled[labels]
+        requests.inc()
+        duration.observe(exchange.ended_at - exchange.started_at)
+        if exchange.first_byte_at is not None:
+            first_byte.observe(exchange.first_byte_at - exchange.started_at)
+        received.inc(exchange.bytes_in)
+        sent.inc(exchange.bytes_out)
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics, and their media type."""
@@ -143,27 +152,6 @@ class Metrics:
         registry = prometheus.CollectorRegistry()
         MultiProcessCollector(registry, SHARED)  # type: ignore[no-untyped-call]
         return registry
-
-    def _recorder(
-        self, method: str, route: str, status: str, outcome: str
-    ) -> Callable[[Exchange], None]:
-        count = self._requests.labels(method, route, status, outcome).inc
-        duration = self._duration.labels(method, route).observe
-        first_byte = self._first_byte.labels(method, route).observe
-        received = self._received.labels(method, route).inc
-        sent = self._sent.labels(method, route).inc
-
-        def record(exchange: Exchange) -> None:
-            count()
-            duration(exchange.ended_at - exchange.started_at)
-            if exchange.first_byte_at is not None:
-                first_byte(exchange.first_byte_at - exchange.started_at)
-            if exchange.bytes_in:
-                received(exchange.bytes_in)
-            if exchange.bytes_out:
-                sent(exchange.bytes_out)
-
-        return record
 
     def _share(self) -> None:
         """Update the levels of this worker for the others."""

@@ -13,7 +13,7 @@ from ..kernel.exchange import HANG_UP, SlowClient
 from .sockets import reset
 
 
-def _optional(name: str) -> Any:
+def optional(name: str) -> Any:
     """Return a module of this package that only some projects have, or None."""
     path = f"{__package__}.{name}"
     try:
@@ -24,8 +24,8 @@ def _optional(name: str) -> Any:
         return None
 
 
-sendfile = _optional("sendfile")  # Comes with downloads.
-direct = _optional("direct")  # Comes with real-time.
+sendfile = optional("sendfile")  # Comes with downloads.
+direct = optional("direct")  # Comes with real-time.
 
 
 class RequestInterface:

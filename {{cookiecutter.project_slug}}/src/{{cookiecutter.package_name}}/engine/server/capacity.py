@@ -96,25 +96,23 @@ def capacity_of(server_state: Any, maximum: int | None) -> Capacity:
     return _OF_SERVER[server_state]
 
 
-def allow_many() -> None:
-    """Raise a low limit of open files: a connection takes one, a file that is sent two."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource  # Windows has neither the module nor the limit.
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
-        if soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 def allowed() -> int:
-    """Return how many descriptors this process may have."""
-    with suppress(ImportError):
-        import resource
+    """Raise a low limit of open files, and return how many this process may have.
 
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return WANTED if soft == resource.RLIM_INFINITY else soft
-    return WANTED
+    A connection takes one, a file that is sent two.
+    """
+    try:
+        import resource
+    except ImportError:
+        return WANTED  # Windows has no limit.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return WANTED
+    wanted = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
+    if soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def backlog() -> int:

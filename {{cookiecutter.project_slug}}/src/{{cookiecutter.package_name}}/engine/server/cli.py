@@ -20,7 +20,6 @@ from ..kernel.origins import Hosts
 from ..observability import log
 from ..service import Service
 from ..settings import ServiceSettings, explain
-from . import capacity
 from .config import ServerConfig
 
 NO_NAME = (
@@ -129,7 +128,6 @@ def _running(settings: ServiceSettings) -> Generator[None]:
     # uvicorn raises the signal again after its end; before its start, this ends the process.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
-    capacity.allow_many()
     if _lacks_a_name(settings):
         log.configure(settings.log)
         log.log.warning(NO_NAME, host=settings.server.host)

@@ -24,9 +24,8 @@ from ..kernel.fields import members
 from ..kernel.kernel import BOUNDS, REFUSALS
 from ..settings import ServerSettings
 from . import request_headers, sockets
-from .asgi import RequestInterface
+from .asgi import RequestInterface, optional
 from .capacity import capacity_of
-from .chunk_sizes import ChunkSizes
 from .parse_scheduler import SLICE, ScheduledProtocol
 from .request_headers import BAD_REQUEST, TOO_LARGE
 
@@ -36,6 +35,7 @@ BUFFER, MAX_CHUNKS = 256 << 10, 1024
 CHECK_EVERY = 1.0
 #: Paths of requests that are answered also when there are too many connections.
 NEVER_REFUSED = (b"/health/", b"/metrics")
+chunk_sizes = optional("chunk_sizes")  # Comes with streams, which take large bodies.
 
 
 class Flow(FlowControl):
@@ -75,7 +75,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
     #: Whether the parser is in the headers of a request.
     _in_headers = False
     #: While the parser is in a body in chunks.
-    _chunks: ChunkSizes | None = None
+    _chunks: Any = None
     #: Bytes of a body of known length that are still to come; the parser does not see them.
     _missing = 0
     #: Bytes since the parser got anywhere: of headers, or after the last chunk of a body.
@@ -149,7 +149,10 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
 
     def hold(self) -> None:
         self.flow.hold()
-        if self._is_full():
+
+    def resume(self) -> None:
+        super().resume()
+        if self._held and self._is_full():
             BOUNDS["server.max_pipelined"] += 1
             self._check_client_later()
 
@@ -243,7 +246,8 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
         self.expect_100_continue = version == "1.1" and b"100-continue" in expected
         previous = self.cycle
         super().on_headers_complete()
-        self._chunks = ChunkSizes() if b"transfer-encoding" in dict(self.headers) else None
+        if chunk_sizes is not None and b"transfer-encoding" in dict(self.headers):
+            self._chunks = chunk_sizes.ChunkSizes()
         cycle: Any = self.cycle
         if cycle is not previous:  # It is no upgrade.
             cycle.chunks, cycle.buffered = [], 0

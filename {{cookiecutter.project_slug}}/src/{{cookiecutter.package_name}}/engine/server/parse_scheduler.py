@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from ..kernel.kernel import BOUNDS
 
-#: Bytes that are parsed without a look at the clock: about 700 frames or 1000 header lines.
+#: Bytes of a slice: about 700 frames or 1000 header lines.
 SLICE = 4 << 10
 #: Seconds of an iteration of the loop in which slices are parsed; at least one slice is.
 SHARE = 0.004
@@ -27,39 +27,22 @@ class ParseScheduler:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: deque[ScheduledProtocol] = deque()
-        self._ends_at: float | None = None
+        self._is_scheduled = False
+        self.waiting: deque[ScheduledProtocol] = deque()
         #: Bytes that all connections hold.
         self.unparsed = 0
 
-    def is_idle(self) -> bool:
-        """Return whether no other connection waits for its turn."""
-        return not self._waiting
-
-    def has_time(self) -> bool:
-        """Return whether the next slice of the same read may be parsed at once."""
-        if self._ends_at is None:
-            self._begin()
-        return self.is_idle() and time.monotonic() < (self._ends_at or 0)
-
     def add(self, connection: "ScheduledProtocol") -> None:
         """Let a connection parse its next slice after those that wait."""
-        self._waiting.append(connection)
-        if self._ends_at is None:
-            self._begin()
-
-    def _begin(self) -> None:
-        self._ends_at = time.monotonic() + SHARE
-        self._loop.call_soon(self._run)
+        self.waiting.append(connection)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._run)
 
     def _run(self) -> None:
-        self._ends_at = None
-        if not self._waiting:
-            return
-        self._begin()
         ends_at = time.monotonic() + SHARE
-        while self._waiting:
-            connection = self._waiting.popleft()
+        while self.waiting:
+            connection = self.waiting.popleft()
             try:
                 connection.parse_queued()
             except Exception:
@@ -67,6 +50,9 @@ class ParseScheduler:
                 connection.transport.abort()
             if time.monotonic() >= ends_at:
                 break
+        self._is_scheduled = bool(self.waiting)
+        if self._is_scheduled:
+            self._loop.call_soon(self._run)
 
 
 class ScheduledProtocol(asyncio.Protocol):
@@ -108,11 +94,9 @@ class ScheduledProtocol(asyncio.Protocol):
             return
         scheduler = scheduler_of(self.loop)
         self._unparsed, self._parsed = data, 0
-        # Most reads are one slice, which needs no clock.
-        may = scheduler.is_idle() and self.may_parse()
-        while may:
+        # Most reads are one slice, which is parsed at once.
+        if not scheduler.waiting and self.may_parse():
             self._parse_slice()
-            may = bool(self._unparsed) and self.may_parse() and scheduler.has_time()
         if self._unparsed:
             self.hold()
             self._keep(self._unparsed[self._parsed :])
