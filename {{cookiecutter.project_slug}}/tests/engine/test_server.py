@@ -40,7 +40,7 @@ def serve(directory: Path, *arguments: str, **environment: str) -> subprocess.Co
         ("APP_STREAMING__MIN_RATE", "-1"),
     ],
 )
-def test_a_wrong_setting_is_told_in_one_line_that_names_it(
+def test_a_wrong_setting_is_reported_in_one_line_that_names_it(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)

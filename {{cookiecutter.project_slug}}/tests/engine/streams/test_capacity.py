@@ -145,7 +145,7 @@ async def closed(peer: Peer) -> None:
 @pytest.mark.trap("E3")
 @pytest.mark.parametrize("beginning", [say_nothing, say_half, ask_once])
 @pytest.mark.bound("H4")
-async def test_the_oldest_connections_without_a_head_go_first(
+async def test_the_oldest_connections_without_a_request_are_closed_first(
     connect: Connect, beginning: Beginning
 ) -> None:
     before = REFUSALS["idle"]
@@ -226,7 +226,7 @@ async def test_a_client_that_moves_or_waits_for_the_service_stays(connect: Conne
 
 
 @pytest.mark.trap("E4")
-async def test_health_is_answered_whatever_else_there_is(connect: Connect) -> None:
+async def test_health_is_never_refused(connect: Connect) -> None:
     await many(connect, stay_idle, IN_PEACE)
     assert (await answer_to(connect, "/idle")).startswith(b"HTTP/1.1 503 ")
     assert (await answer_to(connect, "/health/live")).startswith(b"HTTP/1.1 200 ")
