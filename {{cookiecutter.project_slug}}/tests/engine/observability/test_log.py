@@ -32,9 +32,7 @@ def requests(lines: Lines) -> Lines:
 
 
 @pytest.mark.trap("E9")
-async def test_a_request_is_logged_when_it_has_ended(
-    service: Service, lines: Lines
-) -> None:
+async def test_a_request_is_logged_when_it_has_ended(service: Service, lines: Lines) -> None:
     async with service.raw_connection() as peer:
         await peer.get("/broken?x=1", "X-Request-ID: abc")
         await peer.read_to_end()
