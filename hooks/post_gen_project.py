@@ -10,8 +10,9 @@ SRC = f"src/{ANSWERS['package_name']}"
 UPLOAD, DOWNLOAD = ANSWERS["use_upload"], ANSWERS["use_download"]
 RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
 REALTIME, ERRORS = ANSWERS["use_realtime"], ANSWERS["use_error_handling"]
+STREAMS = UPLOAD or DOWNLOAD or REALTIME
 SHARED = REALTIME and ANSWERS["broker"] == "redis"
-REDIS = ["redis", "redis_kept", "redis_lua", "redis_reading", "redis_scripts"]
+REDIS = ["redis", "redis_data", "redis_lua"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
 REDIS_TESTS += ["test_redis_bounds", "test_redis_workers", "test_runs_redis"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
@@ -24,8 +25,10 @@ OWNED = [
     (DOWNLOAD, [f"{TESTS}/download", "tests/test_exports.py", "tests/test_transforms.py"]),
     (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),
     (UPLOAD or DOWNLOAD, [f"{ENGINE}/storage", f"{TESTS}/storage"]),
-    (UPLOAD or DOWNLOAD or REALTIME, [f"{ENGINE}/streams", f"{TESTS}/streams"]),
-    (REALTIME, [f"{ENGINE}/streams/push.py"]),
+    (STREAMS, [f"{ENGINE}/streams", f"{TESTS}/streams", f"{TESTS}/errors/test_rows.py"]),
+    (STREAMS, [f"{TESTS}/observability/test_streams.py"]),
+    (REALTIME, [f"{ENGINE}/streams/push.py", f"{TESTS}/streams/test_direct.py"]),
+    (REALTIME, [f"{TESTS}/errors/test_events.py", f"{TESTS}/observability/test_direct.py"]),
     (REALTIME, [f"{ENGINE}/realtime", f"{ENGINE}/server/websocket.py", f"{SRC}/runs.py"]),
     (REALTIME, [f"{TESTS}/realtime", "tests/test_events.py", "tests/test_runs.py"]),
     (REALTIME, ["docs/realtime.md", "docs/runs.md"]),

@@ -1,4 +1,4 @@
-"""Download: the right bytes, or an honest refusal; never a response that only looks complete."""
+"""Download: the right bytes or an error, never a response that only seems complete."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from {{cookiecutter.package_name}}.engine.download.disposition import content_disposition
+from {{cookiecutter.package_name}}.engine.download.headers import content_disposition
 from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
 from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 
@@ -216,13 +216,13 @@ async def test_small_files_that_nobody_reads_are_cut_off(service: Service) -> No
     async with service.raw_connection(receive_buffer=4096) as peer:
         await peer.send(f"GET /files/{file_id} HTTP/1.1\r\nHost: test\r\n\r\n".encode() * 300)
 
-        # The first ones fit into the buffers between the two.
+        # The first chunks fit into the socket buffers.
         while (outcome := await service.outcome_of("GET /files/{file_id}")) == "complete":
             pass
         assert outcome == "slow_client"
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
     size = min(SOAK, 16) * (128 << 20)

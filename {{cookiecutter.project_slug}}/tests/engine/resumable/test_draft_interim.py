@@ -1,4 +1,4 @@
-"""The IETF draft "Resumable Uploads for HTTP": 104 responses, digests, and what is not believed."""
+"""The IETF draft "Resumable Uploads for HTTP": 104 responses, digests, and invalid headers."""
 
 import asyncio
 import random
@@ -33,13 +33,13 @@ INTEROP = "Upload-Draft-Interop-Version"
 
 @pytest.fixture
 async def telling(serve: Any) -> Service:
-    """The service with interim responses, which not every proxy passes on."""
+    """The service with interim responses enabled."""
     started: Service = await serve(upload={"interim_responses": True})
     return started
 
 
 async def heads_of(service: Service, request: bytes) -> list[Head]:
-    """Send a request that has its whole body; return the heads of all that comes back."""
+    """Send a request with its whole body; return status and headers of all responses."""
     async with service.raw_connection() as peer:
         await peer.send(request)
         return await read_heads(peer)

@@ -1,4 +1,4 @@
-"""The callbacks of a service, allowed types and quotas."""
+"""Callbacks: files are refused, quarantined, and reported to the owner's code."""
 
 import asyncio
 import random
@@ -11,7 +11,7 @@ import pytest
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.storage import Callbacks, Draft, FileRecord
 from {{cookiecutter.package_name}}.engine.storage.part import open_storage
-from {{cookiecutter.package_name}}.engine.upload.types import AllowedTypes
+from {{cookiecutter.package_name}}.engine.upload.metadata import AllowedTypes
 
 from ..peer import PATIENCE
 from ..service import Service, make_settings

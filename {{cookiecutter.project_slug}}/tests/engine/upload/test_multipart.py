@@ -1,4 +1,4 @@
-"""Forms: every file of a form is stored, with its fields, or nothing of it is."""
+"""Forms: all files of a form are stored with its fields, or none."""
 
 import asyncio
 import random
@@ -55,7 +55,7 @@ async def test_every_file_of_a_form_is_stored_with_all_of_its_fields(service: Se
 
 
 @pytest.mark.trap("U10")
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size_of_a_file_in_a_form(tmp_path: Path) -> None:
     blocks = min(SOAK, 16) * 64
@@ -91,7 +91,7 @@ async def test_files_that_wait_for_the_end_of_their_form_take_no_memory(
     response = await post(service, form(*small, file("last", b"yz"))[:-4])
 
     assert response.status_code == 400
-    assert (len(held), held[0]) == (11, 2)  # Each is open to the end, and only the last is in use.
+    assert (len(held), held[0]) == (11, 2)  # Only the last one has bytes in memory.
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ async def test_a_form_with_too_much_or_too_little_stores_nothing(
 
 
 async def test_a_form_at_its_limits_is_stored(serve: Any) -> None:
-    # Each file costs the disk several syncs.
+    # Each file needs several syncs of the disk.
     service: Service = await serve(upload={"max_size": 1024, "max_files": 5})
     many = [file(f"{number}", b"x" * 1024) for number in range(6)]
     fields = [field(f"{number:02}", "x" * 653) for number in range(100)]
@@ -232,7 +232,7 @@ async def test_httpx_and_its_chunked_body_are_understood(service: Service) -> No
         assert sha256(await bytes_of(service, response.json()[0]["id"])) == sha256(data)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 async def test_curl_is_understood(service: Service, tmp_path: Path) -> None:
     data = random.randbytes(2 << 20)
     path = tmp_path / "a ü.bin"

@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 
 from fastapi import FastAPI
 
-from ..kernel.kernel import Kernel
-from ..kernel.measures import Measure
+from ..kernel.kernel import Kernel, Measure
 from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..kernel.threads import repeating

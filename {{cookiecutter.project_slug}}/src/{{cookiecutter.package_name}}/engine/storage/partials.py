@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem
 from ..kernel.threads import complete, in_thread
 from .claims import Claim, acquire

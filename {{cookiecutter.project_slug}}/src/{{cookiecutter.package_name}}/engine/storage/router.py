@@ -11,7 +11,7 @@ from starlette.routing import NoMatchFound
 from ..kernel.admission import Admission
 from ..kernel.body import whole_request
 from ..kernel.fields import combined
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.origins import base_of
 from ..kernel.part import opened
 from ..kernel.problem import Problem

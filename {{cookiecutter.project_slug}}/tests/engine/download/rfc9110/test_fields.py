@@ -1,4 +1,4 @@
-"""What describes a file: RFC 9110, RFC 6266 and 8187 (its name), RFC 9530 (its digest)."""
+"""The headers of a file: RFC 9110, RFC 6266 and 8187 (its name), RFC 9530 (its digest)."""
 
 import base64
 import hashlib
