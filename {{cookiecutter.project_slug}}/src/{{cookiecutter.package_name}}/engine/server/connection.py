@@ -7,14 +7,13 @@ It leans on uvicorn's internals: `protocol` looks whether they are what they wer
 import socket
 import struct
 import sys
+from importlib import import_module
 from typing import Any
 
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
 from ..kernel.exchange import HANG_UP, SlowClient
-from ..streams.push import DIRECT
-from . import direct, sendfile
 from .config import limits_of
 from .head import HeadLimits
 from .pipeline import BUFFER
@@ -29,6 +28,21 @@ _TCP_INFO = struct.Struct("=120xQQ8xI")
 _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
+def _optional(name: str) -> Any:
+    """Return a module of this package that only some projects have, or None."""
+    path = f"{__package__}.{name}"
+    try:
+        return import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:
+            raise
+        return None
+
+
+sendfile = _optional("sendfile")  # Comes with downloads.
+direct = _optional("direct")  # Comes with real-time.
+
+
 class Abortable:
     """Wraps the application of one request, with the connection that it is served on."""
 
@@ -40,11 +54,13 @@ class Abortable:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = self.cycle
         framing = _CloseDelimited(cycle, send) if scope["http_version"] == "1.0" else None
-        scope["extensions"] = sendfile.extensions(scope["scheme"])
-        scope["extensions"][HANG_UP] = {}
+        scope["extensions"] = {HANG_UP: {}}
+        if sendfile is not None:
+            scope["extensions"] |= sendfile.extensions(scope["scheme"])
         if framing is None:
             scope["extensions"]["http.response.informational"] = {}
-            scope["extensions"][DIRECT] = {}
+            if direct is not None:
+                scope["extensions"][direct.DIRECT] = {}
         try:
             await self.app(scope, self.receive, self._extended(framing.send if framing else send))
         except BaseException as error:
@@ -75,7 +91,7 @@ class Abortable:
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return {"type": "http.request", "body": body, "more_body": cycle.more_body}
 
-    def _extended(self, send: Send) -> Send:
+    def _extended(self, send: Send) -> Send:  # noqa: C901  # A table of messages.
         """Let the messages of our extensions pass: uvicorn does not know them."""
         cycle = self.cycle
 
@@ -85,11 +101,13 @@ class Abortable:
                     await send(message)
                 case "http.response.start":
                     await send(message)
-                    sendfile.announce(cycle)
-                    direct.offer(cycle, message)
-                case "http.response.zerocopysend":
+                    if sendfile is not None:
+                        sendfile.announce(cycle)
+                    if direct is not None:
+                        direct.offer(cycle, message)
+                case "http.response.zerocopysend" if sendfile is not None:
                     await sendfile.send_part(cycle, message)
-                case sendfile.PATH_SEND:
+                case "http.response.pathsend" if sendfile is not None:
                     await sendfile.send_path(cycle, message, self.send_timeout)
                 case "http.response.informational":  # RFC 9110, section 15.2.
                     if not cycle.response_started and not cycle.disconnected:
