@@ -12,16 +12,15 @@ RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
 REALTIME, ERRORS = ANSWERS["use_realtime"], ANSWERS["use_error_handling"]
 STREAMS = UPLOAD or DOWNLOAD or REALTIME
 SHARED = REALTIME and ANSWERS["broker"] == "redis"
-REDIS = ["redis", "redis_kept", "redis_lua", "redis_reading", "redis_scripts"]
+REDIS = ["redis", "redis_data", "redis_lua"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
 REDIS_TESTS += ["test_redis_bounds", "test_redis_workers", "test_runs_redis"]
-PARTIAL = ["concatenation", "partial", "partials"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
 #: What only some answers generate; the rest is in every project. A test holds it against the tree.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
     (RESUMABLE, [f"{ENGINE}/upload/resumable", f"{TESTS}/resumable"]),
-    (RESUMABLE, [f"{ENGINE}/storage/{name}.py" for name in PARTIAL]),
+    (RESUMABLE, [f"{ENGINE}/storage/partials.py"]),
     (DOWNLOAD, [f"{ENGINE}/download", f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
     (DOWNLOAD, [f"{TESTS}/download", "tests/test_exports.py", "tests/test_transforms.py"]),
     (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),

@@ -1,4 +1,4 @@
-"""Errors: one shape, whatever went wrong and wherever."""
+"""Errors: one document for every error."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -171,7 +171,7 @@ async def test_a_bug_tells_clients_nothing(service: Service) -> None:
     assert response.status_code == 500
     assert "secret" not in response.text
     assert response.json()["detail"] == "Internal Server Error"
-    assert response.headers["connection"] == "close"  # As it will be, after what was raised.
+    assert response.headers["connection"] == "close"  # The exception closes it.
     assert await service.outcome_of("GET /crash") == "server_error"
 
 

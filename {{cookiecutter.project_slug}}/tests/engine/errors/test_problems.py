@@ -1,4 +1,4 @@
-"""The types of problems: each has a URI, which leads to what it means."""
+"""The types of problems: each has a URI, and a page that explains it."""
 
 import re
 from html.parser import HTMLParser
@@ -31,7 +31,7 @@ async def refuse() -> None:
 
 
 class Links(HTMLParser):
-    """The addresses that a page leads to."""
+    """The URLs in the links of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

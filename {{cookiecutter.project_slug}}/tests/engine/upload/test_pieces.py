@@ -1,4 +1,4 @@
-"""Pieces of a file that a client has cut by its own rules: never stored as the whole file."""
+"""Pieces of a file in the formats of several clients: never stored as the whole file."""
 
 from typing import Any
 

@@ -1,15 +1,19 @@
-"""Runs as the tutorials write them: a generator, which whoever asks for its events runs anew."""
+"""Runs as the tutorials write them: a generator that each request for its events runs anew."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import APIRouter
 
+from ..kernel.problem import ProblemType
+
 router = APIRouter()
 
-#: What the package names of ours; nobody here has them.
+#: Names that the package and the tests import.
 RunStream = RunsDep = object
 read_json: Any = None
+ALIVE, BEGIN, LOST_AFTER, ALIVE_SECONDS, RETRY_SECONDS = "runs:alive", "(begin)", 4, 5.0, 1.0
+TOO_MANY_RUNS = ProblemType("too-many-runs", "Too many runs", "")
 
 RUNS: dict[str, Callable[..., AsyncIterator[Any]]] = {}
 
