@@ -1,7 +1,8 @@
-"""The bytes of clients are parsed in slices: all connections share a few milliseconds of each turn.
+"""Received bytes are parsed in slices, in turns with those of other connections.
 
-One read brings up to 256 KiB, which may be 40,000 frames or thousands of requests. A connection
-with more than one slice is not read until the rest is parsed; slices of others come in between.
+One read brings up to 256 KiB, which may be 40,000 WebSocket frames or thousands of requests. All
+connections together parse for a few milliseconds per iteration of the event loop. A connection with
+unparsed bytes is not read, and waits for its turn behind the others.
 """
 
 import asyncio
@@ -11,40 +12,37 @@ from collections import deque
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import uvicorn
-
 from ..kernel.kernel import BOUNDS
-from .config import limits_of
 
 #: Bytes that are parsed without a look at the clock: about 700 frames or 1000 header lines.
 SLICE = 4 << 10
-#: Seconds of a turn of the loop in which slices are parsed; at least one is.
+#: Seconds of an iteration of the loop in which slices are parsed; at least one slice is.
 SHARE = 0.004
 
 logger = logging.getLogger(__name__)
 
 
-class Turns:
-    """The connections of one event loop that have bytes to parse, in the order of their slices."""
+class ParseScheduler:
+    """The connections of one event loop that have bytes to parse, in the order of their turns."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: deque[Sliced] = deque()
+        self._waiting: deque[ScheduledProtocol] = deque()
         self._ends_at: float | None = None
         #: Bytes that all connections hold.
         self.unparsed = 0
 
-    def is_free(self) -> bool:
-        """Whether no other connection waits for its turn."""
+    def is_idle(self) -> bool:
+        """Return whether no other connection waits for its turn."""
         return not self._waiting
 
     def has_time(self) -> bool:
-        """Whether one more slice of the same read may be parsed at once."""
+        """Return whether the next slice of the same read may be parsed at once."""
         if self._ends_at is None:
             self._begin()
-        return self.is_free() and time.monotonic() < (self._ends_at or 0)
+        return self.is_idle() and time.monotonic() < (self._ends_at or 0)
 
-    def add(self, connection: "Sliced") -> None:
+    def add(self, connection: "ScheduledProtocol") -> None:
         """Let a connection parse its next slice after those that wait."""
         self._waiting.append(connection)
         if self._ends_at is None:
@@ -52,9 +50,9 @@ class Turns:
 
     def _begin(self) -> None:
         self._ends_at = time.monotonic() + SHARE
-        self._loop.call_soon(self._next)
+        self._loop.call_soon(self._run)
 
-    def _next(self) -> None:
+    def _run(self) -> None:
         self._ends_at = None
         if not self._waiting:
             return
@@ -71,15 +69,16 @@ class Turns:
                 break
 
 
-class Sliced:
+class ScheduledProtocol(asyncio.Protocol):
     """A protocol that parses what it receives in slices."""
 
     transport: Any
     loop: asyncio.AbstractEventLoop
-    config: uvicorn.Config
-    #: What has been received, up to `_parsed` of it parsed.
+    config: Any  # A `ServerConfig`.
+    #: The bytes that were received, and how many of them are parsed.
     _unparsed = b""
     _parsed = 0
+    #: Of them, those that count in the total of all connections.
     _held = 0
     _queued = False
 
@@ -88,42 +87,42 @@ class Sliced:
         raise NotImplementedError
 
     def may_parse(self) -> bool:
-        """Whether the next slice can be parsed now; `go_on` is called when that changes."""
+        """Return whether the next slice can be parsed now; `resume` is called when that changes."""
         raise NotImplementedError
 
     def hold(self) -> None:
-        """Stop to read: there are bytes that are not parsed."""
+        """Stop reading: there are unparsed bytes."""
         raise NotImplementedError
 
     def release(self) -> None:
-        """Read on."""
+        """Continue reading."""
         raise NotImplementedError
 
     def slice_end(self, data: bytes, start: int) -> int:
-        """Return where the slice of `data` that begins at `start` ends, or a place after it all."""
+        """Return where the slice of `data` that begins at `start` ends; may be after its end."""
         return start + SLICE
 
     def data_received(self, data: bytes) -> None:
-        if self._unparsed:  # The transport had read it before it was stopped.
+        if self._unparsed:  # The transport had read it before it was paused.
             self._keep(self._unparsed[self._parsed :] + data)
             return
-        turns = turns_of(self.loop)
+        scheduler = scheduler_of(self.loop)
         self._unparsed, self._parsed = data, 0
-        # Most reads have one slice, for which no clock is needed.
-        may = turns.is_free() and self.may_parse()
+        # Most reads are one slice, which needs no clock.
+        may = scheduler.is_idle() and self.may_parse()
         while may:
             self._parse_slice()
-            may = bool(self._unparsed) and self.may_parse() and turns.has_time()
+            may = bool(self._unparsed) and self.may_parse() and scheduler.has_time()
         if self._unparsed:
             self.hold()
             self._keep(self._unparsed[self._parsed :])
-            self.go_on()
+            self.resume()
 
-    def go_on(self) -> None:
-        """Parse what is left, when it is this connection's turn."""
+    def resume(self) -> None:
+        """Wait for a turn to parse what is left."""
         if self._held and not self._queued and self.may_parse():
             self._queued = True
-            turns_of(self.loop).add(self)
+            scheduler_of(self.loop).add(self)
 
     def parse_queued(self) -> None:
         """Parse one slice, and wait for the next turn if there is more."""
@@ -132,7 +131,7 @@ class Sliced:
             return
         self._parse_slice()
         if self._unparsed:
-            self.go_on()
+            self.resume()
         elif self._held:
             self._keep(b"")
             self.release()
@@ -154,24 +153,23 @@ class Sliced:
             self._unparsed, self._parsed = b"", 0
 
     def _keep(self, data: bytes) -> None:
-        turns = turns_of(self.loop)
+        scheduler = scheduler_of(self.loop)
         self._unparsed, self._parsed = data, 0
-        turns.unparsed += len(data) - self._held
+        scheduler.unparsed += len(data) - self._held
         self._held = len(data)
-        # What fits one slice is not much, whoever sent it.
-        if self._held > SLICE and turns.unparsed > limits_of(self.config).server.max_unparsed:
+        # A connection that holds less than a slice is not to blame for the total.
+        if self._held > SLICE and scheduler.unparsed > self.config.limits.max_unparsed:
             BOUNDS["server.max_unparsed"] += 1
             self.transport.abort()
             self.drop()
 
 
-#: Of the loop, not of an application: all its servers take their turns in it.
-_OF_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+#: By event loop: all servers of a loop take their turns in it.
+_OF_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, ParseScheduler] = WeakKeyDictionary()
 
 
-def turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
-    """Return the turns of an event loop."""
-    turns = _OF_LOOP.get(loop)
-    if turns is None:
-        turns = _OF_LOOP[loop] = Turns(loop)
-    return turns
+def scheduler_of(loop: asyncio.AbstractEventLoop) -> ParseScheduler:
+    """Return the scheduler of an event loop."""
+    if loop not in _OF_LOOP:
+        _OF_LOOP[loop] = ParseScheduler(loop)
+    return _OF_LOOP[loop]

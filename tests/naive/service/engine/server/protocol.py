@@ -1,5 +1,0 @@
-"""The protocol as uvicorn has it."""
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Protocol
-
-__all__ = ["Protocol"]
