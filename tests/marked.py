@@ -12,7 +12,7 @@ from environment import Environment
 
 #: Of the engine's tests, each run beside the others.
 PARTS = [
-    "test_*.py", "observability", "errors", "storage", "upload", "resumable", "download",
+    "test_*.py", "observability", "errors", "streams", "storage", "upload", "resumable", "download",
     "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py",
 ]  # fmt: skip
 SAFE = str.maketrans("/*[]", "____")

@@ -86,7 +86,7 @@ class LiveServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._stop()
+        self._loop.call_soon_threadsafe(self._server.stop.set)
         await asyncio.to_thread(self._thread.join, PATIENCE)
         self._socket.close()
         if self._thread.is_alive():
@@ -114,6 +114,3 @@ class LiveServer:
             await self._server.serve(sockets=[self._socket])
         finally:
             self._server.ready.set()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._server.stop.set)
