@@ -30,8 +30,8 @@ SWEEP_SECONDS = 0.5
 # Both counters belong to the process, and every application in it reports them: protocols and
 # parsers count here, which belong to a server or to no request, and know no application.
 
-#: Requests that the server refused itself, by status, and connections that it closed to make room:
-#: `idle` ones, which only waited, and `slow` ones.
+#: Requests that the server refused itself, by status, and `idle` connections that it closed to make
+#: room.
 REFUSALS: Counter[str] = Counter()
 #: How often a limit was reached, by its setting, such as `realtime.history_total`.
 BOUNDS: Counter[str] = Counter()
