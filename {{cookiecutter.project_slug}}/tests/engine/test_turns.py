@@ -2,18 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from fastapi import APIRouter, Request
 
 from {{cookiecutter.package_name}}.engine.kernel import RequestBody
-from {{cookiecutter.package_name}}.engine.server import http_connection
 from {{cookiecutter.package_name}}.engine.server.http_connection import HTTPConnection
 
 from .peer import PATIENCE, Peer
 from .service import Service
 
+CHUNK_SIZES = find_spec("{{cookiecutter.package_name}}.engine.server.chunk_sizes")
 GET = b"GET /length HTTP/1.1\r\nHost: test\r\n"
 CHUNKED = b"POST /length HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKS = 20_000
@@ -113,7 +114,7 @@ async def test_a_body_in_chunks_is_the_same_wherever_its_reads_end(serve: Any, s
             await peer.read_until(b"\r\n\r\n%d" % (3 * count + 10))
 
 
-@pytest.mark.skipif(http_connection.chunk_sizes is None, reason="it comes with streams")
+@pytest.mark.skipif(not CHUNK_SIZES, reason="they come with streams")
 async def test_a_read_of_large_chunks_is_parsed_at_once(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
