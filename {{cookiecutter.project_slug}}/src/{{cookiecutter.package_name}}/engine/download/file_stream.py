@@ -18,8 +18,9 @@ from ..kernel.kernel import kernel_of
 from ..storage.interface import Storage
 from ..storage.local import LocalStorage
 from ..storage.records import FileRecord
+from ..streams.deadlines import send_within
 from ..streams.file_parts import FilePart
-from ..streams.pull import ByteStream, send_within
+from ..streams.pull import ByteStream
 from .ranges import ByteRange
 
 #: Bytes that are sent as one message.

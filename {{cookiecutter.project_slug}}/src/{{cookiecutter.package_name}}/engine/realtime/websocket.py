@@ -43,7 +43,7 @@ from ..kernel.exchange import Exchange, Outcome, SlowClient, StreamAborted, exch
 from ..kernel.kernel import BOUNDS, kernel_of
 from ..kernel.part import opened
 from ..kernel.problem import INVALID, Problem, invalid
-from ..streams.pull import send_within
+from ..streams.deadlines import send_within
 from ..streams.push import Channel
 from .hub import Hub
 from .messages import JSON, Message, parse_message

@@ -13,8 +13,8 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from ..streams.deadlines import send_within
 from ..streams.file_parts import ZERO_COPY as PART, FilePart
-from ..streams.pull import send_within
 
 ZERO_COPY: bool = sys.platform == "linux" and hasattr(os, "sendfile")
 WHOLE = "http.response.pathsend"

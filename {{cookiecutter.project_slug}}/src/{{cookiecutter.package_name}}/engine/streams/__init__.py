@@ -1,6 +1,7 @@
 """Streams: bodies in chunks, in both directions. Every project with a module that streams has it.
 
 * `pull` and `push`: the two ways to send. The response iterates a source, or other tasks write.
+  `deadlines` limits each send.
 * `rows`: rows in batches; JSON Lines with an end marker.
 * `codings`: compression without delay, by `Accept-Encoding`.
 * `content`: the headers that describe a body; `digests`: its integrity.

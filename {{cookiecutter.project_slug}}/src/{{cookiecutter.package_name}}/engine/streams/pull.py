@@ -16,7 +16,6 @@ from collections.abc import (
     Mapping,
 )
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -25,17 +24,15 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..kernel.body import Deadline
-from ..kernel.exchange import Exchange, SlowClient, StreamAborted, exchange_of
+from ..kernel.exchange import Exchange, StreamAborted, exchange_of
 from ..kernel.kernel import kernel_of
 from ..kernel.problem import Problem
 from ..kernel.threads import in_thread
 from .codings import Coding
+from .deadlines import CLEANUP_SECONDS, send_within, while_connected
 from .file_parts import ZERO_COPY, FilePart
 
 T = TypeVar("T")
-#: Seconds that a source may take to clean up after its client has left.
-CLEANUP_SECONDS = 5.0
 #: Parts of files are sent without a copy, if the server supports it and the body is not encoded.
 Chunk = bytes | FilePart
 #: Encodes the document of a failure as the last bytes of a stream.
@@ -194,48 +191,3 @@ async def _iterate_in_thread(executor: Executor, source: Iterable[T]) -> AsyncGe
         close = getattr(iterator, "close", None)
         if close is not None:
             await in_thread(executor, close)
-
-
-# A timeout held across a `yield` would cancel the task that runs the generator at that moment. So
-# the driver of a source has the timeouts, one await at a time; generators have none.
-
-
-async def send_within(send: Send, message: Message, limit: float) -> None:
-    """Send a message; raise SlowClient if the client does not accept it in `limit` seconds."""
-    deadline = Deadline()
-    try:
-        with deadline.within(limit):
-            await send(message)
-    except TimeoutError:
-        raise SlowClient(limit) from None
-    finally:
-        deadline.end()
-
-
-@asynccontextmanager
-async def while_connected(receive: Receive) -> AsyncGenerator[None]:
-    """Run the block until the client leaves; then cancel it and raise ClientDisconnect.
-
-    The block is cancelled once, not at every further await: a `finally` that awaits runs to its
-    end, for at most CLEANUP_SECONDS. Only for requests whose body has been read, because this calls
-    `receive`: no ASGI server raises from `send` after a disconnect.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(None) as cleanup, asyncio.timeout(None) as connected:
-
-            async def watch() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                connected.reschedule(loop.time())
-                cleanup.reschedule(loop.time() + CLEANUP_SECONDS)
-
-            watcher = loop.create_task(watch())
-            try:
-                yield
-            finally:
-                watcher.cancel()
-    except TimeoutError:
-        if connected.expired() or cleanup.expired():
-            raise ClientDisconnect from None
-        raise
