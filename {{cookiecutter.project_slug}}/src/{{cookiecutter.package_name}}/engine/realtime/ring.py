@@ -149,11 +149,13 @@ class Reader(Protocol):
 
     names: tuple[str, ...]
     ring: "Ring"
-    wake: Callable[[], None]
 
     @property
     def lag(self) -> int:
         """The distance from its position to the newest event of its ring."""
+
+    def wake(self) -> None:
+        """Send new events to the client."""
 
     def report_gap(self, reason: str) -> None:
         """Note that events were missed."""

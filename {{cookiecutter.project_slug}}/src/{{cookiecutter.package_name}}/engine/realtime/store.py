@@ -4,6 +4,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from ..kernel.measures import BOUNDS
@@ -63,16 +64,14 @@ class Merged(Ring):
         return list(islice(numbers, PLANNED))[::-1]
 
 
+@dataclass(slots=True)
 class Replay:
     """The events that a subscription has missed, planned some at a time, and a limit of them."""
 
-    __slots__ = ("_planned", "left", "until")
-
-    def __init__(self, left: float, until: float) -> None:
-        #: Events that this response may still contain, of those up to the number `until`.
-        self.left = left
-        self.until = until
-        self._planned: list[tuple[int, Ring]] = []
+    #: Events that this response may still contain, of those up to the number `until`.
+    left: float
+    until: float
+    _planned: list[tuple[int, Ring]] = field(default_factory=list)
 
     def take(self, merged: Merged, position: int, size: int) -> list[Event]:
         """Return the next events of about `size` bytes; raises Evicted if some were evicted.
