@@ -113,7 +113,7 @@ class Hub:
 
     def subscriptions(self) -> set[Reader]:
         """Return all subscriptions of this process."""
-        return self._store.subscriptions()
+        return set().union(*(ring.subscriptions for ring in self._store.all_rings()))
 
     def measures(self) -> list[Measure]:
         """Return the metrics of topics and subscriptions."""
