@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.kernel.measures import BOUNDS
+from {{cookiecutter.package_name}}.engine.kernel.kernel import BOUNDS
 from {{cookiecutter.package_name}}.engine.realtime.hub import Hub
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message
 from {{cookiecutter.package_name}}.engine.realtime.subscription import Subscription

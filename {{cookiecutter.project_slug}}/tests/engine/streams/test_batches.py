@@ -1,4 +1,4 @@
-"""Batches of rows: many at once from a fast source, each promptly from a slow one."""
+"""Batches of rows: large ones from a fast source, prompt ones from a slow source."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -26,7 +26,7 @@ class Row(BaseModel):
 
 
 class Source:
-    """A source of rows that never waits, and knows what became of it."""
+    """A source of rows that never waits, and records its end."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -41,7 +41,7 @@ class Source:
                 self.made += 1
                 yield ROW
         finally:
-            await asyncio.sleep(0)  # Cleanup that awaits, as closing a connection does.
+            await asyncio.sleep(0)  # Cleanup that awaits, like closing a connection.
             self.tasks.add(asyncio.current_task())
             self.closed.set()
 
@@ -117,7 +117,7 @@ async def test_a_slow_source_does_not_keep_its_rows_back(serve: Any) -> None:
     service: Service = await serve(serving(rows))
     async with service.raw_connection() as peer:
         await peer.get("/rows")
-        await peer.read_until(b'{"a":1}\n')  # The source goes on when this has arrived.
+        await peer.read_until(b'{"a":1}\n')  # Then the source continues.
         await service.call(seen.set)
         await peer.read_until(b'{"a":2}\n{"$end":{"count":2}}\n')
 

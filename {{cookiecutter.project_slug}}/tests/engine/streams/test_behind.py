@@ -1,6 +1,6 @@
-"""What comes behind a whole request and is none: first the answer, then the refusal.
+"""Invalid bytes after a whole request: first the response, then the refusal.
 
-A client that counts characters as bytes sends such a request: the rest of its body is left over.
+A client that counts characters instead of bytes sends more body than its Content-Length.
 Source: RFC 9112, sections 2.2 and 9.3.2 (pipelining).
 """
 
@@ -21,7 +21,7 @@ from ..service import Service
 GET = b"GET /echo HTTP/1.1\r\nHost: test\r\n\r\n"
 TEXT = '{"name": "é"}'
 POST = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n%b"
-#: One byte more than it says.
+#: One byte more than the Content-Length.
 MISCOUNTED = POST % (len(TEXT), TEXT.encode())
 CHUNKED = (
     b"POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
@@ -46,7 +46,7 @@ SECOND = {
 
 
 class Waiting:
-    """A route that answers when it is told to, and one whose answer has no end."""
+    """A route that waits for the test, and one whose response has no end."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
@@ -85,7 +85,7 @@ async def service(waiting: Waiting, serve: Any) -> Service:
 
 
 async def statuses(service: Service, waiting: Waiting, sent: bytes, behind: bytes = b"") -> str:
-    """Return what is answered to requests, and to what comes behind them while the first runs."""
+    """Return the responses to requests, and to bytes after them while the first one runs."""
     async with service.raw_connection() as peer:
         await peer.send(sent)
         await service.in_server(waiting.begun.wait())

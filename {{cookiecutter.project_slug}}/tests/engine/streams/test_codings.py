@@ -1,4 +1,4 @@
-"""Content codings: the one that the client prefers, and nothing kept back."""
+"""Content codings: the preference of the client, and compression without delay."""
 
 import gzip
 import random
@@ -22,7 +22,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-#: Decode a block as it comes, and a whole stream; the latter raises when it is not a whole one.
+#: Decode one block, and a whole stream; the latter raises for a truncated stream.
 DECODERS: dict[str, tuple[Callable[[], Callable[[bytes], bytes]], Callable[[bytes], bytes]]] = {
     "gzip": (lambda: zlib.decompressobj(wbits=31).decompress, gzip.decompress),
     "zstd": (lambda: zstd.ZstdDecompressor().decompress, zstd.decompress),

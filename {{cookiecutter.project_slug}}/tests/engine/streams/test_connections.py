@@ -1,4 +1,4 @@
-"""More connections than a process may have: who goes, who stays, and who is always answered."""
+"""More connections than a process may have: which are closed, and which are always served."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import pytest
 from fastapi import APIRouter, Request
 
 from {{cookiecutter.package_name}}.engine.kernel import RequestBody
-from {{cookiecutter.package_name}}.engine.kernel.measures import REFUSALS
+from {{cookiecutter.package_name}}.engine.kernel.kernel import REFUSALS
 from {{cookiecutter.package_name}}.engine.server import connections
 from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.settings import Settings
@@ -19,11 +19,11 @@ from {{cookiecutter.package_name}}.settings import Settings
 from ..peer import PATIENCE, Peer
 from ..service import Service, ServiceProcess, make_settings
 
-#: The cap of these tests; one of them is kept for a head, so so many may be open in peace.
+#: The limit of these tests, and the connections below it: one is reserved for new requests.
 CAP = 8
 IN_PEACE = CAP - 1
 HALF_A_HEAD = b"GET /health/live HTTP/1.1\r\nHost: test\r\n"
-#: Answered with 100 when the service wants the body.
+#: The service responds with 100 when it reads the body.
 UPLOAD = (
     b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000\r\n"
     b"Expect: 100-continue\r\n\r\n"
@@ -38,7 +38,7 @@ Beginning = Callable[[Peer], Awaitable[None]]
 
 
 def routes() -> APIRouter:
-    """What takes long: bodies, an answer without end, and one in which nothing happens."""
+    """Long exchanges: bodies, a response without end, and a silent one."""
     router = APIRouter()
 
     async def upload(request: Request) -> int:
@@ -125,14 +125,14 @@ async def many(connect: Connect, beginning: Beginning, number: int) -> list[Peer
 
 
 async def answer_to(connect: Connect, path: str) -> bytes:
-    """Return the head of what a new client gets."""
+    """Return the headers of the response to a new client."""
     peer = await connect()
     await peer.get(path, "Connection: close")
     return await peer.read_head()
 
 
 async def closed(peer: Peer) -> None:
-    """Return when the service has closed a connection, in one way or the other."""
+    """Return when the service has closed or reset a connection."""
     with suppress(ConnectionError):
         await peer.read_to_end()
 
@@ -242,7 +242,7 @@ async def test_files_count_as_well(serve: Any, monkeypatch: pytest.MonkeyPatch) 
     service: Service = await serve()
     async with AsyncExitStack() as stack:
         peers = []
-        for _ in range((free + 60) // 2):  # Here each connection has two ends.
+        for _ in range((free + 60) // 2):  # Both ends of each connection are in this process.
             peers.append(await stack.enter_async_context(service.raw_connection()))
             await ask_once(peers[-1])
         await closed(peers[0])

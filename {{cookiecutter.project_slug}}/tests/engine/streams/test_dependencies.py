@@ -1,4 +1,4 @@
-"""Dependencies with `yield`: when what stands behind it runs, as docs/extending.md says."""
+"""Dependencies with `yield`: when their exit code runs, as docs/extending.md describes."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,7 +14,7 @@ from ..service import Service
 
 
 class Work:
-    """What a request does, with a transaction around it."""
+    """The steps of a request, with a transaction around it."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

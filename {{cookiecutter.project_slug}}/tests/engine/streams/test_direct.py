@@ -1,4 +1,4 @@
-"""Parts of a response that are written past the layers: they keep their order and their limits."""
+"""Parts of a response that are written past the layers keep their order and their limits."""
 
 import asyncio
 import zlib
@@ -13,17 +13,16 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from {{cookiecutter.package_name}}.engine.kernel.exchange import Exchange
-from {{cookiecutter.package_name}}.engine.kernel.outcomes import Outcome
+from {{cookiecutter.package_name}}.engine.kernel.exchange import Exchange, Outcome
 from {{cookiecutter.package_name}}.engine.streams.push import SHARE, Channel, PushResponse
 
 from ..service import Service
 
-BIG = 32 << 20  # More than the system buffers for a connection.
+BIG = 32 << 20  # More than the buffers of a connection.
 
 
 class Parts(Channel):
-    """A response of the parts that a test puts into it; at `!` it fails."""
+    """A response with the parts of a test; it fails at `!`."""
 
     __slots__ = ("waiting",)
 
@@ -62,7 +61,7 @@ class PartsResponse(PushResponse):
 
 
 class Deflating:
-    """A middleware that compresses, and sends the head at once."""
+    """A middleware that compresses the body, and sends the headers at once."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -83,7 +82,7 @@ class Deflating:
 
 
 class Keeping:
-    """A middleware that keeps parts of the body, until it is told to let them go."""
+    """A middleware that holds parts of the body back until the test releases them."""
 
     def __init__(self, app: ASGIApp, released: asyncio.Event) -> None:
         self.app = app
@@ -111,7 +110,7 @@ class Keeping:
 
 
 class Hiding:
-    """A middleware that takes away what the server offers."""
+    """A middleware that removes the extensions of the server."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -139,13 +138,13 @@ def parts() -> APIRouter:
 
 @pytest.fixture
 async def service(serve: Any, parts: APIRouter) -> Service:
-    """With time for clients that a test lets wait."""
+    """The service, with a long send timeout."""
     started: Service = await serve(parts, streaming={"send_timeout": 10})
     return started
 
 
 async def channel_of(service: Service) -> Any:
-    """Return the channel of the only client, as soon as it is open."""
+    """Return the channel of the only client, when it is open."""
 
     async def wait() -> Any:
         channels = service.app.state.kernel.channels

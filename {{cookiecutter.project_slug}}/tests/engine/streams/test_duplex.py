@@ -1,4 +1,4 @@
-"""Duplex streams: the body is read by the source of the response, and by nobody else."""
+"""Duplex streams: only the source of the response reads the request body."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -16,7 +16,7 @@ from ..service import Service
 
 
 class Echo:
-    """A source that sends the request body back, and then waits when it is told to."""
+    """A source that sends the request body back, and then waits if the test requires it."""
 
     def __init__(self, *, waits: bool) -> None:
         self.router = APIRouter()

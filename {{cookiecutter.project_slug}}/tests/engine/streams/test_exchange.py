@@ -1,4 +1,4 @@
-"""Exchanges: every request has one outcome, which is known when it has really ended."""
+"""Exchanges: every request has one outcome, when its response has ended."""
 
 import asyncio
 import threading
@@ -90,7 +90,7 @@ async def test_what_was_taken_while_the_loop_was_busy_is_not_late(serve: Any) ->
         await peer.get("/large", "Connection: close")
         await peer.read_head()
         before = -1
-        while before != await service.call(lambda: taken):  # A turn of the loop without progress.
+        while before != await service.call(lambda: taken):  # An iteration without progress.
             before = taken
         assert taken < size - chunk
         async with busy_loop(service):
@@ -101,7 +101,7 @@ async def test_what_was_taken_while_the_loop_was_busy_is_not_late(serve: Any) ->
 
 @asynccontextmanager
 async def busy_loop(service: Service) -> AsyncGenerator[None]:
-    """Run the block while the server's loop does something else, for longer than any limit."""
+    """Run the block while the server's event loop is blocked for longer than any limit."""
     has_begun = threading.Event()
 
     def stop() -> None:

@@ -1,4 +1,4 @@
-"""A client that sends nothing more: what is whole is answered, what is not is none.
+"""Half-closed connections: whole requests get their response, others are ignored.
 
 FIN is also how a subscriber leaves, so it ends a GET, and a response that has begun.
 Source: RFC 9112, sections 8 and 9.6.
@@ -25,7 +25,7 @@ BODIES = {
 
 
 class Slow:
-    """Routes that wait for a word: before they answer, or within the answer."""
+    """Routes that wait for the test: before the response, or within it."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
@@ -91,7 +91,7 @@ def post(path: bytes, body: bytes = BODIES["length"]) -> bytes:
 
 
 async def end(service: Service, peer: Peer) -> None:
-    """Send FIN, and return when the server has taken what came before it, and that."""
+    """Send FIN, and return when the server has received it."""
     peer.end()
     for _ in range(10):
         await service.call(lambda: None)

@@ -1,4 +1,4 @@
-"""A link that goes down under what is open: nothing resets, and the service has to notice."""
+"""A link that goes down: no connection is reset, and the service has to detect it."""
 
 import asyncio
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def link() -> Iterator[Link]:
 
 
 class Streams:
-    """A route for every direction: bytes and a file out, a body in."""
+    """A route for every direction: bytes and a file are sent, a body is received."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,7 +70,7 @@ async def test_what_is_open_when_a_link_is_lost_ends_within_its_deadline(
 ) -> None:
     path = tmp_path / "file"
     with path.open("wb") as file:
-        file.truncate(HUGE)  # All of it a hole.
+        file.truncate(HUGE)  # A sparse file.
     streams = Streams(path)
     async with LinkedService(link, streams.router, **sections) as service:
         peers = [await link.connect(service) for _ in range(3)]
@@ -81,7 +81,7 @@ async def test_what_is_open_when_a_link_is_lost_ends_within_its_deadline(
         acts = [read_on(peers[0]), read_on(peers[1]), write_on(peers[2])]
         work = [asyncio.create_task(act) for act in acts]
         async with service.client() as client:
-            for _ in range(20):  # Everything moves as long as there is a link.
+            for _ in range(20):  # All streams make progress while the link is up.
                 assert (await client.get("/health/live")).status_code == 200
         link.lose()
 

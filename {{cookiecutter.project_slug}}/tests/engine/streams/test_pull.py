@@ -1,4 +1,4 @@
-"""Pull streams: a source is closed when its client leaves, and no failure looks complete."""
+"""Pull streams: a source is closed when its client leaves, and no failure seems complete."""
 
 import asyncio
 import time
@@ -11,29 +11,36 @@ from fastapi import APIRouter, HTTPException
 from starlette.background import BackgroundTask
 
 from {{cookiecutter.package_name}}.engine.streams import ByteStream
+from {{cookiecutter.package_name}}.engine.testing import LiveServer
 
 from ..peer import PATIENCE
 from ..service import Service
+from ..test_handlers import Stamp, make
+from ..test_head import START
 
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 CHUNK = b"z" * 65536
 ENDLESS = 100_000
 
 
 class Source:
-    """A source that knows what became of it."""
+    """A source that records its end."""
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
         self.sent = 0
 
     async def endless(self) -> AsyncGenerator[bytes]:
-        """Yield without ever waiting; far more than any client of a test takes."""
+        """Yield without ever waiting, far more than any client of a test reads."""
         try:
             while self.sent < ENDLESS:
                 self.sent += 1
                 yield CHUNK
         finally:
-            await asyncio.sleep(0)  # Cleanup that awaits, as closing a connection does.
+            await asyncio.sleep(0)  # Cleanup that awaits, like closing a connection.
             self.closed.set()
 
 
@@ -275,7 +282,7 @@ async def test_a_head_request_gets_no_body(serve: Any) -> None:
 async def test_a_client_may_leave_with_all_it_was_promised(serve: Any) -> None:
     async def source() -> AsyncGenerator[bytes]:
         yield b"all"
-        await asyncio.Event().wait()  # The end of the source is not the client's business.
+        await asyncio.Event().wait()  # The source does not end.
 
     answer = route(lambda: ByteStream(source(), headers={"Content-Length": "3"}))
     service: Service = await serve(answer)
@@ -285,3 +292,49 @@ async def test_a_client_may_leave_with_all_it_was_promised(serve: Any) -> None:
         peer.reset()
 
         assert await service.outcome_of("GET /stream") == "complete"
+
+
+async def test_a_stream_that_fails_is_cut_whatever_middleware_is_around_it() -> None:
+    async def rows() -> AsyncGenerator[bytes]:
+        yield b"first\n"
+        raise ZeroDivisionError
+
+    app = make()
+    app.add_middleware(Stamp)
+    app.include_router(route(lambda: ByteStream(rows())))
+
+    async with LiveServer(app) as service, service.client() as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get("/stream")
+
+
+async def test_an_application_that_is_started_again_has_new_threads() -> None:
+    app = make()
+    app.include_router(route(lambda: ByteStream(iter([b"in a ", b"thread"]))))
+
+    for _ in range(2):
+        async with LiveServer(app) as service, service.client() as client:
+            assert (await client.get("/stream")).text == "in a thread"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [START + b"X: " + b"y" * 8000, START + b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n", UPGRADE],
+    ids=["large", "malformed", "upgrade"],
+)
+async def test_no_refusal_gets_into_an_answer_that_is_under_way(serve: Any, second: bytes) -> None:
+    source = Source()
+    limits = {"header_timeout": 0.3, "max_header_size": 4096}
+    service: Service = await serve(route(lambda: ByteStream(source.endless())), server=limits)
+    if second is UPGRADE and not hasattr(service.app.state.settings, "realtime"):
+        pytest.skip("without WebSockets an upgrade is a request like any other")
+    async with service.raw_connection() as peer:
+        await peer.get("/stream")
+        await peer.read_head()
+        await peer.send(second)
+        try:
+            answer = await peer.read_to_end()
+        except ConnectionResetError:
+            answer = peer.unread
+    assert b"HTTP/1.1 4" not in answer
+    await service.in_server(asyncio.wait_for(source.closed.wait(), PATIENCE))

@@ -1,4 +1,4 @@
-"""Files are sent without a copy where that is possible, and nobody sees a difference."""
+"""Files are sent without a copy where that is possible, without a visible difference."""
 
 import hashlib
 import os
@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What `os.sendfile` has sent, call by call."""
+    """The bytes that `os.sendfile` has sent, by call."""
     counts: list[int] = []
     original = os.sendfile
 
@@ -47,7 +47,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 class Source:
-    """A route that sends all of a file in parts, with a word before and behind it."""
+    """A route that sends a file in parts, with bytes before and after it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -87,7 +87,7 @@ async def test_a_file_goes_from_the_page_cache_to_the_socket(
 ) -> None:
     service: Service = await serve(Source(path).router)
     async with service.client() as client:
-        for _ in range(2):  # The connection is as good as before.
+        for _ in range(2):  # The connection can be used again.
             response = await client.get("/file")
             assert same(response.content, b"<" + DATA + b">")
 

@@ -1,4 +1,4 @@
-"""Offers of another protocol, and bodies that do not arrive: no success without the whole request.
+"""Offers of other protocols, and truncated bodies: no success without the whole request.
 
 Java's HttpClient offers HTTP/2 with every request, curl does with `--http2`.
 Sources: RFC 9110, section 7.8 (Upgrade); RFC 9112, section 8 (incomplete messages).
@@ -20,7 +20,7 @@ from ..peer import Peer
 from ..service import Service
 
 BODY = b"0123456789"
-#: What Java 17 sends, but for the framing of the body.
+#: The request of Java 17, without the framing of the body.
 JAVA = (
     b"POST /echo HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nHost: localhost:8000\r\n"
     b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nUpgrade: h2c\r\n"
@@ -178,7 +178,7 @@ async def test_half_a_body_is_no_success_on_any_route(serve: Any) -> None:
 
     paths = service.app.openapi()["paths"]
     asked = [("GET", "/docs"), *((each.upper(), path) for path in paths for each in paths[path])]
-    # A transform begins before its request has ended, and does not end before it.
+    # A transform begins before the end of its request, and ends after it.
     asked = [each for each in asked if not each[1].startswith("/transform/")]
     found = await asyncio.gather(*(status(*each) for each in asked))
     assert [each for each, code in zip(asked, found, strict=True) if code.startswith("2")] == []

@@ -1,7 +1,7 @@
-"""Transforms: request bodies that are changed and sent back while they arrive.
+"""Transforms: request bodies that are converted and sent back while they arrive.
 
-For clients that read while they write, such as curl and node: one that writes all of a large body
-first waits for a service that waits for its reader, until a deadline ends the request.
+For clients that read while they write, such as curl and node. A client that first writes all of a
+large body blocks, because the service waits for it to read, until a deadline ends the request.
 """
 
 import inspect

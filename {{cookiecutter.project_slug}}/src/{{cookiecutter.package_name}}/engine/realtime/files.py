@@ -10,7 +10,7 @@ from typing import Any
 import pydantic_core
 from fastapi import FastAPI
 
-from ..storage.callbacks import Callbacks
+from ..storage.interface import Callbacks
 from ..storage.records import FileRecord
 from .hub import Hub
 from .messages import Message, Once

@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
 
-from ..kernel.kernel import Kernel
-from ..kernel.measures import Measure
+from ..kernel.kernel import Kernel, Measure
 from ..kernel.threads import repeating
 from .backends import Backend, open_backend
 from .limits import Followers, PublishRate

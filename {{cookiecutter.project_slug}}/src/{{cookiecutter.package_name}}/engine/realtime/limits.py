@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from math import inf
 
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem, ProblemType
 from .settings import RealtimeSettings
 from .topics import parts_of

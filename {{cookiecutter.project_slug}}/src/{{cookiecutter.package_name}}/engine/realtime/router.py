@@ -21,11 +21,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from ..kernel.admission import Admission
+from ..kernel.admission import Admission, client_of
 from ..kernel.body import RequestBody
 from ..kernel.fields import joined
 from ..kernel.part import Part, opened
-from ..kernel.principal import client_of
 from ..streams.codings import weights
 from ..streams.content import ENCODED, require_text
 from .backends import UNAVAILABLE, check_backend

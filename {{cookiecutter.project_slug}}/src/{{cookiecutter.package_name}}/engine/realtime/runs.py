@@ -21,10 +21,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..kernel.admission import Admission
 from ..kernel.body import RequestBody, whole_request
-from ..kernel.exchange import Exchange
-from ..kernel.measures import Measure
+from ..kernel.exchange import Exchange, Outcome
+from ..kernel.kernel import Measure
 from ..kernel.origins import base_of
-from ..kernel.outcomes import Outcome
 from ..kernel.part import opened
 from ..kernel.problem import Problem, ProblemType
 from ..kernel.threads import repeating

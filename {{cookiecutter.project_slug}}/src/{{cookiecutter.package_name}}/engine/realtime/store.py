@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from .ring import POLICIES, RING_COST, Bounds, Event, Evicted, Ledger, Ring
 from .settings import RealtimeSettings
 from .topics import Position, parse_policies, parts_of, policy_of

@@ -15,9 +15,8 @@ import pydantic_core
 from fastapi import Depends, Header, Query
 from starlette.requests import HTTPConnection
 
-from ..kernel.exchange import Exchange
-from ..kernel.outcomes import Outcome
-from ..kernel.principal import client_of
+from ..kernel.admission import client_of
+from ..kernel.exchange import Exchange, Outcome
 from ..streams.push import Channel, PushResponse
 from .hub import Hub
 from .ring import Event

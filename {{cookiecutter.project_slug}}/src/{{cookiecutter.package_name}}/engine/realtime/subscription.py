@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
-from ..kernel.measures import BOUNDS
-from ..kernel.outcomes import SlowClient
+from ..kernel.exchange import SlowClient
+from ..kernel.kernel import BOUNDS
 from .ring import Event, Evicted, Ring
 from .store import Merged, Replay, Store
 from .topics import Position

@@ -37,16 +37,13 @@ from fastapi import APIRouter, Depends, Query, WebSocket
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.types import Message as AsgiMessage
 
-from ..kernel.admission import Admission
+from ..kernel.admission import Admission, client_of
 from ..kernel.body import TOO_LARGE
-from ..kernel.deadlines import send_within
-from ..kernel.exchange import Exchange, exchange_of
-from ..kernel.kernel import kernel_of
-from ..kernel.measures import BOUNDS
-from ..kernel.outcomes import Outcome, SlowClient, StreamAborted
+from ..kernel.exchange import Exchange, Outcome, SlowClient, StreamAborted, exchange_of
+from ..kernel.kernel import BOUNDS, kernel_of
 from ..kernel.part import opened
-from ..kernel.principal import client_of
 from ..kernel.problem import INVALID, Problem, invalid
+from ..streams.pull import send_within
 from ..streams.push import Channel
 from .hub import Hub
 from .messages import JSON, Message, parse_message
@@ -339,7 +336,7 @@ class WebSocketChannel(Channel):
         except StreamAborted:
             raise
         except Exception as error:
-            await self._tell(error)
+            await self._report(error)
             raise StreamAborted(self.exchange.request_id) from error
 
     async def _converse(self) -> None:
@@ -409,8 +406,8 @@ class WebSocketChannel(Channel):
         except OSError:  # The client has left; `listen` receives the disconnect.
             self.exchange.disconnected = True
 
-    async def _tell(self, cause: BaseException) -> None:
-        await super()._tell(cause)
+    async def _report(self, cause: BaseException) -> None:
+        await super()._report(cause)
         self._close = (1011, "Internal error")
         await self.end()
 

@@ -1,10 +1,10 @@
-"""Streams: bodies in chunks, in both directions. Projects with any module that streams have it.
+"""Streams: bodies in chunks, in both directions. Every project with a module that streams has it.
 
-* `pull` and `push`: the two ways to send. The response iterates a source, or others write to it.
+* `pull` and `push`: the two ways to send. The response iterates a source, or other tasks write.
 * `rows`: rows in batches; JSON Lines with an end marker.
-* `codings`: compression that keeps nothing back, by `Accept-Encoding`.
-* `content`: what a request says of its body; `digests`: its integrity.
-* `file_parts`: parts of open files as chunks, without a copy where the server takes them so.
+* `codings`: compression without delay, by `Accept-Encoding`.
+* `content`: the headers that describe a body; `digests`: its integrity.
+* `file_parts`: parts of open files as chunks, sent without a copy where the server supports it.
 
 Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9530 (digests).
 """

@@ -1,7 +1,7 @@
-"""Content codings of streams: what a client accepts, and compression that never keeps bytes back.
+"""Content codings of streams: the negotiation, and compression without delay.
 
-Each block can be decoded when it arrives. Sources: RFC 9110, sections 8.4.1 and 12.5.3; RFC 1952
-(gzip); RFC 8878 (zstd).
+Every block can be decoded as soon as it arrives. Sources: RFC 9110, sections 8.4.1 and 12.5.3;
+RFC 1952 (gzip); RFC 8878 (zstd).
 """
 
 import sys
@@ -16,7 +16,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import CompressionParameter, ZstdCompressor
 
-#: Smaller blocks are compressed sooner than handed to a thread.
+#: Bytes of a block that is compressed faster than it is passed to a thread.
 INLINE_BYTES = 8 << 10
 
 
@@ -31,7 +31,7 @@ class Coding(ABC):
 
     @abstractmethod
     def end(self) -> bytes:
-        """Return what makes the stream a whole one."""
+        """Return the last bytes of the stream."""
 
     async def encode(self, block: bytes) -> bytes:
         """Return a block, flushed."""
@@ -41,7 +41,7 @@ class Coding(ABC):
 
 
 class Zstd(Coding):
-    """zstd at level 3; its usual window of 2 MiB would be most of the memory of a slow stream."""
+    """zstd at level 3; its default window of 2 MiB would be most of the memory of a slow stream."""
 
     name = "zstd"
 
@@ -58,9 +58,9 @@ class Zstd(Coding):
 
 
 class Gzip(Coding):
-    """gzip at level 6 (RFC 1952): `encode` blocks of bytes, then send what `end` returns.
+    """gzip at level 6 (RFC 1952): `encode` blocks of bytes, then send the result of `end`.
 
-    Each encoded block can be decoded when it arrives. One object is one stream.
+    Every encoded block can be decoded as soon as it arrives. One object is one stream.
     """
 
     name = "gzip"
@@ -80,9 +80,9 @@ CODINGS: tuple[type[Coding], ...] = (Zstd, Gzip)
 
 
 def weights(field: str) -> dict[str, float]:
-    """Return the members of an Accept field, in lower case, and the quality of each.
+    """Return the quality of each member of an Accept field, by name in lower case.
 
-    Parameters other than `q` are left out (RFC 9110, section 12.4.2).
+    Parameters other than `q` are ignored (RFC 9110, section 12.4.2).
     """
     found: dict[str, float] = {}
     for member in field.split(","):
@@ -100,9 +100,9 @@ def weights(field: str) -> dict[str, float]:
 
 
 def negotiate_coding(accept_encoding: str) -> Coding | None:
-    """Return the coding that a client prefers, None for none; raises Problem 406.
+    """Return the coding that a client prefers, None for no coding; raises Problem 406.
 
-    Without the field, or with an empty one, a stream is sent as it is.
+    If the field is missing or empty, the stream is not compressed.
     """
     wanted = weights(accept_encoding)
     if "x-gzip" in wanted:

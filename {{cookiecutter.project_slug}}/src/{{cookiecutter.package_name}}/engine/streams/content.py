@@ -1,4 +1,4 @@
-"""What a request says of its body: the media type, its parameters, the charset, the coding.
+"""The headers that describe a body: media type, parameters, charset, coding.
 
 Sources: RFC 9110, sections 5.6.6 (parameters), 8.3 (Content-Type), 8.4 (Content-Encoding), 12.5.3
 (Accept-Encoding), 15.5.16 (415); RFC 6266, section 4.1 (repeated parameters); RFC 8187 (`name*`);
@@ -14,60 +14,53 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Request
 
 from ..kernel.fields import MAX_FIELD, members
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem, ProblemType
 
 ENCODED = ProblemType(
     "encoded-body",
     "The body is encoded",
-    "The bytes are wanted as they are, not compressed. Send them without `Content-Encoding`.",
+    "The operation does not decode bodies. Send the bytes without `Content-Encoding`.",
 )
 
-#: The value is a quoted string with escapes; or one as browsers write it, whose backslashes are
-#: characters, if else its end would not be one; or words, of which only the first may have a `=`.
-#: No quantifier gives anything back, so the time is linear.
+#: The value is a quoted string with escapes; or the form of browsers, in which backslashes are
+#: literal, if the string would not end otherwise; or words, of which only the first may have a `=`.
+#: All quantifiers are possessive, so the time is linear.
 _PARAMETER = re.compile(
     r'[ \t]*+(?:([^\s=;"]++)[ \t]*+=[ \t]*+(?:"((?:[^"\\]|\\.)*+)"(?=[ \t]*+(?:;|\Z))|"([^"]*+)"|'
     r'([^\s;"]++(?:[ \t]++[^\s;"=]++)*+))[ \t]*+)?(?:;|\Z)'
 )
 _ESCAPED = re.compile(r'\\(["\\])')
-_NUMBERED = {
-    **{f"iso-8859-{part}": f"iso8859-{part}" for part in (*range(1, 12), *range(13, 17))},
-    **{f"windows-{page}": f"cp{page}" for page in (874, *range(1250, 1259))},
-}
-#: Names in lower case, and Python's codecs. UTF-16 is not among them: its byte order is a guess.
-_CODECS = _NUMBERED | {
-    "utf-8": "utf-8",
-    "utf8": "utf-8",
-    "us-ascii": "ascii",
-    "ascii": "ascii",
-    "latin1": "latin-1",
-    "koi8-r": "koi8-r",
-    "koi8-u": "koi8-u",
+_CHARSETS = (
+    *("utf-8", "utf8", "us-ascii", "ascii", "latin1", "koi8-r", "koi8-u", "ibm866", "euc-jp"),
+    *("iso-2022-jp", "gb18030"),
+    *(f"iso-8859-{part}" for part in (*range(1, 12), *range(13, 17))),
+    *(f"windows-{page}" for page in range(1250, 1259)),
+)
+#: Python's codecs, by the charset's name in lower case. UTF-16 is missing: its byte order is
+#: ambiguous. To look up other names would import modules, and cache the names that clients send.
+_CODECS = {name: name for name in _CHARSETS} | {
+    "windows-874": "cp874",
     "macintosh": "mac-roman",
-    "ibm866": "cp866",
     "shift_jis": "cp932",
-    "euc-jp": "euc_jp",
-    "iso-2022-jp": "iso2022_jp",
     "euc-kr": "cp949",
     "gb2312": "gb18030",
     "gbk": "gb18030",
-    "gb18030": "gb18030",
     "big5": "big5hkscs",
 }
-#: Its names, and those of its subset. To look a name up would import and remember what clients say.
+#: The names of UTF-8, and of its subset.
 _UTF_8 = {"utf-8", "utf8", "us-ascii", "ascii"}
 
 
 class ContentType(NamedTuple):
-    """The media type of a body, and its parameters, by name; names are in lower case."""
+    """The media type of a body and its parameters; their names are in lower case."""
 
     media_type: str
     parameters: dict[str, str]
 
 
 def refuse_coding(request: Request) -> None:
-    """Raise Problem 415 for a body with a content coding, whose bytes stand for others."""
+    """Raise Problem 415 for a body with a content coding."""
     codings = members(request.headers.raw, b"content-encoding")
     if any(coding != b"identity" for coding in codings):
         detail, headers = "Send the body without content coding.", {"Accept-Encoding": "identity"}
@@ -75,13 +68,13 @@ def refuse_coding(request: Request) -> None:
 
 
 def require_text(request: Request, *media_types: str) -> ContentType:
-    """Return the content type of a body that is to be read as UTF-8.
+    """Return the content type of a body that will be decoded as UTF-8.
 
-    Raises Problem 415 for one of none of the media types, where some are given, and for one that
-    says that its bytes are in another charset or in a content coding.
+    Raises Problem 415 for other media types, if some are given, for another charset, and for a
+    content coding.
     """
     refuse_coding(request)
-    # RFC 9110, section 12.5.3: no Accept-Encoding here, which would blame the coding.
+    # No Accept-Encoding, which would report an unsupported coding (RFC 9110, section 12.5.3).
     taken = ", ".join(media_types)
     headers = {"Accept": taken, "Accept-Post": taken} if taken else {}
     try:
@@ -92,16 +85,16 @@ def require_text(request: Request, *media_types: str) -> ContentType:
         raise Problem(415, f"Send {' or '.join(media_types)}, in UTF-8.", headers=headers)
     charset = content_type.parameters.get("charset", "utf-8")
     if charset.lower() not in _UTF_8:
-        detail = f"The charset {charset[:40]!r} is not read here: send UTF-8."
+        detail = f"The charset {charset[:40]!r} is not supported: send UTF-8."
         raise Problem(415, detail, headers=headers)
     return content_type
 
 
 def parameters(field: str, unescape: Callable[[str], str] = str) -> tuple[str, dict[str, str]]:
-    """Return what stands before the parameters, and these by name, both in lower case.
+    """Return the text before the parameters, and the parameters by name, both in lower case.
 
-    A name in an extended notation goes before the plain one, whose value is passed to `unescape`.
-    Raises ValueError for what is ambiguous, too long, or breaks the rules.
+    The extended notation of a name precedes the plain one, whose value is passed to `unescape`.
+    Raises ValueError for a field that is ambiguous, too long, or malformed.
     """
     if len(field) > MAX_FIELD:
         BOUNDS["streaming.max_field"] += 1
@@ -132,7 +125,7 @@ def _raw(rest: str) -> dict[str, str]:
     while position < len(rest):
         match = _PARAMETER.match(rest, position)
         if match is None:
-            raise ValueError("a parameter breaks the rules")
+            raise ValueError("a parameter is malformed")
         position = match.end()
         name, quoted, browsers, plain = match.groups("")
         if name.lower() in found:
@@ -143,7 +136,7 @@ def _raw(rest: str) -> dict[str, str]:
 
 
 def _extended(values: dict[str, str]) -> str:
-    """Decode `name*`, or put the sections `name*0`, `name*1*`, … together, by what is after `*`."""
+    """Decode `name*`, or join the sections `name*0`, `name*1*`, …; keys are the text after `*`."""
     if values.keys() == {""}:
         charset, octets = _in_charset(values[""])
         return decode(octets, charset)
@@ -167,5 +160,5 @@ def _in_charset(value: str) -> tuple[str, bytes]:
 
 
 def decode(octets: bytes, charset: str) -> str:
-    """Return text; raises LookupError for an unknown charset, UnicodeError for other bytes."""
+    """Decode text; raises LookupError for an unknown charset, UnicodeError for invalid bytes."""
     return octets.decode(_CODECS[charset.strip().lower()])

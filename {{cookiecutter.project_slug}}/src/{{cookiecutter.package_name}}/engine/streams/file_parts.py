@@ -1,6 +1,6 @@
-"""Parts of open files: without a copy where the server takes them so, else from the page cache.
+"""Parts of open files as chunks of a stream, which the server may send without a copy.
 
-What is in the page cache can be read in the event loop, what is not takes a thread.
+Bytes in the page cache are read in the event loop, others in a thread.
 """
 
 import os
@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 from ..kernel.threads import in_thread
 
-#: Makes a read fail instead of wait for the disk; 0 where the platform knows no such thing.
+#: The ASGI extension that sends from a file descriptor, and its message.
+ZERO_COPY = "http.response.zerocopysend"
+#: Makes a read fail instead of waiting for the disk; 0 on platforms without it.
 NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
-#: Bytes at a time: what a client has to take within the send timeout, and others wait for.
+#: Bytes of one chunk: the client has to accept them within the send timeout, while others wait.
 TURN = 256 << 10
 
 _one = bytearray(1)
@@ -26,31 +28,31 @@ class FilePart(NamedTuple):
     size: int
 
     def turns(self) -> Iterator["FilePart"]:
-        """Cut it into parts of at most TURN bytes."""
+        """Yield parts of at most TURN bytes."""
         stop = self.start + self.size
         for start in range(self.start, stop, TURN):
             yield FilePart(self.descriptor, start, min(TURN, stop - start))
 
     async def read(self, executor: Executor | None) -> bytes:
-        """Return the bytes, all of them; raises EOFError when the file is shorter."""
+        """Return all of the bytes; raises EOFError if the file is shorter."""
         if self.in_page_cache():
             data = os.pread(self.descriptor, self.size, self.start)
         else:
             data = await in_thread(executor, os.pread, self.descriptor, self.size, self.start)
         if len(data) < self.size:
-            raise EOFError("a file is shorter than it was said to be")
+            raise EOFError("a file is shorter than its record")
         return data
 
     async def fetch(self, executor: Executor | None) -> None:
-        """Bring the bytes into the page cache, if they are not there."""
+        """Load the bytes into the page cache, if they are not there."""
         if not self.in_page_cache():
             await in_thread(executor, os.pread, self.descriptor, self.size, self.start)
 
     def in_page_cache(self) -> bool:
-        """Whether it can be read without waiting, going by its first and its last byte.
+        """Whether the part can be read without waiting, judged by its first and last byte.
 
-        Linux reads ahead in order, so there are hardly ever holes between. False as well where the
-        file system does not tell.
+        Linux reads ahead in order, so gaps in between are rare. False on file systems that do not
+        support the check.
         """
         try:
             os.preadv(self.descriptor, [_one], self.start, NOWAIT)

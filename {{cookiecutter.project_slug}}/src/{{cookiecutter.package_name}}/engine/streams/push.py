@@ -1,8 +1,8 @@
-"""Push: a response that others write to, for as long as the client stays.
+"""Push: a response that other tasks write to, for as long as the client stays.
 
-A generator with a queue and a task per subscriber costs twenty times what the sending does. Here
-the response only waits for the client to leave; whoever has something new calls `Channel.wake`,
-and one sweeper per process sends heartbeats and cuts clients that stopped reading.
+A generator with a queue and a task per subscriber costs twenty times as much as the sends. Here the
+response only waits for the client to leave. A publisher calls `Channel.wake`, and one sweeper per
+process sends heartbeats and aborts the connections of clients that do not read.
 """
 
 import asyncio
@@ -11,35 +11,53 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from ..kernel.exchange import Exchange, exchange_of
-from ..kernel.extensions import DirectWriter
+from ..kernel.exchange import Exchange, Outcome, SlowClient, StreamAborted, exchange_of
 from ..kernel.kernel import kernel_of
-from ..kernel.outcomes import Outcome, SlowClient, StreamAborted
 from ..kernel.problem import Problem
 
-#: Bytes after which others have their turn: a client that catches up may take as much as there is.
+#: An ASGI extension of our server. If a response starts with a message that has this key, and the
+#: message arrives unchanged, the extension's entry of the scope gets a `writer`.
+DIRECT = "http.response.direct"
+#: Bytes after which other channels get a turn: a client that catches up could take all of it.
 SHARE = 64 << 10
+
+
+class DirectWriter(Protocol):
+    """Writes parts of a body to the client at once, past the layers in between."""
+
+    def ready(self) -> bool: ...
+
+    def write(self, body: bytes) -> None: ...
+
+    async def send(self, body: bytes) -> None: ...
+
+
+def direct_writer(scope: Scope) -> DirectWriter | None:
+    """Return the writer of a response that has begun, if the server and the layers permit it."""
+    offer = (scope.get("extensions") or {}).get(DIRECT) or {}
+    writer: DirectWriter | None = offer.get("writer")
+    return writer
 
 
 def _start(coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
     if sys.version_info >= (3, 12):
-        # Eagerly: a send that does not block is done when this returns, without the loop.
+        # A send that does not block is complete when this returns.
         return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
     return asyncio.get_running_loop().create_task(coroutine)
 
 
 class Channel(ABC):
-    """The open response of one client; a subclass knows what comes next on it.
+    """The open response of one client; a subclass provides the content.
 
-    The path operation has returned by then, and what it needed is released: a channel is all that
-    a client costs while it waits.
+    The path operation has returned, and its resources are released: a channel is all the memory
+    that a waiting client takes.
     """
 
     __slots__ = (
@@ -50,12 +68,12 @@ class Channel(ABC):
     heartbeat: bytes
 
     def __init__(self, exchange: Exchange, heartbeat_after: float, max_age: float = inf) -> None:
-        """`heartbeat` is sent after so many seconds of silence, `farewell` at that age."""
+        """Send `heartbeat` after `heartbeat_after` silent seconds, `farewell` after `max_age`."""
         now = asyncio.get_running_loop().time()
         self.exchange = exchange
-        #: The `send` of the middleware that is between us and the server, if there is any.
+        #: The `send` of the middleware between the channel and the server, if there is any.
         self.layers: Send | None = None
-        #: Runs when the client is gone, whatever the outcome.
+        #: Runs after the response, whatever the outcome.
         self.background: BackgroundTask | None = None
         self.heartbeat_after = heartbeat_after
         self.wrote_at = now
@@ -70,36 +88,34 @@ class Channel(ABC):
 
     @abstractmethod
     def take(self) -> bytes:
-        """Return what is to be sent now and count it as sent; empty when there is nothing."""
+        """Return the next bytes, which then count as sent; empty if there are none."""
 
     @abstractmethod
     def close(self) -> None:
-        """Unsubscribe; nothing wakes this channel after that. May be called again."""
+        """Unsubscribe; nothing wakes the channel after that. May be called again."""
 
     @abstractmethod
     def farewell(self, retry_after: float) -> bytes:
-        """Return the words that tell a client to come back in so many seconds."""
+        """Return the record that asks the client to reconnect in `retry_after` seconds."""
 
     @abstractmethod
     def failure(self, document: dict[str, Any]) -> bytes:
-        """Return the record that tells a client why its stream ends here."""
+        """Return the record of the problem that ends the stream."""
 
     async def write(self, body: bytes) -> None:
-        """Send what `take` and the others return."""
-        if self.layers is not None:
-            await self.layers({"type": "http.response.body", "body": body, "more_body": True})
-        elif self._direct is None:
-            await self.exchange.push(body)
-        else:  # The same way as the others: whoever is between may keep a part, which then is late.
+        """Send a part of the body, such as `take` returns."""
+        if self._direct is None:
+            await self._forward({"type": "http.response.body", "body": body, "more_body": True})
+        else:  # Not through a layer that might hold a part back while others pass it.
             self.exchange.bytes_out += len(body)
             await self._direct.send(body)
 
     async def end(self) -> None:
         """End the response as whole."""
-        if self.layers is None:
-            await self.exchange.push(b"", more=False)
-        else:
-            await self.layers({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._forward({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _forward(self, message: Message) -> None:
+        await (self.layers or self.exchange.send)(message)
 
     async def listen(self) -> None:
         """Return when the client has left."""
@@ -107,8 +123,8 @@ class Channel(ABC):
             pass
 
     def wake(self) -> None:
-        """Send what there is; when the client is slow, as soon as it takes more."""
-        # Behind a failure nothing follows: who comes back then would have read past what it lost.
+        """Send what `take` returns; to a slow client, as soon as it accepts more."""
+        # Nothing follows a failure: a client that resumes would skip the events that it has lost.
         if not self._busy and self._error is None and not self.exchange.response_complete:
             self._busy = True
             if self._push_at_once():
@@ -118,7 +134,7 @@ class Channel(ABC):
                 self._push_task = _start(self._push())
 
     def sweep(self, now: float) -> None:
-        """Cut a client that has not taken anything for too long; keep a silent stream alive."""
+        """Abort the connection of a client that does not read; keep a silent stream alive."""
         limit = self.exchange.limits.send_timeout
         if self._busy:
             if now - self.wrote_at > limit:
@@ -130,27 +146,27 @@ class Channel(ABC):
             self.wake()
 
     def drain(self, retry_after: float) -> None:
-        """Say goodbye after what is under way, and end the response cleanly."""
+        """End the response cleanly after the current send, with `farewell`."""
         self.finish(self.farewell(retry_after), Outcome.DRAINED)
 
     def come_back(self) -> None:
-        """End the response as whole; the client is to come back soon."""
+        """End the response as whole; the client should reconnect soon."""
         self.finish(self.farewell(random.uniform(0.1, 2.0)), Outcome.COMPLETE)  # noqa: S311
 
     def finish(self, last_words: bytes, outcome: Outcome) -> None:
-        """End the response after what is under way and these words."""
+        """End the response after the current send and `last_words`."""
         if self._last is None:
             self._last = (last_words, outcome)
             self.wake()
 
     def cut(self, error: StreamAborted) -> None:
-        """Make the request's own task raise `error`, which aborts the connection."""
+        """Raise `error` in the task of the request, which aborts the connection."""
         if self._error is None and self._owner is not None:
             self._error = error
             self._owner.cancel()
 
     def _push_at_once(self) -> bool:
-        """Write what the client takes without waiting; return whether that was all there is."""
+        """Write as much as the client accepts without waiting; return whether that was all."""
         writer, exchange = self._direct, self.exchange
         if writer is None:
             return False
@@ -201,14 +217,14 @@ class Channel(ABC):
         self.cut(error)
 
     async def run(self) -> None:
-        """Stay until the client leaves, the response ends, or the channel is cut."""
+        """Wait until the client leaves, the response ends, or the channel is cut."""
         exchange = self.exchange
         kernel = kernel_of(exchange.scope)
         drain = kernel.drain
         kernel.channels.add(self)
-        self._direct = exchange.direct_writer() if self.layers is None else None
+        self._direct = direct_writer(exchange.scope) if self.layers is None else None
         try:
-            if drain.draining:  # It has begun since this request was admitted.
+            if drain.draining:  # It has begun after the admission of this request.
                 self.drain(drain.retry_after())
             else:
                 self.wake()
@@ -229,13 +245,13 @@ class Channel(ABC):
             if self._error is None or self._owner is None:
                 raise
             self._owner.uncancel()
-            self.exchange.outcome = None  # Not even the last words have arrived.
+            self.exchange.outcome = None  # The last words have not arrived.
             if self._error.__cause__ is not None:
-                await self._tell(self._error.__cause__)
+                await self._report(self._error.__cause__)
             raise self._error from self._error.__cause__
 
-    async def _tell(self, cause: BaseException) -> None:
-        """Tell the client what went wrong, if it takes that."""
+    async def _report(self, cause: BaseException) -> None:
+        """Send the client the problem, if it accepts that."""
         exchange, limit = self.exchange, self.exchange.limits.send_timeout
         document = kernel_of(exchange.scope).describe(Problem.of(cause), exchange)
         try:
@@ -246,7 +262,7 @@ class Channel(ABC):
 
 
 class PushResponse(Response):
-    """Open a channel for the client, which stays when the path operation has ended."""
+    """A response that opens a channel, which stays when the path operation has ended."""
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         self.status_code = 200
@@ -254,9 +270,9 @@ class PushResponse(Response):
         self.init_headers(headers)
 
     async def open(self, exchange: Exchange) -> Channel:
-        """Return the channel of this response, subscribed to what it sends.
+        """Return the channel of this response, subscribed to its content.
 
-        The response has not started yet: what this raises is still an answer of its own.
+        The response has not started yet: a `Problem` raised here becomes the response.
         """
         raise NotImplementedError
 
@@ -266,9 +282,10 @@ class PushResponse(Response):
             await exchange.whole_body()
         channel = exchange.channel = await self.open(exchange)  # Closed by the exchange.
         channel.background = self.background
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        start: Message = {"type": "http.response.start", "status": 200, DIRECT: True}
+        start["headers"] = self.raw_headers
         await send(start)
         if kernel_of(scope).has_layers or exchange.started is not start:
-            # A middleware may make another body of this one, so all of it goes that way.
+            # A middleware may transform the body, so all of it goes through the middleware.
             channel.layers = send
             await channel.run()

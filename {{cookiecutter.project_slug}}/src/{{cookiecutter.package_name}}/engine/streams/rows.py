@@ -1,12 +1,12 @@
 """Rows of a response: encoded as the source yields them, sent in batches; JSON Lines of models.
 
-A chunk costs more than the rows in it. A fast source therefore fills batches; a slow one delays no
-row by more than BATCH_SECONDS. The source runs in a task of its own, which opens and closes its
+A chunk costs more than the rows in it. A fast source therefore fills batches; a row of a slow one
+waits for at most BATCH_SECONDS. The source runs in its own task, which opens and closes its
 timeouts and connections: `wait_for(anext(source))` would cancel it instead.
 
-JSON Lines have an end marker, so that a client can distinguish a whole stream from a cut one. The
-last line is `{"$end": {"count": n}}`, or `{"$error": {problem}}` after a failure. In a page of a
-listing it also has the cursor of the next page: `{"$end": {"count": n, "next": cursor}}`.
+The last line of JSON Lines is an end marker, so that a client detects a truncated stream: it is
+`{"$end": {"count": n}}`, or `{"$error": {problem}}` after a failure. A page of a listing adds the
+cursor of the next page: `{"$end": {"count": n, "next": cursor}}`.
 Source: jsonlines.org (one JSON value per line, UTF-8, LF).
 """
 
@@ -22,31 +22,30 @@ from pydantic import BaseModel
 from .pull import ByteStream
 
 Row = TypeVar("Row")
-
-#: A batch goes out when it has so many bytes, or so many rows: a source that never waits holds the
-#: loop for as long as they take. Or when its first row has waited for so many seconds.
-BATCH_BYTES = 64 << 10
-BATCH_ROWS = 1000
-BATCH_SECONDS = 0.1
 Model = TypeVar("Model", bound=BaseModel)
 Following = Callable[[], int | None]
 
-#: The last line, as a JSON schema.
+#: A batch is sent when it has so many bytes; or so many rows, as a source that never waits occupies
+#: the event loop until then; or when its first row has waited for so many seconds.
+BATCH_BYTES = 64 << 10
+BATCH_ROWS = 1000
+BATCH_SECONDS = 0.1
+#: The JSON schema of the last line.
 _LAST = {
     "type": "object",
     "properties": {
         "$end": {
             "type": "object",
             "properties": {
-                "count": {"type": "integer", "description": "How many lines came before."},
+                "count": {"type": "integer", "description": "The number of lines before this."},
                 "next": {
                     "type": "integer",
-                    "description": "Only when there is more: `after` of the next page.",
+                    "description": "`after` of the next page, if there is one.",
                 },
             },
             "required": ["count"],
         },
-        "$error": {"type": "object", "description": "What went wrong, as in other answers."},
+        "$error": {"type": "object", "description": "The problem, as in other responses."},
     },
     "minProperties": 1,
     "maxProperties": 1,
@@ -59,9 +58,9 @@ async def in_batches(
     encode: Callable[[Row], bytes],
     end: Callable[[], bytes] = bytes,
 ) -> AsyncGenerator[bytes]:
-    """Yield encoded rows, and behind them `end()`; a list of rows is a batch of its own.
+    """Yield encoded rows, then `end()`; a list of rows is a batch of its own.
 
-    At most one batch is made ahead. What the source raises is raised behind the rows before it.
+    At most one batch is prepared ahead. An exception of the source is raised after its rows.
     """
     batch = _Batch()
     pump = asyncio.create_task(_pump(rows, encode, end, batch))
@@ -75,7 +74,7 @@ async def in_batches(
         await pump
     finally:
         runs = pump.cancel()
-        # Here and now, with whatever it awaits to clean up.
+        # Wait until the source has cleaned up.
         [error] = await asyncio.gather(pump, return_exceptions=True)
         batch.close()
         if runs and isinstance(error, Exception):
@@ -102,7 +101,7 @@ async def _pump(
 
 
 class _Batch:
-    """What has been encoded and not been taken; ripe when somebody should take it."""
+    """Encoded rows that have not been taken; `ripe` is set when they should be."""
 
     def __init__(self) -> None:
         self.ripe = asyncio.Event()
@@ -114,7 +113,7 @@ class _Batch:
         self._size = 0
 
     def add(self, part: bytes) -> bool:
-        """Add a row; return whether the batch is to be taken before the next one."""
+        """Add a row; return whether the batch must be taken before the next one."""
         if not self._parts:
             self._due = time.monotonic() + BATCH_SECONDS
             self._timer = self._loop.call_later(BATCH_SECONDS, self.ripe.set)
@@ -123,7 +122,7 @@ class _Batch:
         return (
             self._size >= BATCH_BYTES
             or len(self._parts) >= BATCH_ROWS
-            # The timer alone would not do: a source that never waits does not let it fire.
+            # The timer cannot fire while the source does not wait.
             or time.monotonic() >= self._due
         )
 
@@ -134,7 +133,7 @@ class _Batch:
         await self._taken.wait()
 
     async def take(self) -> bytes:
-        """Return the batch when it is ripe; empty when the source ended without more rows."""
+        """Return the batch when it is ripe; empty if the source ended without more rows."""
         await self.ripe.wait()
         self.ripe.clear()
         self.close()
@@ -150,8 +149,8 @@ class _Batch:
 
 
 def described(model: type[BaseModel], address: str) -> dict[str, Any]:
-    """Return the `content` of OpenAPI for JSON Lines of a model; `address` is that of the route."""
-    # With an id of its own, so that references within the schema stay within it.
+    """Return the `content` of OpenAPI for JSON Lines of a model; `address` is the route's path."""
+    # The id makes the references within the schema relative to it.
     row = {"$id": address, **model.model_json_schema(mode="serialization", by_alias=False)}
     return {JsonLines.media_type: {"itemSchema": {"anyOf": [row, _LAST]}}}
 
@@ -180,10 +179,10 @@ class _Lines:
 class JsonLines(ByteStream):
     """Send pydantic models as JSON Lines, in batches; a list of models is a batch of its own.
 
-    The last line is `{"$end": {"count": n}}`. A `Problem` that is raised before the first row is
-    the response; after a later failure the last line is `{"$error": {problem}}`, and the connection
-    is aborted. `following` is called after the last row: it returns the cursor of the next page,
-    which the last line then has as `next`, or None. `options` are those of ByteStream.
+    The last line is `{"$end": {"count": n}}`. A `Problem` that is raised before the first row
+    becomes the response; after a later failure the last line is `{"$error": {problem}}`, and the
+    connection is aborted. `following` is called after the last row, and returns the cursor of the
+    next page, the `next` of the last line, or None. `options` are those of ByteStream.
     """
 
     media_type = "application/jsonl"

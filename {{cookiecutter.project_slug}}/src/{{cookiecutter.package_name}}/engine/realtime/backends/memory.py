@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from ...kernel.measures import BOUNDS
+from ...kernel.kernel import BOUNDS
 from ..messages import Message, Once
 from ..ring import Event, History
 from ..settings import RealtimeSettings

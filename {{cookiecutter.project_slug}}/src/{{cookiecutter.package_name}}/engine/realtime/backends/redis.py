@@ -23,7 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
-from ...kernel.measures import BOUNDS
+from ...kernel.kernel import BOUNDS
 from ...kernel.problem import Problem
 from ..messages import Message, Once
 from ..ring import Event, History

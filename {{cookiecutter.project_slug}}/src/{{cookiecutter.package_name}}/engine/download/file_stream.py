@@ -1,8 +1,8 @@
-"""Sending a stored file, or pieces of it; or letting nginx send what the service has decided on.
+"""Sending a stored file or ranges of it, by the service or by nginx.
 
-With `APP_DOWNLOAD__OFFLOAD=x-accel-redirect` nginx sends the file that X-Accel-Redirect names, and
-looks at the request's Range and conditions once more. What it might decide differently, the service
-sends itself.
+With `APP_DOWNLOAD__OFFLOAD=x-accel-redirect` nginx sends the file that X-Accel-Redirect names. It
+evaluates the request's Range and conditions again, so the service itself sends the responses for
+which nginx might come to a different result.
 """
 
 import re
@@ -12,7 +12,6 @@ from contextlib import aclosing
 from fastapi import Request, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..kernel.deadlines import send_within
 from ..kernel.exchange import exchange_of
 from ..kernel.fields import joined
 from ..kernel.kernel import kernel_of
@@ -20,21 +19,21 @@ from ..storage.interface import Storage
 from ..storage.local import LocalStorage
 from ..storage.records import FileRecord
 from ..streams.file_parts import FilePart
-from ..streams.pull import ByteStream
+from ..streams.pull import ByteStream, send_within
 from .ranges import ByteRange
 
-#: So many bytes are one message: whatever the client does, it cannot be made shorter.
+#: Bytes that are sent as one message.
 SMALL = 64 << 10
-#: One range as nginx reads it; of numbers with more digits it says that they lie outside the file.
+#: One range as nginx parses it; it rejects numbers with more digits.
 _RANGE = re.compile(r"(?i)bytes=(\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
-#: What nginx makes itself.
+#: Headers that nginx sets itself.
 _FRAMING = {"accept-ranges", "content-length", "content-range"}
 
 
 class FileStream(ByteStream):
-    """Send pieces of a file: bytes as they are, a range from the file.
+    """Send pieces: bytes as they are, and ranges of a file.
 
-    `headers` has the Content-Length. A file that is gone is a Problem 404; one that turns out
+    `headers` must have the Content-Length. Raises Problem 404 for a missing file; a file that is
     shorter than its record aborts the connection.
     """
 
@@ -62,7 +61,7 @@ class FileStream(ByteStream):
             ]
 
         async def send_both(message: Message) -> None:
-            await send(self._head())
+            await send(self._start())
             await send(message)
 
         message = {"type": "http.response.body", "body": b"".join(chunks)}
@@ -73,7 +72,7 @@ async def _parts(
     storage: Storage, record: FileRecord, pieces: Sequence[bytes | ByteRange]
 ) -> AsyncGenerator[bytes | FilePart]:
     async with storage.open(record) as file:
-        yield b""  # It is there, so the head may be sent.
+        yield b""  # The file exists, so the headers can be sent.
         for piece in pieces:
             if isinstance(piece, bytes):
                 yield piece
@@ -86,25 +85,26 @@ async def _parts(
 def offload(
     request: Request, storage: Storage, record: FileRecord, headers: Mapping[str, str]
 ) -> Response | None:
-    """Return the answer to a GET with which nginx sends the file, or the range that was selected.
+    """Return the response with which nginx sends the file or the selected range.
 
-    `headers` are those of the answer that the service would send itself. None when it should.
+    `headers` are those of the service's own response. Returns None when the service must send it.
     """
     if request.app.state.settings.download.offload != "x-accel-redirect":
         return None
-    if not isinstance(storage, LocalStorage) or not _decides_alike(request, record, headers):
+    if not isinstance(storage, LocalStorage) or not _nginx_agrees(request, record, headers):
         return None
     kept = {name: value for name, value in headers.items() if name.lower() not in _FRAMING}
     path = storage.path(record.id).relative_to(storage.root).as_posix()
     return Response(headers={**kept, "X-Accel-Redirect": f"/_{path}"})
 
 
-def _decides_alike(request: Request, record: FileRecord, headers: Mapping[str, str]) -> bool:
-    asked = request.headers
-    if request.method != "GET" or "if-match" in asked or "if-unmodified-since" in asked:
+def _nginx_agrees(request: Request, record: FileRecord, headers: Mapping[str, str]) -> bool:
+    """Whether nginx selects the same bytes for a request as the service does."""
+    fields = request.headers
+    if request.method != "GET" or "if-match" in fields or "if-unmodified-since" in fields:
         return False
-    if "range" not in asked:
+    if "range" not in fields:
         return True
-    one = _RANGE.fullmatch(joined(asked, "range"))
-    applies = asked.get("if-range", record.etag) == record.etag
-    return one is not None and applies and "Content-Range" in headers
+    single = _RANGE.fullmatch(joined(fields, "range"))
+    applies = fields.get("if-range", record.etag) == record.etag
+    return single is not None and applies and "Content-Range" in headers

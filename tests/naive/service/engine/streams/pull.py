@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import StreamingResponse
 
-from .pages import FilePart
+from .file_parts import FilePart
 
 
 async def whole(source: AsyncIterator[Any]) -> AsyncIterator[bytes]:
