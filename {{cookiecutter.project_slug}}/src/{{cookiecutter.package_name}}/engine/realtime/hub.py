@@ -2,7 +2,7 @@
 
 Nothing is queued per subscriber: an event goes into the ring of its topic, and each subscriber
 takes the events after its own position when its client can receive more. The backend numbers
-events, and keeps those of topics that nobody follows in this process.
+events, and keeps those of topics without subscribers in this process.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ class Hub:
         """Follow topics from the event after `last_event_id`, or from now on if that is None.
 
         Raises Problem 503 if a topic has too many subscribers, if too many topics are followed, or
-        if the broker must be asked and does not answer; 429 if `client` follows too many.
+        if the broker must be asked and is unavailable; 429 if `client` follows too many.
         """
         self._followers.check(names, client)
         # Counted before the first await, so that neither the place nor the names can be lost.
@@ -112,7 +112,7 @@ class Hub:
 
     def subscriptions(self) -> set[Reader]:
         """Return all subscriptions of this process."""
-        return self._store.subscriptions()
+        return set().union(*(ring.subscriptions for ring in self._store.all_rings()))
 
     def measures(self) -> list[Measure]:
         """Return the metrics of topics and subscriptions."""

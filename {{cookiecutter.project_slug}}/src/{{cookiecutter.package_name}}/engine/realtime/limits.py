@@ -16,26 +16,26 @@ MAX_CLIENTS = 10_000
 TOPIC_FULL = ProblemType(
     "too-many-subscribers",
     "The topic has too many subscribers",
-    "One of the topics has as many subscribers as are allowed. Come back after the seconds of"
+    "The number of subscribers of each topic is limited. Try again after the seconds in"
     " `Retry-After`, or follow other topics.",
 )
 TOO_MANY_TOPICS = ProblemType(
     "too-many-topics",
     "Too many topics are followed",
-    "This process follows as many topics and prefixes as it may. Come back after the seconds of"
-    " `Retry-After`, or follow topics that others follow, too.",
+    "The number of topics and prefixes that clients follow is limited. Try again after the seconds"
+    " in `Retry-After`, or follow topics that others follow already.",
 )
 TOO_MANY_OF_CLIENT = ProblemType(
     "too-many-topics-of-client",
     "You follow too many topics",
-    "One sender, or one address, may follow only so many topics and prefixes at once. End a"
-    " subscription before you begin the next.",
+    "The number of topics and prefixes that one sender, or one address, follows is limited. End a"
+    " subscription before you begin another.",
 )
 TOO_MANY_EVENTS = ProblemType(
     "too-many-events",
     "Too many events",
-    "One client may publish only so many events per second. This one was not published: do so after"
-    " the seconds that `Retry-After` says.",
+    "The number of events that one client publishes per second is limited, so this one was not"
+    " published. Try again after the seconds in `Retry-After`.",
 )
 
 

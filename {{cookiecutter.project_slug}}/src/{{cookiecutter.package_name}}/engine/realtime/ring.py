@@ -7,9 +7,8 @@ serves a subscription to many topics.
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from itertools import islice
 from operator import attrgetter
 from sys import getsizeof
 from typing import NamedTuple, Protocol
@@ -149,11 +148,13 @@ class Reader(Protocol):
 
     names: tuple[str, ...]
     ring: "Ring"
-    wake: Callable[[], None]
 
     @property
     def lag(self) -> int:
         """The distance from its position to the newest event of its ring."""
+
+    def wake(self) -> None:
+        """Send new events to the client."""
 
     def report_gap(self, reason: str) -> None:
         """Note that events were missed."""
@@ -245,10 +246,10 @@ class Ring:
         first = self._index(position)
         return self._events[first : first + MOST]
 
-    def numbers_after(self, position: int) -> Iterator[tuple[int, "Ring"]]:
-        """Yield the numbers of the kept events after a position, each with this ring."""
-        for event in islice(self._events, self._index(position), None):
-            yield event.sequence, self
+    def first_after(self, position: int) -> Event | None:
+        """Return the first kept event after a position."""
+        index = len(self._events) if position >= self.last else self._index(position)
+        return self._events[index] if index < len(self._events) else None
 
     def get(self, number: int) -> Event | None:
         """Return the event with a number, unless it was evicted or replaced."""

@@ -130,8 +130,8 @@ class Publisher:
         """Publish text, or anything that pydantic serializes to JSON, and return the event's id.
 
         `event` is its type; with the policy `coalesce` it replaces the previous event with the same
-        `key`. Raises Problem 422 for a malformed topic, type or key, and 503 if the broker does not
-        answer.
+        `key`. Raises Problem 422 for a malformed topic, type or key, and 503 if the broker is
+        unavailable.
         """
         hub: Hub = opened(self._app, "hub")
         return await hub.publish(parse_topic(topic), message_of(data, event, key))

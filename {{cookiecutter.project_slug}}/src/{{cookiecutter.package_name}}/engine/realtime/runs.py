@@ -38,8 +38,8 @@ from .subscription import Subscription
 TOO_MANY_RUNS = ProblemType(
     "too-many-runs",
     "Too many runs",
-    "As many runs are under way as may be, and this one was not started. Come back after the"
-    " seconds that `Retry-After` says.",
+    "The number of runs is limited, so this one was not started. Try again after the seconds in"
+    " `Retry-After`.",
 )
 #: The topics of a run's events and of its stop signal, and the topic of the runs that are alive.
 EVENTS, STOP, ALIVE = "run:", "stop:", "runs:alive"
@@ -79,7 +79,7 @@ class Runs:
         """Publish the items of a generator, until its end, and return the id of this run.
 
         An item is text, a Message, or anything that pydantic serializes to JSON. Raises Problem 503
-        if there are too many runs, or if the broker does not answer.
+        if there are too many runs, or if the broker is unavailable.
         """
         if len(self._tasks) + self._starting >= self.hub.settings.max_runs:
             raise Problem(503, "Too many runs.", type=TOO_MANY_RUNS, headers={"Retry-After": "5"})
@@ -174,7 +174,7 @@ class Runs:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
         for task in self._tasks:
-            task.cancel()  # The broker does not answer, or the generator does not end.
+            task.cancel()  # The broker is unavailable, or the generator does not end.
 
     async def _run(self, run_id: str, messages: AsyncGenerator[Any], stop: Subscription) -> None:
         status, problem = "complete", None
@@ -204,7 +204,7 @@ class Runs:
         await self._publish(EVENTS + run_id, Message(text, END, is_json=True), once)
 
     async def _publish(self, topic: str, message: Message, once: Once | None = None) -> None:
-        """Publish a message as soon as the broker answers."""
+        """Publish a message, and repeat that until the broker is available."""
         while True:
             try:
                 await self.hub.publish(topic, message, once)

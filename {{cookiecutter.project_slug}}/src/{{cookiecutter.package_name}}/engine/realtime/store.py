@@ -4,12 +4,12 @@ import heapq
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Iterator
-from itertools import chain, islice
+from dataclasses import dataclass, field
 
 from ..kernel.kernel import BOUNDS
-from .ring import POLICIES, RING_COST, Bounds, Event, Evicted, Ledger, Reader, Ring
+from .ring import POLICIES, RING_COST, Bounds, Event, Evicted, Ledger, Ring
 from .settings import RealtimeSettings
-from .topics import Position, covers, parse_policies, parts_of, policy_of
+from .topics import Position, parse_policies, parts_of, policy_of
 
 #: Events that subscribers of several topics read without a plan.
 LATEST = 8
@@ -51,45 +51,59 @@ class Merged(Ring):
             events.append(event)
         return events[::-1]
 
-    def plan(self, position: int) -> list[tuple[int, Ring]]:
+    def plan(self, position: int) -> tuple[list[int], list[Ring]]:
         """Return the numbers and rings of the next events of the topics, the last one first.
 
         Raises Evicted if some were evicted.
         """
-        rings = list(self._store.changed_since(position, self.names))
-        if any(ring.floor > position for ring in rings):
-            raise Evicted
-        numbers = heapq.merge(*[ring.numbers_after(position) for ring in rings])
-        return list(islice(numbers, PLANNED))[::-1]
+        # By number: tuples in the heap would cost the garbage collector more than this does.
+        rings: dict[int, Ring] = {}
+        for ring in self._store.changed_since(position, self.names):
+            if ring.floor > position:
+                raise Evicted
+            if (event := ring.first_after(position)) is not None:
+                rings[event.sequence] = ring
+        heap, numbers, found = [*rings], list[int](), list[Ring]()
+        heapq.heapify(heap)
+        while heap and len(numbers) < PLANNED:
+            number = heap[0]
+            ring = rings.pop(number)
+            numbers.append(number)
+            found.append(ring)
+            if (event := ring.first_after(number)) is not None:
+                rings[event.sequence] = ring
+                heapq.heapreplace(heap, event.sequence)
+            else:
+                heapq.heappop(heap)
+        return numbers[::-1], found[::-1]
 
 
+@dataclass(slots=True)
 class Replay:
-    """The events that a subscription has missed, planned some at a time, and a limit of them."""
+    """The events that a subscription has missed, planned some at a time, and a limit of them.
 
-    __slots__ = ("_planned", "left", "until")
+    A plan has numbers, not events, so that a slow client holds no events in memory.
+    """
 
-    def __init__(self, left: float, until: float) -> None:
-        #: Events that this response may still contain, of those up to the number `until`.
-        self.left = left
-        self.until = until
-        self._planned: list[tuple[int, Ring]] = []
+    #: Events that this response may still contain, of those up to the number `until`.
+    left: float
+    until: float
+    _numbers: list[int] = field(default_factory=list)
+    _rings: list[Ring] = field(default_factory=list)
 
     def take(self, merged: Merged, position: int, size: int) -> list[Event]:
-        """Return the next events of about `size` bytes; raises Evicted if some were evicted.
-
-        A plan has numbers, not events, so that a slow client holds no events in memory.
-        """
+        """Return the next events of about `size` bytes; raises Evicted if some were evicted."""
         events: list[Event] = []
         while size > 0:
-            if not self._planned:
+            if not self._numbers:
                 if events:
                     break
-                self._planned = merged.plan(position)
-                if not self._planned:
+                self._numbers, self._rings = merged.plan(position)
+                if not self._numbers:
                     break
-            number, ring = self._planned.pop()
+            number, ring = self._numbers.pop(), self._rings.pop()
             if ring.floor > position:
-                self._planned = []
+                self._numbers = []
                 if events:
                     break  # The next call plans again and raises Evicted.
                 raise Evicted
@@ -178,24 +192,19 @@ class Store:
         """Whether a topic has events, or a prefix has topics."""
         if not name.endswith(".*"):
             return len(self.rings[name]) > 0
-        first, last = self._range(name)
+        first, last = self._range(name[:-1])
         return first < last
 
     def changed_since(self, position: int, names: Iterable[str]) -> Iterator[Ring]:
         """Yield the rings of topics and prefixes that have changed since a position, each once."""
-        outer: list[str] = []
-        for name in sorted(names, key=len):
-            if not any(covers(each, name) for each in outer):
-                outer.append(name)
         # The ring of a prefix is one of them: its floor is the number of dropped topics.
         exact = {*names}
-        prefixes = tuple(name[:-1] for name in outer if name.endswith(".*"))
-        ranges = [self._range(prefix + "*") for prefix in prefixes]
+        prefixes = tuple(name[:-1] for name in exact if name.endswith(".*"))
+        ranges = [self._range(prefix) for prefix in prefixes]
         if sum(last - first for first, last in ranges) <= FEW:
-            found = chain.from_iterable(self._topics[first:last] for first, last in ranges)
-            for name in exact.union(found):
-                if (few := self.rings.get(name)) is not None and few.changed > position:
-                    yield few
+            found = exact.union(*(self._topics[first:last] for first, last in ranges))
+            rings = (self.rings[name] for name in found if name in self.rings)
+            yield from (ring for ring in rings if ring.changed > position)
             return
         for name, ring in reversed(self.rings.items()):
             if ring.changed <= position:
@@ -204,9 +213,9 @@ class Store:
                 yield ring
 
     def _range(self, prefix: str) -> tuple[int, int]:
-        start = prefix[:-1]
-        first = bisect_left(self._topics, start)
-        return first, bisect_left(self._topics, start[:-1] + "/", first)  # "/" follows ".".
+        """Return the range of topics that begin with a prefix, which ends with a dot."""
+        first = bisect_left(self._topics, prefix)
+        return first, bisect_left(self._topics, prefix[:-1] + "/", first)  # "/" follows ".".
 
     # ---- Several topics
 
@@ -239,9 +248,6 @@ class Store:
 
     def all_rings(self) -> list[Ring]:
         return [*self.rings.values(), *self.merged.values()]
-
-    def subscriptions(self) -> set[Reader]:
-        return set().union(*(ring.subscriptions for ring in self.all_rings()))
 
     def begin(self, position: Position) -> None:
         """Begin another epoch: evict all events."""

@@ -34,36 +34,29 @@ class Reset(NamedTuple):
     top: str
 
 
+def _ignore() -> None:
+    """Do nothing: the subscription has no channel yet."""
+
+
+@dataclass(slots=True, eq=False)
 class Subscription:
     """A position in a ring; `wake` is called when there are events after it."""
 
-    __slots__ = (
-        "_caught_up", "_closed", "_counters", "_gap", "_store", "names", "position", "replay",
-        "ring", "wake",
-    )  # fmt: skip
+    names: tuple[str, ...]
+    ring: Ring
+    position: int
+    _store: Store
+    _counters: Counters
+    #: Called once, when the subscription is closed.
+    _closed: Callable[[], None]
+    wake: Callable[[], None] = _ignore
+    #: While it reads events that it has missed.
+    replay: Replay | None = None
+    _gap: str | None = None
+    _caught_up: bool = False
 
-    def __init__(
-        self,
-        names: tuple[str, ...],
-        ring: Ring,
-        position: int,
-        store: Store,
-        counters: Counters,
-        closed: Callable[[], None],
-    ) -> None:
-        """`closed` is called once, when the subscription is closed."""
-        self.names = names
-        self.ring = ring
-        self.position = position
-        self.wake: Callable[[], None] = _ignore
-        #: While it reads events that it has missed.
-        self.replay: Replay | None = None
-        self._store = store
-        self._counters = counters
-        self._closed = closed
-        self._gap: str | None = None
-        self._caught_up = False
-        ring.subscriptions.add(self)
+    def __post_init__(self) -> None:
+        self.ring.subscriptions.add(self)
 
     @property
     def event_id(self) -> str:
@@ -141,10 +134,6 @@ class Subscription:
             self.replay = None  # All further events are new.
         elif replay.left <= 0:
             BOUNDS["realtime.max_replay"] += 1
-
-
-def _ignore() -> None:
-    """Do nothing: the subscription has no channel yet."""
 
 
 def _share(events: list[Event]) -> int:

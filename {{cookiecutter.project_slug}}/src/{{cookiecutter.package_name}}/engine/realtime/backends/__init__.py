@@ -18,9 +18,9 @@ _MODULES = {"rediss": "redis", "unix": "redis"}
 
 UNAVAILABLE = ProblemType(
     "broker-unavailable",
-    "The broker does not answer",
-    "Events cannot be published or read now. Come back after the seconds that `Retry-After` says,"
-    " with the same `Idempotency-Key`: what was published may have arrived.",
+    "The broker is unavailable",
+    "Events cannot be published or read now. Try again after the seconds in `Retry-After`, with the"
+    " same `Idempotency-Key`: the event may have been published.",
 )
 
 
@@ -57,13 +57,13 @@ class Listener(Protocol):
 class Backend(Protocol):
     """A broker.
 
-    The methods raise Problem 503 with Retry-After if it does not answer. A `name` is a topic or a
+    The methods raise Problem 503 with Retry-After if it is unavailable. A `name` is a topic or a
     prefix (`name.*`).
     """
 
     @property
     def up(self) -> bool:
-        """Whether the broker answered the last request."""
+        """Whether the broker was available at the last request."""
 
     async def publish(self, topic: str, message: Message, once: Once | None) -> str:
         """Number a message, keep it, and deliver it to all processes; return its id.

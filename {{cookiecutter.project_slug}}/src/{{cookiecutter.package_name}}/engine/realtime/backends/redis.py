@@ -219,7 +219,7 @@ class RedisBackend:
                 self.tried.set()
                 await self._follow()
             except (RedisError, OSError, Problem) as error:
-                reason = str(error.__cause__ or error) or "It does not answer."
+                reason = str(error.__cause__ or error) or "It does not reply."
                 logger.warning("No link to Redis: %s", reason)
                 if isinstance(error, Problem):
                     # The connections for commands may lead to a server that became a replica.
@@ -281,7 +281,7 @@ class RedisBackend:
             if reply is not None:
                 return reply
             await self._send(("PING",))
-        raise ConnectionError("Redis does not answer.")
+        raise ConnectionError("Redis does not reply.")
 
     async def _send(
         self, *commands: tuple[str, ...], confirmed: asyncio.Future[None] | None = None

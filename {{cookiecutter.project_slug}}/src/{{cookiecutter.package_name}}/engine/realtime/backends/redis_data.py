@@ -44,12 +44,12 @@ _PLACE, _TOPICS, _NAMES = f"{PREFIX}position", f"{PREFIX}topics", f"{PREFIX}name
 
 def unavailable() -> Problem:
     headers = {"Retry-After": "1"}
-    return Problem(503, "The broker does not answer.", type=UNAVAILABLE, headers=headers)
+    return Problem(503, "The broker is unavailable.", type=UNAVAILABLE, headers=headers)
 
 
 @asynccontextmanager
 async def asking() -> AsyncGenerator[None]:
-    """Give Redis COMMAND_SECONDS; raises Problem 503 if it does not answer, or refuses."""
+    """Give Redis COMMAND_SECONDS; raises Problem 503 if it does not reply, or refuses."""
     try:
         async with asyncio.timeout(COMMAND_SECONDS):
             yield
@@ -60,7 +60,7 @@ async def asking() -> AsyncGenerator[None]:
 async def check_format(url: str) -> None:
     """End the process with one line if a newer release has written the data in Redis.
 
-    Returns if Redis does not answer: the service can start first, and its scripts refuse the same
+    Returns if Redis is unavailable: the service can start first, and its scripts refuse the same
     data.
     """
     found = 0

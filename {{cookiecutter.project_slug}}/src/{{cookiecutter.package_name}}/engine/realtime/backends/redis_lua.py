@@ -137,9 +137,9 @@ redis.call('PEXPIRE', stream, age)
 
 -- A topic that was dropped begins with 0: its subscribers have received all events before this one.
 redis.call('PUBLISH', channel, table.concat({epoch, top, last or 0, now, message}, ' '))
-local answer = fingerprint .. ' ' .. epoch .. '-' .. top
-if once then redis.call('SET', once, answer, 'EX', remember) end
-return {answer, for_topics, for_total, for_keys}
+local reply = fingerprint .. ' ' .. epoch .. '-' .. top
+if once then redis.call('SET', once, reply, 'EX', remember) end
+return {reply, for_topics, for_total, for_keys}
 """
 )
 
