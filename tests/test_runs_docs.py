@@ -114,7 +114,7 @@ def test_a_chat_that_fails_says_so_in_words_that_clients_of_openai_raise(
     response = post(connection, "/v1/chat/completions", {"messages": []})
     *_, error, end = [json.loads(event["data"]) for event in events_of(response)]
 
-    assert error["error"]["message"] == "The answer failed."
+    assert error["error"]["message"] == "The response failed."
     assert end["status"] == "failed"
 
 
@@ -127,7 +127,7 @@ def test_the_report_of_the_page_says_how_far_it_is(connection: HTTPConnection) -
     assert [event["data"] for event in events if "data" in event] == [
         '{"done":1,"of":2}',
         '{"done":2,"of":2}',
-        "The figures of 2026.",
+        "The report of 2026.",
         '{"status":"complete"}',
     ]
 
