@@ -1,4 +1,4 @@
-"""Refuse answers that cannot work: all at once, one line each, before anything is written."""
+"""Reject invalid answers: all at once, one line each, before any file is written."""
 
 import json
 import keyword
@@ -11,8 +11,8 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 MODULES = ("use_upload", "use_download", "use_realtime", "use_error_handling")
 NAMES = ("project_name", "project_slug", "package_name")
 TEXTS = (*NAMES, "description", "author_name", "author_email")
-#: What the generated service and its tests import, and what those import in turn; a package of
-#: the same name would hide it.
+#: Modules that the generated service and its tests import, directly or indirectly; a package with
+#: the same name would shadow them.
 DEPENDENCIES = {
     "aiofiles", "annotated_doc", "annotated_types", "anyio", "backports", "click", "coverage",
     "dotenv", "fastapi", "filetype", "granian", "h11", "httpcore", "httptools", "httpx",
@@ -25,10 +25,12 @@ WINDOWS = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 def problems():
-    """Yield one line for every answer that cannot work."""
+    """Yield one line for every invalid answer."""
     for key in TEXTS:
         value = ANSWERS[key]
-        if any("{" + mark in value for mark in "{%#"):  # In two parts: this file is rendered too.
+        if any(
+            "{" + mark in value for mark in "{%#"
+        ):  # In two parts, because this file is rendered, too.
             yield f"{key}: template marks are not possible here: {value!r}"
         if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
             yield f"{key}: control characters are not possible here: {value!r}"

@@ -15,12 +15,14 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 #: Files whose findings are counted and do not fail the check.
-COUNTED_ONLY = re.compile(r"/engine/.*\.py$|docs/problems\.md$")
+COUNTED_ONLY = re.compile(r"^\{\{.*/engine/.*\.py$|docs/problems\.md$")
 #: Quotations and texts of others, and the list itself.
-EXCLUDED = re.compile(r"(^|/)(LICENSE|data/.*|results/.*|plain_english\.py|test_plain_english\.py)$")
+EXCLUDED = re.compile(
+    r"(^|/)(LICENSE|data/.*|results/.*|plain_english\.py|test_plain_english\.py)$"
+)
 #: "Answers" are those to the template's questions in these files.
 ABOUT_ANSWERS = re.compile(
-    r"^(hooks|README|CONTRIBUTING|docs/prompts|tests/(answers|baking|rendering|conftest|test_(prompts"
+    r"^(hooks|README|CHANGELOG|CONTRIBUTING|.*engine/README|docs/prompts|tests/(answers|baking|rendering|conftest|test_(prompts"
     r"|hooks|matrix|manifest|generated_suites|cruft|naive|two_sides|unrendered|workflows)))"
 )
 PROXY = r"(an? |the |your |several |another )?(reverse |TLS )?(prox|nginx|Caddy|load balancer)"
@@ -50,7 +52,7 @@ RULES = {
     r"(?i)\bhonest(ly)?\b|\bthe truth\b": "well-behaved, correct",
     r"(?i)\banew\b|\ball the same\b": "again, nevertheless",
     r"^Of\b": "name the subject",
-    r"(?i)\b(is|are|was|were) none\b(?! of)(?!:)": "does not exist, is not a …",
+    r"(?i)(?<!there )\b(is|are|was|were) none\b(?! of)(?!:)": "does not exist, is not a …",
     r"(?i)\bknows? (nothing |of )": "does not depend on, has",
     r"(?i)\b(ours|theirs)\b": "of this service, of the template",
 }
@@ -103,7 +105,9 @@ def _script(source: str) -> Iterator[tuple[int, str]]:
 
 def _comments(source: str) -> Iterator[tuple[int, str]]:
     lines = enumerate(source.splitlines(), 1)
-    yield from _joined((n, line[line.index("# ") :]) for n, line in lines if re.search("^# |\\s# ", line))
+    yield from _joined(
+        (n, line[line.index("# ") :]) for n, line in lines if re.search("^# |\\s# ", line)
+    )
 
 
 def _joined(comments: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -121,7 +125,9 @@ def _joined(comments: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 def check(root: Path = REPOSITORY) -> int:
     """Print the findings of the files that git tracks; return their number."""
     counted: Counter[str] = Counter()
-    tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=root, encoding="utf-8").split("\0")
+    tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=root, encoding="utf-8").split(
+        "\0"
+    )
     suffixes = re.compile(r"\.(py|md|js|mjs|toml|ya?ml|example)$|(^|/)(Makefile|Dockerfile|run)$")
     for name in tracked:
         if not suffixes.search(name) or EXCLUDED.search(name):

@@ -1,8 +1,8 @@
-"""What a service of 0.1.0 has stored is there after an update: files, uploads and events.
+"""Files, uploads and events of version 0.1.0 are available after an update.
 
-`data/` has what one left behind: a directory of files, as it was when the service had ended, and as
-it was when it was killed in the middle of two uploads; what the service had answered about them;
-and the keys of its Redis, as commands.
+`data/` contains the storage directory of a service after it had ended, and after it was killed in
+the middle of two uploads, the responses of the service about the files, and the keys of its Redis,
+as commands.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from tools import program
 DATA = REPOSITORY / "tests/data"
 FILES = json.loads((DATA / "files_of_0_1_0.json").read_text("utf-8"))
 EVENTS = json.loads((DATA / "events_of_0_1_0.json").read_text("utf-8"))
-#: What each unfinished upload is the beginning of.
+#: The complete content of the unfinished uploads.
 CONTENT = bytes(range(256)) * 40
 TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
 DRAFT = {"Content-Type": "application/partial-upload", "Upload-Complete": "?1"}
@@ -38,7 +38,7 @@ LONG = "36500 d"
 
 
 class Answer(NamedTuple):
-    """A response that has been read."""
+    """A response with its body."""
 
     status: int
     headers: HTTPMessage
@@ -70,7 +70,7 @@ class Client(HTTPConnection):
 def client(
     request: pytest.FixtureRequest, full: Project, environment: Environment, tmp_path: Path
 ) -> Iterator[Client]:
-    """A client of the service on one of these directories."""
+    """A client of the service with one of these directories."""
     with zipfile.ZipFile(DATA / f"files_of_0_1_0_{request.param}.zip") as archive:
         archive.extractall(tmp_path / "data")
     settings = {"STORAGE__URL": "file:data", "UPLOAD__EXPIRE_AFTER": LONG}
@@ -187,7 +187,7 @@ def broker(tmp_path: Path) -> Iterator[str]:
 
 
 def replay(port: int, commands: list[list[str]]) -> None:
-    """Run commands; each is answered with a number, a status or a text of one line."""
+    """Run commands; each reply is a number, a status or a text of one line."""
     with socket.create_connection(("127.0.0.1", port), 30) as connection:
         answers = connection.makefile("rb")
         for command in commands:

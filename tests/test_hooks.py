@@ -1,6 +1,6 @@
-"""The hooks: they need nothing but Python, take answers as data, and can be run again.
+"""The hooks need only Python, treat answers as data, and can be run again.
 
-Whatever a person answers ends up in the project as text, also when it looks like code.
+Answers are inserted into the project as text, even if they look like code.
 """
 
 import ast
@@ -36,7 +36,7 @@ CODE_LIKE = [
     "# a comment, [a](link), **bold**",
     'r""" {\'a\': 1} """',
 ]
-#: Replaces what opens a connection, in every Python that is started with it on the path.
+#: A module that disables connections in every Python process with it on the path.
 NO_NETWORK = """
 import socket
 
@@ -48,7 +48,7 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 
 
 def run_hook(name: str, project: Project, **answers: bool | str) -> None:
-    """Run a hook in a project's folder, as cookiecutter does."""
+    """Run a hook in a project's folder, like cookiecutter."""
     script = project.path.parent / name
     script.write_text(rendered(name, **answers), "utf-8")
     subprocess.run([sys.executable, script], cwd=project.path, check=True)
@@ -133,7 +133,7 @@ def test_an_answer_that_looks_like_code_is_text(text: str, bake: Bake) -> None:
 
 
 def title_of(project: Project) -> object:
-    """Return the title that `app.py` gives to the application, without running it."""
+    """Return the title of the application in `app.py`, without running it."""
     for node in ast.walk(ast.parse((project.src / "app.py").read_text("utf-8"))):
         if isinstance(node, ast.keyword) and node.arg == "title":
             return ast.literal_eval(node.value)

@@ -1,4 +1,4 @@
-"""Every kind of stream through nginx, configured as its docs/operations.md says."""
+"""Every kind of stream through nginx, with the configuration of docs/operations.md."""
 
 import base64
 import hashlib
@@ -22,18 +22,18 @@ from tools import program
 
 pytestmark = pytest.mark.xdist_group("nginx")
 
-#: Seconds for whatever has to happen on a busy machine.
+#: Maximum seconds to wait on a busy machine.
 PATIENCE = 60
 MIB = 1 << 20
 BODY = hashlib.shake_128(b"nginx").digest(5 * MIB)
 TEXT = {"Content-Type": "text/plain"}
 TUS = {"Tus-Resumable": "1.0.0"}
 OFFSET = {**TUS, "Content-Type": "application/offset+octet-stream"}
-NAME = "files.localhost:8080"  # The service knows it without a setting.
+NAME = "files.localhost:8080"  # The service accepts it without a setting.
 
 
 class Peer:
-    """A connection to nginx, and the response that comes on it."""
+    """A connection to nginx, and its response."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -42,7 +42,7 @@ class Peer:
     def ask(
         self, method: str, path: str, fields: dict[str, str] | None = None, body: bytes = b""
     ) -> None:
-        """Send the head, with the length of the body unless the fields say how long it is."""
+        """Send the headers, with the length of the body unless the fields contain it."""
         told = {"Host": NAME, "Content-Length": str(len(body)), **(fields or {})}
         if "Transfer-Encoding" in told:
             del told["Content-Length"]
@@ -77,7 +77,7 @@ def connected(port: int) -> Iterator[Peer]:
 def exchange(
     port: int, method: str, path: str, fields: dict[str, str] | None = None, body: bytes = b""
 ) -> tuple[HTTPResponse, bytes]:
-    """Ask on a connection of its own, and return the whole response."""
+    """Send a request on a new connection, and return the whole response."""
     with connected(port) as peer:
         peer.response = HTTPResponse(peer._connection, method=method)
         peer.ask(method, path, fields, body)
@@ -176,7 +176,7 @@ def test_an_event_stream_begins_at_once_and_events_come_as_they_are_published(fr
     with connected(front) as peer:
         peer.ask("GET", "/topics/sse/events")
         response = peer.begin()
-        opened = response.readline()  # The stream goes on, and says nothing more by itself.
+        opened = response.readline()  # The stream continues, without further events.
         publish(front, "sse", b"hello")
         arrived = next(line for line in iter(response.readline, b"") if line[:5] == b"data:")
 

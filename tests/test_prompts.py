@@ -1,6 +1,6 @@
-"""The questions: each says what it is for, and an answer that cannot work is refused in one line.
+"""Every question has a help text, and an invalid answer is rejected in one line.
 
-The real command runs here in a process of its own, with arguments, a replay file or a terminal.
+The tests run the cookiecutter command, with arguments, a replay file or a terminal.
 """
 
 from pathlib import Path
@@ -117,7 +117,7 @@ def test_a_path_instead_of_a_directory_name_is_refused(
     )
 
     assert done.stderr.splitlines() == [f"Refused: project_slug: {NO_SLUG}: {slug!r}"]
-    # Cookiecutter has made the folders before it asks the hook, and takes back only the last one.
+    # Cookiecutter creates the folders before it runs the hook, and deletes only the last one.
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -133,7 +133,7 @@ def test_a_directory_name_that_is_an_existing_folder_ends_without_harm(
         template, work.parent, "--no-input", f"project_slug={slug}", "package_name=good_name"
     )
 
-    # Cookiecutter's own refusal: it comes before any hook.
+    # Cookiecutter itself rejects this answer, before it runs a hook.
     assert "already exists" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert done.returncode != 0

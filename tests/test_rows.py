@@ -1,4 +1,4 @@
-"""Every trap and every fault has a test, and its page names them all."""
+"""Every trap, fault and bound has a test, and the pages list all of them."""
 
 import pytest
 

@@ -1,7 +1,4 @@
-"""The files that only a server reads: workflows, pipelines, container and compose files.
-
-Each is checked by the linter and the schema of its own field, without a network.
-"""
+"""Check workflows, pipelines, container and compose files with linters and schemas, offline."""
 
 from pathlib import Path
 
@@ -19,13 +16,13 @@ def gitlab(request: pytest.FixtureRequest, bake_once: Bake) -> Project:
 
 @pytest.fixture(params=[MODULES, ("use_realtime",)], ids=name_of)
 def container(request: pytest.FixtureRequest, bake_once: Bake) -> Project:
-    """A project that is put into a container, with storage and without."""
+    """A project with a container, with and without storage."""
     return bake_once(**only(*request.param))
 
 
 @pytest.fixture(params=["repository", "project", "project without a container"])
 def github(request: pytest.FixtureRequest, full: Project, bake_once: Bake) -> Path:
-    """A folder with workflows for GitHub: ours, and generated ones."""
+    """A folder with the workflows of the template and of generated projects."""
     if request.param == "repository":
         return REPOSITORY
     return full.path if request.param == "project" else bake_once(use_docker=False).path
@@ -47,7 +44,7 @@ def test_workflows_are_what_github_understands(github: Path) -> None:
 
 
 def test_workflows_have_no_mistakes(github: Path) -> None:
-    # It checks the shell code in them as well, when shellcheck is there: it is a dependency.
+    # actionlint also checks shell code, because shellcheck is a dependency.
     checked = run("actionlint", *workflows_of(github), cwd=github)
 
     assert checked.code == 0

@@ -1,4 +1,4 @@
-"""Runs as the tutorials write them: a generator, which whoever asks for its events runs anew."""
+"""Runs as generators; each request for the events starts the run again."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -7,7 +7,7 @@ from fastapi import APIRouter
 
 router = APIRouter()
 
-#: What the package names of ours; nobody here has them.
+#: Names that the package imports; unused here.
 RunStream = RunsDep = object
 read_json: Any = None
 
@@ -15,7 +15,7 @@ RUNS: dict[str, Callable[..., AsyncIterator[Any]]] = {}
 
 
 class RunRouter(APIRouter):
-    """Keeps the generators of all applications in one place."""
+    """A global registry of generators for all applications."""
 
     def run(self, path: str) -> Callable[[Any], Any]:
         def register(function: Any) -> Any:
