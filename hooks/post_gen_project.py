@@ -50,25 +50,24 @@ def prune():
                 path.unlink(missing_ok=True)
 
 
-def say_next_steps():
+def print_next_steps():
     template = ANSWERS.get("_template", "")
     print(f"""
 {ANSWERS["project_name"]} is ready in {Path.cwd()}
 
   cd {ANSWERS["project_slug"]}
   uv run serve        # http://127.0.0.1:8000
-  uv run pytest       # its own tests
+  uv run pytest       # its tests
 
 Without uv: python -m venv .venv, activate it, pip install . and serve.
-To keep its history: git init
-The same answers again: cookiecutter {template} --replay
+To put it under version control: git init
+To use the same answers again: cookiecutter {template} --replay
 """)
 
 
 if __name__ == "__main__":
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(
-            errors="replace"
-        )  # The encoding of the console may lack letters of the name.
+        # The encoding of the console may lack letters of the name.
+        sys.stdout.reconfigure(errors="replace")
     prune()
-    say_next_steps()
+    print_next_steps()

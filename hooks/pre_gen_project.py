@@ -28,34 +28,33 @@ def problems():
     """Yield one line for every invalid answer."""
     for key in TEXTS:
         value = ANSWERS[key]
-        if any(
-            "{" + mark in value for mark in "{%#"
-        ):  # In two parts, because this file is rendered, too.
-            yield f"{key}: template marks are not possible here: {value!r}"
+        # The braces are split, because this file is rendered, too.
+        if any("{" + mark in value for mark in "{%#"):
+            yield f"{key}: template delimiters are not allowed: {value!r}"
         if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
-            yield f"{key}: control characters are not possible here: {value!r}"
+            yield f"{key}: control characters are not allowed: {value!r}"
     if not ANSWERS["project_name"].strip():
-        yield "project_name: a service needs a name"
+        yield "project_name: must not be empty"
     slug = ANSWERS["project_slug"]
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", slug):
-        yield f"project_slug: letters, digits, '.', '_' and '-', none of these at an end: {slug!r}"
+        yield f"project_slug: use letters, digits, '.', '_' and '-'; begin and end with a letter or digit: {slug!r}"
     elif WINDOWS.fullmatch(slug):
         yield f"project_slug: Windows reserves this name: {slug!r}"
     yield from package_problems(ANSWERS["package_name"])
     email = ANSWERS["author_email"]
     if not re.fullmatch(r"[^@\s\"\\<>]+@[^@\s\"\\<>]+", email):
-        yield f"author_email: this is no email address: {email!r}"
+        yield f"author_email: this is not an email address: {email!r}"
     if not any(ANSWERS[module] for module in MODULES):
-        yield f"{', '.join(MODULES)}: choose at least one; without any, a service does nothing"
+        yield f"{', '.join(MODULES)}: select at least one module"
 
 
 def package_problems(package):
     if not re.fullmatch(r"[a-z][a-z0-9_]*", package):
-        yield f"package_name: lower-case letters, digits and '_', a letter first: {package!r}"
+        yield f"package_name: use lower-case letters, digits and '_'; begin with a letter: {package!r}"
     elif keyword.iskeyword(package) or keyword.issoftkeyword(package):
-        yield f"package_name: this is a word of the Python language: {package!r}"
+        yield f"package_name: this is a Python keyword: {package!r}"
     elif package in sys.stdlib_module_names or package in DEPENDENCIES:
-        yield f"package_name: this name would hide a module that the service imports: {package!r}"
+        yield f"package_name: this name shadows a module that the service imports: {package!r}"
     elif WINDOWS.fullmatch(package):
         yield f"package_name: Windows reserves this name: {package!r}"
 

@@ -133,8 +133,8 @@ def test_hostile_clients_are_measured_on_our_service_and_on_a_bare_one() -> None
         (row,) = table.values()
         assert number(row["MiB/s sent"]) > 0
         assert number(row["p99 ms"]) > 0
-    (promises,) = tables_with("promised", report)
-    assert promises["workers replaced"]["measured"] == "0"
+    (targets,) = tables_with("target", report)
+    assert targets["workers replaced"]["measured"] == "0"
 
 
 def test_every_cost_of_a_single_request_is_measured() -> None:
@@ -148,7 +148,7 @@ def test_every_cost_of_a_single_request_is_measured() -> None:
     assert table["publish with a key"]["status"] == "202"
     assert number(table["openapi"]["CPU-ms"]) > 0
     assert number(table["publish with a key"]["bytes sent"]) > 0
-    assert tables_with("promised", report)
+    assert tables_with("target", report)
 
 
 def test_a_commit_is_compared_with_the_work_tree() -> None:

@@ -13,14 +13,11 @@ from command import Terminal, generate, replay
 from environment import Environment
 from rendering import context_of, hook
 
-NO_IDENTIFIER = "lower-case letters, digits and '_', a letter first"
-NO_SLUG = "letters, digits, '.', '_' and '-', none of these at an end"
-NO_MODULE = (
-    "use_upload, use_download, use_realtime, use_error_handling: "
-    "choose at least one; without any, a service does nothing"
-)
-HIDES = "this name would hide a module that the service imports"
-CONTROL = "control characters are not possible here"
+NO_IDENTIFIER = "use lower-case letters, digits and '_'; begin with a letter"
+NO_SLUG = "use letters, digits, '.', '_' and '-'; begin and end with a letter or digit"
+NO_MODULE = "use_upload, use_download, use_realtime, use_error_handling: select at least one module"
+HIDES = "this name shadows a module that the service imports"
+CONTROL = "control characters are not allowed"
 NOTHING = [f"{module}=no" for module in ("use_upload", "use_download", "use_realtime")]
 NOTHING.append("use_error_handling=no")
 
@@ -49,24 +46,24 @@ def test_no_text_is_left_of_a_question_that_is_gone() -> None:
         ("package_name=Bad-Name", f"package_name: {NO_IDENTIFIER}: 'Bad-Name'"),
         ("package_name=_private", f"package_name: {NO_IDENTIFIER}: '_private'"),
         ("package_name=naïve", f"package_name: {NO_IDENTIFIER}: 'naïve'"),
-        ("package_name=class", "package_name: this is a word of the Python language: 'class'"),
-        ("package_name=match", "package_name: this is a word of the Python language: 'match'"),
+        ("package_name=class", "package_name: this is a Python keyword: 'class'"),
+        ("package_name=match", "package_name: this is a Python keyword: 'match'"),
         ("package_name=fastapi", f"package_name: {HIDES}: 'fastapi'"),
         ("package_name=asyncio", f"package_name: {HIDES}: 'asyncio'"),
         ("package_name=tests", f"package_name: {HIDES}: 'tests'"),
         ("package_name=nul", "package_name: Windows reserves this name: 'nul'"),
-        ("author_email=nobody", "author_email: this is no email address: 'nobody'"),
-        ('author_email="a"@b', "author_email: this is no email address: '\"a\"@b'"),
-        ("project_name= ", "project_name: a service needs a name"),
-        ("project_name=", "project_name: a service needs a name"),
+        ("author_email=nobody", "author_email: this is not an email address: 'nobody'"),
+        ('author_email="a"@b', "author_email: this is not an email address: '\"a\"@b'"),
+        ("project_name= ", "project_name: must not be empty"),
+        ("project_name=", "project_name: must not be empty"),
         (
             "project_name=a\x07b",
-            "project_name: control characters are not possible here: 'a\\x07b'",
+            "project_name: control characters are not allowed: 'a\\x07b'",
         ),
-        ("description=a\nb", "description: control characters are not possible here: 'a\\nb'"),
+        ("description=a\nb", "description: control characters are not allowed: 'a\\nb'"),
         (
             "author_name=a\u2028b",
-            "author_name: control characters are not possible here: 'a\\u2028b'",
+            "author_name: control characters are not allowed: 'a\\u2028b'",
         ),
     ],
 )
@@ -154,8 +151,8 @@ def test_all_problems_are_told_at_once(template: Path, tmp_path: Path) -> None:
 
     assert done.stderr.splitlines() == [
         f"Refused: project_slug: {NO_SLUG}: 'a b'",
-        "Refused: package_name: this is a word of the Python language: 'class'",
-        "Refused: author_email: this is no email address: 'x'",
+        "Refused: package_name: this is a Python keyword: 'class'",
+        "Refused: author_email: this is not an email address: 'x'",
         f"Refused: {NO_MODULE}",
     ]
     assert list((tmp_path / "out").iterdir()) == []
@@ -172,7 +169,7 @@ def test_an_answer_that_is_a_template_itself_is_refused(
     done = replay(template, tmp_path / "out", context, tmp_path)
 
     assert done.stderr.splitlines() == [
-        f"Refused: {key}: template marks are not possible here: {mark!r}"
+        f"Refused: {key}: template delimiters are not allowed: {mark!r}"
     ]
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -232,7 +229,7 @@ def test_a_typed_answer_that_is_a_template_itself_is_refused(
     code, farewell = terminal.end()
 
     assert code != 0
-    assert "Refused: project_name: template marks are not possible here: '{{ x }}'" in farewell
+    assert "Refused: project_name: template delimiters are not allowed: '{{ x }}'" in farewell
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -61,7 +61,9 @@ class AccessLog:
             exchange.route = getattr(scope.get("route"), "path", "").replace(":path", "")
             path = scope.get("path", "/no")
             if "endpoint" not in scope and not path.startswith("/no"):
-                print("no such route:", exchange.method, path)  # Checked by the test of the template.
+                print(
+                    "no such route:", exchange.method, path
+                )  # Checked by the test of the template.
             if scope["type"] != "lifespan":
                 self.kernel.observe(exchange)
 

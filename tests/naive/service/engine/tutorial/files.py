@@ -23,7 +23,11 @@ class Directory:
         self.root = root
         #: The lengths of uploads in chunks, lost when the process ends.
         self.lengths: dict[str, str] = {}
-        for folder in (root, root / "parts", root / "uploads"):  # Tests check the remaining files here.
+        for folder in (
+            root,
+            root / "parts",
+            root / "uploads",
+        ):  # Tests check the remaining files here.
             folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
