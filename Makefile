@@ -89,6 +89,7 @@ lint: | $(UV)
 	$(RUN) ruff format --check $(CODE)
 	$(RUN) ruff check --ignore=I001,N999,PIE794 '$(TEMPLATE)/src'
 	$(RUN) mypy
+	$(RUN) python tests/plain_english.py
 	$(RUN) actionlint .github/workflows/*.yml
 	$(RUN) zizmor --offline --quiet .github
 

@@ -1,8 +1,8 @@
 """Print a summary of the failed tests at the end of a log.
 
 `failures.py REPORT` prints the message of each failed test and the end of its output, which
-contains the failures of a generated project's suite and the log of the service. The exit code is 1 if more
-than ALONE tests failed, or none: then the run failed for a reason other than its tests.
+contains the failures of a generated project's suite and the log of the service. The exit code is 1
+if more than ALONE tests failed, or none: then the run failed for a reason other than its tests.
 """
 
 import re

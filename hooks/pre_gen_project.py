@@ -37,7 +37,7 @@ def problems():
         yield "project_name: must not be empty"
     slug = ANSWERS["project_slug"]
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", slug):
-        yield f"project_slug: use letters, digits, '.', '_' and '-'; begin and end with a letter or digit: {slug!r}"
+        yield f"project_slug: letters, digits and, except at the ends, '.', '_' and '-': {slug!r}"
     elif WINDOWS.fullmatch(slug):
         yield f"project_slug: Windows reserves this name: {slug!r}"
     yield from package_problems(ANSWERS["package_name"])
@@ -50,7 +50,7 @@ def problems():
 
 def package_problems(package):
     if not re.fullmatch(r"[a-z][a-z0-9_]*", package):
-        yield f"package_name: use lower-case letters, digits and '_'; begin with a letter: {package!r}"
+        yield f"package_name: begin with a letter; lower-case letters, digits and '_': {package!r}"
     elif keyword.iskeyword(package) or keyword.issoftkeyword(package):
         yield f"package_name: this is a Python keyword: {package!r}"
     elif package in sys.stdlib_module_names or package in DEPENDENCIES:

@@ -1,6 +1,7 @@
-"""Check that docstrings, comments and Markdown use plain technical English.
+"""Check that docstrings, comments and Markdown are plain technical English.
 
-`python tests/plain_english.py` lists each finding with a replacement, and the number per rule.
+`python tests/plain_english.py` lists the findings with replacements; the exit code is 1 if there
+are any. `make lint` runs it.
 """
 
 import ast
@@ -11,87 +12,88 @@ import sys
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-#: Files whose findings are counted and do not fail the check.
-COUNTED_ONLY = re.compile(r"^\{\{.*/engine/.*\.py$|docs/problems\.md$")
-#: Quotations and texts of others, and the list itself.
-EXCLUDED = re.compile(
-    r"(^|/)(LICENSE|data/.*|results/.*|plain_english\.py|test_plain_english\.py)$"
-)
-#: "Answers" are those to the template's questions in these files.
+#: Files whose findings are only counted.
+COUNTED_ONLY = re.compile(r"^\{\{.*/engine/.*\.py$|/docs/problems\.md$")
+CHECKED = re.compile(r"\.(py|md|m?js|toml|ya?ml|example)$|(^|/)(Makefile|Dockerfile|run)$")
+#: Licences, recorded data, generated results, and this list.
+EXCLUDED = re.compile(r"(^|/)(LICENSE$|data/|results/|(test_)?plain_english\.py$)")
+#: Files about answers to the template's questions.
 ABOUT_ANSWERS = re.compile(
-    r"^(hooks|README|CHANGELOG|CONTRIBUTING|.*engine/README|docs/prompts|tests/(answers|baking|rendering|conftest|test_(prompts"
-    r"|hooks|matrix|manifest|generated_suites|cruft|naive|two_sides|unrendered|workflows)))"
+    r"^(hooks|README|CHANGELOG|CONTRIBUTING|docs/prompts|.*engine/README|tests/(answers|baking"
+    r"|rendering|conftest|test_(prompts|hooks|matrix|manifest|generated_suites|cruft|two_sides)))"
 )
-PROXY = r"(an? |the |your |several |another )?(reverse |TLS )?(prox|nginx|Caddy|load balancer)"
+PROXY = r"(an? |the |your |several |another )?(reverse |TLS )?(prox|nginx|load balancer)"
 
-#: A pattern of a sentence, and the words to use in its place.
+#: Patterns of a sentence, and their replacements.
 RULES = {
     r"^(Who|What|Whoever|Whatever|Nobody|Somebody|Whose)\b[^?]*$": "name the subject",
-    r"(?i)\b(whoever|nobody|somebody|anybody)\b": "name the subject: client, caller, task …",
-    r"(?<=[;:] )(who|what)\b[^?]*$": "name the subject",
+    r"[;:] (who|what)\b[^?]*$": "name the subject",
+    r"\b(and|or|but|of|to|for|from|with|by|than|if|when|where|those),? who\b": "the client that",
+    r"\b[Ww]hat (is|are|was|were|has|have|had|it|they|an?|the|comes?|came)\b[^?]*$": "the … that",
+    r"(?i)\b(whoever|nobody|somebody|anybody)\b": "the client, the caller, no task …",
     r"(?i)\b(tells?|told|telling)\b": "report, state, notify, distinguish",
     r"(?i)\b(says?|said|saying)\b": "report, state, specify, require, contain",
     rf"(?<!fall )(?<!falls )(?<!fallen )(?<!left )\bbehind\b(?! {PROXY})": "after",
-    r"(?<!-)\b[Hh]eads?\b(?! of the (queue|list))(?!-)": "headers, HEAD",
-    r"(?i)\blet(s|ting)? go\b": "evict, release",
+    r"(?<!-)\b[Hh]eads?\b(?! of the (queue|list))(?!-)": "headers",
+    r"(?i)\blet(s|ting)? go\b|\bforg[eo]t": "evict, release, delete",
     r"(?i)\banswer(s|ed|ing)?\b(?! `)": "response, respond",
-    r"(?i)\bfigures?\b": "metrics, measurements, numbers",
+    r"(?i)\bfigures?\b": "metrics, measurements, results",
     r"(?i)\b(is|are|was|were) to be\b": "must be, has to be",
-    r"(?i)\bcom(e|es|ing) and go(es|ing)?\b": "are stored and removed, open and close",
+    r"(?i)\bcom(e|es|ing) and go(es|ing)?\b": "are stored and deleted, connect and disconnect",
     r"(?i)\bhurts?\b|\bin the hands of\b": "lose, fail; held by",
     r"(?i)\bas (it|they) (may|likes?)\b": "state the limit",
     r"(?i)\bstand(s|ing)?\b(?! (for|in for)\b)(?!-)": "be, be listed, be defined",
-    r"(?i)\bbeside\b": "next to, besides, compared with",
+    r"(?i)\bbeside\b": "next to, in addition to, compared with",
     r"(?i)\b(go(es|ing)?|went) on\b": "continue",
     r"(?i)\bcom(e|es|ing) back\b|\bcame back\b": "return, reconnect",
     r"(?i)\btests? holds?\b|\bheld against\b|\bholds? \w+ against\b": "check, compare",
     r"(?i)\b(lies|lying|lie)\b": "is stored, is",
     r"(?i)\bhonest(ly)?\b|\bthe truth\b": "well-behaved, correct",
-    r"(?i)\banew\b|\ball the same\b": "again, nevertheless",
+    r"(?i)\banew\b|\ball the same\b|\bfor ever\b": "again, nevertheless, indefinitely",
     r"^Of\b": "name the subject",
     r"(?i)(?<!there )\b(is|are|was|were) none\b(?! of)(?!:)": "does not exist, is not a …",
+    r"(?i)\b(that|which) (is|are|was|were) (not )?there\b": "existing, missing",
+    r"(?i)\b(is|are|was|were) gone\b": "was deleted, no longer exists",
     r"(?i)\bknows? (nothing |of )": "does not depend on, has",
-    r"(?i)\b(ours|theirs)\b": "of this service, of the template",
+    r"(?i)\b(ours|theirs)\b": "of the service, of the template",
+    r"(?i)(^|[;,:] )else\b": "otherwise",
+    r"(?i)\bso (many|much)\b(?! \w+ that)": "a number of, `count`",
+    r"(?i)\bunder way\b": "in progress, active",
 }
 
 
-def findings(sentence: str, path: str = "") -> Iterator[str]:
-    """Yield the patterns that a sentence matches, without its code and links."""
-    plain = re.sub(r"`[^`]*`|\]\([^)]*\)|\"[^\"]*\"", "`X`", sentence)
-    for pattern in RULES:
-        about_answers = "answer" in pattern and ABOUT_ANSWERS.match(path)
-        if not about_answers and re.search(pattern, plain):
-            yield pattern
+def findings(sentence: str, path: str = "") -> list[str]:
+    """Return the patterns that a sentence matches, without its code, quotations and links."""
+    prose = re.sub(r"`[^`]*`|\]\([^)]*\)|\"[^\"]*\"", "`X`", sentence)
+    skipped = "answer" if ABOUT_ANSWERS.match(path) else "\n"
+    return [each for each in RULES if skipped not in each and re.search(each, prose)]
 
 
 def sentences(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the sentences of a file with the lines on which their paragraphs begin."""
-    source = path.read_text("utf-8")
+    """Yield the sentences of a file, with the lines of their paragraphs."""
     read = {".py": _python, ".md": _markdown, ".js": _script, ".mjs": _script}
-    for line, paragraph in read.get(path.suffix, _comments)(source):
-        joined = re.sub(r"\s+", " ", paragraph)
-        yield from ((line, each.strip()) for each in re.split(r"(?<=[.!?])\s|\s\|\s?", joined))
+    for line, paragraph in read.get(path.suffix, _comments)(path.read_text("utf-8")):
+        for sentence in re.split(r"\s\|\s?|(?<=[.!?])\s", re.sub(r"\s+", " ", paragraph)):
+            yield line, sentence.strip()
 
 
 def _python(source: str) -> Iterator[tuple[int, str]]:
     source = re.sub(r"\{\{ *cookiecutter.*?\}\}", "package", source)
-    yield from _joined(
-        (token.start[0], token.string)
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    )
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    yield from _joined((t.start[0], t.string) for t in tokens if t.type == tokenize.COMMENT)
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             for paragraph in (ast.get_docstring(node) or "").split("\n\n"):
-                yield node.body[0].lineno if node.body else 1, paragraph
+                yield getattr(node, "lineno", 1), paragraph
 
 
 def _markdown(source: str) -> Iterator[tuple[int, str]]:
-    fenced = re.compile(r"^ *```.*?^ *```|^# \{%.*?$|<!--.*?-->", re.DOTALL | re.MULTILINE)
-    source = fenced.sub(lambda found: "\n" * found[0].count("\n"), source)
+    hidden = re.compile(r"^ *```.*?^ *```|^# \{%.*?$|<!--.*?-->", re.DOTALL | re.MULTILINE)
+    source = hidden.sub(lambda found: "\n" * found[0].count("\n"), source)
     line = 1
     for paragraph in re.split(r"(\n\s*\n|\n(?=\s*[*#|-]|\s*\d+\. ))", source):
         yield line, paragraph.strip().lstrip("*#|- ")
@@ -99,49 +101,42 @@ def _markdown(source: str) -> Iterator[tuple[int, str]]:
 
 
 def _script(source: str) -> Iterator[tuple[int, str]]:
-    for found in re.finditer(r"^\s*/\*[\s\S]*?\*/|(?:^\s*// .*\n)+", source, re.MULTILINE):
+    for found in re.finditer(r"^\s*/\*[\s\S]*?\*/|(^\s*// .*\n)+|(?<=\S) // .*", source, re.M):
         yield source.count("\n", 0, found.start()) + 1, re.sub(r"[/*\s]+", " ", found[0])
 
 
 def _comments(source: str) -> Iterator[tuple[int, str]]:
     lines = enumerate(source.splitlines(), 1)
-    yield from _joined(
-        (n, line[line.index("# ") :]) for n, line in lines if re.search("^# |\\s# ", line)
-    )
+    found = ((number, re.search(r"(^|\s)# .*", line)) for number, line in lines)
+    yield from _joined((number, match[0].strip()) for number, match in found if match)
 
 
 def _joined(comments: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """Join the comments of successive lines; skip Jinja's."""
+    """Join the comments of successive lines; skip those of Jinja."""
     first, last, text = 0, 0, ""
-    for line, comment in comments:
-        words = comment.lstrip("#: ")
-        if line != last + 1 or words.startswith("{%") or comment.startswith("#:"):
+    for line, comment in chain(comments, [(0, "")]):
+        jinja = comment.startswith("# {%")
+        if line != last + 1 or jinja or comment.startswith("#:"):
             yield first, text
             first, text = line, ""
-        last, text = line, f"{text} {'' if words.startswith('{%') else words}"
-    yield first, text
+        last, text = line, text if jinja else f"{text} {comment.lstrip('#: ')}"
 
 
 def check(root: Path = REPOSITORY) -> int:
-    """Print the findings of the files that git tracks; return their number."""
-    counted: Counter[str] = Counter()
-    tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=root, encoding="utf-8").split(
-        "\0"
-    )
-    suffixes = re.compile(r"\.(py|md|js|mjs|toml|ya?ml|example)$|(^|/)(Makefile|Dockerfile|run)$")
-    for name in tracked:
-        if not suffixes.search(name) or EXCLUDED.search(name):
-            continue
+    """Print the findings in the files that git tracks; return their number."""
+    listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=root, encoding="utf-8")
+    names = [n for n in listed.split("\0") if CHECKED.search(n) and not EXCLUDED.search(n)]
+    failed, counted = 0, Counter[str]()
+    for name in names:
         for line, sentence in sentences(root / name):
-            for pattern in findings(sentence, name):
-                if COUNTED_ONLY.search(name):
-                    counted[pattern] += 1
-                else:
-                    counted[""] += 1
-                    print(f"{name}:{line}: {RULES[pattern]}: {sentence}")
-    failed = counted.pop("", 0)
+            found = findings(sentence, name)
+            if COUNTED_ONLY.search(name):
+                counted.update(found)
+            elif found:
+                failed += 1
+                print(f"{name}:{line}: {'; '.join(RULES[each] for each in found)}: {sentence}")
     for pattern, number in counted.most_common():
-        print(f"{number:5} in the engine: {pattern} ({RULES[pattern]})")
+        print(f"{number:5} in files that are not checked yet: {pattern}: {RULES[pattern]}")
     return failed
 
 

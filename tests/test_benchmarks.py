@@ -226,7 +226,7 @@ class Busy:
 
 
 def loaded(busy: Busy) -> dict[str, float]:
-    """Load a server with events; return what the client reports."""
+    """Load a server with events; return the report of the client."""
 
     async def load() -> tuple[int | None, bytes]:
         async with await asyncio.start_server(busy.accept, "127.0.0.1", 0) as server:

@@ -13,8 +13,8 @@ from command import Terminal, generate, replay
 from environment import Environment
 from rendering import context_of, hook
 
-NO_IDENTIFIER = "use lower-case letters, digits and '_'; begin with a letter"
-NO_SLUG = "use letters, digits, '.', '_' and '-'; begin and end with a letter or digit"
+NO_IDENTIFIER = "begin with a letter; lower-case letters, digits and '_'"
+NO_SLUG = "letters, digits and, except at the ends, '.', '_' and '-'"
 NO_MODULE = "use_upload, use_download, use_realtime, use_error_handling: select at least one module"
 HIDES = "this name shadows a module that the service imports"
 CONTROL = "control characters are not allowed"
