@@ -264,7 +264,7 @@ def test_the_load_client_loses_no_event_of_a_busy_server(busy: Busy) -> None:
     assert (report["missing"], report["cut"], report["refused"]) == (0, 0, expected)
 
 
-def test_the_load_client_tells_a_cut_stream_from_a_missing_event() -> None:
+def test_the_load_client_distinguishes_a_cut_stream_from_a_missing_event() -> None:
     report = loaded(Busy(cuts_after=2))
 
     assert report["delivered"] == SUBSCRIBERS * EVENTS - (EVENTS - 1)

@@ -103,7 +103,7 @@ def test_every_file_is_listed_as_before_and_has_the_same_bytes(client: Client) -
     assert listed(client, after=before[1]["cursor"]) == found[2:]
 
 
-def test_a_file_can_be_deleted_and_what_was_deleted_stays_away(client: Client) -> None:
+def test_a_file_can_be_deleted_and_deleted_files_stay_deleted(client: Client) -> None:
     first, *others = [file["id"] for file in FILES["files"]]
 
     assert client.read(f"/files/{FILES['deleted']}").status == 404
@@ -119,7 +119,7 @@ def test_a_file_in_quarantine_stays_there(client: Client, tmp_path: Path) -> Non
     assert client.read(f"/files/{kept.name}").status == 404
 
 
-def test_an_upload_that_was_cut_off_goes_on_from_the_offset_that_is_reported(
+def test_an_interrupted_upload_resumes_at_the_reported_offset(
     client: Client,
 ) -> None:
     upload = FILES["uploads"]["cut"]["id"]
@@ -133,7 +133,7 @@ def test_an_upload_that_was_cut_off_goes_on_from_the_offset_that_is_reported(
     assert client.read(f"/files/{upload}").content == CONTENT
 
 
-def test_an_upload_by_tus_goes_on_where_it_was(client: Client) -> None:
+def test_an_upload_by_tus_resumes_at_its_offset(client: Client) -> None:
     upload = FILES["uploads"]["tus"]
     url, offset = f"/uploads/{upload['id']}", upload["offset"]
     head = client.send_and_read("HEAD", url, headers=TUS)
@@ -148,7 +148,7 @@ def test_an_upload_by_tus_goes_on_where_it_was(client: Client) -> None:
     assert (record["filename"], record["metadata"]) == ("tus halb ü.bin", {"note": "naïve 漢字"})
 
 
-def test_an_upload_by_the_draft_goes_on_where_it_was(client: Client) -> None:
+def test_an_upload_by_the_draft_resumes_at_its_offset(client: Client) -> None:
     upload = FILES["uploads"]["draft"]
     url, offset = f"/uploads/{upload['id']}", upload["offset"]
     head = client.send_and_read("HEAD", url)
@@ -200,7 +200,7 @@ def replay(port: int, commands: list[list[str]]) -> None:
                 answers.readline()
 
 
-def test_clients_go_on_behind_the_ids_that_they_have(
+def test_clients_resume_after_their_last_event_ids(
     full: Project, environment: Environment, broker: str, tmp_path: Path
 ) -> None:
     settings = {"REALTIME__BROKER_URL": broker, "REALTIME__HISTORY_AGE": LONG}

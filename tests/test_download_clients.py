@@ -69,7 +69,7 @@ def command(client: str, line: Line, stored: Stored, saved: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_client_that_dies_half_way_goes_on_where_it_was(
+def test_a_client_that_is_killed_half_way_resumes(
     client: str, stored: Stored, service: int, tmp_path: Path
 ) -> None:
     saved = tmp_path / "saved"
@@ -93,7 +93,7 @@ def test_a_client_that_dies_half_way_goes_on_where_it_was(
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_client_goes_on_when_the_service_is_back_from_a_sudden_death(
+def test_a_client_resumes_after_a_crash_of_the_service(
     client: str,
     full: Project,
     environment: Environment,

@@ -146,7 +146,7 @@ def test_a_file_with_a_virus_is_refused_and_put_aside(connection: HTTPConnection
     assert ask(connection, "GET", f"/files/{json.loads(record)['id']}")[1] == b"no harm"
 
 
-def test_a_notice_reaches_those_who_follow_its_topic(connection: HTTPConnection) -> None:
+def test_a_notice_reaches_the_subscribers_of_its_topic(connection: HTTPConnection) -> None:
     _, position = ask(connection, "GET", "/topics/notices/events?poll=0")
     response, answer = ask(connection, "POST", "/notices?text=tea")
     since = json.loads(position)["last_event_id"]

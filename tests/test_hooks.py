@@ -140,7 +140,7 @@ def title_of(project: Project) -> object:
     raise AssertionError("app.py sets no title")
 
 
-def test_the_running_application_has_the_name_that_was_answered(
+def test_the_running_application_has_the_name_of_the_answer(
     bake: Bake, environment: Environment
 ) -> None:
     name = "\"; import os; os._exit(1) # ''' \\ {0} %s $HOME 🚀 </script>"
@@ -152,7 +152,7 @@ def test_the_running_application_has_the_name_that_was_answered(
     assert (done.returncode, done.stdout) == (0, f"{name}\n")
 
 
-def test_a_repository_is_the_owner_s_to_make_and_the_hook_says_how(
+def test_the_hook_creates_no_repository_and_prints_the_command(
     template: Path, tmp_path: Path
 ) -> None:
     done = generate(template, tmp_path, "--no-input")

@@ -108,7 +108,7 @@ def test_no_path_belongs_to_two_rows_or_to_a_row_and_the_core() -> None:
 
 @pytest.mark.parametrize("engine_tests", [True, False], ids=["engine tests", "no engine tests"])
 @pytest.mark.parametrize("module", MODULES)
-def test_one_module_alone_is_the_core_and_what_it_owns(
+def test_one_module_alone_is_the_core_and_its_files(
     module: str, engine_tests: bool, bake: Bake, everything: set[str]
 ) -> None:
     answers = only(module) | NOTHING_ELSE | {"engine_tests": engine_tests}
@@ -130,7 +130,7 @@ def test_one_module_alone_is_the_core_and_what_it_owns(
         ({"broker": "memory"}, REDIS),
     ],
 )
-def test_a_file_of_an_answer_is_gone_without_it(
+def test_a_file_of_an_answer_is_missing_without_it(
     answer: Answers, paths: set[str], bake: Bake, full: Project
 ) -> None:
     assert full.files() - bake(**EVERYTHING | answer).files() == paths

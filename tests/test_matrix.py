@@ -132,7 +132,7 @@ def test_the_declared_dependencies_are_those_that_the_code_imports(
     assert problems(projects, difference) == {}
 
 
-def test_what_the_tests_import_is_declared_too(projects: list[Project]) -> None:
+def test_imports_of_the_tests_are_declared_too(projects: list[Project]) -> None:
     def missing(project: Project) -> Iterable[str]:
         files = [module_for_tests(project), *python_below(project.path / "tests")]
         code = set().union(*map(absolute, files))

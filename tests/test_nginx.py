@@ -134,7 +134,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(front: int) -> No
     assert (response.status, document["status"]) == (413, 413)
 
 
-def test_an_upload_is_resumed_behind_what_was_sent(front: int) -> None:
+def test_an_upload_is_resumed_after_the_sent_bytes(front: int) -> None:
     length = {"Upload-Length": str(len(BODY))}
     created, _ = exchange(front, "POST", "/uploads", {**TUS, **length})
     location = created.headers["Location"]
@@ -195,7 +195,7 @@ def test_json_lines_come_as_they_are_published(front: int) -> None:
     assert (line["id"], line["data"]) == (event_id, "hello")
 
 
-def test_a_poll_is_answered_by_what_is_published_meanwhile(front: int) -> None:
+def test_a_poll_returns_events_that_are_published_while_it_waits(front: int) -> None:
     _, now = exchange(front, "GET", "/topics/poll/events?poll=0")
     position = json.loads(now)["last_event_id"]
     with connected(front) as peer:
@@ -255,7 +255,7 @@ def test_a_page_of_the_same_host_may_open_a_websocket(front: int) -> None:
 
 
 @pytest.mark.fault("F14")
-def test_a_plain_request_for_a_websocket_is_told_to_upgrade(front: int) -> None:
+def test_a_plain_request_for_a_websocket_gets_426(front: int) -> None:
     response, _ = exchange(front, "GET", "/topics/ws/ws")
 
     assert (response.status, response.headers["Upgrade"]) == (426, "websocket")
@@ -286,7 +286,7 @@ def test_an_export_that_fails_half_way_is_seen_to_be_cut(front: int, accept: str
     assert done.returncode == 18  # CURLE_PARTIAL_FILE
 
 
-def test_nobody_can_invent_an_address_or_a_host(front: int) -> None:
+def test_clients_cannot_forge_an_address_or_a_host(front: int) -> None:
     fields = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example;proto=https"}
     response, body = exchange(front, "POST", "/files", fields, b"x")
 

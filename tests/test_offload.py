@@ -172,7 +172,7 @@ def upload(port: int, path: str, fields: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_answer_through_nginx_is_that_of_the_service(
+def test_a_response_through_nginx_is_that_of_the_service(
     name: str, stored: dict[str, str], direct: int, front: int
 ) -> None:
     case = CASES[name]
@@ -183,7 +183,7 @@ def test_an_answer_through_nginx_is_that_of_the_service(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_nginx_sends_what_it_decides_like_the_service(
+def test_nginx_evaluates_requests_like_the_service(
     name: str, stored: dict[str, str], behind: int
 ) -> None:
     case = CASES[name]
@@ -195,9 +195,7 @@ def test_nginx_sends_what_it_decides_like_the_service(
     assert not case.by_nginx or answer.body == hashlib.sha256(b"").hexdigest()
 
 
-def test_nobody_but_the_service_can_name_a_file_to_nginx(
-    stored: dict[str, str], front: int
-) -> None:
+def test_only_the_service_can_select_a_file_for_nginx(stored: dict[str, str], front: int) -> None:
     path = f"/_files/{stored['id'][-2:]}/{stored['id']}"
 
     assert ask(front, "GET", path, {}).status == 404

@@ -75,7 +75,7 @@ def add_orders(project: Project) -> None:
 
 
 @pytest.mark.parametrize("answers", [FULL, ERRORS], ids=["full", "errors"])
-def test_what_an_owner_adds_passes_every_check(
+def test_additions_of_an_owner_pass_every_check(
     answers: Answers, bake: Bake, check: Callable[..., None]
 ) -> None:
     project = bake(**answers)

@@ -23,7 +23,7 @@ NOTHING.append("use_error_handling=no")
 
 
 @pytest.mark.parametrize("key", ASKED)
-def test_every_question_says_what_it_is_for(key: str) -> None:
+def test_every_question_has_a_help_text(key: str) -> None:
     text = PROMPTS[key] if isinstance(PROMPTS[key], str) else PROMPTS[key]["__prompt__"]
 
     assert len(text) > len("name")
@@ -35,7 +35,7 @@ def test_every_choice_has_a_label_and_every_label_a_choice(key: str) -> None:
     assert list(PROMPTS[key]) == ["__prompt__", *QUESTIONS[key]]
 
 
-def test_no_text_is_left_of_a_question_that_is_gone() -> None:
+def test_no_help_text_has_a_missing_question() -> None:
     assert list(PROMPTS) == ASKED
 
 
@@ -67,7 +67,7 @@ def test_no_text_is_left_of_a_question_that_is_gone() -> None:
         ),
     ],
 )
-def test_an_answer_that_cannot_work_is_refused_in_one_line(
+def test_an_invalid_answer_is_rejected_in_one_line(
     answer: str, refusal: str, template: Path, tmp_path: Path
 ) -> None:
     done = generate(template, tmp_path / "out", "--no-input", answer)
@@ -144,7 +144,7 @@ def test_a_service_without_modules_is_refused_in_one_line(template: Path, tmp_pa
     assert done.returncode != 0
 
 
-def test_all_problems_are_told_at_once(template: Path, tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(template: Path, tmp_path: Path) -> None:
     bad = ["project_slug=a b", "package_name=class", "author_email=x", *NOTHING]
 
     done = generate(template, tmp_path / "out", "--no-input", *bad)
@@ -160,7 +160,7 @@ def test_all_problems_are_told_at_once(template: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mark", ["{{ 7 * 7 }}", "# {% if x %}", "{# hidden #}"])
 @pytest.mark.parametrize("key", ["project_name", "description", "author_name"])
-def test_an_answer_that_is_a_template_itself_is_refused(
+def test_an_answer_with_template_delimiters_is_rejected(
     key: str, mark: str, template: Path, tmp_path: Path
 ) -> None:
     context = context_of()
@@ -206,7 +206,7 @@ def test_enter_at_every_question_gives_a_project_and_the_next_steps(
         assert step in farewell
 
 
-def test_what_was_typed_is_what_is_generated(template: Path, tmp_path: Path) -> None:
+def test_typed_answers_are_generated(template: Path, tmp_path: Path) -> None:
     terminal = Terminal(template, tmp_path)
     terminal.answer(
         project_name="Film Archive", license="2", use_upload="n", ci="2", engine_tests="y"
@@ -221,7 +221,7 @@ def test_what_was_typed_is_what_is_generated(template: Path, tmp_path: Path) -> 
     assert (project / "tests/engine/download").is_dir()
 
 
-def test_a_typed_answer_that_is_a_template_itself_is_refused(
+def test_a_typed_answer_with_template_delimiters_is_rejected(
     template: Path, tmp_path: Path
 ) -> None:
     terminal = Terminal(template, tmp_path / "out")

@@ -108,7 +108,7 @@ def test_clients_of_openai_ask_and_read_in_one_request(connection: HTTPConnectio
     assert events_of(connection.getresponse())[-1] == events[-1]
 
 
-def test_a_chat_that_fails_says_so_in_words_that_clients_of_openai_raise(
+def test_a_failing_chat_sends_an_error_that_clients_of_openai_raise(
     connection: HTTPConnection,
 ) -> None:
     response = post(connection, "/v1/chat/completions", {"messages": []})
@@ -118,7 +118,7 @@ def test_a_chat_that_fails_says_so_in_words_that_clients_of_openai_raise(
     assert end["status"] == "failed"
 
 
-def test_the_report_of_the_page_says_how_far_it_is(connection: HTTPConnection) -> None:
+def test_the_report_of_the_page_sends_its_progress(connection: HTTPConnection) -> None:
     started = json.load(post(connection, "/runs/report", {"year": 2026, "regions": ["a", "b"]}))
     connection.request("GET", urlsplit(started["events"]).path)
     events = events_of(connection.getresponse())

@@ -34,7 +34,7 @@ def service(full: Project, environment: Environment, tmp_path: Path) -> Iterator
         yield port
 
 
-def test_the_service_does_what_its_document_says(service: int, tmp_path: Path) -> None:
+def test_the_service_conforms_to_its_document(service: int, tmp_path: Path) -> None:
     paths = json.loads(get(service, "/openapi.json"))["paths"]
     ran = schemathesis(f"http://127.0.0.1:{service}", tmp_path / "report.json")
 

@@ -55,7 +55,7 @@ def service(full: Project, environment: Environment, tmp_path: Path) -> Iterator
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_slow_clients_are_closed_and_the_others_answered(
+def test_slow_clients_are_closed_and_others_served(
     attack: str, service: int, tmp_path: Path
 ) -> None:
     (tmp_path / "noise").write_bytes(os.urandom(16 << 20))

@@ -100,7 +100,7 @@ def test_a_folder_of_the_engine_that_may_be_missing_is_explained(engine: Path) -
 
 
 @pytest.mark.parametrize("part", WITHOUT)
-def test_the_import_of_a_part_that_is_missing_names_the_answer_that_brings_it(
+def test_the_import_of_a_missing_part_names_the_answer_that_adds_it(
     part: str, bake: Bake, environment: Environment, engine: Path
 ) -> None:
     project = bake(**WITHOUT[part])

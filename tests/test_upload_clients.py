@@ -125,7 +125,7 @@ def service(full: Project, environment: Environment, origin: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_client_that_dies_half_way_goes_on_where_it_was(
+def test_a_client_that_is_killed_half_way_resumes(
     client: str, command: list[str], file: Path, service: int, tmp_path: Path
 ) -> None:
     (tmp_path / "memory").mkdir()
@@ -189,7 +189,7 @@ def test_no_upload_fails_when_connections_die_and_the_workers_never_hear_of_it(
     "client",
     [*(pytest.param(each, marks=pytest.mark.fault("F8")) for each in RETRYING[:2]), *RETRYING[2:]],
 )
-def test_no_upload_fails_when_its_line_stands_still_for_longer_than_the_service_waits(
+def test_no_upload_fails_when_its_connection_stalls_beyond_the_timeout(
     client: str,
     command: list[str],
     files: Path,
@@ -226,7 +226,7 @@ def digests_of(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("way", CURL)
-def test_what_curl_sends_is_stored(way: str, file: Path, service: int) -> None:
+def test_uploads_of_curl_are_stored(way: str, file: Path, service: int) -> None:
     words = [word.format(file=file) for word in CURL[way]]
     url = f"http://127.0.0.1:{service}/files"
     with file.open("rb") as source:

@@ -37,7 +37,7 @@ def workflows_of(folder: Path) -> list[Path]:
     return sorted((folder / ".github" / "workflows").glob("*.y*ml"))
 
 
-def test_workflows_are_what_github_understands(github: Path) -> None:
+def test_workflows_are_valid_for_github(github: Path) -> None:
     checked = schema("github-workflows", *workflows_of(github))
 
     assert checked.code == 0
@@ -66,7 +66,7 @@ def test_workflows_give_no_more_rights_than_needed(github: Path) -> None:
     assert checked.code == 0
 
 
-def test_the_pipeline_is_what_gitlab_understands(gitlab: Project) -> None:
+def test_the_pipeline_is_valid_for_gitlab(gitlab: Project) -> None:
     checked = run(
         "check-jsonschema",
         "--builtin-schema=vendor.gitlab-ci",
@@ -83,14 +83,14 @@ def test_the_container_file_has_no_mistakes(container: Project) -> None:
     assert checked.code == 0
 
 
-def test_the_compose_file_is_what_docker_understands(container: Project) -> None:
+def test_the_compose_file_is_valid_for_docker(container: Project) -> None:
     checked = schema("compose-spec", container.path / "compose.yaml")
 
     assert checked.code == 0
 
 
 @pytest.mark.parametrize("whose", ["repository", "project"])
-def test_the_commit_hooks_are_what_pre_commit_understands(whose: str, full: Project) -> None:
+def test_the_commit_hooks_are_valid_for_pre_commit(whose: str, full: Project) -> None:
     folder = {"repository": REPOSITORY, "project": full.path}[whose]
 
     checked = run("pre-commit", "validate-config", folder / ".pre-commit-config.yaml")
