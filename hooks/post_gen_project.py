@@ -10,21 +10,25 @@ SRC = f"src/{ANSWERS['package_name']}"
 UPLOAD, DOWNLOAD = ANSWERS["use_upload"], ANSWERS["use_download"]
 RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
 REALTIME, ERRORS = ANSWERS["use_realtime"], ANSWERS["use_error_handling"]
+STREAMS = UPLOAD or DOWNLOAD or REALTIME
 SHARED = REALTIME and ANSWERS["broker"] == "redis"
-REDIS = ["redis", "redis_kept", "redis_lua", "redis_reading", "redis_scripts"]
+REDIS = ["redis", "redis_data", "redis_lua"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
 REDIS_TESTS += ["test_redis_bounds", "test_redis_workers", "test_runs_redis"]
-PARTIAL = ["concatenation", "partial", "partials"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
 #: Paths that depend on answers; all others are in every project. A test compares it with the tree.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
     (RESUMABLE, [f"{ENGINE}/upload/resumable", f"{TESTS}/resumable"]),
-    (RESUMABLE, [f"{ENGINE}/storage/{name}.py" for name in PARTIAL]),
+    (RESUMABLE, [f"{ENGINE}/storage/partials.py"]),
     (DOWNLOAD, [f"{ENGINE}/download", f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
     (DOWNLOAD, [f"{TESTS}/download", "tests/test_exports.py", "tests/test_transforms.py"]),
     (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),
     (UPLOAD or DOWNLOAD, [f"{ENGINE}/storage", f"{TESTS}/storage"]),
+    (STREAMS, [f"{ENGINE}/streams", f"{TESTS}/streams", f"{TESTS}/errors/test_rows.py"]),
+    (STREAMS, [f"{TESTS}/observability/test_streams.py"]),
+    (REALTIME, [f"{ENGINE}/streams/push.py", f"{TESTS}/streams/test_direct.py"]),
+    (REALTIME, [f"{TESTS}/errors/test_events.py", f"{TESTS}/observability/test_direct.py"]),
     (REALTIME, [f"{ENGINE}/realtime", f"{ENGINE}/server/websocket.py", f"{SRC}/runs.py"]),
     (REALTIME, [f"{TESTS}/realtime", "tests/test_events.py", "tests/test_runs.py"]),
     (REALTIME, ["docs/realtime.md", "docs/runs.md"]),

@@ -36,10 +36,16 @@ def name_of(subset: Subset) -> str:
     return "+".join(module.removeprefix("use_") for module in subset)
 
 
-def triples_of(subset: Subset) -> set[frozenset[tuple[str, bool]]]:
-    """Return every combination of three answers about modules in a set of modules."""
+def tuples_of(subset: Subset, strength: int) -> set[frozenset[tuple[str, bool]]]:
+    """Return every combination of `strength` answers about modules in a set of modules."""
     answers = [(module, module in subset) for module in MODULES]
-    return {frozenset(three) for three in combinations(answers, 3)}
+    return {frozenset(some) for some in combinations(answers, strength)}
+
+
+def all_and_each_alone() -> list[Subset]:
+    """Return all modules, and each alone, which cover every pair of answers about modules."""
+    chosen = [subset for subset in SUBSETS if len(subset) in (1, len(MODULES))]
+    return sorted(chosen, key=len, reverse=True)
 
 
 @cache
@@ -48,11 +54,12 @@ def covering_subsets() -> list[Subset]:
 
     A greedy covering array of strength 3; the sets that add the most combinations come first.
     """
-    chosen = [subset for subset in reversed(SUBSETS) if len(subset) in (1, len(MODULES))]
-    missing = set().union(*map(triples_of, SUBSETS)).difference(*map(triples_of, chosen))
+    triples = {subset: tuples_of(subset, 3) for subset in SUBSETS}
+    chosen = all_and_each_alone()
+    missing = set().union(*triples.values()).difference(*(triples[each] for each in chosen))
     while missing:
-        best = max(SUBSETS, key=lambda subset: len(triples_of(subset) & missing))
-        missing -= triples_of(best)
+        best = max(SUBSETS, key=lambda subset: len(triples[subset] & missing))
+        missing -= triples[best]
         chosen.append(best)
     return sorted(chosen, key=len, reverse=True)
 

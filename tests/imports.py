@@ -4,6 +4,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from baking import python_below
@@ -102,3 +103,36 @@ def top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             handlers = [handler.body for handler in getattr(node, "handlers", [])]
             for nested in [node.body, node.orelse, *handlers]:
                 yield from top_level(nested)
+
+
+def graph_of(package: Path) -> dict[str, set[str]]:
+    """Return the modules of a package, and which of them each imports, wherever it does so.
+
+    Imports for types only count, and those inside of functions.
+    """
+    files = {name_of(path, package): path for path in python_below(package)}
+    graph: dict[str, set[str]] = {name: set() for name in files}
+    for name, path in files.items():
+        for node in imported(path):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                place = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+                for alias in node.names:
+                    found = {name_of(place / f"{alias.name}.py", package), name_of(place, package)}
+                    # A submodule, or else a name in the module.
+                    graph[name] |= set(sorted(found & files.keys(), key=len)[-1:]) - {name}
+    return graph
+
+
+def name_of(path: Path, package: Path) -> str:
+    parts = [part.removesuffix(".py") for part in path.relative_to(package).parts]
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def circle_in(package: Path) -> list[str]:
+    """Return the modules of one circle of imports, empty without any."""
+    try:
+        TopologicalSorter(graph_of(package)).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1]
+        return circle
+    return []

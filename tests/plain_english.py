@@ -23,8 +23,9 @@ CHECKED = re.compile(r"\.(py|md|m?js|toml|ya?ml|example)$|(^|/)(Makefile|Dockerf
 EXCLUDED = re.compile(r"(^|/)(LICENSE$|data/|results/|(test_)?plain_english\.py$)")
 #: Files about answers to the template's questions.
 ABOUT_ANSWERS = re.compile(
-    r"^(hooks|README|CHANGELOG|CONTRIBUTING|docs/prompts|.*engine/README|tests/(answers|baking"
-    r"|rendering|conftest|test_(prompts|hooks|matrix|manifest|generated_suites|cruft|two_sides)))"
+    r"^(hooks|README|CHANGELOG|CONTRIBUTING|docs/prompts|.*engine/(README|_missing)"
+    r"|tests/(answers|baking|rendering|conftest)"
+    r"|tests/test_(prompts|hooks|matrix|manifest|generated_suites|cruft|two_sides))"
 )
 PROXY = r"(an? |the |your |several |another )?(reverse |TLS )?(prox|nginx|load balancer)"
 
@@ -33,11 +34,11 @@ RULES = {
     r"^(Who|What|Whoever|Whatever|Nobody|Somebody|Whose)\b[^?]*$": "name the subject",
     r"[;:] (who|what)\b[^?]*$": "name the subject",
     r"\b(and|or|but|of|to|for|from|with|by|than|if|when|where|those),? who\b": "the client that",
-    r"\b[Ww]hat (is|are|was|were|has|have|had|it|they|an?|the|comes?|came)\b[^?]*$": "the … that",
+    r"\b[Ww]hat (is|are|was|were|it|they|comes?|came)\b[^?]*$": "the … that",
     r"(?i)\b(whoever|nobody|somebody|anybody)\b": "the client, the caller, no task …",
     r"(?i)\b(tells?|told|telling)\b": "report, state, notify, distinguish",
     r"(?i)\b(says?|said|saying)\b": "report, state, specify, require, contain",
-    rf"(?<!fall )(?<!falls )(?<!fallen )(?<!left )\bbehind\b(?! {PROXY})": "after",
+    rf"(?<!fall )(?<!falls )(?<!fallen )(?<!left )(?<!them )\bbehind\b(?! {PROXY})": "after",
     r"(?<!-)\b[Hh]eads?\b(?! of the (queue|list))(?!-)": "headers",
     r"(?i)\blet(s|ting)? go\b|\bforg[eo]t": "evict, release, delete",
     r"(?i)\banswer(s|ed|ing)?\b(?! `)": "response, respond",
@@ -55,12 +56,11 @@ RULES = {
     r"(?i)\bhonest(ly)?\b|\bthe truth\b": "well-behaved, correct",
     r"(?i)\banew\b|\ball the same\b|\bfor ever\b": "again, nevertheless, indefinitely",
     r"^Of\b": "name the subject",
-    r"(?i)(?<!there )\b(is|are|was|were) none\b(?! of)(?!:)": "does not exist, is not a …",
+    r"(?<!there )\b(is|are|was|were) none\b(?! of)(?!:)": "does not exist, is not a …",
     r"(?i)\b(that|which) (is|are|was|were) (not )?there\b": "existing, missing",
-    r"(?i)\b(is|are|was|were) gone\b": "was deleted, no longer exists",
     r"(?i)\bknows? (nothing |of )": "does not depend on, has",
     r"(?i)\b(ours|theirs)\b": "of the service, of the template",
-    r"(?i)(^|[;,:] )else\b": "otherwise",
+    r"^Else\b": "otherwise",
     r"(?i)\bso (many|much)\b(?! \w+ that)": "a number of, `count`",
     r"(?i)\bunder way\b": "in progress, active",
 }

@@ -1,9 +1,9 @@
 """Generated projects pass their own tests, type checks and layer checks.
 
-The tests cover all modules together, each module alone, and sets that cover every combination of
-three answers about modules; the matrix checks all other sets statically. All suites run in one
-environment with the dependencies of every module. Tests of the engine that are marked `slow` run
-with each module alone and with all modules; a soak runs them with every set.
+The tests of the engine run with all modules and with each alone, which cover every pair of answers
+about modules; a soak runs them with every set. The owner's tests, types and layers are checked with
+sets that cover every combination of three answers. The matrix checks all other sets statically. All
+suites run in one environment with the dependencies of every module.
 """
 
 import os
@@ -20,10 +20,11 @@ from answers import (
     SUBSETS,
     Answers,
     Subset,
+    all_and_each_alone,
     covering_subsets,
     name_of,
     only,
-    triples_of,
+    tuples_of,
 )
 from baking import Bake, Project
 from environment import Environment, environment_for
@@ -33,6 +34,8 @@ ENGINE = "tests/engine"
 PATIENCE = 6 * 3600 if os.environ.get("SOAK") else 1200
 
 each_set = pytest.mark.parametrize("subset", covering_subsets(), ids=name_of)
+#: Sets whose projects run the tests of the engine.
+ENGINE_SETS = SUBSETS if "SOAK" in os.environ else all_and_each_alone()
 
 
 def answers_of(subset: Subset) -> Answers:
@@ -71,23 +74,28 @@ def run_suite(
     )
 
 
-def test_every_three_answers_about_modules_are_in_a_set_that_is_tested() -> None:
-    tested = covering_subsets()
+@pytest.mark.parametrize(
+    ("strength", "tested"),
+    [(2, all_and_each_alone()), (3, covering_subsets())],
+    ids=["tests of the engine", "tests of the owner"],
+)
+def test_all_combinations_of_answers_about_modules_are_tested(
+    strength: int, tested: list[Subset]
+) -> None:
+    given = set().union(*(tuples_of(subset, strength) for subset in tested))
 
-    assert set().union(*map(triples_of, tested)) == set().union(*map(triples_of, SUBSETS))
-    assert {subset for subset in SUBSETS if len(subset) in (1, len(MODULES))} < set(tested)
+    assert given == set().union(*(tuples_of(subset, strength) for subset in SUBSETS))
+    assert set(all_and_each_alone()) <= set(tested)
 
 
 @pytest.mark.long
-@each_set
+@pytest.mark.parametrize("subset", ENGINE_SETS, ids=name_of)
 def test_a_project_passes_the_tests_of_its_engine(
     subset: Subset, bake: Bake, environment: Environment, tmp_path: Path
 ) -> None:
     project = bake(**answers_of(subset))
 
-    every = len(subset) in (1, len(MODULES)) or "SOAK" in os.environ
-    chosen = [ENGINE] if every else [ENGINE, "-m", "not slow"]
-    suite = run_suite(environment, project, tmp_path / "report.xml", *chosen)
+    suite = run_suite(environment, project, tmp_path / "report.xml", ENGINE)
 
     assert suite.code == 0
     assert len(suite.tests) > len(suite.skipped)

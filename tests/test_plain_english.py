@@ -35,10 +35,9 @@ SAMPLES = [
     ("Of one connection, in bytes.", "Bytes of one connection."),
     ("A date that is none.", "An invalid date; if there is none, use the default."),
     ("A file that is not there.", "A missing file."),
-    ("The record is gone.", "The record was deleted."),
     ("The kernel knows nothing of rows.", "The kernel does not depend on rows."),
     ("The id is not ours.", "The id belongs to another epoch."),
-    ("Close it, else it leaks.", "Close it, otherwise it leaks."),
+    ("Else the client retries.", "Otherwise the client retries."),
     ("So many bytes are read.", "At most `size` bytes are read."),
     ("An upload that is under way.", "An active upload."),
 ]

@@ -6,6 +6,7 @@ that it does not depend on the project, and that the owner's side stays small.
 
 import ast
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,14 @@ WITHOUT: dict[str, Answers] = {
     "realtime.backends.redis": only("use_realtime"),
     "realtime.files": only("use_realtime"),
     "storage": only("use_realtime"),
+    "streams": only("use_error_handling"),
     "upload": only("use_download"),
     "upload.resumable": only("use_upload") | {"resumable_uploads": False},
 }
+
+
+#: Lines of Python in the engine with every module, and with error handling alone.
+FULL_ENGINE, SMALL_ENGINE = 16_600, 5_000
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +42,13 @@ def engine(template: Path) -> Path:
     return template / ENGINE
 
 
+def lines_of(paths: Iterable[Path]) -> int:
+    return sum(len(path.read_text("utf-8").splitlines()) for path in paths)
+
+
 def owner_s_lines(project: Project) -> int:
     """Count the lines of Python in the package outside of the engine."""
-    own = [path for path in python_below(project.src) if "engine" not in path.parts]
-    return sum(len(path.read_text("utf-8").splitlines()) for path in own)
+    return lines_of(path for path in python_below(project.src) if "engine" not in path.parts)
 
 
 def explained(engine: Path) -> dict[str, str]:
@@ -80,6 +89,13 @@ def test_the_owner_s_side_is_small_with_every_module(full: Project) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_the_owner_s_side_is_smaller_with_one_module(module: str, bake: Bake) -> None:
     assert 0 < owner_s_lines(bake(**only(module))) <= 300
+
+
+@pytest.mark.parametrize(
+    ("answers", "limit"), [(EVERYTHING, FULL_ENGINE), (only("use_error_handling"), SMALL_ENGINE)]
+)
+def test_the_engine_does_not_grow(answers: Answers, limit: int, bake: Bake) -> None:
+    assert 0 < lines_of(python_below(bake(**answers).src / "engine")) <= limit
 
 
 def test_a_project_with_every_module_is_no_more_than_190_files(bake: Bake) -> None:

@@ -7,7 +7,7 @@ import codecs
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from .engine.download import TransformRouter
-from .engine.kernel import Gzip
+from .engine.streams import Gzip
 
 router = TransformRouter(prefix="/transform", tags=["download"])
 

@@ -1,4 +1,4 @@
-"""Fixtures: the service with small limits, on a directory of its own."""
+"""Fixtures: the service with small limits, and its own directory."""
 
 import gc
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,7 +15,7 @@ from .service import Service
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Make warnings errors here; the tests beside this folder decide for themselves."""
+    """Make warnings errors in this folder only."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.filterwarnings("error"))
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Without the garbage collector, a source is closed by whoever owns it or not at all."""
+    """Disable the garbage collector: a source is closed explicitly or not at all."""
     gc.collect()
     gc.disable()
     yield
@@ -37,7 +37,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def sections(tmp_path: Path) -> dict[str, dict[str, Any]]:
-    """The settings that tests start from; only of the modules that this service has."""
+    """The default settings of tests, for the modules that the service has."""
     wanted: dict[str, dict[str, Any]] = {
         "streaming": {"idle_timeout": 0.4, "send_timeout": 0.4},
         "storage": {"url": f"file:{tmp_path / 'data'}"},
@@ -50,7 +50,7 @@ def sections(tmp_path: Path) -> dict[str, dict[str, Any]]:
 async def serve(
     sections: dict[str, dict[str, Any]],
 ) -> AsyncIterator[Callable[..., Any]]:
-    """Start services with more routes, or with other settings than usual."""
+    """Start services with additional routes, or with other settings."""
     async with AsyncExitStack() as stack:
 
         async def start(*routers: APIRouter, **changes: dict[str, Any]) -> Service:

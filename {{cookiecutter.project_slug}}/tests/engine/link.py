@@ -1,7 +1,7 @@
-"""A real link between a client and the service, which can go down; Linux and root only.
+"""A real link between a client and the service, which a test can cut; Linux and root only.
 
-Both ends live in network namespaces of their own. A socket stays in the one in which it was made,
-so a thread that enters it for a moment is enough, and the service runs where it always does.
+Each end has its own network namespace. A socket stays in the namespace in which it was made, so a
+thread enters it only to make the socket, and the service runs as usual.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from .peer import Peer
 from .service import Service
 
 CLONE_NEWNET = 0x40000000
-#: Addresses for documentation (RFC 5737): no network has them.
+#: Addresses for documentation (RFC 5737), which no network uses.
 SERVICE, CLIENT = "192.0.2.1", "192.0.2.2"
 
 
@@ -47,7 +47,7 @@ class Link:
             ip("-n", end, "link", "set", "end", "up")
 
     def lose(self) -> None:
-        """Take the client's end down: nothing arrives any more, and nothing says so."""
+        """Take the client's end down: nothing arrives any more, without a reset."""
         ip("-n", self.far, "link", "set", "end", "down")
 
     async def connect(self, service: "LinkedService") -> Peer:
@@ -59,7 +59,7 @@ class Link:
 
 
 class LinkedService(Service):
-    """The service, which listens at the other end of a link as well."""
+    """The service, which also listens at the other end of a link."""
 
     def __init__(self, link: Link, *routers: Any, **sections: Any) -> None:
         super().__init__(*routers, **sections)
@@ -87,7 +87,7 @@ def inside(namespace: str, make: Callable[[], socket.socket]) -> socket.socket:
 
 @contextmanager
 def linked() -> Iterator[Link]:
-    """Make a link, and remove every trace of it."""
+    """Make a link, and remove it after the test."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root can make a network, and this one is Linux's")
     link = Link()

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 
 from {{cookiecutter.package_name}}.engine import testing
 
-#: How long anything may take that should happen at once.
+#: Seconds to wait for events that should happen at once.
 PATIENCE = testing.PATIENCE
 
 
 class Peer:
-    """A bare TCP connection: it can send half of something, stop reading, or vanish."""
+    """A bare TCP connection: it can send half of a request, stop reading, or reset."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -28,7 +28,7 @@ class Peer:
         await self.send("\r\n".join(lines).encode())
 
     async def read_until(self, mark: bytes) -> bytes:
-        """Return what comes up to and including the mark; raises EOFError when it does not."""
+        """Return the bytes up to and including the mark; raises EOFError if it does not arrive."""
         async with asyncio.timeout(PATIENCE):
             while mark not in self.unread:
                 await self._receive()
@@ -36,7 +36,7 @@ class Peer:
         return found + mark
 
     async def read(self, size: int) -> bytes:
-        """Return so many bytes; raises EOFError when they do not come."""
+        """Return `count` bytes; raises EOFError if they do not arrive."""
         async with asyncio.timeout(PATIENCE):
             while len(self.unread) < size:
                 await self._receive()
@@ -47,11 +47,11 @@ class Peer:
         return await self.read_until(b"\r\n\r\n")
 
     async def read_to_end(self) -> bytes:
-        """Return the rest until the server closes; raises ConnectionResetError when it resets."""
+        """Return the bytes until the server closes; raises ConnectionResetError if it resets."""
         async with asyncio.timeout(PATIENCE):
             while chunk := await asyncio.get_running_loop().sock_recv(self._sock, 1 << 20):
                 self.unread += chunk
-                await asyncio.sleep(0)  # Without a wait the deadline would never come.
+                await asyncio.sleep(0)  # Let the deadline fire.
         rest, self.unread = self.unread, b""
         return rest
 
@@ -62,16 +62,16 @@ class Peer:
         self.unread += chunk
 
     def address(self) -> tuple[str, int]:
-        """Return the address that the server sees."""
+        """Return the address of this end, as the server sees it."""
         host, port = self._sock.getsockname()
         return host, port
 
     def end(self) -> None:
-        """Send nothing more, and read on: the server gets FIN."""
+        """Send FIN, and continue to read."""
         self._sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Vanish: the server gets RST."""
+        """Send RST."""
         linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._sock.close()
@@ -81,10 +81,10 @@ class Peer:
 
 
 def keep_port() -> socket.socket:
-    """Return a socket with a free port, for a server that must be told the number of its own.
+    """Return a socket with a free port, for a server that needs the number of its port.
 
-    It never listens. As long as it is open the system gives its port to nobody else: between a look
-    for a free one and the start of a server, others look too.
+    It never listens. While it is open the system assigns its port to no other process, such as
+    another test that starts a server.
     """
     kept = socket.socket()
     for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):

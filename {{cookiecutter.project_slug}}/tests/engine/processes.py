@@ -1,4 +1,4 @@
-"""A service that tests start, change and break; `APP_WORKERS` says how many processes it has."""
+"""A service that tests start, change and break, with `APP_WORKERS` processes."""
 
 import os
 from collections.abc import AsyncGenerator
@@ -25,7 +25,7 @@ router = APIRouter(lifespan=lifespan)
 
 
 def read_settings() -> Settings:
-    """Return settings with several workers, which those with events in memory may not have."""
+    """Return settings with several workers, which a memory broker does not permit."""
     settings = Settings()
     workers = int(os.environ.get("APP_WORKERS", "1"))
     server = settings.server.model_copy(update={"workers": workers})

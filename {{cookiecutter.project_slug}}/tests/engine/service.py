@@ -1,7 +1,7 @@
-"""The service under test: the real application, behind the real server, on a free port.
+"""The service under test: the real application on the real server, at a free port.
 
-`Service` runs the server in a thread, where a test can also look behind the wire; `ServiceProcess`
-is for signals and for sudden death.
+`Service` runs the server in a thread, where a test can also inspect its exchanges; `ServiceProcess`
+is for signals and kills.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ from {{cookiecutter.package_name}}.settings import Settings
 from .peer import PATIENCE, connect
 
 T = TypeVar("T")
-#: Multiplies the rounds and sizes of the heavy tests: SOAK=20 runs them whole.
+#: Multiplies the rounds and sizes of the heavy tests: SOAK=20 runs all of them.
 SOAK = int(os.environ.get("SOAK", "1"))
 
-#: What raw requests have for a Host; real names are tested where it matters.
+#: The Host of raw requests; tests of Host use real names.
 KNOWN: dict[str, Any] = {
     name: value
     for name, value in {"allowed_hosts": "test,x,h,a"}.items()
@@ -40,7 +40,7 @@ KNOWN: dict[str, Any] = {
 
 
 def make_settings(**sections: Any) -> Settings:
-    """Return settings from sections, without a `.env` that may lie around."""
+    """Return settings from sections, without a `.env` file."""
     make: Any = Settings
     sections["server"] = KNOWN | sections.get("server", {})
     settings: Settings = make(_env_file=None, **sections)
@@ -48,12 +48,12 @@ def make_settings(**sections: Any) -> Settings:
 
 
 class Service(LiveServer):
-    """The application on a socket; a test can also look behind the wire."""
+    """The application on a socket; a test can also inspect its exchanges."""
 
     def __init__(
         self, *routers: APIRouter, http: Any = Protocol, **sections: dict[str, Any]
     ) -> None:
-        """`http` is the protocol class of uvicorn, or how it names one of its own."""
+        """`http` is a protocol class for uvicorn, or the name of one of its own."""
         app = create_app(make_settings(**sections))
         for router in routers:
             app.include_router(router)
@@ -67,15 +67,15 @@ class Service(LiveServer):
         return connect(self.port, receive_buffer)
 
     async def outcome_of(self, label: str) -> str:
-        """Wait until an exchange with this method and route has ended, and return its outcome."""
+        """Wait for the end of an exchange with this method and route, and return its outcome."""
         return str((await self.ended(label)).outcome)
 
     async def ended(self, label: str) -> Any:
-        """Wait until an exchange (`METHOD /route`) has ended, and return it, each only once."""
+        """Wait for the end of an exchange (`METHOD /route`), and return it, each only once."""
         return await anyio.to_thread.run_sync(self._wait_for, label)
 
     async def reached(self, bound: str) -> float:
-        """Return how often a bound was reached, as the metrics report it."""
+        """Return how often a bound was reached, from the metrics."""
         sample = 'bounds_reached_total{bound="' + bound + '"} '
         async with self.client() as client:
             lines = (await client.get("/metrics")).text.splitlines()
@@ -108,7 +108,7 @@ class Service(LiveServer):
 
 
 class ServiceProcess:
-    """The service as its owner runs it; it can be killed."""
+    """The service in its own process, which can be killed."""
 
     def __init__(self, directory: Path, *command: str, **environment: str) -> None:
         """`environment` has settings without their prefix: `SERVER__DRAIN_NOTICE="1 s"`.
@@ -146,7 +146,7 @@ class ServiceProcess:
         return self
 
     async def _listens(self) -> None:
-        """Wait for a server that says where before it does."""
+        """Wait until the server listens; it logs its address before."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 try:
@@ -187,7 +187,7 @@ class ServiceProcess:
         return code
 
     def _read_log(self) -> None:
-        # To the end, so that the service never waits for a full pipe.
+        # To the end: the service would wait for a full pipe.
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.log.append(line)

@@ -1,4 +1,4 @@
-"""Links in responses lead back to the application, wherever it is mounted."""
+"""Links in responses lead to the application, wherever it is mounted."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Behind proxies: the client, the scheme and the host are those that a trusted one tells of."""
+"""Proxies: the client, the scheme and the host are those that a trusted proxy reports."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, WebSocket
 from .peer import PATIENCE
 from .service import Service, ServiceProcess
 
-#: The peer of every test; another proxy before it, and nobody's.
+#: The peer of every test, another proxy, and an unknown address.
 HERE, BEFORE, STRANGER = "127.0.0.1", "192.0.2.7", "203.0.113.9"
 KNOWN = "test,h,a.example,[2001:db8::1]"
 TRUSTED = {"trusted_proxies": f"{HERE},{BEFORE},2001:db8::/32", "allowed_hosts": KNOWN}
@@ -33,7 +33,7 @@ async def told_by_websocket(websocket: WebSocket) -> None:
 
 
 async def ask(service: Service, *fields: str) -> list[str | None]:
-    """Return the address that the service takes for its own, and its client's."""
+    """Return the service's own base URL, and the address of its client."""
     async with service.client() as client:
         headers = [(name, value) for name, _, value in (field.partition(": ") for field in fields)]
         answer: list[str | None] = (await client.get("/told", headers=headers)).json()
@@ -121,7 +121,7 @@ async def test_what_is_no_host_or_scheme_is_ignored(serve: Any, field: str) -> N
         ),
         ([forwarded("proto=https")], HERE),
         ([f"X-Forwarded-For: 198.51.100.1, {STRANGER}, {BEFORE}"], STRANGER),
-        # What passes a proxy that sets only the others is the client's own word.
+        # A proxy that sets only the other fields passes those of the client on.
         ([f"X-Forwarded-For: {STRANGER}", forwarded("for=198.51.100.1")], STRANGER),
     ],
 )

@@ -1,11 +1,10 @@
-"""The head of a request: neither large nor slow, and no harm to an answer that is under way."""
+"""The headers of a request: limits of their size and time."""
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from .peer import PATIENCE, Peer
+from .peer import Peer
 from .service import Service
 
 START = b"GET /health/live HTTP/1.1\r\nHost: test\r\n"
@@ -98,36 +97,3 @@ async def test_trailers_that_never_end_are_cut_off(serve: Any) -> None:
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             while True:
                 await peer.send(b"X: " + b"y" * 10_000 + b"\r\n")
-
-
-UPGRADE = (
-    b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-
-
-@pytest.mark.usefixtures("limits")
-@pytest.mark.parametrize(
-    "second",
-    [START + b"X: " + b"y" * 8000, START + b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n", UPGRADE],
-    ids=["large", "malformed", "upgrade"],
-)
-async def test_no_refusal_gets_into_an_answer_that_is_under_way(serve: Any, second: bytes) -> None:
-    from {{cookiecutter.package_name}}.engine.kernel import ByteStream
-
-    from .test_pull import Source, route
-
-    source = Source()
-    service: Service = await serve(route(lambda: ByteStream(source.endless())))
-    if second is UPGRADE and not hasattr(service.app.state.settings, "realtime"):
-        pytest.skip("without WebSockets an upgrade is a request like any other")
-    async with service.raw_connection() as peer:
-        await peer.get("/stream")
-        await peer.read_head()
-        await peer.send(second)
-        try:
-            answer = await answers(peer)
-        except ConnectionResetError:
-            answer = peer.unread
-    assert b"HTTP/1.1 4" not in answer
-    await service.in_server(asyncio.wait_for(source.closed.wait(), PATIENCE))

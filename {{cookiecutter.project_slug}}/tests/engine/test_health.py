@@ -1,4 +1,4 @@
-"""Health: what orchestrators and load balancers see."""
+"""Health checks for orchestrators and load balancers."""
 
 from .service import Service
 

@@ -1,4 +1,4 @@
-"""Host: the names that the service may be asked for by, so that it belongs to no other name's page.
+"""Host: the names of the service; responses under other names would belong to their pages.
 
 Sources: RFC 9110, sections 4.2.3, 7.2 and 15.5.20; RFC 9112, section 3.2; RFC 6761, section 6.3.
 """
@@ -59,9 +59,9 @@ async def head(
         return (await peer.read_head()).decode()
 
 
-#: Whatever a server listens on, on Linux it leads to this machine.
+#: Addresses that lead to this machine on Linux, whichever a server listens on.
 EVERYWHERE = "0.0.0.0"  # noqa: S104
-#: What this machine is called.
+#: The name of this machine.
 LOCAL = [
     "localhost", "LocalHost:1", "localhost.", "localhost.:8000", "files.localhost:8000",
     "127.0.0.1", "127.0.0.1:8000", "127.0.0.1.", "127.8.9.10", "[::1]", "[::1]:8000",
@@ -131,7 +131,7 @@ async def test_a_refusal_is_counted_and_says_why(serve: Any) -> None:
                      marks=pytest.mark.bound("9.1")),
         pytest.param("HTTP://EVIL.example:80/it", ["Host: localhost"], "421",
                      marks=pytest.mark.bound("9.1")),
-        # No browser: the target has the host, and Host means nothing (RFC 9112, section 3.2.2).
+        # Not a browser: the target has the host, and Host is ignored (RFC 9112, section 3.2.2).
         ("http://localhost/it", ["Host: evil.example"], "200"),
         ("http://localhost@evil.example/it", ["Host: localhost"], "400"),
         ("/it", ["Host: localhost", "Host: evil.example"], "400"),
@@ -210,7 +210,7 @@ async def test_the_settings_add_names(
 @pytest.mark.parametrize(
     "fields",
     [
-        # A page on this machine can send them, from the address of a proxy on this machine.
+        # A page on this machine can send them, from the address of a local proxy.
         ["Host: evil.example", "X-Forwarded-Host: localhost"],
         ["Host: evil.example", "Forwarded: host=localhost"],
         ["Host: localhost", "X-Forwarded-Host: evil.example"],

@@ -1,4 +1,4 @@
-"""The limits of streams: those of all, and of a module its own."""
+"""The limits of streams: common ones, and those of a module."""
 
 from {{cookiecutter.package_name}}.engine.kernel.limits import ModuleLimits, StreamingSettings
 

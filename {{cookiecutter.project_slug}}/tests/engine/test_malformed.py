@@ -1,7 +1,7 @@
-"""What is no HTTP, or could be read in two ways: how it is refused, and nothing hides behind it.
+"""Malformed and ambiguous requests: they are refused, and no second request is read after them.
 
-The table is the documentation. A second request is sent behind every row: it is answered, as the
-last status of the row, where the first one is whole and its end beyond doubt, and never otherwise.
+The table is the documentation. A second request follows every row. It gets a response, with the
+last status of the row, only if the first request is whole and its end is unambiguous.
 Sources: RFC 9112, sections 2.2 to 7.1; RFC 9110, section 5.5.
 """
 
@@ -22,11 +22,11 @@ from .peer import PATIENCE
 from .service import Service, ServiceProcess
 
 HOST = b"Host: test\r\n"
-#: The head of a body in chunks, and the last of them.
+#: The headers of a body in chunks, and the last chunk.
 CHUNKED = b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
 ONE = b"1\r\na\r\n" + END
-#: The last line of a head, and its body.
+#: The last header line, and the body.
 FIVE = b"\r\nContent-Length: 5\r\n\r\nhello"
 CODING = b"Transfer-Encoding: "
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: "
@@ -49,7 +49,7 @@ def post(fields: bytes, body: bytes = b"") -> bytes:
     return line(b"POST /echo HTTP/1.1", HOST + fields + b"\r\n") + body
 
 
-#: Name, bytes, and the statuses that are answered.
+#: Name, bytes, and the statuses of the responses.
 TABLE: list[tuple[str, bytes, str]] = [
     # The length of a body: RFC 9112, sections 6.1 to 6.3.
     ("length", post(b"Content-Length: 5", b"hello"), "200 200"),
@@ -160,7 +160,7 @@ TABLE: list[tuple[str, bytes, str]] = [
     ("HTTP/9.9", line(b"GET /echo HTTP/9.9"), "400"),
     ("preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400"),
     ("hello of TLS", bytes.fromhex("1603010200010001fc0303") + b"\x11" * 500, "400"),
-    # Upgrades: RFC 9110, section 7.8. All but that to a WebSocket are ignored.
+    # Upgrades: RFC 9110, section 7.8. All but those to WebSockets are ignored.
     ("upgrade to HTTP/2", get(HOST + UPGRADE + b"h2c"), "200 200"),
     ("upgrade with a body", post(UPGRADE + b"h2c\r\nContent-Length: 5", b"hello"), "200 200"),
     ("upgrade with chunks", post(UPGRADE + b"h2c\r\n" + CODING + b"chunked", ONE), "200 200"),
@@ -177,7 +177,7 @@ TABLE: list[tuple[str, bytes, str]] = [
     ("upgrade with a bad host", get(b"Host: a b\r\n" + UPGRADE + b"h2c"), "400"),
 ]  # fmt: skip
 
-#: What never ends: a beginning, and what comes behind it over and over.
+#: Requests without an end: a beginning, and bytes that are repeated after it.
 FLOODS = {
     "headers": (b"GET /echo HTTP/1.1\r\n", b"X: y\r\n" * 2000),
     "a header": (b"GET /echo HTTP/1.1\r\nX: ", b"y" * 10_000),
@@ -186,7 +186,7 @@ FLOODS = {
     "trailers": (CHUNKED + b"0\r\n", b"X: y\r\n" * 2000),
     "an extension": (CHUNKED + b"1;", b"y" * 10_000),
 }
-#: Bytes of each flood, if nobody ends it.
+#: Bytes of each flood, unless the server ends it.
 FLOOD = 200 << 20
 
 
@@ -218,7 +218,7 @@ def service(seen: list[str]) -> Iterator[Service]:
 
 
 async def answers(service: Service | ServiceProcess, sent: bytes) -> str:
-    """Return all that is answered until the service closes the connection."""
+    """Return the responses until the service closes the connection."""
     async with service.raw_connection() as peer:
         with suppress(ConnectionError):
             await peer.send(sent)
@@ -229,7 +229,7 @@ async def answers(service: Service | ServiceProcess, sent: bytes) -> str:
 
 
 async def flood(service: Service | ServiceProcess, beginning: bytes, more: bytes) -> None:
-    """Send without end; raise one of the errors of a connection that is closed."""
+    """Send without end; raises an error of a closed connection."""
     async with service.raw_connection() as peer, asyncio.timeout(PATIENCE):
         await peer.send(beginning)
         for _ in range(FLOOD // len(more)):

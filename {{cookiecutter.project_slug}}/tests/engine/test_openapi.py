@@ -1,4 +1,4 @@
-"""The OpenAPI document: what programs are made from has to be true."""
+"""The OpenAPI document describes the service correctly."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Pages of other origins change nothing, whatever a browser lets them send without asking.
+"""Pages of other origins change nothing, even with requests that need no preflight.
 
 Sources: Fetch Metadata Request Headers, section 2.3; RFC 6454, section 7; RFC 6455, section 10.2.
 """
@@ -53,14 +53,14 @@ async def head(
 
 
 Case = tuple[list[str], bool, bool]
-#: The settings; then fields, whether they may change something, and whether open a WebSocket.
+#: Settings, fields, whether they may change something, and whether they may open a WebSocket.
 CASES: list[tuple[dict[str, Any], list[Case]]] = [
     (
         {},
         [
-            # No browser.
+            # Not a browser.
             ([], True, True),
-            # What browsers say today.
+            # Current browsers.
             (["Sec-Fetch-Site: same-origin", "Origin: http://h:1"], True, True),
             (["Sec-Fetch-Site: none"], True, True),
             (["Sec-Fetch-Site: cross-site", EVIL], False, False),
@@ -73,9 +73,9 @@ CASES: list[tuple[dict[str, Any], list[Case]]] = [
             (["Sec-Fetch-Site: same-origin, cross-site"], False, False),
             (["Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site"], False, False),
             (["Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-origin"], False, False),
-            # A proxy that replaces Host: the browser knows better, not all of them for WebSockets.
+            # A proxy that replaces Host: Sec-Fetch-Site is right, but some WebSockets lack it.
             (["Sec-Fetch-Site: same-origin", EVIL], True, False),
-            # What they said before, and still do without TLS.
+            # Older browsers, and current ones without TLS.
             (["Origin: http://h:1"], True, True),
             (["Origin: HTTP://H.:1"], True, True),
             (["Origin: https://h:1"], True, True),
@@ -202,7 +202,7 @@ async def test_behind_a_proxy_the_page_is_compared_with_the_host_it_tells_of(ser
     for origin, expected in {
         "https://files.example": "200",
         "https://files.example:443": "200",
-        "http://files.example": "403",  # Anyone on the way can make that page.
+        "http://files.example": "403",  # A page without TLS can be forged on the way.
         "https://backend": "403",
     }.items():
         told = await head(service, f"Origin: {origin}", *proxy, host="backend")

@@ -1,4 +1,4 @@
-"""A part that lacks its settings, or that nothing has opened, says what to do."""
+"""Parts without their settings, or that are not open, raise helpful errors."""
 
 from typing import Any, ClassVar
 

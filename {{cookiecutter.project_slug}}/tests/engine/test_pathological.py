@@ -1,6 +1,6 @@
-"""No value of a header field or of an address costs much, whichever code takes it apart.
+"""No value of a header field or of a URL costs much to parse.
 
-Each is as long as a request may be. Counted is the time of the event loop's own thread.
+Each is as long as a request may be. The tests measure the CPU time of the event loop's thread.
 """
 
 import itertools
@@ -13,8 +13,7 @@ from urllib.parse import quote
 import anyio.to_thread
 import pytest
 
-from {{cookiecutter.package_name}}.engine.kernel.measures import BOUNDS
-from {{cookiecutter.package_name}}.engine.kernel.parameters import parameters
+from {{cookiecutter.package_name}}.engine.kernel.kernel import BOUNDS
 from {{cookiecutter.package_name}}.settings import Settings
 
 from .peer import PATIENCE
@@ -22,7 +21,7 @@ from .service import SOAK, Service
 
 #: Bytes of a value; the request fits into APP_SERVER__MAX_HEADER_SIZE.
 SIZE = 60_000
-#: And of a parameter of a query, which is read whole.
+#: Bytes of a query parameter, which is always read.
 QUERY_SIZE = 10_000
 #: Seconds of the event loop's thread for one request.
 MOST = 0.05
@@ -49,7 +48,7 @@ QUERIES = [
     "after", "count", "event", "fail_after", "filename", "id", "inline", "key", "last_event_id",
     "limit", "poll",
 ]  # fmt: skip
-#: How a value begins, and of what the rest of it is.
+#: The beginnings of values, and the units that are repeated after them.
 BEGINNINGS = {
     "Content-Type": 'text/csv; charset="', "Content-Disposition": 'attachment; filename="',
     "Forwarded": 'for="', "Range": "bytes=0-0", "Upload-Concat": "final;",
@@ -68,13 +67,13 @@ def value(beginning: str, unit: str) -> str:
 
 
 def lines_of(name: str) -> list[str]:
-    """Return a field with each value, also without what its values begin with."""
+    """Return a field with each value, with and without its beginning."""
     beginnings = dict.fromkeys([BEGINNINGS.get(name, ""), ""])
     return [f"{name}: {value(each, unit)}\r\n" for each in beginnings for unit in UNITS]
 
 
 async def routes_of(service: Service) -> list[tuple[str, str]]:
-    """Return the methods and addresses of all routes, with names of something that is there."""
+    """Return the methods and paths of all routes, with the names of existing resources."""
     names = {"file_id": "0" * 32, "upload_id": "0" * 32, "run_id": "0" * 32}
     async with service.client() as client:
         if "upload" in Settings.model_fields:
@@ -91,7 +90,7 @@ async def routes_of(service: Service) -> list[tuple[str, str]]:
 
 
 def answer(port: int, request: bytes) -> int:
-    """Return the status of a request, on a connection of its own."""
+    """Return the status of a request, on its own connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as peer:
         peer.sendall(request)
         head = b""
@@ -108,7 +107,7 @@ def request(method: str, target: str, *lines: str) -> bytes:
 
 
 async def spent(service: Service, requests: Sequence[bytes]) -> tuple[list[int], float]:
-    """Return the statuses of requests, and the seconds that the event loop worked for them."""
+    """Return the statuses of requests, and the seconds of CPU time of the event loop."""
     began: float = await service.call(time.thread_time)
     statuses = await anyio.to_thread.run_sync(
         lambda: [answer(service.port, each) for each in requests]
@@ -117,9 +116,9 @@ async def spent(service: Service, requests: Sequence[bytes]) -> tuple[list[int],
 
 
 async def flaws_of(service: Service, requests: Iterable[bytes]) -> tuple[int, list[str]]:
-    """Return how many requests were sent, and those that fail or cost much.
+    """Return the number of requests, and those that fail or cost much.
 
-    What one may cost is enough for a batch; only when it is not is each of them measured.
+    A whole batch may cost as much as one request; requests of a slower batch are measured alone.
     """
     sent, flaws = 0, []
     for batch in batched(requests):
@@ -128,7 +127,7 @@ async def flaws_of(service: Service, requests: Iterable[bytes]) -> tuple[int, li
         pairs = zip(batch, statuses, strict=True)
         flaws += [f"{each[:99]!r}: {status}" for each, status in pairs if status >= 500]
         for each in batch if seconds > MOST else ():
-            # A machine under load gets new tries.
+            # Retry: the machine may be under load.
             tries = [(await spent(service, [each]))[1] for _ in range(2)]
             if min(tries) > MOST:
                 flaws.append(f"{each[:99]!r}: {min(tries):.3f} s")
@@ -207,19 +206,6 @@ async def test_a_list_of_validators_may_be_longer(service: Service, name: str) -
 
     assert await status_of(service, line(8 << 10)) == 200
     assert await status_of(service, line(4 << 10) * 3) == 431
-
-
-def test_the_longest_file_name_fits_into_its_field() -> None:
-    name = quote("\U0001f600" * 63 + ".md")
-    field = f"attachment; filename=\"{name}\"; filename*=UTF-8''{name}"
-    assert parameters(field)[1]["filename"] == "\U0001f600" * 63 + ".md"
-
-
-@pytest.mark.bound("2.3")
-@pytest.mark.parametrize("text", [";" * 3000, 'x="' + ";" * 3000, "a=b;" * 800, "a" * 2049])
-def test_no_parameters_are_looked_for_in_what_is_too_long(text: str) -> None:
-    with pytest.raises(ValueError, match="2048 bytes"):
-        parameters(text)
 
 
 async def test_the_framework_reads_no_body_and_so_no_content_type(service: Service) -> None:

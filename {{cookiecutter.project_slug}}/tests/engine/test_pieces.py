@@ -1,4 +1,4 @@
-"""A body that says that it is a piece of a whole: no route takes it for the whole."""
+"""A body that is declared as a part of a whole: no route accepts it as the whole."""
 
 import pytest
 

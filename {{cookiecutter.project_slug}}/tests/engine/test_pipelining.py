@@ -1,4 +1,4 @@
-"""Pipelined requests: all are answered in order, and few of them wait in memory.
+"""Pipelined requests: responses keep the order, and few requests wait in memory.
 
 Source: RFC 9112, section 9.3.2.
 """
@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 
-from {{cookiecutter.package_name}}.engine.kernel.measures import BOUNDS
+from {{cookiecutter.package_name}}.engine.kernel.kernel import BOUNDS
 
 from .peer import PATIENCE, Peer
 from .service import Service
 
 
 class Gate:
-    """A route that waits until it is opened, and one that answers at once."""
+    """A route that waits until it is opened, and one that responds at once."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -40,7 +40,7 @@ def request(path: str, *headers: str) -> bytes:
 
 
 async def waiting(service: Service) -> int:
-    """Return how many requests wait after the bytes that the server has are read."""
+    """Return the number of requests that wait after the server has read all bytes."""
     connections = service._server.server_state.connections
 
     async def count() -> int:

@@ -1,4 +1,4 @@
-"""Several processes: workers, and `--reload`, which starts another one when the code changes."""
+"""Several processes: workers, and `--reload`, which restarts when the code changes."""
 
 import asyncio
 import multiprocessing
@@ -25,7 +25,7 @@ from .peer import PATIENCE
 from .service import ServiceProcess, make_settings
 
 STARTUP_FAILURE = 3
-#: A process has to start, and to see that a file has changed.
+#: Seconds in which a process starts, or detects the change of a file.
 LONG = PATIENCE * 4
 
 
@@ -77,7 +77,7 @@ def test_a_service_that_cannot_start_has_an_exit_code(workers: int, folder: Path
 
 
 async def until(process: ServiceProcess, version: str, streams: int) -> None:
-    """Wait until a service of this version, with these settings, answers."""
+    """Wait until a service of this version, with these settings, responds."""
     async with asyncio.timeout(LONG), process.client() as client:
         while True:
             try:
@@ -115,14 +115,14 @@ async def test_a_changed_file_starts_the_service_again_with_the_settings_of_now(
             settings.write_text("APP_STREAMING__MAX_STREAMS=8\n")
             change(folder, "the third", "the fourth of them")
             await until(process, "the fourth of them", 8)
-        finally:  # Killed, it would leave the other process behind.
+        finally:  # A kill would leave the other process running.
             process.terminate()
             assert await process.exit_code() == 0
     assert not any("Traceback" in line for line in process.log)
 
 
 def make_elsewhere(config: ServerConfig, answers: "Queue[Any]") -> None:
-    """Answer with what a configuration becomes in another process."""
+    """Return the configuration after it was passed to another process."""
     config.load()
     made: Any = config.app
     limits = config.limits

@@ -1,4 +1,4 @@
-"""Rules for the source, each the end of a trap that no request shows for certain."""
+"""Rules for the source, for traps that no request shows reliably."""
 
 import ast
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ SCOPES = {
     "CancelScope", "TaskGroup", "create_task_group", "fail_after", "move_on_after", "timeout",
     "timeout_at",
 }  # fmt: skip
-#: They hand the application a request without a socket, and wait for the whole answer.
+#: They pass the application a request without a socket, and wait for the whole response.
 IN_PROCESS = {"ASGITransport", "TestClient"}
 
 
@@ -35,7 +35,7 @@ def names(tree: ast.AST) -> set[str]:
 
 
 def own(function: ast.AST) -> Iterator[ast.AST]:
-    """Yield what is in a function, without the functions within it."""
+    """Yield the nodes of a function, without those of functions within it."""
     for node in ast.iter_child_nodes(function):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield node
@@ -53,7 +53,7 @@ def holds_a_scope_across_a_yield(function: ast.AsyncFunctionDef) -> bool:
 
 @pytest.mark.trap("R6")
 def test_no_generator_holds_a_timeout_or_a_task_group_across_a_yield() -> None:
-    """Whoever runs the generator at that moment would be cancelled; a context manager runs once."""
+    """It would cancel the task that runs the generator then; a context manager runs once."""
     held = [
         f"{name}: {function.name}"
         for name, tree in trees(SOURCE)

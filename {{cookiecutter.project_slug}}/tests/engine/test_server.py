@@ -1,4 +1,4 @@
-"""The server: how it starts, how it refuses to, and how it ends."""
+"""The server: its start, its refusal to start, and its end."""
 
 import asyncio
 import os
@@ -80,7 +80,7 @@ def test_several_workers_with_events_in_memory_are_refused(
 ) -> None:
     monkeypatch.setenv("APP_SERVER__WORKERS", "2")
 
-    with pytest.raises(SystemExit, match="APP_SERVER__WORKERS: events live in the memory of one"):
+    with pytest.raises(SystemExit, match="WORKERS: the memory broker belongs to one process"):
         cli.main(create_app, Settings, [])
 
 

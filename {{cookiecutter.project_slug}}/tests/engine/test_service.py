@@ -1,4 +1,4 @@
-"""What FastAPI offers works in a `Service` as in FastAPI, wherever it stands in `app.py`."""
+"""FastAPI works as usual in a `Service`, in any order of the lines of `app.py`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -13,7 +13,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.staticfiles import StaticFiles
 
-from {{cookiecutter.package_name}}.engine.kernel import ByteStream, Measure, Problem
+from {{cookiecutter.package_name}}.engine.kernel import Measure, Problem
 from {{cookiecutter.package_name}}.engine.kernel.part import Part
 from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.engine.settings import ServiceSettings
@@ -31,7 +31,7 @@ async def tea(request: Request, error: Exception) -> Response:
 
 
 class Stamp(BaseHTTPMiddleware):
-    """A middleware as the documentation of Starlette writes it."""
+    """A middleware like those in Starlette's documentation."""
 
     async def dispatch(
         self, request: Request, call_next: Callable[[Request], Awaitable[Response]]
@@ -124,7 +124,7 @@ async def test_the_lines_of_an_owner_may_stand_in_any_order(first: str) -> None:
     assert answers[0].headers["x-stamp"] == "owner"
     assert answers[1].text == "Teapot: short and stout"
     assert answers[2].text == "ZeroDivisionError: a bug"
-    # The engine is outside of whatever the owner adds.
+    # The engine's middleware is outermost.
     assert all("x-request-id" in answer.headers for answer in answers)
     assert all("x-content-type-options" in answer.headers for answer in answers)
 
@@ -212,7 +212,7 @@ async def test_handlers_of_the_start_and_the_end_are_called() -> None:
 
 
 class Counting(Part):
-    """A part that has something to measure while it runs."""
+    """A part with a metric while it runs."""
 
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncGenerator[None]:
@@ -223,13 +223,8 @@ class Counting(Part):
 async def test_an_application_can_be_started_again() -> None:
     app = make(Counting())
 
-    @app.get("/threads", response_class=ByteStream)
-    async def threads() -> ByteStream:
-        return ByteStream(iter([b"in a ", b"thread"]))
-
     for _ in range(2):
         async with LiveServer(app) as service, service.client() as client:
-            assert (await client.get("/threads")).text == "in a thread"
             assert "beans_total 2.0" in (await client.get("/metrics")).text
         assert "beans" not in [measure.name for measure in app.state.kernel.measures]
 
@@ -274,11 +269,11 @@ async def ask_with(service: LiveServer, headers: dict[str, str]) -> httpx.Respon
 
 
 class Cup(Part):
-    """Something that others need."""
+    """A part that another one needs."""
 
 
 class Tea(Part):
-    """It needs a cup."""
+    """A part that needs a cup."""
 
     needs = (Cup,)
 

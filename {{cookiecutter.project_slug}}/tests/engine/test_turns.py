@@ -1,4 +1,4 @@
-"""The bytes of one client take a bounded part of a turn of the event loop, whatever they say."""
+"""The bytes of one client take a limited part of each iteration of the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from .service import Service
 GET = b"GET /length HTTP/1.1\r\nHost: test\r\n"
 CHUNKED = b"POST /length HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKS = 20_000
-#: The bytes of one read, and what the parser finds in them, by the callback that counts it.
+#: The bytes of one read, and the parser's callback that counts their elements.
 FLOODS = {
     "chunks": (CHUNKED + b"1\r\nx\r\n" * CHUNKS, "on_body"),
     "header lines": (GET + b"X:\r\n" * 15_000, "on_header"),
@@ -35,7 +35,7 @@ def routes() -> APIRouter:
 
 
 async def longest_run(work: Callable[[], object], count: Callable[[], int]) -> int:
-    """Do work in the server's loop; return the most that was counted in one of the next turns."""
+    """Run work in the server's loop; return the largest count of one of the next iterations."""
     work()
     runs, seen = [count()], count()
     for _ in range(50):
@@ -72,7 +72,7 @@ async def test_one_read_is_worked_on_in_several_turns(
 
 
 async def connection_of(service: Service, peer: Peer) -> Any:
-    """Return the server's end of a connection, when it is accepted."""
+    """Return the server's end of a connection that it has accepted."""
     connections: set[Any] = service._server.server_state.connections
     async with asyncio.timeout(PATIENCE):
         while True:

@@ -1,4 +1,4 @@
-"""Several applications in one process: importing changes nothing, and each has its own state."""
+"""Several applications in one process: imports change nothing, and each has its own state."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from {{cookiecutter.package_name}}.engine.server import cli
 
 from .service import Service
 
-#: Imports every module, and prints what that has changed of the process.
+#: Imports every module, and prints the changes in the state of the process.
 IMPORTS = """
 import csv, json, logging, os, signal, sys, threading
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The demo page: it loads, and it may run nothing but itself."""
+"""The demo page: it loads, and runs only its own scripts."""
 
 import re
 

@@ -1,6 +1,6 @@
-"""The engine: what makes streams safe. README.md says what it is, and how it is updated.
+"""The engine, which makes streams safe; see README.md.
 
-It is the same in every project, but for the parts that the project does not have.
+It is the same in every project, except for the parts that a project lacks.
 """
 
 from . import _missing

@@ -1,11 +1,11 @@
-"""What to do about a part of the engine that is imported and was not generated."""
+"""Errors for imports of parts of the engine that were not generated."""
 
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-#: The answer that generates a part, by its module.
+#: The answer that generates a part, by module.
 ANSWERS = {
     "download": "use_download=yes",
     "errors": "use_error_handling=yes",
@@ -13,13 +13,14 @@ ANSWERS = {
     "realtime.backends.redis": "broker=redis",
     "realtime.files": "use_realtime=yes and use_upload=yes",
     "storage": "use_upload=yes or use_download=yes",
+    "streams": "use_upload=yes, use_download=yes or use_realtime=yes",
     "upload": "use_upload=yes",
     "upload.resumable": "resumable_uploads=yes",
 }
 
 
 class _Explainer:
-    """Asked for modules that nobody else has found (PEP 451); names the answer to change."""
+    """The last finder (PEP 451): raises an error that names the answer to change."""
 
     def __init__(self, package: str) -> None:
         self.package = package
@@ -38,5 +39,5 @@ class _Explainer:
 
 
 def explain(package: str) -> None:
-    """Make imports of parts that are not there say which answer brings them."""
+    """Make imports of missing parts raise an error that names the answer."""
     sys.meta_path.append(_Explainer(package))

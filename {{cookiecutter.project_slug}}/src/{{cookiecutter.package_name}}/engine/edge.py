@@ -1,24 +1,22 @@
-"""The edge: what every answer has, whoever gives it.
+"""The edge: rules for every request and response, whichever route handles it.
 
-* Which pages of other origins may use the service, and see what its headers say. Outside of
-  everything else, so that a refusal carries the headers too: without them a page is told of a
-  network error, whatever went wrong.
-* By which names the service may be asked for, and which pages may change something (`SiteRules`).
-* What a browser does with an answer: nothing beyond what the answer itself allows.
-* Which methods a path has, where another one is refused; whether it is that of a WebSocket.
+* CORS: the pages of other origins that may use the service, and read its headers. The middleware is
+  outside of everything else: without its headers a page sees errors as network errors.
+* `SiteRules`: the names of the service, and the pages that may change something in it.
+* Headers that restrict what a browser does with a response.
+* All methods of a path in a 405; the handshake in the response to a plain request for a WebSocket.
 
 Sources: the Fetch standard, sections 3.3 (CORS protocol) and 3.7 (Cross-Origin-Resource-Policy);
 Content Security Policy Level 3; RFC 6797 (Strict-Transport-Security); RFC 9110, section 15.5.6.
 """
 
-import base64
-import hashlib
-import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from secrets import token_urlsafe
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -26,14 +24,13 @@ from starlette.routing import Match, Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .kernel.exchange import exchange_of
-from .kernel.kernel import Kernel
-from .kernel.measures import BOUNDS
+from .kernel.kernel import BOUNDS, Kernel
 from .kernel.middleware import ExchangeMiddleware, response_of
 from .kernel.origins import SENT_HOST, Hosts, Pages, handshake_flaw, is_address, origin_of
 from .kernel.problem import Problem, ProblemType
-from .settings import ServerSettings, ServiceSettings
+from .settings import ServiceSettings
 
-#: What a page may read beside the headers that every page may.
+#: Headers that pages may read, besides those that every page may read.
 EXPOSED = [
     "Accept", "Accept-Encoding", "Accept-Patch", "Accept-Post", "Accept-Ranges", "Allow",
     "Content-Disposition", "Content-Encoding", "Content-Length", "Content-Location",
@@ -43,84 +40,69 @@ EXPOSED = [
     "Upload-Metadata", "Upload-Offset", "X-Request-ID",
 ]  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-#: A Content-Security-Policy.
+#: The Content-Security-Policy of responses that set none.
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-#: A year, in seconds.
+#: That of FastAPI's /docs and /redoc. Only scripts of the page itself run, as they have the nonce
+#: of the response. The pages show no content of users, so styles, fonts and images may come from
+#: anywhere.
+DOCUMENTATION = (
+    f"{NOTHING}; script-src 'nonce-%s'; worker-src blob:; connect-src 'self'; font-src https:;"
+    " img-src 'self' https: data:; style-src 'self' https: 'unsafe-inline'"
+)
+#: One year, in seconds.
 HSTS = "max-age=31536000"
-#: What ReDoc does beside what its page says.
-REDOC = [
-    ("font-src", "https://fonts.gstatic.com"),
-    ("img-src", "https://cdn.redoc.ly"),
-    ("style-src", "'unsafe-inline'"),
-    ("worker-src", "blob:"),
-]
 
 UNKNOWN_HOST = ProblemType(
     "unknown-host",
     "The service is not known by this name",
-    "`Host` is no name or address that the service may be asked for by, so that no page of a name"
-    " that somebody else owns can read from it. Use its own name; its operator sets what that is"
-    " (`APP_SERVER__ALLOWED_HOSTS`, `APP_SERVER__PUBLIC_URL`).",
+    "`Host` is not a name or an address of the service. Other names are refused, so that their"
+    " owners cannot read from the service with a page of theirs. Use its own name, which its"
+    " operator sets (`APP_SERVER__ALLOWED_HOSTS`, `APP_SERVER__PUBLIC_URL`).",
 )
 FOREIGN_PAGE = ProblemType(
     "foreign-page",
     "Pages of this origin may not use the service",
-    "A page of another origin has sent this, as `Sec-Fetch-Site` or `Origin` says, and nothing was"
-    " done. The operator of the service sets which origins may (`APP_CORS__ORIGINS`).",
+    "A page of another origin has sent the request, according to `Sec-Fetch-Site` or `Origin`, and"
+    " nothing was done. The operator of the service sets the allowed origins"
+    " (`APP_CORS__ORIGINS`).",
 )
-PROBLEM_TYPES = (UNKNOWN_HOST, FOREIGN_PAGE)
-#: What a server listens on that listens on all addresses.
+#: Values of `host` that mean all addresses of the machine.
 EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104
-#: The ends of a request by `TestClient`, which has no socket: no client has such an address.
+#: The addresses in requests of `TestClient`, which has no socket: no other client has them.
 TEST_CLIENT, TEST_SERVER = "testclient", b"testserver"
-#: Asked by machines that know an address and no name.
+#: Paths for machines that know the address of the service only.
 PROBES, METRICS = "/health/", "/metrics"
-
-Page = Callable[[Request], Awaitable[Response]]
-Sources = Iterable[tuple[str, str]]
-
-_SCRIPT = re.compile(r'<script(?: src="([^"]*)")?>(.*?)</script>', re.DOTALL)
-_LINK = re.compile(r'<link [^>]*href="(https:[^"?]*)[^>]*>')
 
 
 def install(app: FastAPI, kernel: Kernel) -> None:
-    """Let FastAPI's own pages load what they name, and say which methods a path has."""
-    pages: dict[str | None, Sources] = {
-        app.docs_url: (),
-        app.swagger_ui_oauth2_redirect_url: (),
-        app.redoc_url: REDOC,
-    }
+    """Set the policy of FastAPI's own pages, handlers of 404 and 405, and errors in OpenAPI."""
+    pages = {app.docs_url, app.redoc_url, app.swagger_ui_oauth2_redirect_url}
     for route in app.routes:
         if isinstance(route, Route) and route.path in pages:
-            route.app = request_response(_with_policy(route.endpoint, pages[route.path]))
+            route.app = request_response(_with_policy(route.endpoint))
     app.exception_handler(405)(_name_methods)
     app.exception_handler(404)(_ask_for_upgrade)
     _document_errors(app, kernel)
 
 
 def around(kernel: Kernel, settings: ServiceSettings) -> list[Middleware]:
-    """Return what goes around an application, outermost first."""
+    """Return the middleware of the engine, outermost first."""
+    server = settings.server
     origins = [origin_of(each) for each in settings.cors.origins.split(",")]
-    _add_safety(kernel, any(origins))
+    cross_origin = any(origins)
+    _set_headers(kernel, cross_origin)
+    own = [] if server.host in EVERY_ADDRESS else [server.host]
+    public = urlsplit(server.public_url or "").netloc
+    hosts = Hosts([*server.allowed_hosts.split(","), public, *own])
+    pages = Pages(server.public_url, origins)
     layers = [
         Middleware(ExchangeMiddleware, kernel=kernel),
-        Middleware(
-            SiteRules,
-            kernel=kernel,
-            hosts=Hosts(_known_hosts(settings.server)),
-            pages=Pages(settings.server.public_url, origins),
-        ),
+        Middleware(SiteRules, kernel=kernel, hosts=hosts, pages=pages),
     ]
-    if any(origins):
-        cors = Middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=EXPOSED,
-            max_age=86400,
-        )
-        layers.insert(0, cors)
+    if cross_origin:
+        options: dict[str, Any] = {"allow_methods": ["*"], "allow_headers": ["*"], "max_age": 86400}
+        options |= {"allow_origins": origins, "expose_headers": EXPOSED}
+        layers.insert(0, Middleware(CORSMiddleware, **options))
     return layers
 
 
@@ -135,26 +117,23 @@ class SiteRules:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
-        if scope["type"] != "lifespan":
-            if not self._is_known(scope):
-                BOUNDS["server.allowed_hosts"] += 1
-                detail = "The service may not be asked for by the name in Host."
-                app = self._refusal(Problem(421, detail, type=UNKNOWN_HOST), scope)
-            elif not self.pages.may_send(scope):
-                BOUNDS["cors.origins"] += 1
-                detail = "Pages of this origin may not use the service."
-                app = self._refusal(Problem(403, detail, type=FOREIGN_PAGE), scope)
+        if scope["type"] != "lifespan" and (problem := self._problem_of(scope)):
+            app = self.kernel.response_to(problem, exchange_of(scope))
         await app(scope, receive, send)
 
-    def _is_known(self, scope: Scope) -> bool:
-        """Whether Host is allowed, the one that a proxy has sent as well as the one it tells of."""
-        sent = scope.get(SENT_HOST)
-        if sent is not None and not self._may_be(sent, scope):
-            return False
-        for name, value in scope["headers"]:
-            if name == b"host" and not self._may_be(value, scope):
-                return False
-        return True  # Without a Host it is no browser.
+    def _problem_of(self, scope: Scope) -> Problem | None:
+        # Both the Host that a proxy has received, and the one that it has sent. Browsers send one.
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if SENT_HOST in scope:
+            hosts.append(scope[SENT_HOST])
+        if not all(self._may_be(host, scope) for host in hosts):
+            BOUNDS["server.allowed_hosts"] += 1
+            return Problem(421, "Host is not a name of the service.", type=UNKNOWN_HOST)
+        if not self.pages.may_send(scope):
+            BOUNDS["cors.origins"] += 1
+            detail = "Pages of this origin may not use the service."
+            return Problem(403, detail, type=FOREIGN_PAGE)
+        return None
 
     def _may_be(self, host: bytes, scope: Scope) -> bool:
         if self.hosts.allow(host):
@@ -164,106 +143,69 @@ class SiteRules:
         path = scope["path"]
         return path.startswith(PROBES) or (path == METRICS and is_address(host))
 
-    def _refusal(self, problem: Problem, scope: Scope) -> ASGIApp:
-        return self.kernel.response_to(problem, exchange_of(scope))
 
-
-def _known_hosts(server: ServerSettings) -> list[str]:
-    """Return the hosts of the settings beside those of the loopback interface."""
-    own = [] if server.host in EVERY_ADDRESS else [server.host]
-    public = urlsplit(server.public_url or "").netloc
-    return [*server.allowed_hosts.split(","), public, *own]
-
-
-def _add_safety(kernel: Kernel, other_origins: bool) -> None:
-    safety = {
-        "x-content-type-options": "nosniff",
-        "content-security-policy": NOTHING,
-        "referrer-policy": "no-referrer",
-        # An <img> makes no request of CORS: only this lets a page of another origin show one.
-        "cross-origin-resource-policy": "cross-origin" if other_origins else "same-origin",
-    }
-    for scheme in ("http", "https", "ws", "wss"):
-        secure = {"strict-transport-security": HSTS} if scheme in ("https", "wss") else {}
-        kernel.headers[scheme] = [
-            (name.encode(), value.encode()) for name, value in (safety | secure).items()
-        ]
+def _set_headers(kernel: Kernel, cross_origin: bool) -> None:
+    headers = [
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", NOTHING.encode()),
+        (b"referrer-policy", b"no-referrer"),
+        # CORS does not apply to <img>: only this lets a page of another origin show an image.
+        (b"cross-origin-resource-policy", b"cross-origin" if cross_origin else b"same-origin"),
+    ]
+    secure = [*headers, (b"strict-transport-security", HSTS.encode())]
+    kernel.headers = {"http": headers, "ws": headers, "https": secure, "wss": secure}
 
 
 async def _name_methods(request: Request, error: HTTPException) -> Response:
-    """Answer 405 with all methods of the path: the router names those of one route."""
+    """Respond with 405 and all methods of the path: the router names those of one route."""
     if not isinstance(error, Problem):
-        asked = {**_place_of(request), "type": "http"}
-        found = [
-            method
-            for method in METHODS
-            for route in request.app.routes
-            if route.matches({**asked, "method": method})[0] is Match.FULL
-        ]
-        error.headers = {**(error.headers or {}), "Allow": ", ".join(dict.fromkeys(found))}
+        allowed = [each for each in METHODS if _has_route(request, type="http", method=each)]
+        error.headers = {**(error.headers or {}), "Allow": ", ".join(allowed)}
     return await _response_to(request, error)
 
 
-def _place_of(request: Request) -> dict[str, Any]:
-    """Return what routes compare of a request, also of one to a mounted application."""
-    scope = request.scope
-    return {"path": scope["path"], "root_path": scope.get("root_path", ""), "headers": []}
-
-
 async def _ask_for_upgrade(request: Request, error: HTTPException) -> Response:
-    """Answer 426 or 400 where the path is that of a WebSocket: the router says 404."""
-    scope = request.scope
-    asked = {**_place_of(request), "type": "websocket"}
-    # Whatever else the router has found, such as a mount of files, says 404 itself.
-    if "endpoint" not in scope and any(
-        route.matches({**asked})[0] is Match.FULL for route in request.app.routes
-    ):
+    """Respond with 426 or 400 if the path is that of a WebSocket: the router responds with 404."""
+    # If the router has found an endpoint, such as a mounted folder, the 404 comes from that.
+    if "endpoint" not in request.scope and _has_route(request, type="websocket"):
         error = HTTPException(405, headers={"Allow": "GET, HEAD"})
         if request.method in ("GET", "HEAD"):
+            scope = request.scope
             error = handshake_flaw(scope["http_version"], scope["headers"]) or error
     return await _response_to(request, error)
 
 
+def _has_route(request: Request, **asked: str) -> bool:
+    """Whether the application, which may be mounted in another one, has a route for a request."""
+    scope = request.scope
+    place = {"path": scope["path"], "root_path": scope.get("root_path", ""), "headers": []}
+    return any(route.matches({**place, **asked})[0] is Match.FULL for route in request.app.routes)
+
+
 async def _response_to(request: Request, error: HTTPException) -> Response:
-    """Return the response of the handler for the class of the error, which may be the owner's."""
+    """Call the handler for the class of the error, which may be the owner's."""
     handlers = request.app.exception_handlers
     handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
     return await response_of(handler, request, error)
 
 
-def _with_policy(page: Page, more: Sources) -> Page:
-    """Let one of FastAPI's own pages load what it names, and run its own script."""
+def _with_policy(
+    page: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        html = bytes((await page(request)).body).decode()
+        nonce = token_urlsafe()
+        policy = {"Content-Security-Policy": DOCUMENTATION % nonce}
+        return HTMLResponse(html.replace("<script", f'<script nonce="{nonce}"'), headers=policy)
 
-    async def answer(request: Request) -> Response:
-        response = await page(request)
-        response.headers["Content-Security-Policy"] = _policy(bytes(response.body).decode(), more)
-        return response
-
-    return answer
-
-
-def _policy(html: str, more: Sources) -> str:
-    sources = {"connect-src": ["'self'"], "img-src": ["data:"]}
-    links = [
-        ("style-src" if "stylesheet" in link[0] else "img-src", link[1])
-        for link in _LINK.finditer(html)
-    ]
-    scripts = [("script-src", src or _hash(text)) for src, text in _SCRIPT.findall(html)]
-    for directive, source in (*scripts, *links, *more):
-        sources.setdefault(directive, []).append(source)
-    return "; ".join([NOTHING, *(" ".join((name, *found)) for name, found in sources.items())])
-
-
-def _hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
+    return respond
 
 
 def _document_errors(app: FastAPI, kernel: Kernel) -> None:
-    """Make every operation tell of its errors, in the form in which the kernel describes them.
+    """Add the errors of every operation to OpenAPI, in the form that the kernel sends.
 
-    `default` stands for the statuses that an operation does not name. An error that is declared
-    with a content of its own stays as it is.
+    `default` covers the statuses that an operation does not declare. An error that is declared with
+    its own content stays as it is.
     """
     generate = app.openapi
     kept: dict[str, Any] = {}
@@ -271,12 +213,12 @@ def _document_errors(app: FastAPI, kernel: Kernel) -> None:
     def openapi() -> dict[str, Any]:
         nonlocal kept
         document = generate()
-        if document is kept:  # FastAPI has kept it from the last time.
+        if document is kept:  # FastAPI caches the document.
             return document
         kept = document
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         name = kernel.error_schema["title"]
-        if name in schemas:  # A model of the owner's.
+        if name in schemas:  # A model of the owner.
             name = f"{name}Document"
         schemas[name] = kernel.error_schema
         content = {kernel.media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
@@ -287,7 +229,7 @@ def _document_errors(app: FastAPI, kernel: Kernel) -> None:
         schemas.pop("ValidationError", None)
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]  # As FastAPI's manual says.
+    app.openapi = openapi  # type: ignore[method-assign]  # As FastAPI's documentation does.
 
 
 def _add(responses: dict[str, Any], content: dict[str, Any] | None) -> None:
@@ -296,5 +238,5 @@ def _add(responses: dict[str, Any], content: dict[str, Any] | None) -> None:
         if "HTTPValidationError" in str(response.get("content")):
             response["description"] = "The request is not valid."
             del response["content"]
-        if status >= "4" and content is not None:  # `4XX` and `default` are, too.
+        if status >= "4" and content is not None:  # Also `4XX` and `default`.
             response.setdefault("content", content)

@@ -1,4 +1,4 @@
-"""The application: FastAPI, put together of the chosen parts in the order that they need."""
+"""The application: FastAPI with the chosen parts, in the order that they require."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,35 +9,44 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from . import edge, observability
+from .kernel.admission import CLIENT_FULL, FULL
+from .kernel.body import PARTIAL, TOO_LARGE, TOO_SLOW
+from .kernel.drain import DRAINING
+from .kernel.fields import TOO_LONG
 from .kernel.kernel import Kernel
 from .kernel.middleware import BreakMiddleware
-from .kernel.part import PROBLEM_TYPES, Part
+from .kernel.part import Part
+from .kernel.problem import INVALID
 from .settings import ServiceSettings
 
 __all__ = ["Service"]
+
+#: The problem types of every service.
+PROBLEM_TYPES = (
+    *(CLIENT_FULL, DRAINING, FULL, INVALID, PARTIAL, TOO_LARGE, TOO_LONG, TOO_SLOW),
+    *(edge.UNKNOWN_HOST, edge.FOREIGN_PAGE),
+)
 
 
 class Service(FastAPI):
     """A FastAPI application with the engine in it.
 
-    Everything that FastAPI offers works as usual, wherever it stands: `include_router`,
-    `add_middleware`, `exception_handler`, `lifespan`. The engine's own middleware stays outermost,
-    and what the parts keep open is there before your lifespan begins and until it has ended. Runs
-    alone begin after it and end before it, as they may use what it opens.
+    All of FastAPI works as usual, in any order of lines: `include_router`, `add_middleware`,
+    `exception_handler`, `lifespan`. The engine's own middleware stays outermost, and the parts are
+    open before your lifespan begins and until it has ended. Only runs begin after it and end before
+    it, as they may use its resources.
     """
 
     def __init__(self, settings: ServiceSettings, *parts: Part, **options: Any) -> None:
-        """`parts` may stand in any order; `options` are those of FastAPI."""
+        """`parts` may have any order; `options` are those of FastAPI."""
         self.parts = sorted(parts, key=lambda part: part.rank)
         self.settings = settings
         _check_needs(self.parts, settings)
         kernel = Kernel(settings.streaming, settings)
-        listed = [PROBLEM_TYPES, edge.PROBLEM_TYPES, *(part.problem_types for part in parts)]
-        kernel.problem_types = {kind.name: kind for kinds in listed for kind in kinds}
-        usual: dict[str, Any] = {
-            "redirect_slashes": False,  # A redirect would come after a whole body, and lose it.
-            "telemetry": observability.telemetry(),
-        }
+        types = [PROBLEM_TYPES, *(part.problem_types for part in parts)]
+        kernel.problem_types = {kind.name: kind for kinds in types for kind in kinds}
+        # A redirect to a path with a slash would come after a whole body, and lose it.
+        usual = {"redirect_slashes": False, "telemetry": observability.telemetry()}
         super().__init__(**(usual | options))
         self._own_lifespan = self.router.lifespan_context
         self.router.lifespan_context = Service._lifespan
@@ -50,24 +59,24 @@ class Service(FastAPI):
 
     @property
     def commands(self) -> dict[str, Callable[[Any, list[str]], None]]:
-        """What `serve NAME …` runs, by name."""
+        """The functions that `serve NAME …` runs, by name."""
         return {name: run for part in self.parts for name, run in part.commands.items()}
 
     def check(self) -> None:
-        """End the process with one line when the service cannot run; before it listens."""
+        """End the process with a one-line message if the service cannot run; before it listens."""
         for part in self.parts:
             part.check(self.settings)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put the engine's middleware around the owner's; asked for when the service starts."""
-        observability.add_index(self)  # Last, so that a page of the owner's comes first.
+        """Put the engine's middleware around the owner's; FastAPI calls this at the start."""
+        observability.add_index(self)  # Last, so that a page of the owner comes first.
         if self.user_middleware:
             self.state.kernel.has_layers = True
             self.user_middleware.append(Middleware(BreakMiddleware))
         self.user_middleware[:0] = edge.around(self.state.kernel, self.settings)
         handlers = self.exception_handlers
         self.state.kernel.last_handler = handlers.get(500) or handlers.get(Exception)
-        # The kernel calls that one. Starlette would call it again, outside of the exchange.
+        # The kernel calls that handler. Starlette would call it again, outside of the exchange.
         others = {kind: each for kind, each in handlers.items() if kind not in (500, Exception)}
         self.exception_handlers = others
         try:
@@ -79,7 +88,7 @@ class Service(FastAPI):
     async def _lifespan(self) -> AsyncGenerator[Any]:
         kernel = self.state.kernel
         async with AsyncExitStack() as stack:
-            # Those of the parts go with them: an application may be started again, as tests do.
+            # Remove the metrics of the parts at the end: tests start an application again.
             stack.callback(setattr, kernel, "measures", [*kernel.measures])
             for part in self.parts:
                 await stack.enter_async_context(part.running(self))
@@ -88,12 +97,12 @@ class Service(FastAPI):
 
 
 def _check_needs(parts: list[Part], settings: ServiceSettings) -> None:
-    """Raise TypeError for another part, or a section of the settings, that a part lacks."""
+    """Raise TypeError for a missing part, or a missing section of the settings."""
     for part in parts:
         own = type(part).__name__
         for needed in part.needs:
             if not any(isinstance(each, needed) for each in parts):
-                raise TypeError(f"{own}() needs {needed.__name__}(): name both in app.py")
+                raise TypeError(f"{own}() needs {needed.__name__}(): pass both in app.py")
         for name, kind in part.sections.items():
             if not isinstance(getattr(settings, name, None), kind):
                 raise TypeError(

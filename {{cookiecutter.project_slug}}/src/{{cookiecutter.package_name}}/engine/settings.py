@@ -1,6 +1,6 @@
-"""The settings that every service has, and the base of its `Settings`.
+"""The settings of every service, and the base class of its `Settings`.
 
-A module's section stands beside it, in its `settings.py`; that of the service composes them.
+The `settings.py` of each module has its section; that of the service composes them.
 """
 
 from collections.abc import Iterator
@@ -14,72 +14,72 @@ from .kernel.limits import Duration, Section, Size, StreamingSettings
 __all__ = ["Duration", "Section", "ServiceSettings", "Size"]
 
 
-def _address(url: str) -> str:
+def _base_url(url: str) -> str:
     if not url.startswith(("http://", "https://")):
-        raise ValueError("an address starts with http:// or https://")
+        raise ValueError("a URL starts with http:// or https://")
     return url.rstrip("/")
 
 
-#: Names and addresses with commas; of other letters, their form in ASCII.
+#: Names and addresses, separated by commas; international names in their ASCII form.
 HOSTS = r"^[A-Za-z0-9._*:\[\], -]*$"
 
 
 class ServerSettings(Section):
-    """Where and how the service listens: `APP_SERVER__…`."""
+    """The address of the server and its limits: `APP_SERVER__…`."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Annotated[int, Field(ge=1)] = 1
-    public_url: Annotated[str, AfterValidator(_address)] | None = None
-    """The address that clients see, such as `https://files.example.com`; else the request's own."""
+    public_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    """The base URL for clients, such as `https://files.example.com`; else that of the request."""
     allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = ""
-    """Hosts that the service is asked for by, with commas: names, `*.example.com`, `*` for all."""
+    """Names of the service in Host, separated by commas: `*.example.com`, `*` for all."""
     trusted_proxies: str = "127.0.0.1"
-    """Addresses whose `X-Forwarded-*` and `Forwarded` are believed, with commas; `*` for all."""
+    """Addresses whose `X-Forwarded-*` and `Forwarded` are used, with commas; `*` for all."""
     header_timeout: Annotated[Duration, Field(gt=0)] = 20.0
-    """Seconds that the head of a request may take."""
+    """Seconds in which the headers of a request must arrive."""
     max_header_size: Size = 64 << 10
-    """Bytes that it may have."""
+    """Bytes of the headers of a request."""
     max_header_fields: Annotated[int, Field(gt=0)] = 256
-    """Header lines that it may have."""
+    """Header lines of a request."""
     max_pipelined: Annotated[int, Field(gt=0)] = 16
-    """Requests of one connection that may wait for the one before; above that it is not read."""
+    """Requests of one connection that may wait for an earlier one, before reading is paused."""
     max_waiting: Annotated[int, Field(gt=0)] = 1000
-    """Requests that may wait so on all connections of a process, beside the first of each."""
+    """Waiting requests on all connections of a process, besides the first of each."""
     max_unparsed: Size = 256 << 20
-    """Bytes that a process may hold before they are parsed; connections that add more are reset."""
+    """Unparsed bytes in a process; connections that add more are reset."""
     max_control_frames: Annotated[float, Field(gt=0)] = 100.0
-    """Pings and pongs per second of one WebSocket, or ten times that at once."""
+    """Pings and pongs per second of one WebSocket, with bursts of ten times as many."""
     keep_alive: Annotated[Duration, Field(gt=0)] = 75.0
-    """Seconds for which a connection stays open between two requests: longer than a balancer's."""
+    """Seconds between two requests of a connection: more than those of a load balancer."""
     max_connections: Annotated[int, Field(gt=0)] | None = None
-    """Connections of one process at once; else as many as its limit of open files allows."""
+    """Concurrent connections of one process; the default depends on its limit of open files."""
     stuck_after: Annotated[Duration, Field(gt=0)] = 10.0
-    """Seconds of an event loop that does not answer, after which the process is not live."""
+    """Seconds without a response of the event loop, after which the process is not live."""
     drain_notice: Duration = 0.0
-    """Seconds between the failing readiness check and the end of accepting."""
+    """Seconds for which a draining server still accepts connections while it is not ready."""
     drain_timeout: Annotated[Duration, Field(gt=0)] = 10.0
-    """Seconds that open requests may take to end after that."""
+    """Seconds after that in which open requests may end."""
 
 
 class CorsSettings(Section):
-    """Which pages may use the service from a browser: `APP_CORS__…`."""
+    """The pages that may use the service from a browser: `APP_CORS__…`."""
 
     origins: str = ""
-    """Origins such as `https://app.example.com`, with commas; `*` for all."""
+    """Origins such as `https://app.example.com`, separated by commas; `*` for all."""
 
 
 class LogSettings(Section):
-    """What the service says of itself: `APP_LOG__…`."""
+    """The log: `APP_LOG__…`."""
 
     format: Literal["auto", "json", "pretty"] = "auto"
-    """`auto` is pretty on a terminal, JSON elsewhere."""
+    """`auto` is pretty on a terminal, and JSON elsewhere."""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least that is said."""
+    """The lowest level that is logged."""
 
 
 class ServiceSettings(BaseSettings):
-    """What every service has: environment variables with the prefix `APP_`, and `.env`.
+    """The settings of every service: environment variables with the prefix `APP_`, and `.env`.
 
     One section per module; `APP_UPLOAD__MAX_SIZE=10GiB` sets `settings.upload.max_size`.
     """
@@ -94,17 +94,16 @@ class ServiceSettings(BaseSettings):
     streaming: StreamingSettings = StreamingSettings()
 
     def model_post_init(self, context: object) -> None:
-        """Refuse what does not go together."""
+        """Refuse several workers with a broker in memory."""
         realtime = getattr(self, "realtime", None)
         if self.server.workers > 1 and realtime and realtime.broker_url == "memory:":
             raise ValueError(
-                "APP_SERVER__WORKERS: events live in the memory of one process, so there can be "
-                "only 1"
+                "APP_SERVER__WORKERS: the memory broker belongs to one process, so it can only be 1"
             )
 
 
 def explain(error: ValidationError) -> Iterator[str]:
-    """Yield one line per wrong setting, which names its environment variable."""
+    """Yield one line per invalid setting, which names its environment variable."""
     for problem in error.errors(include_url=False, include_context=False):
         message = problem["msg"].removeprefix("Value error, ")
         variable = "APP_" + "__".join(str(part).upper() for part in problem["loc"])

@@ -1,10 +1,10 @@
-"""A real server on a free port, for tests; of the development group, as httpx is.
+"""A real server on a free port, for tests; it needs httpx, of the development dependencies.
 
     async with LiveServer(create_app(settings)) as service, service.client() as client:
         response = await client.get("/orders")
 
-In-process clients buffer whole bodies and never leave half-way, so they show nothing of what can go
-wrong with a stream. The server runs in a thread, with an event loop of its own.
+In-process clients buffer whole bodies and never leave half-way, so they miss most failures of
+streams. The server runs in a thread, with its own event loop.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from .service import Service
 __all__ = ["LiveServer"]
 
 T = TypeVar("T")
-#: Seconds that anything may take that should happen at once.
+#: Seconds to wait for events that should happen at once.
 PATIENCE = float(os.environ.get("PATIENCE", "10"))
-#: Made once: a client would load all certificates of the machine, for a server without TLS.
+#: Shared: otherwise each client would load all certificates of the machine.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -37,11 +37,11 @@ def client_of(url: str) -> httpx.AsyncClient:
 
 
 class _PromptServer(uvicorn.Server):
-    """uvicorn without the pauses of its start and end, which a hundred tests would add up."""
+    """uvicorn without the pauses at its start and end, which would slow down every test."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        #: Set when the server listens, and when it does not because the start failed.
+        #: Set when the server listens, or when its start has failed.
         self.ready = threading.Event()
         self.stop = asyncio.Event()
 
@@ -66,10 +66,10 @@ class _PromptServer(uvicorn.Server):
 
 
 class LiveServer:
-    """An application on a socket of the loopback interface, while the context is open."""
+    """A context manager that serves an application on a socket of the loopback interface."""
 
     def __init__(self, app: Service, http: Any = Protocol) -> None:
-        """`http` is the protocol class of uvicorn, or how it names one of its own."""
+        """`http` is a protocol class for uvicorn, or the name of one of its own."""
         self.app = app
         self._socket = self._bind()
         self.port: int = self._socket.getsockname()[1]
@@ -83,7 +83,7 @@ class LiveServer:
         self._thread.start()
         await asyncio.to_thread(self._server.ready.wait, PATIENCE)
         if not self._server.started:
-            raise RuntimeError("the application did not start; its log has the reason")
+            raise RuntimeError("the application did not start; see its log for the reason")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -94,7 +94,7 @@ class LiveServer:
             raise RuntimeError("the server did not end")
 
     def client(self) -> httpx.AsyncClient:
-        """Return a client whose paths are those of the application."""
+        """Return a client whose base URL is that of the application."""
         return client_of(self.url)
 
     async def in_server(self, work: Coroutine[Any, Any, T]) -> T:

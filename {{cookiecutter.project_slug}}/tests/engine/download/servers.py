@@ -1,4 +1,4 @@
-"""The servers that the application runs on, and the ways in which it sends files on them."""
+"""The supported servers, and the ways in which the application sends files on them."""
 
 import asyncio
 import socket
@@ -15,7 +15,7 @@ from {{cookiecutter.package_name}}.engine.storage import reading
 from ..peer import PATIENCE, keep_port
 from ..service import Service
 
-#: What the service chooses on each server, and what it has to fall back on.
+#: The preferred way on each server, and the fallbacks.
 WAYS = [
     "uvicorn zero-copy",
     "uvicorn page-cache",
@@ -29,13 +29,13 @@ WAYS = [
 
 @asynccontextmanager
 async def serving(way: str, **sections: dict[str, Any]) -> AsyncIterator[Service]:
-    """Run the service on a server, and let it send files in one way only."""
+    """Run the service on a server with one way of sending files."""
     server, _, sending = way.partition(" ")
     with pytest.MonkeyPatch.context() as patch:
         if sending == "zero-copy" and not sendfile.ZERO_COPY:
-            pytest.skip("zero-copy is for Linux")
+            pytest.skip("zero-copy needs Linux")
         if sending == "page-cache" and not reading.NOWAIT:
-            pytest.skip("only Linux tells what is in the page cache")
+            pytest.skip("needs preadv with RWF_NOWAIT")
         if sending != "zero-copy":
             patch.setattr(sendfile, "ZERO_COPY", False)
         if sending == "aiofiles":
@@ -55,12 +55,12 @@ def _service(server: str, sections: dict[str, dict[str, Any]]) -> Service:
 
 
 class GranianService(Service):
-    """The service on granian, which brings a socket of its own."""
+    """The service on granian, which opens its own socket."""
 
     def __init__(self, **sections: dict[str, Any]) -> None:
         if not hasattr(socket, "SO_REUSEPORT"):
-            pytest.skip("granian's port cannot be kept for it here")
-        self._embed = pytest.importorskip("granian.server.embed", reason="granian is not there")
+            pytest.skip("needs SO_REUSEPORT")
+        self._embed = pytest.importorskip("granian.server.embed", reason="needs granian")
         super().__init__(**sections)
 
     async def __aenter__(self) -> Self:
@@ -69,7 +69,7 @@ class GranianService(Service):
             while True:
                 try:
                     await client.get("/health/live")
-                except httpx.ConnectError:  # It does not say when it listens.
+                except httpx.ConnectError:  # It does not report when it listens.
                     await asyncio.sleep(0.01)
                 else:
                     return self

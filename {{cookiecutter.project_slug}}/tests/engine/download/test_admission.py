@@ -1,4 +1,4 @@
-"""Admission: one stream too many is refused, and admitted when another has ended."""
+"""Admission: a stream above the limit is refused, and admitted when another has ended."""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -46,7 +46,7 @@ async def test_more_streams_than_there_are_slots_are_refused(
     length = 2 if method == "POST" else 0
     async with service.raw_connection(receive_buffer=4096) as peer, service.client() as client:
         await peer.send(REQUEST.format(method, address, length).encode() + b"x"[:length])
-        assert b" 200 " in await peer.read_head()  # And no more of it.
+        assert b" 200 " in await peer.read_head()  # Nothing else is sent.
 
         async with client.stream(method, address) as refused:
             assert (refused.status_code, refused.headers.get("retry-after")) == (503, "1")

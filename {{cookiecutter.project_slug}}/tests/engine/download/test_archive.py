@@ -1,4 +1,4 @@
-"""Archives: the chosen files under safe names, or nothing that looks like an archive of them."""
+"""Archives: the chosen files under safe names, or a visible failure."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.download.archive import MAX_FILES, archive_names
 from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
-from {{cookiecutter.package_name}}.engine.storage.opening import open_storage
+from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 from {{cookiecutter.package_name}}.engine.storage.records import new_id
 
 from ..service import SOAK, Service, ServiceProcess, make_settings
@@ -220,7 +220,7 @@ async def test_one_file_is_open_at_a_time_and_closed_when_the_client_leaves(
     file_ids = [await store(service, b"x" * (1 << 20), filename=str(n)) for n in range(40)]
     storage = service.app.state.storage
     read, events = storage.read, list[tuple[str, str]]()
-    kept = []  # Or else they would be closed when nobody refers to them any more.
+    kept = []  # Prevents garbage collection, which would close them.
 
     async def watch(file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         events.append(("open", file_id))
@@ -248,7 +248,7 @@ async def test_one_file_is_open_at_a_time_and_closed_when_the_client_leaves(
     assert len(events) % 2 == 0
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_archive(tmp_path: Path) -> None:
     size = min(SOAK, 16) * (8 << 20)
@@ -259,7 +259,7 @@ async def test_the_memory_is_flat_whatever_the_archive(tmp_path: Path) -> None:
         for _ in range(16):
             async with storage.create(Draft(filename="large")) as writer:
                 await writer.write(b"x" * size)
-                file_ids.append((await writer.commit()).id)
+                file_ids.append((await storage.commit(writer)).id)
 
     async with ServiceProcess(tmp_path) as process, process.client() as client:
         await client.get(address(file_ids[0]))

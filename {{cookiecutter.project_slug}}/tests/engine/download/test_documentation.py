@@ -1,4 +1,4 @@
-"""What OpenAPI says of the ways to get bytes out."""
+"""The OpenAPI document of downloads, exports and archives."""
 
 import pytest
 

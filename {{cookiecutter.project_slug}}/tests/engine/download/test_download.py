@@ -1,4 +1,4 @@
-"""Download: the right bytes, or an honest refusal; never a response that only looks complete."""
+"""Download: the right bytes or an error, never a response that only seems complete."""
 
 import hashlib
 import os
@@ -12,9 +12,9 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from {{cookiecutter.package_name}}.engine.download.disposition import content_disposition
+from {{cookiecutter.package_name}}.engine.download.headers import content_disposition
 from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
-from {{cookiecutter.package_name}}.engine.storage.opening import open_storage
+from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 
 from ..peer import PATIENCE
 from ..service import SOAK, Service, ServiceProcess, make_settings
@@ -53,10 +53,12 @@ async def test_head_is_get_without_the_body(service: Service) -> None:
 
 
 async def test_a_digest_that_was_computed_is_sent_along(service: Service) -> None:
+    storage = service.app.state.storage
+
     async def keep() -> str:
-        async with service.app.state.storage.create(Draft(filename="f")) as writer:
+        async with storage.create(Draft(filename="f")) as writer:
             await writer.write(b"x")
-            return str((await writer.commit({"sha-256": "AAAA"})).id)
+            return str((await storage.commit(writer, {"sha-256": "AAAA"})).id)
 
     file_id = await service.in_server(keep())
     async with service.client() as client:
@@ -214,13 +216,13 @@ async def test_small_files_that_nobody_reads_are_cut_off(service: Service) -> No
     async with service.raw_connection(receive_buffer=4096) as peer:
         await peer.send(f"GET /files/{file_id} HTTP/1.1\r\nHost: test\r\n\r\n".encode() * 300)
 
-        # The first ones fit into the buffers between the two.
+        # The first chunks fit into the socket buffers.
         while (outcome := await service.outcome_of("GET /files/{file_id}")) == "complete":
             pass
         assert outcome == "slow_client"
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
     size = min(SOAK, 16) * (128 << 20)
@@ -231,7 +233,7 @@ async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
     ):
         for _ in range(size >> 20):
             await writer.write(b"x" * (1 << 20))
-        file_id = (await writer.commit()).id
+        file_id = (await storage.commit(writer)).id
 
     async with ServiceProcess(tmp_path) as process, process.client() as client:
         await client.get(f"/files/{file_id}", headers={"Range": "bytes=0-1048575"})

@@ -131,7 +131,7 @@ async def test_curl_fails_when_a_compressed_export_does(
 ) -> None:
     assert CURL is not None
     if feature not in subprocess.run([CURL, "--version"], capture_output=True, text=True).stdout:
-        pytest.skip(f"this curl does not know {coding}")
+        pytest.skip(f"this curl does not support {coding}")
     service: Service = await serve(cors={"origins": PAGE})
     curl = [CURL, "-sS", "-i", "--compressed", "-H", f"Accept-Encoding: {coding}"]
     curl += ["-H", f"Origin: {PAGE}"]

@@ -1,4 +1,4 @@
-"""Files that stay open for the next reader: never too many, never longer than they exist."""
+"""The cache of open files: bounded, and without deleted files."""
 
 import asyncio
 import hashlib
@@ -18,21 +18,21 @@ from ..peer import PATIENCE
 from ..service import Service
 from ..storage.stored import store
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the open files")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 
 def open_files(service: Service) -> list[str]:
     """Return the stored files that this process has open."""
     links = []
     for descriptor in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # The one of this listing.
+        with suppress(FileNotFoundError):  # The descriptor of the listing itself.
             links.append(str(descriptor.readlink()))
     folder = f"{service.app.state.storage.root / 'files'}{os.sep}"
     return [link for link in links if link.startswith(folder)]
 
 
 async def settled(service: Service) -> None:
-    """Wait until every thread of the store has done what it had to do: then all of them meet."""
+    """Wait until all threads of the store are idle: a barrier for them."""
     meeting = threading.Barrier(local.THREADS)
     threads = service.app.state.storage.threads
     done = [threads.submit(meeting.wait, PATIENCE) for _ in range(local.THREADS)]
@@ -117,7 +117,7 @@ async def test_a_file_that_is_opened_for_nobody_is_closed(
         await peer.get(f"/files/{file_id}")
         await asyncio.to_thread(opening.wait, PATIENCE)
         peer.reset()
-    async with service.client() as client:  # The loop has seen the reset before this.
+    async with service.client() as client:  # The event loop has handled the reset before this.
         await client.get("/health/live")
     left.set()
 

@@ -1,4 +1,4 @@
-"""Names are no paths: what lies beside the store is not served, however it is asked for."""
+"""Ids are not paths: files outside of the store are not served."""
 
 from pathlib import Path
 

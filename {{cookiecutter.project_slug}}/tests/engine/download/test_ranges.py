@@ -1,4 +1,4 @@
-"""Ranges, as RFC 9110 selects and sends them; pure functions, so tables of cases."""
+"""Ranges of RFC 9110: tables of cases for the pure functions."""
 
 import random
 import re
@@ -29,7 +29,7 @@ def parsed(field: str, size: int = 10) -> list[tuple[int, int]] | None:
 
 
 def body(selection: Selection, data: bytes) -> bytes:
-    """Return what a selection sends of some bytes."""
+    """Return the bytes that a selection sends."""
     pieces = selection.pieces
     return b"".join(p if isinstance(p, bytes) else data[p.start : p.stop] for p in pieces)
 
@@ -254,7 +254,7 @@ def test_whatever_is_asked_for_is_sent_and_not_more_than_the_file() -> None:
 
 
 def asked_range(source: random.Random, size: int) -> tuple[str, range]:
-    """Return a satisfiable range as it is written, and its bytes."""
+    """Return a satisfiable range as text, and its bytes."""
     start = source.randrange(size)
     last = source.randrange(start, size * 2)
     match source.randrange(3):

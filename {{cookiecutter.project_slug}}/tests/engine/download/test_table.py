@@ -1,4 +1,4 @@
-"""The export of a table: page by page, and no connection held for a slow client."""
+"""The export of a table: page by page, without holding a connection for a slow client."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from ..service import Service
 
 @pytest.fixture
 def connections(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many connections are open now, and how many have been opened."""
+    """The number of open connections, and of all that were opened."""
     counts = [0, 0]
 
     class Counted(sqlite3.Connection):

@@ -1,4 +1,4 @@
-"""Transforms: a body in and another one out at the same time, in little memory."""
+"""Transforms: a body is received and another one sent at the same time, in little memory."""
 
 import asyncio
 import hashlib
@@ -40,7 +40,7 @@ async def read_chunks(peer: Any) -> AsyncIterator[bytes]:
 
 
 class Holding:
-    """A transform that knows what became of it, and does with its body what a test wants."""
+    """A transform that records how it ended, and reads its body as a test asks."""
 
     def __init__(self, fails: bool = False) -> None:
         self.router = TransformRouter(prefix="/transform")
@@ -139,7 +139,7 @@ async def test_a_body_that_is_too_large_is_refused_or_cut_off(serve: Any) -> Non
         assert b" 200 " in await peer.read_head()
         assert await read_chunk(peer) == b"A" * 1000
         await peer.send(chunk(b"a"))
-        assert await peer.read_to_end() == b""  # Without the last chunk: this is no whole body.
+        assert await peer.read_to_end() == b""  # No last chunk: it is incomplete.
 
     outcomes = [await service.outcome_of("POST /transform/upper") for _ in range(2)]
     assert outcomes == ["rejected", "rejected"]
@@ -232,7 +232,7 @@ async def test_a_client_that_writes_without_reading_is_held_up_and_cut_off(serve
     assert holding.closed.is_set()
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.parametrize("name", ["upper", "gzip"])
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The ZIP format: every unzipper reads what is written, and its length was known beforehand."""
+"""The ZIP format: other programs read the archives, and the length is predicted."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from zipfile import ZipFile, ZipInfo
 import anyio
 import pytest
 
-from {{cookiecutter.package_name}}.engine.download.zip import Entry, archive, archive_size
+from {{cookiecutter.package_name}}.engine.download.archive import Entry, archive, archive_size
 
 from ..service import SOAK
 
@@ -22,7 +22,7 @@ ZIP64_RECORD = b"PK\6\6"
 ZEROS = bytes(1 << 20)
 PROGRAMS = ["unzip -t", "zip -sf", "bsdtar -tvf", "7z t", "jar -tf"]
 
-needs_holes = pytest.mark.skipif(os.name == "nt", reason="Windows writes the holes of a file")
+needs_holes = pytest.mark.skipif(os.name == "nt", reason="Windows writes sparse files completely")
 
 
 async def body(*chunks: bytes) -> AsyncGenerator[bytes]:
@@ -36,11 +36,11 @@ async def archive_of(contents: dict[str, bytes]) -> bytes:
 
 
 async def assert_readable(path: Path, command: str) -> None:
-    """Let a program test an archive; one that is not installed skips the test."""
+    """Test an archive with a program; skip the test if it is not installed."""
     program, *arguments = command.split()
     if (found := shutil.which(program)) is None:
         pytest.skip(f"{program} is not installed")
-    environment = {**os.environ, "LC_ALL": "C.UTF-8"}  # bsdtar shows such names in no other.
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}  # bsdtar needs it for these names.
     done = await anyio.run_process([found, *arguments, str(path)], check=False, env=environment)
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -92,7 +92,7 @@ async def test_whoever_unpacks_a_file_may_read_it() -> None:
 
 
 async def written_with_holes(path: Path, sizes: list[int]) -> list[ZipInfo]:
-    """Write an archive of files that are holes of these sizes, and of a small one behind them."""
+    """Write an archive of sparse files of these sizes, and a small one after them."""
     entries = [Entry(f"{number}.bin", size, NOW) for number, size in enumerate(sizes)]
     holes = iter(sizes)
     last = Entry("last.txt", 4, NOW)
@@ -106,7 +106,7 @@ async def written_with_holes(path: Path, sizes: list[int]) -> list[ZipInfo]:
     assert path.stat().st_size == archive_size([*entries, last])
     with ZipFile(path) as reader:
         assert reader.read("last.txt") == b"last"
-        reader.open("0.bin").close()  # Finds its header, too.
+        reader.open("0.bin").close()  # Reads its header.
         return reader.infolist()
 
 
@@ -115,7 +115,7 @@ async def written_with_holes(path: Path, sizes: list[int]) -> list[ZipInfo]:
     ("sizes", "versions"),
     [
         ([LIMIT - 52], [20, 20]),
-        ([LIMIT - 51], [20, 45]),  # The second begins at LIMIT.
+        ([LIMIT - 51], [20, 45]),  # The second file begins at LIMIT.
         ([LIMIT - 1], [20, 45]),
         ([LIMIT], [45, 45]),
         ([LIMIT + 1], [45, 45]),
@@ -169,7 +169,7 @@ async def test_other_programs_find_nothing_wrong(tmp_path: Path, command: str) -
 @needs_holes
 @pytest.mark.parametrize("command", [*PROGRAMS, "python3 -m zipfile -t"])
 async def test_other_programs_read_a_large_one(tmp_path: Path, command: str) -> None:
-    """With SOAK=20 it is larger than 4 GiB."""
+    """With SOAK=20 the archive is larger than 4 GiB."""
     path = tmp_path / "large.zip"
     count = min(4097, 11 * SOAK * SOAK)
     large = Entry("large", count * len(ZEROS), NOW)

@@ -1,28 +1,18 @@
-"""Errors: one shape, whatever went wrong and wherever."""
+"""Errors: one document for every error."""
 
-import json
-from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 from uuid import UUID
 
-import httpx
 import pytest
 from fastapi import APIRouter, HTTPException, Query, Request
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator
 
-from {{cookiecutter.package_name}}.engine.kernel import JsonLines, Problem, RequestBody
-from {{cookiecutter.package_name}}.engine.kernel.body import TOO_LARGE
-from {{cookiecutter.package_name}}.engine.kernel.exchange import Exchange
-from {{cookiecutter.package_name}}.engine.kernel.push import Channel, PushResponse
+from {{cookiecutter.package_name}}.engine.kernel import Problem, RequestBody
 
 from ..service import Service
 
 router = APIRouter()
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-class Row(BaseModel):
-    a: int = 1
 
 
 @router.get("/crash")
@@ -181,7 +171,7 @@ async def test_a_bug_tells_clients_nothing(service: Service) -> None:
     assert response.status_code == 500
     assert "secret" not in response.text
     assert response.json()["detail"] == "Internal Server Error"
-    assert response.headers["connection"] == "close"  # As it will be, after what was raised.
+    assert response.headers["connection"] == "close"  # The exception closes it.
     assert await service.outcome_of("GET /crash") == "server_error"
 
 
@@ -205,78 +195,3 @@ async def test_a_problem_belongs_to_the_trace_of_its_request(service: Service) -
 
     assert traced.json()["trace_id"] == TRACE[3:35]
     assert "trace_id" not in bare.json()
-
-
-class Events(Channel):
-    """A stream of events, whose second one cannot be made."""
-
-    __slots__ = ("_sent",)
-
-    heartbeat = b":\n"
-
-    def __init__(self, exchange: Exchange) -> None:
-        super().__init__(exchange, 60)
-        self._sent = False
-
-    def take(self) -> bytes:
-        if self._sent:
-            raise ValueError("secret=abc")
-        self._sent = True
-        return b"data: 1\n\n"
-
-    def close(self) -> None:
-        pass
-
-    def farewell(self, retry_after: float) -> bytes:
-        return b""
-
-    def failure(self, document: dict[str, Any]) -> bytes:
-        return b"event: error\ndata: " + json.dumps(document).encode() + b"\n\n"
-
-
-class EventResponse(PushResponse):
-    media_type = "text/event-stream"
-
-    async def open(self, exchange: Exchange) -> Channel:
-        return Events(exchange)
-
-
-@router.get("/rows", response_class=JsonLines)
-async def rows() -> JsonLines:
-    async def source() -> AsyncGenerator[Row]:
-        yield Row()
-        raise Problem(507, "The disk is full.", type=TOO_LARGE)
-
-    return JsonLines(source())
-
-
-@router.get("/events", response_class=EventResponse)
-async def events() -> EventResponse:
-    return EventResponse()
-
-
-@pytest.mark.parametrize(
-    ("path", "first", "mark", "members"),
-    [
-        ("/rows", '{"a":1}\n', '{"$error":', ("/problems/too-large", 507, "The disk is full.")),
-        ("/events", "data: 1\n\n", "event: error\ndata: ", ("about:blank", 500, "Internal")),
-    ],
-)
-async def test_a_stream_that_fails_ends_with_the_problem(
-    service: Service, path: str, first: str, mark: str, members: tuple[str, int, str]
-) -> None:
-    received = ""
-    async with service.client() as client:
-        with pytest.raises(httpx.RemoteProtocolError):
-            async with client.stream("GET", path, headers={"traceparent": TRACE}) as response:
-                async for text in response.aiter_text():
-                    received += text
-
-    before, _, problem = received.partition(mark)
-    document, _ = json.JSONDecoder().raw_decode(problem)
-    assert before == first
-    assert (document["type"], document["status"]) == members[:2]
-    assert document["detail"].startswith(members[2])
-    assert document["request_id"] == response.headers["x-request-id"]
-    assert (document["instance"], document["trace_id"]) == (path, TRACE[3:35])
-    assert await service.outcome_of(f"GET {path}") == "server_error"

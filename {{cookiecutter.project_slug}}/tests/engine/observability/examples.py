@@ -3,15 +3,17 @@
 They share no events, which several workers must otherwise: here nobody sends any.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator
 
 import structlog
 from fastapi import APIRouter, Depends
+from fastapi.responses import StreamingResponse
 
 from {{cookiecutter.package_name}} import app
-from {{cookiecutter.package_name}}.engine.kernel import Admission, ByteStream
+from {{cookiecutter.package_name}}.engine.kernel import Admission
 from {{cookiecutter.package_name}}.engine.server import cli
 from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.settings import Settings
@@ -24,31 +26,32 @@ async def crash() -> None:
     raise ValueError("what went wrong")
 
 
-@router.get("/broken", response_class=ByteStream)
-async def broken() -> ByteStream:
+@router.get("/broken", response_class=StreamingResponse)
+async def broken() -> StreamingResponse:
     async def source() -> AsyncGenerator[bytes]:
         yield b"x"
         raise ValueError("what went wrong")
 
-    return ByteStream(source())
+    return StreamingResponse(source())
 
 
-@router.get("/endless", response_class=ByteStream, dependencies=[Depends(Admission("examples"))])
-async def endless() -> ByteStream:
+@router.get("/endless", dependencies=[Depends(Admission("examples"))])
+async def endless() -> StreamingResponse:
     async def source() -> AsyncGenerator[bytes]:
         while True:
             yield b"x" * 65536
+            await asyncio.sleep(0)  # A client that has left is seen then.
 
-    return ByteStream(source())
+    return StreamingResponse(source())
 
 
-@router.get("/chunks", response_class=ByteStream)
-async def chunks(count: int) -> ByteStream:
+@router.get("/chunks", response_class=StreamingResponse)
+async def chunks(count: int) -> StreamingResponse:
     async def source() -> AsyncGenerator[bytes]:
         for _ in range(count):
             yield b"x"
 
-    return ByteStream(source())
+    return StreamingResponse(source())
 
 
 @router.get("/stuck")

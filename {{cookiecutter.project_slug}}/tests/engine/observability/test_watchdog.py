@@ -20,7 +20,7 @@ def told(process: ServiceProcess, words: str) -> list[Any]:
 
 def told_of_the_sleep(process: ServiceProcess) -> list[Any]:
     """Return the lines about the loop that the example stopped: a busy machine may do so too."""
-    lines = told(process, "The event loop has not answered for ")
+    lines = told(process, "The event loop has not responded for ")
     return [line for line in lines if "time.sleep(seconds)" in line["event"]]
 
 
@@ -53,8 +53,8 @@ async def test_a_stuck_loop_is_told_of_once_and_not_live_until_it_has_answered_f
 
     [line] = told_of_the_sleep(running)
     assert line["level"] == "error"
-    stalls = len(told(running, "The event loop has not answered for "))
-    assert len(told(running, "The event loop answers again, after ")) == stalls
+    stalls = len(told(running, "The event loop has not responded for "))
+    assert len(told(running, "The event loop responds again, after ")) == stalls
     assert figures["event_loop_stalls_total",] == stalls
     assert figures["event_loop_lag_seconds_sum",] > 1
 

@@ -1,4 +1,4 @@
-"""A WebSocket client that speaks our commands, and one that only speaks the protocol."""
+"""A WebSocket client that sends commands, and one that only knows the protocol."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 class Conversation:
-    """An open WebSocket; `greeting` was its first frame."""
+    """An open WebSocket; `greeting` is its first frame."""
 
     greeting: dict[str, Any]
 
@@ -43,13 +43,13 @@ class Conversation:
             return await self.socket.recv()
 
     async def data(self, count: int) -> list[Any]:
-        """Return the data of the next frames, which all are events."""
+        """Return the data of the next frames, which must be events."""
         found = [await self.next() for _ in range(count)]
         assert {frame["type"] for frame in found} == {"event"}
         return [frame["data"] for frame in found]
 
     async def closed(self) -> int:
-        """Wait until the server closes, past all frames, and return the code."""
+        """Skip frames until the server closes, and return the close code."""
         try:
             while True:
                 await self.next_text()
@@ -61,7 +61,7 @@ class Conversation:
 async def converse(
     service: Any, topics: str, query: str = "", **options: Any
 ) -> AsyncIterator[Conversation]:
-    """Open a WebSocket on topics; they are followed when this returns."""
+    """Open a WebSocket on topics, and wait until they are followed."""
     url = f"ws://127.0.0.1:{service.port}/topics/{topics}/ws{query}"
     async with connect(url, proxy=None, **options) as socket:
         conversation = Conversation(socket)
@@ -70,7 +70,7 @@ async def converse(
 
 
 async def refusal(service: Any, topics: str, **options: Any) -> tuple[Response, Any]:
-    """Return the answer in place of the handshake, and its document."""
+    """Return the response that refuses the handshake, and its document."""
     try:
         async with converse(service, topics, **options):
             raise AssertionError("the handshake was not refused")
@@ -79,7 +79,7 @@ async def refusal(service: Any, topics: str, **options: Any) -> tuple[Response, 
 
 
 async def shake_hands(peer: Peer, topics: str) -> bytes:
-    """Open a WebSocket on a bare connection; the topics are followed when this returns."""
+    """Open a WebSocket on a raw connection, and wait until the topics are followed."""
     key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
     upgrade = ["Upgrade: websocket", "Connection: Upgrade", key, "Sec-WebSocket-Version: 13"]
     await peer.get(f"/topics/{topics}/ws", *upgrade)

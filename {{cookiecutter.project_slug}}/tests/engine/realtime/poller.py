@@ -8,7 +8,7 @@ from ..service import Service
 async def poll(
     service: Service, topics: str, last_event_id: str | None = None, *, seconds: float = 0
 ) -> dict[str, Any]:
-    """Ask once, from now on without a position, and return the answer."""
+    """Send one long-poll, without a position from now on, and return the response."""
     position = {} if last_event_id is None else {"last_event_id": last_event_id}
     async with service.client() as client:
         response = await client.get(
@@ -21,11 +21,11 @@ async def poll(
 
 
 async def position_of(service: Service, topics: str) -> str:
-    """Return the position of now."""
+    """Return the current position."""
     return str((await poll(service, topics))["last_event_id"])
 
 
 async def replay(service: Service, topics: str, last_event_id: str) -> list[Any]:
-    """Return what a client that comes back is told at once: data, or why there is a gap."""
+    """Return the replay of a client that reconnects: data, and the reasons of gaps."""
     events = (await poll(service, topics, last_event_id))["events"]
     return [e["data"]["reason"] if e["event"] == "reset" else e["data"] for e in events]

@@ -1,4 +1,4 @@
-"""A real Redis on a free port and a directory of its own: stopped, emptied, started again."""
+"""A real Redis on a free port and a directory of its own, which can be stopped and restarted."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
-from {{cookiecutter.package_name}}.engine.realtime.backends import redis as backend, redis_scripts
+from {{cookiecutter.package_name}}.engine.realtime.backends import redis as backend, redis_data
 
 from ..peer import PATIENCE, keep_port
 from ..service import Service, ServiceProcess
@@ -28,7 +28,7 @@ PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 
 
 class RedisServer:
-    """A Redis that keeps its data in `directory`; `url` stays the same when it starts again."""
+    """A Redis that saves its data in `directory`; a restart does not change `url`."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)
@@ -36,7 +36,7 @@ class RedisServer:
         self._kept = keep_port()
         self.port = self._kept.getsockname()[1]
         if sys.platform == "darwin":
-            self._kept.close()  # There a server that shares a port must say so itself.
+            self._kept.close()  # On macOS both sockets need the option to share a port.
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +48,7 @@ class RedisServer:
         self.end()
 
     async def start(self) -> None:
-        """Start it with the data of its directory, and wait until it answers."""
+        """Start it with the data of its directory, and wait until it is ready."""
         assert PROGRAM is not None
         options = f"--port {self.port} --bind 127.0.0.1 --repl-diskless-sync-delay 0 --save".split()
         self._process = subprocess.Popen(
@@ -60,13 +60,13 @@ class RedisServer:
                 assert (await client.info("server"))["process_id"] == self._process.pid
 
     async def run(self, *command: str | int) -> Any:
-        """Run one command and return its answer."""
+        """Run one command and return its reply."""
         client: Any
         async with Redis.from_url(self.url) as client:
             return await client.execute_command(*command)
 
     async def stop(self) -> None:
-        """Save everything and stop."""
+        """Save all data and stop."""
         async with Redis.from_url(self.url) as client:
             await client.shutdown(save=True)
         self._wait()
@@ -77,12 +77,12 @@ class RedisServer:
             self._wait()
 
     def end(self) -> None:
-        """Kill it for good: another server may have its port."""
+        """Kill it and release its port."""
         self.kill()
         self._kept.close()
 
     def freeze(self) -> None:
-        """Answer nobody any more, and close nothing."""
+        """Stop replying, without closing connections."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -98,7 +98,7 @@ class RedisServer:
 
 @pytest.fixture
 def stopped_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that was not started yet."""
+    """A Redis that was not started."""
     if PROGRAM is None:
         pytest.skip("there is no redis-server")
     server = RedisServer(tmp_path / "redis")
@@ -108,7 +108,7 @@ def stopped_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def redis(stopped_redis: RedisServer) -> RedisServer:
-    """A Redis that runs."""
+    """A running Redis."""
     await stopped_redis.start()
     return stopped_redis
 
@@ -117,7 +117,7 @@ async def redis(stopped_redis: RedisServer) -> RedisServer:
 def sections(
     sections: dict[str, dict[str, Any]], stopped_redis: RedisServer
 ) -> dict[str, dict[str, Any]]:
-    """The usual settings, and Redis."""
+    """The default settings, with Redis."""
     return {**sections, "realtime": {"broker_url": stopped_redis.url}}
 
 
@@ -129,20 +129,20 @@ async def two(serve: Callable[..., Any], redis: RedisServer) -> tuple[Service, S
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probe, check and connect again at once, and wait for no answer for long."""
+    """Shorten the intervals of probes, checks and reconnects, and the timeout of commands."""
     for name in ("PROBE_SECONDS", "CHECK_SECONDS"):
         monkeypatch.setattr(backend, name, 0.1)
-    for module in (backend, redis_scripts):
+    for module in (backend, redis_data):
         monkeypatch.setattr(module, "COMMAND_SECONDS", 0.5)
     monkeypatch.setattr(backend, "RECONNECT_SECONDS", (0.01, 0.02))
 
 
 class Proxy:
-    """An address of Redis, where answers to publications are lost and subscriptions are held up."""
+    """A proxy of Redis that can lose replies to publications and hold up subscriptions."""
 
     def __init__(self, redis: RedisServer) -> None:
         self.redis = redis
-        #: How many answers to publications are to be lost.
+        #: The number of replies to publications that will be lost.
         self.losses = 0
         self.has_subscription, self.lets_through = asyncio.Event(), asyncio.Event()
         self.lets_through.set()
@@ -191,7 +191,7 @@ async def following(
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for what nobody tells."""
+    """Wait until a condition holds that has no event."""
     with anyio.fail_after(PATIENCE):
         while not await holds():
             await anyio.sleep(0.01)
@@ -203,7 +203,7 @@ async def texts(subscriber: Subscriber, count: int) -> list[str]:
 
 
 async def reset_of(subscriber: Subscriber) -> str:
-    """Return why the subscriber is told of a gap, which is the next that it is told."""
+    """Return the reason of the reset that the subscriber receives next."""
     block = await subscriber.block()
     assert block["event"] == "reset"
     return str(json.loads(block["data"])["reason"])

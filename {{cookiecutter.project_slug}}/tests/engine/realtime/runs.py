@@ -1,4 +1,4 @@
-"""A run that the test leads word by word, and a client that follows runs."""
+"""A run whose events the test chooses, and a client that follows runs."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from .subscriber import Subscriber
 
 
 class Script:
-    """The run `script`, which sends what it is told to; an exception is raised, None ends it."""
+    """The run `script`, which yields the items of `say`; it raises exceptions, and None ends it."""
 
     def __init__(self) -> None:
         self.router = RunRouter(prefix="/runs")
@@ -32,7 +32,7 @@ class Script:
                     yield word
             finally:
                 for _ in range(100):
-                    await asyncio.sleep(0)  # A clean-up that waits is not cut off.
+                    await asyncio.sleep(0)  # A cleanup that waits is not cancelled.
                 while self.cleans_up_until is not None and not self.cleans_up_until.is_set():
                     await asyncio.sleep(0.01)
                 self._closed.set()
@@ -45,20 +45,20 @@ class Script:
         await service.call(put)
 
     async def closed(self) -> bool:
-        """Wait until the generator has cleaned up."""
+        """Wait until the generator has finished its cleanup."""
         return await anyio.to_thread.run_sync(self._closed.wait, PATIENCE)
 
 
 class Follower(Subscriber):
-    """A bare client of a run."""
+    """A client of a run on a raw connection."""
 
     async def follow(self, run_id: str, *headers: str, query: str = "") -> bytes:
-        """Ask for the events and return the head."""
+        """Request the events and return the headers."""
         await self._peer.get(f"/runs/{run_id}/events{query}", *headers)
         return await self._peer.read_head()
 
     async def rest(self) -> list[dict[str, str]]:
-        """Return the events up to the end, behind which the response has to be whole."""
+        """Return the events up to `end`, after which the response must end cleanly."""
         blocks = [await self.block()]
         while blocks[-1].get("event") != "end":
             blocks.append(await self.block())

@@ -1,4 +1,4 @@
-"""A bare client of an event stream, and a publisher for it."""
+"""A client of an event stream on a raw connection, and a publisher for it."""
 
 from ..peer import Peer
 from ..service import Service
@@ -7,20 +7,20 @@ TEXT = {"Content-Type": "text/plain"}
 
 
 class Subscriber:
-    """A bare client of an event stream: it sees every byte."""
+    """A client of an event stream that sees every byte."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
 
     async def open(self, topic: str, *headers: str, query: str = "") -> bytes:
-        """Subscribe, and return the head; the subscription is in force when this returns."""
+        """Subscribe, wait for the first event, and return the headers."""
         await self._peer.get(f"/topics/{topic}/events{query}", *headers)
         head = await self._peer.read_head()
         self.greeting = await self.block()
         return head
 
     async def block(self) -> dict[str, str]:
-        """Return the fields of the next event; chunked framing and comments are skipped."""
+        """Return the fields of the next event, without chunked framing and comments."""
         text = ""
         while not text.endswith("\n\n"):
             line = (await self._peer.read_until(b"\n")).decode()
@@ -34,11 +34,11 @@ class Subscriber:
         return fields
 
     async def ending(self) -> bytes:
-        """Return what comes until the server closes."""
+        """Return all bytes until the server closes."""
         return await self._peer.read_to_end()
 
     async def next(self, event: str) -> dict[str, str]:
-        """Return the next event of a type; those before it are skipped."""
+        """Skip events until the next one of a type, and return it."""
         found, _ = await self.until(event)
         return found
 

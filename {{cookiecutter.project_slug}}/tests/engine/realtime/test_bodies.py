@@ -1,4 +1,4 @@
-"""Bodies of events and of runs: JSON or text in UTF-8, as it is; anything else is refused."""
+"""Bodies of events and runs: JSON or text in UTF-8 without a coding; others are refused."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ from ..service import Service
 
 EVENTS, RUN = "/topics/news/events", "/runs/counter"
 PARAMETERS = b'{"count": 0}'
-#: What is none of ours, of either.
+#: Charsets and codings that both refuse.
 CHARSETS = ["utf-16", "UTF-16LE", "latin-1", '"iso-8859-1"', "utf-8; charset=utf-16"]
 
 

@@ -1,4 +1,4 @@
-"""What one client can make the hub do and keep is bounded, whatever it asks for."""
+"""The work and the memory that one client can cost the hub are bounded."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.realtime import frames
+from {{cookiecutter.package_name}}.engine.realtime import streams
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message
 
 from ..peer import Peer
@@ -20,7 +20,7 @@ from .subscriber import Subscriber, publish
 
 
 async def publish_small(service: ServiceProcess, count: int) -> None:
-    """Publish events of 100 bytes on 200 topics, some requests at a time."""
+    """Publish events of 100 bytes on 200 topics, with 16 requests at a time."""
     async with service.raw_connection() as peer:
         for first in range(0, count, 16):
             heads = [
@@ -35,14 +35,14 @@ async def publish_small(service: ServiceProcess, count: int) -> None:
 
 
 async def drain(peer: Peer) -> None:
-    """Read all that comes."""
+    """Read and discard all bytes."""
     while True:
         await peer.read(1)
         peer.unread = b""
 
 
 async def fill(service: Service, topics: int, rounds: int, text: str = "x" * 100) -> str:
-    """Publish on many topics in turn, and return the position before that."""
+    """Publish on many topics in turn, and return the position before the first event."""
     hub = service.app.state.hub
 
     async def work() -> str:
@@ -56,7 +56,7 @@ async def fill(service: Service, topics: int, rounds: int, text: str = "x" * 100
 
 
 async def follow(service: Service, position: str, ids: list[str]) -> str:
-    """Read events of a prefix until the stream says `reconnect`, and return the last position."""
+    """Read events of a prefix until the `reconnect`, and return the last position."""
     async with service.raw_connection() as peer:
         subscriber = Subscriber(peer)
         await subscriber.open("a.*", f"Last-Event-ID: {position}", "Connection: close")
@@ -168,7 +168,7 @@ async def test_a_replay_tells_what_was_evicted_meanwhile_and_loses_nothing_else(
             reset, events = subscription.take()
             gaps += [reset.reason] if reset else []
             numbers += [event.sequence for event in events]
-            if turn < 30:  # New events, of which those of one topic evict what comes next.
+            if turn < 30:  # Those of one topic evict the next ones of the replay.
                 await hub.publish("a.19" if turn % 2 else "b.other", Message("new"))
                 await hub.publish("a.new", Message("new"))
         subscription.close()
@@ -210,7 +210,7 @@ async def test_a_poll_of_unknown_prefixes_costs_the_same_however_many_topics_the
     ("setting", "refused", "taken", "status"),
     [
         ("max_followed_per_client", "a,c", "c", 429),
-        ("max_followed", "c,d", "a,b.*,c", 503),  # Of these, two are followed already.
+        ("max_followed", "c,d", "a,b.*,c", 503),  # Two of these are followed already.
     ],
 )
 async def test_only_so_many_names_are_followed(
@@ -231,18 +231,18 @@ async def test_only_so_many_names_are_followed(
 @pytest.mark.bound("6.3")
 @pytest.mark.parametrize("text", ["x", "字", "😀", "\x01"], ids=range(4))
 async def test_history_counts_the_bytes_that_are_kept(serve: Any, text: str) -> None:
-    """Of the text, which takes up to four for a character, and of its encodings."""
+    """Those of the text, up to four for a character, and of its encodings."""
     total = 4 << 20
     service: Service = await serve(realtime={"history_total": total})
     hub = service.app.state.hub
     long = text * 4000
-    encodings = (frames.sse_event, frames.sse_event_with_topic, frames.json_event)
+    encodings = (streams.sse_event, streams.sse_event_with_topic, streams.json_event)
 
     async def publish_all() -> int:
         tracemalloc.start()
         by_list = [await hub.subscribe(names) for names in (("t.*",), ("t.0", "t.1"))]
         for number in range(600):
-            # Texts of their own, as each comes from a body.
+            # Different strings, like those that are read from bodies.
             await hub.publish(f"t.{number % 20}", Message(long[:-4] + f"{number:04}"))
             for subscription in by_list:
                 for event in subscription.take()[1]:

@@ -1,4 +1,4 @@
-"""A deploy: SIGTERM with many clients, on every server that the service runs on."""
+"""A deployment: SIGTERM with many clients, on every supported server."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ from ..peer import keep_port
 from ..service import SOAK, ServiceProcess
 from .subscriber import Subscriber
 
-#: In all; 1,000 in a soak.
+#: All clients; 1,000 in a soak test.
 CLIENTS = 50 * SOAK
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
@@ -27,7 +27,7 @@ def command_of(server: str, port: int) -> list[str]:
 
 
 async def say_goodbye(process: ServiceProcess) -> set[str]:
-    """End a service that has clients, and return when they are told to come back."""
+    """End a service that has clients, and return the `retry` that they receive."""
     async with AsyncExitStack() as stack:
 
         async def follow() -> Subscriber:
@@ -55,5 +55,5 @@ async def test_every_client_is_told_when_to_come_back(server: str, tmp_path: Pat
         async with ServiceProcess(tmp_path, *command, SERVER__DRAIN_NOTICE="0.2") as process:
             retries = await say_goodbye(process)
 
-            assert len(retries) > CLIENTS / 2  # Spread, so that they do not come all at once.
+            assert len(retries) > CLIENTS / 2  # Random, to spread the reconnects.
             assert await asyncio.wait_for(process.exit_code(), 12) == 0

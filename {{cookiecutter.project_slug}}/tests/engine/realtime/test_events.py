@@ -1,4 +1,4 @@
-"""Events that the service publishes itself."""
+"""Events that code of the service publishes."""
 
 import json
 from collections.abc import AsyncGenerator

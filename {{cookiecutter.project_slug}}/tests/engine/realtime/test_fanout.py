@@ -1,4 +1,4 @@
-"""Many subscribers: all of them get everything, and those that do not read cost next to nothing."""
+"""Many subscribers: each receives every event, and those that do not read cost little."""
 
 import asyncio
 import gc
@@ -17,12 +17,12 @@ from ..service import SOAK, Service, ServiceProcess
 from .subscriber import TEXT, Subscriber, publish
 
 ROUTE = "GET /topics/{topics}/events"
-#: Events of a round: what comes in between a reader and a publisher.
+#: Events of one round of publishing and reading.
 ROUND = 50
 
 
 async def publish_round(process: ServiceProcess, readers: list[Peer], number: int) -> None:
-    """Publish events of 5 kB, and have every reader read them: each once, and in order."""
+    """Publish events of 5 kB, and check that each reader receives them once and in order."""
     mark = f"round {number:04}"
     async with process.client() as client:
         for index in range(ROUND):
@@ -38,7 +38,7 @@ async def publish_round(process: ServiceProcess, readers: list[Peer], number: in
 
 
 async def come_back(process: ServiceProcess, position: str, top: int) -> bool:
-    """Resume, and return whether everything was replayed; everything else must have been told."""
+    """Resume, and return whether all events were replayed; otherwise there must be a reset."""
     async with process.raw_connection() as peer:
         subscriber = Subscriber(peer)
         await subscriber.open("news", f"Last-Event-ID: {position}")
@@ -101,9 +101,9 @@ async def test_all_of_many_subscribers_get_every_event(service: Service) -> None
 async def test_more_subscribers_than_are_woken_at_once_get_every_event_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from {{cookiecutter.package_name}}.engine.realtime import subscription
+    from {{cookiecutter.package_name}}.engine.realtime import hub
 
-    monkeypatch.setattr(subscription, "WAKE_AT_ONCE", 3)
+    monkeypatch.setattr(hub, "WAKE_AT_ONCE", 3)
     async with AsyncExitStack() as stack:
         subscribers = []
         for _ in range(20):
@@ -116,7 +116,7 @@ async def test_more_subscribers_than_are_woken_at_once_get_every_event_once(
 
 
 def running() -> tuple[int, int]:
-    """Return how many tasks there are, and how many coroutines and generators that go on."""
+    """Return the number of tasks, and of suspended coroutines and generators."""
     kinds = (CoroutineType, GeneratorType, AsyncGeneratorType)
     frames = ("cr_frame", "gi_frame", "ag_frame")
     suspended = [
@@ -128,7 +128,7 @@ def running() -> tuple[int, int]:
 
 
 async def no_more_than(before: tuple[int, int]) -> bool:
-    """Wait until no more is running than before; False when that does not come."""
+    """Wait until no more are running than before; False after a timeout."""
     deadline = asyncio.get_running_loop().time() + PATIENCE
     while any(now > then for now, then in zip(running(), before, strict=True)):
         if asyncio.get_running_loop().time() > deadline:
@@ -138,7 +138,7 @@ async def no_more_than(before: tuple[int, int]) -> bool:
 
 
 async def vanish(service: Service, path: str, *headers: str) -> None:
-    """Open a stream, have it send something, and reset the connection under it."""
+    """Open a stream, wait until it sends an event, and reset the connection."""
     async with service.raw_connection() as peer:
         await peer.get(path, *headers)
         await peer.read_head()
@@ -156,7 +156,7 @@ async def test_nothing_is_left_of_clients_that_vanish(service: Service) -> None:
         ("/topics/news/events", "Accept: application/jsonl"),
         ("/topics/news/events?poll=60",),
     ]
-    for kind in kinds:  # What is made once, such as the rings of the topics.
+    for kind in kinds:  # Create objects that remain, such as the rings of the topics.
         await vanish(service, *kind)
     before = await service.call(running)
     for _ in range(13 * SOAK):

@@ -135,7 +135,7 @@ async def test_a_client_that_leaves_with_another_request_behind_is_noticed(
 async def test_a_stream_that_opens_as_the_drain_begins_is_told_as_well(serve: Any) -> None:
     late = APIRouter()
 
-    @late.get("/late")  # Without admission, as if that had been before the drain.
+    @late.get("/late")  # Without admission, as if the request had been admitted before the drain.
     async def open_late(request: Request) -> EventStream:
         return EventStream(request.app.state.hub, ("news",))
 
@@ -149,7 +149,7 @@ async def test_a_stream_that_opens_as_the_drain_begins_is_told_as_well(serve: An
 
 
 async def test_a_backlog_is_sent_in_shares(service: Service) -> None:
-    """What a stalled client is sent is its own copy, so that must not be all it has missed."""
+    """A stalled client holds a copy of one message, which must not be all missed events."""
     first, *_ = await publish(service, "news", *["x" * 10_000] * 41)
 
     async def take_all() -> list[int]:

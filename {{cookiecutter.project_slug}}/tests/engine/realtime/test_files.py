@@ -1,4 +1,4 @@
-"""What happens to files, as events of the topic `files`."""
+"""Events of files on the topic `files`."""
 
 import json
 from typing import Any

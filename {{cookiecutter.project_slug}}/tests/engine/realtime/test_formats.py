@@ -1,4 +1,4 @@
-"""The formats of a stream of topics: Server-Sent Events, or JSON Lines of the same."""
+"""The formats of a stream of topics: Server-Sent Events and JSON Lines."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ ROUTE = "GET /topics/{topics}/events"
 
 
 async def follow_lines(peer: Peer, topics: str, *headers: str) -> bytes:
-    """Subscribe, and return the head; the subscription is in force when this returns."""
+    """Subscribe, wait for the first line, and return the headers."""
     await peer.get(f"/topics/{topics}/events", LINES, *headers)
     head = await peer.read_head()
     assert await line(peer) == ""
@@ -25,7 +25,7 @@ async def follow_lines(peer: Peer, topics: str, *headers: str) -> bytes:
 
 
 async def line(peer: Peer) -> str:
-    """Return the next line without its end; chunked framing is skipped."""
+    """Return the next line, without its end and chunked framing."""
     text = "\r\n"
     while text.endswith("\r\n"):
         text = (await peer.read_until(b"\n")).decode()
@@ -172,7 +172,7 @@ async def test_the_first_words_of_an_event_stream_are_when_and_where_to_come_bac
     async with service.raw_connection() as peer:
         subscriber = Subscriber(peer)
         await subscriber.open("news")
-    # No data: it sets the position of an EventSource without an event.
+    # Without data it sets the position of an EventSource, and is not an event.
     assert subscriber.greeting == {"retry": "1500", "id": top}
 
 

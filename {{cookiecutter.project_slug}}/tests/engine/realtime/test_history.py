@@ -1,4 +1,4 @@
-"""What is kept of topics for those who come back, and what a repeated publication does."""
+"""The history of topics for clients that reconnect, and repeated publications."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ async def test_an_event_is_kept_only_for_so_long(serve: Any, is_followed: bool) 
 
 @pytest.mark.parametrize("topics", [None, "t.*", "t.0,t.1"])
 async def test_all_topics_together_keep_only_so_many_bytes(serve: Any, topics: str | None) -> None:
-    """Also those that somebody follows, as one client may follow all of them."""
+    """Also if they are followed, as one client may follow all of them."""
     service: Service = await serve(
         realtime={"history_total": 100_000, "history_bytes": 50_000, "history_size": 5}
     )
@@ -68,9 +68,8 @@ async def test_all_topics_together_keep_only_so_many_bytes(serve: Any, topics: s
         for number in range(40):
             [top] = await publish(service, f"t.{number}", "x" * 5000)
 
-        hub = service.app.state.hub
-        kept = {event for ring in hub._rings.values() for event in ring.history().events}
-        kept |= {e for ring in hub._merged.values() for e in ring.history().events}
+        rings = service.app.state.hub._store.all_rings()
+        kept = {event for ring in rings for event in ring.after(ring.floor)}
         assert sum(event.cost for event in kept) <= 150_000
         assert await replay(service, "t.0", start) == ["evicted"]
         assert await replay(service, "t.0", top) == []
@@ -108,7 +107,7 @@ async def test_topics_that_nobody_follows_and_nobody_keeps_are_forgotten(serve: 
     for _ in range(3):
         await service.in_server(hub.tidy())
 
-    assert (hub.followed(), hub._merged) == ({}, {})
+    assert (hub.followed(), hub._store.merged) == ({}, {})
 
 
 @pytest.mark.bound("H22")
@@ -133,7 +132,7 @@ async def test_a_subscriber_of_a_forgotten_topic_still_gets_what_comes(serve: An
 
 
 class Publisher:
-    """A client that publishes with a key, and may come through a proxy."""
+    """Publishes with an idempotency key, optionally through a proxy."""
 
     def __init__(self, service: Service, key: str, address: str = "10.0.0.1") -> None:
         self._service = service

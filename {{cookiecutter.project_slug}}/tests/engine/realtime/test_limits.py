@@ -1,4 +1,4 @@
-"""Limits: connections, events and their rate; each is told, with when to come again."""
+"""Limits of connections, events and their rate; each response has a time to retry."""
 
 import json
 from contextlib import AsyncExitStack
@@ -15,7 +15,7 @@ ROUTE = "GET /topics/{topics}/events"
 
 
 def from_address(address: str) -> dict[str, str]:
-    """Return what the proxy in front of the service says of a client."""
+    """Return the headers by which a proxy names a client."""
     return {"X-Forwarded-For": address}
 
 
@@ -151,7 +151,7 @@ async def test_a_stream_of_a_certain_age_is_told_to_come_back(serve: Any) -> Non
 
     assert [block.get("event") for block in blocks] == [None, "reconnect"]
     assert blocks[1]["retry"].isdigit()
-    assert "id" not in blocks[1]  # It leaves the position as it is.
+    assert "id" not in blocks[1]  # It does not change the position.
     assert json.loads(blocks[1]["data"]) == {}
     assert rest == b"\r\n0\r\n\r\n"
     assert await service.outcome_of(ROUTE) == "complete"

@@ -1,4 +1,4 @@
-"""A link that goes down under a silent stream: nothing resets, and nobody says anything."""
+"""A network link that goes down under a silent stream, without any reset."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What happens while a topic is being opened: brokers answer late, and others publish meanwhile."""
+"""Events that are published while a topic is being opened, and late replies of brokers."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..service import Service
 
 
 def data_of(subscription: Subscription) -> list[str]:
-    """Return what the subscriber is told next: the reason of a gap, and data."""
+    """Return the next items of a subscriber: the reason of a gap, and data."""
     reset, events = subscription.take()
     reasons = [] if reset is None else [reset.reason]
     return reasons + [event.message.data for event in events]
@@ -39,7 +39,7 @@ async def test_an_event_that_is_on_its_way_reaches_both_old_and_new_followers(
         [start] = await publish(hub, "other", "0")
         by_prefix = await hub.subscribe(("run.*",))
         monkeypatch.setattr(hub, "deliver", hold_back)
-        await publish(hub, "run.1", "1")  # The broker keeps it already.
+        await publish(hub, "run.1", "1")  # The broker has it already.
         by_name = await hub.subscribe(("run.1",), start)
         monkeypatch.setattr(hub, "deliver", deliver)
         deliver(on_its_way[0])

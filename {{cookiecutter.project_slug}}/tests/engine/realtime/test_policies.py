@@ -1,4 +1,4 @@
-"""What a subscriber gets that reads more slowly than others publish, by the policy of the topic."""
+"""Subscribers that read more slowly than others publish, by the policy of the topic."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..service import Service, make_settings
 from .poller import poll, position_of, replay
 from .subscriber import TEXT, Subscriber, publish
 
-#: More than the systems of both ends take of a client that does not read.
+#: More than the socket buffers of both ends hold.
 FILL = ["x" * 60_000] * 80
 ROUTE = "GET /topics/{topics}/events"
 
@@ -26,7 +26,7 @@ async def publish_keyed(service: Service, topic: str, *pairs: str) -> None:
 
 
 async def rest_of(peer: Peer) -> bytes:
-    """Return what comes until the connection ends or is reset."""
+    """Return all bytes until the connection ends or is reset."""
     try:
         return await peer.read_to_end()
     except ConnectionResetError:
@@ -42,7 +42,7 @@ async def until(subscriber: Subscriber, last: str) -> list[dict[str, str]]:
 
 
 def patient(policies: str = "", **settings: Any) -> dict[str, Any]:
-    """Return settings by which a client may stall for long, as far as time goes."""
+    """Return settings with a long send timeout, so that only the history limits a stall."""
     return {
         "streaming": {"send_timeout": 30.0},
         "realtime": {"policies": policies, **settings},
@@ -112,7 +112,7 @@ async def test_a_slow_client_gets_the_newest_of_each_key(serve: Any) -> None:
         blocks = await until(subscriber, "a3")
 
     filled = [block["data"] for block in blocks if len(block["data"]) > 2]
-    assert len(filled) == len(FILL)  # Without a key nothing replaces them.
+    assert len(filled) == len(FILL)  # Events without a key are not replaced.
     assert [block["data"] for block in blocks[len(FILL) :]] == ["c1", "b2", "a3"]
 
 

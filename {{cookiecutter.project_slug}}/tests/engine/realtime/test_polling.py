@@ -1,4 +1,4 @@
-"""Long-polling: one answer, with the position to come back with."""
+"""Long-polling: one response, with the position to resume from."""
 
 import asyncio
 from typing import Any
@@ -40,7 +40,7 @@ async def test_an_event_ends_the_waiting(service: Service) -> None:
 
 
 async def followed(service: Service) -> None:
-    """Wait until somebody follows something."""
+    """Wait until there is a subscription."""
     async with asyncio.timeout(5):
         while not await service.call(service.app.state.hub.subscriptions):
             await asyncio.sleep(0.01)

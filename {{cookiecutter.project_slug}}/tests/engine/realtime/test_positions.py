@@ -1,7 +1,7 @@
-"""A position that is empty is none, wherever a client may name one; another optional value is not.
+"""An empty position counts as none, wherever a client may send one; other empty values do not.
 
-Proxies and clients send fields without a value: `Last-Event-ID:` before the first event, `?x=` of a
-form that was not filled in.
+Proxies and clients send headers without a value, such as `Last-Event-ID:` before the first event,
+and `?x=` of a form field that is empty.
 """
 
 import json
@@ -145,7 +145,7 @@ async def test_an_empty_position_of_a_websocket_is_none(service: Service, query:
 async def test_an_empty_name_is_refused(
     service: Service, query: str, header: dict[str, str]
 ) -> None:
-    """Taken for none, a publisher would lose the safety or the type that it asks for."""
+    """If they counted as none, a publisher would lose its protection or its type."""
     async with service.client() as client:
         url = f"/topics/news/events{query}"
         response = await client.post(url, content="x", headers=TEXT | header)

@@ -1,4 +1,4 @@
-"""Redis: many processes are one service; what holds of one process holds of them together."""
+"""Redis: several processes behave like one service."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.kernel import Kernel
-from {{cookiecutter.package_name}}.engine.realtime.backends.redis_scripts import PREFIX
+from {{cookiecutter.package_name}}.engine.realtime.backends.redis_data import PREFIX
 from {{cookiecutter.package_name}}.engine.realtime.hub import open_hub
 
 from ..service import SOAK, Service, make_settings
@@ -47,7 +47,7 @@ __all__ = ["redis", "stopped_redis"]
 
 @pytest.fixture
 def sections(sections: dict[str, dict[str, Any]], redis: RedisServer) -> dict[str, dict[str, Any]]:
-    """The usual settings, and Redis."""
+    """The default settings, with Redis."""
     return {**sections, "realtime": {"broker_url": redis.url}}
 
 
@@ -192,7 +192,7 @@ async def test_topics_that_nobody_publishes_on_any_more_leave_nothing(
 
         assert known == [b"last"]
         assert await replay(service, "t.5", start) == ["evicted"]
-        # Who was there all the time has missed nothing.
+        # A subscriber that was connected all the time has missed nothing.
         assert [(await follower.block())["data"] for _ in range(2)] == ["a", "again"]
 
 
@@ -209,7 +209,7 @@ async def test_a_topic_that_was_forgotten_is_no_gap_for_those_who_were_there(ser
         for topic in "abc":
             await publish(service, topic, topic)
         assert await texts(other, 1) == ["c"]
-        await service.in_server(service.app.state.hub.backend._kept.heal())
+        await service.in_server(service.app.state.hub.backend._heal())
         await publish(service, "a", "again")
         assert await texts(follower, 2) == ["a", "again"]
 

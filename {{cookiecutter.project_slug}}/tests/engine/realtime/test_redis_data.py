@@ -1,4 +1,4 @@
-"""What Redis keeps, and a Redis with other data than before: emptied, restored, another server."""
+"""The data in Redis, and a Redis whose data has changed: emptied, restored, another server."""
 
 import shutil
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.realtime.backends import redis_scripts
+from {{cookiecutter.package_name}}.engine.realtime.backends import redis_data
+from {{cookiecutter.package_name}}.engine.realtime.backends.redis_data import PREFIX
 from {{cookiecutter.package_name}}.engine.realtime.backends.redis_lua import FORMAT
-from {{cookiecutter.package_name}}.engine.realtime.backends.redis_scripts import PREFIX
 
 from ..service import Service
 from .poller import position_of, replay
@@ -63,7 +63,7 @@ async def test_that_redis_has_lost_everything_is_noticed_without_an_event(
 async def test_everybody_is_told_when_redis_comes_back_with_older_data(
     others: int, hasty: None, serve: Any, redis: RedisServer, tmp_path: Path
 ) -> None:
-    """Also when others have published on it meanwhile, and the numbers are beyond ours again."""
+    """Also if others have published since, so that its numbers are higher than ours."""
     service = await serve()
     async with following(service, "news") as first, following(service, "t.*,news") as second:
         await publish(service, "news", "kept")
@@ -107,7 +107,7 @@ async def test_numbers_are_not_given_out_again_also_when_nobody_follows(
 async def test_a_replica_is_left_for_the_new_primary(
     hasty: None, serve: Any, redis: RedisServer, tmp_path: Path
 ) -> None:
-    """The address leads to the new one; the connections to the old one stay open."""
+    """The address leads to the new primary; connections to the old one stay open."""
     async with RedisServer(tmp_path / "other") as other:
         await other.run("REPLICAOF", "127.0.0.1", redis.port)
         async with Proxy(redis) as proxy:
@@ -133,7 +133,7 @@ async def test_a_replica_is_left_for_the_new_primary(
 async def test_a_redis_whose_keys_were_deleted_by_hand_is_another_one(
     two: tuple[Service, Service], redis: RedisServer
 ) -> None:
-    """Streams may be left, of which the numbers are higher than the new ones."""
+    """Streams may remain whose numbers are higher than the new ones."""
     async with following(two[0], "news") as follower:
         await publish(two[1], "news", "a", "b", "c")
         assert await texts(follower, 3) == ["a", "b", "c"]
@@ -162,7 +162,7 @@ async def test_a_prefix_knows_its_topics_and_that_others_were_forgotten(
 async def test_what_is_too_much_to_be_read_at_once_is_told_as_gone(
     serve: Any, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_scripts, "READ_BYTES", 0)
+    monkeypatch.setattr(redis_data, "READ_BYTES", 0)
     service = await serve(realtime={"history_bytes": 1000, "history_size": 1})
     start = await position_of(service, "other")
     for number in range(10):
@@ -199,7 +199,7 @@ async def test_the_events_of_a_newer_release_are_refused_and_not_touched(
     async with service.client() as client:
         refused = await client.post("/topics/news/events", content=b"1", headers=JSON)
     with pytest.raises(SystemExit) as stopped:
-        await redis_scripts.check_format(redis.url)
+        await redis_data.check_format(redis.url)
 
     assert refused.status_code == 503
     assert await redis.run("HGETALL", f"{PREFIX}position") == before
@@ -209,4 +209,4 @@ async def test_the_events_of_a_newer_release_are_refused_and_not_touched(
 
 
 async def test_a_start_without_redis_is_not_refused(stopped_redis: RedisServer) -> None:
-    await redis_scripts.check_format(stopped_redis.url)  # Raises nothing.
+    await redis_data.check_format(stopped_redis.url)  # Does not raise.

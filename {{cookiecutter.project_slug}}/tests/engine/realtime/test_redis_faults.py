@@ -1,4 +1,4 @@
-"""Redis under faults: whatever breaks, nobody misses anything without being told."""
+"""Redis under faults: every missed event is delivered later or reported."""
 
 import asyncio
 import json
@@ -175,7 +175,7 @@ async def test_a_service_starts_without_redis_and_works_when_that_is_there(
 async def test_subscribers_stay_while_redis_is_silent_and_get_what_they_missed(
     hasty: None, serve: Any, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "CHECK_SECONDS", 3600)  # Only probes notice.
+    monkeypatch.setattr(backend, "CHECK_SECONDS", 3600)  # Only probes detect it.
     one, other = await serve(), await serve()
     async with following(one, "news") as follower, one.client() as client:
         redis.freeze()
@@ -225,7 +225,7 @@ async def test_a_broken_link_does_not_come_back_unnoticed(serve: Any, redis: Red
 
 @pytest.fixture
 def lost(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Texts of events that are lost on their way from Redis, each once."""
+    """The texts of events that are lost once on their way from Redis."""
     texts: set[str] = set()
     take = backend.RedisBackend._take
 

@@ -1,4 +1,4 @@
-"""Several workers on one Redis: one service, also when it ends or loses one of them."""
+"""Several workers on one Redis, also while the service ends or loses one of them."""
 
 import os
 import signal
@@ -59,7 +59,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_its_clients_resume(
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the workers; not the process that multiprocessing keeps for its own ends."""
+    """Return the workers, without the helper process of multiprocessing."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     commands = {each: Path(f"/proc/{each}/cmdline").read_bytes() for each in children}
     return [int(each) for each, command in commands.items() if b"spawn_main" in command]

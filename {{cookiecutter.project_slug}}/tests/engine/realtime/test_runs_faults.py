@@ -85,7 +85,7 @@ async def test_a_run_that_was_silent_for_longer_than_events_are_kept_is_still_th
 
     assert [block["data"] for block in blocks] == ["a", '{"status":"complete"}']
     await service.in_server(service.app.state.hub.tidy())
-    async with service.client() as client:  # Its end is too old as well by now.
+    async with service.client() as client:  # Its `end` has expired, too.
         assert (await client.get(f"/runs/{run_id}/events")).status_code == 204
 
 
@@ -141,8 +141,12 @@ async def test_the_end_of_the_service_interrupts_what_runs_and_lets_it_clean_up(
         threading.Timer(0.2, cleaned_up.set).start()
     assert await script.closed()
 
-    kept = (await service.app.state.hub.backend.history(f"run:{run_id}"))[f"run:{run_id}"].events
-    assert [event.message.data for event in kept] == ["", "a", '{"status":"interrupted"}']
+    ring = service.app.state.hub._rings[f"run:{run_id}"]
+    assert [event.message.data for event in ring.after(ring.floor)] == [
+        "",
+        "a",
+        '{"status":"interrupted"}',
+    ]
     assert service.app.state.runs._tasks == set()
 
 
@@ -234,7 +238,7 @@ async def test_a_run_whose_process_is_gone_is_ended_by_one_that_follows_it(
     async with service.raw_connection() as peer:
         follower = Follower(peer)
         await follower.follow(ELSEWHERE)
-        for _ in range(LOST_AFTER * 2):  # For as long as its process says that it is alive.
+        for _ in range(LOST_AFTER * 2):  # While its process reports that it is alive.
             for alive in (f"{'f' * 32} {ELSEWHERE}", "f" * 32):
                 await service.in_server(hub.publish(ALIVE, Message(alive)))
             await service.in_server(runs.tend())

@@ -29,7 +29,7 @@ def script() -> Script:
 async def two(
     serve: Callable[..., Any], redis: RedisServer, script: Script
 ) -> tuple[Service, Service]:
-    """Two services on one Redis, of which the first has the script."""
+    """Two services on one Redis; the first one has the script."""
     realtime = {"broker_url": redis.url}
     return await serve(script.router, realtime=realtime), await serve(realtime=realtime)
 
@@ -182,7 +182,7 @@ async def test_a_run_of_which_nobody_could_hear_while_redis_was_full_goes_on(
 async def test_whoever_publishes_can_be_cancelled_at_any_moment(
     two: tuple[Service, Service],
 ) -> None:
-    """A run hears a stop once; a client of Redis may lose it when a command goes out just then."""
+    """A stop is delivered once; a client of Redis can lose it while it sends a command."""
     one, _ = two
 
     async def publish() -> None:

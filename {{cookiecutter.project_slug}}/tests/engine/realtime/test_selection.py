@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.realtime import frames
+from {{cookiecutter.package_name}}.engine.realtime import streams
 
 from ..service import Service
 from .poller import position_of, replay
@@ -143,7 +143,7 @@ async def test_a_topic_of_a_prefix_that_was_forgotten_is_a_gap(
         [position] = await publish(service, "run.4", "4")
         await publish(service, "run.3", "5")
 
-        # Who follows may have kept more than must be kept; nothing is left out silently.
+        # With a subscriber more may be kept; no gap is silent.
         told = await replay(service, "run.*", start)
         assert told == (["0", "1", "2", "3", "4", "5"] if told[0] == "0" else ["evicted"])
         assert await replay(service, "run.*", position) == ["5"]
@@ -192,13 +192,13 @@ async def test_an_event_is_encoded_once_and_only_when_needed(
 ) -> None:
     name = "sse_event_with_topic" if name == "both" else name
     encoded = []
-    encode: Callable[..., bytes] = getattr(frames, name)
+    encode: Callable[..., bytes] = getattr(streams, name)
 
     def count(event: Any) -> bytes:
         encoded.append(event.message.data)
         return encode(event)
 
-    monkeypatch.setattr(frames, name, count)
+    monkeypatch.setattr(streams, name, count)
     await publish(service, "a", "for nobody")
     async with (
         service.raw_connection() as one,
@@ -216,7 +216,7 @@ async def test_an_event_is_encoded_once_and_only_when_needed(
 
 
 async def test_a_list_costs_the_same_however_many_others_there_are(service: Service) -> None:
-    """When thousands come back at once, each with a topic of its own beside a common one."""
+    """When thousands reconnect at once, each with its own topic and a common one."""
     hub = service.app.state.hub
 
     async def calls_for(*names: str) -> int:

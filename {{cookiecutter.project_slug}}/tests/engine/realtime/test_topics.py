@@ -1,4 +1,4 @@
-"""Real-time: every subscriber gets every event in order, or is told that it missed some."""
+"""Real-time: every subscriber receives every event in order, or a reset."""
 
 import asyncio
 import json
@@ -175,7 +175,7 @@ async def test_a_silent_stream_shows_that_it_is_alive(serve: Any) -> None:
         comment = await peer.read_until(b":\n")
         await publish(service, "news", "a")
 
-        assert comment.endswith(b"\r\n:\n")  # A lone line, no block, which some take for an event.
+        assert comment.endswith(b"\r\n:\n")  # Some clients report a block as an event.
         assert (await subscriber.block())["data"] == "a"
 
 

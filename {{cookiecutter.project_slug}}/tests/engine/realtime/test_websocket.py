@@ -1,4 +1,4 @@
-"""WebSockets: subscribe and publish on one connection, with the same promises as every stream."""
+"""WebSockets: subscribe and publish on one connection, with the guarantees of streams."""
 
 from typing import Any
 

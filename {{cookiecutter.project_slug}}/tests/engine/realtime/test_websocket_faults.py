@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.kernel.measures import BOUNDS
+from {{cookiecutter.package_name}}.engine.kernel.kernel import BOUNDS
 from {{cookiecutter.package_name}}.engine.realtime.hub import Hub
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message
 from {{cookiecutter.package_name}}.engine.realtime.subscription import Subscription
@@ -20,7 +20,7 @@ from .subscriber import publish
 
 
 def connection_of(service: Service) -> Any:
-    """Return the server's end of the only WebSocket."""
+    """Return the server's side of the only WebSocket."""
     connections = service._server.server_state.connections
     [connection] = [each for each in connections if hasattr(each, "send_keepalive_ping")]
     return connection
@@ -282,7 +282,7 @@ async def test_a_burst_of_commands_leaves_turns_to_others(service: Service) -> N
     counters, steps = service.app.state.hub.counters, [0]
 
     async def watch() -> None:
-        steps[0] = counters.published  # It may have begun.
+        steps[0] = counters.published  # It may have been published.
         while sum(steps) < 500:
             await asyncio.sleep(0)
             steps.append(counters.published - sum(steps))

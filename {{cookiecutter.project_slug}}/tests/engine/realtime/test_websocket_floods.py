@@ -1,4 +1,4 @@
-"""WebSockets of clients that send much: large handshakes, many frames, and frames too early."""
+"""WebSocket clients that send much: large handshakes, many frames, and early frames."""
 
 import asyncio
 import json

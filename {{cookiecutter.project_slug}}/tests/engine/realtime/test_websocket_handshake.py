@@ -1,4 +1,4 @@
-"""The opening handshake: what opens a WebSocket, what others are told, and clients that leave."""
+"""The opening handshake: valid and refused requests, and clients that leave."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def own(websocket: WebSocket) -> None:
 async def ask(
     service: Service, *headers: str, path: str = TOPIC, method: str = "GET", version: str = "1.1"
 ) -> tuple[int, list[str], bytes]:
-    """Return the status, the fields in lower case, and the body of an answer."""
+    """Return the status, the headers in lower case, and the body of a response."""
     lines = [f"{method} {path} HTTP/{version}", "Host: test", "Connection: close", *headers]
     async with service.raw_connection() as peer:
         await peer.send("\r\n".join([*lines, "", ""]).encode())
@@ -45,7 +45,7 @@ async def ask(
 
 
 def is_told_to_upgrade(service: Service, answer: tuple[int, list[str], bytes]) -> bool:
-    """Whether it is 426 with what RFC 9110 (15.5.22) and RFC 6455 (4.4) ask for."""
+    """Whether it is 426 with the headers of RFC 9110 (15.5.22) and RFC 6455 (4.4)."""
     status, fields, body = answer
     media_type = f"content-type: {service.app.state.kernel.media_type}"
     needed = {"upgrade: websocket", "connection: upgrade", "sec-websocket-version: 13", media_type}
@@ -143,7 +143,7 @@ async def test_what_is_nothing_is_not_found(service: Service) -> None:
 async def test_no_subprotocol_is_answered_as_there_is_none(
     service: Service, offers: list[str]
 ) -> None:
-    """RFC 6455, section 4.2.2: without the field a server agrees to none of those offered."""
+    """RFC 6455, section 4.2.2: without the header a server accepts none of those offered."""
     async with service.raw_connection() as peer:
         await peer.get(TOPIC, *UPGRADE, KEY, VERSION, *offers)
         head = (await peer.read_head()).decode().lower()
@@ -207,6 +207,6 @@ async def test_a_client_that_leaves_a_websocket_of_the_owner_is_no_error(
         peer.reset()
         assert await service.outcome_of("WEBSOCKET /own") == "client_abort"
 
-    async with converse(service, "news") as client:  # The one before is done with.
+    async with converse(service, "news") as client:  # The previous one has ended.
         assert client.greeting["type"] == "subscribed"
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -1,4 +1,4 @@
-"""WebSockets: what is refused, before the handshake and after it, and what a client is told."""
+"""WebSockets: refusals before and after the handshake, and their problems."""
 
 from typing import Any
 
@@ -172,7 +172,7 @@ async def test_a_client_that_keeps_sending_nonsense_is_closed(service: Service) 
     [
         (frame(BINARY, b"x"), 1003),
         (frame(TEXT, b"\xff"), 1007),
-        # Only the head of the frame: it is refused before there is anything to keep.
+        # Only the header of the frame, which is refused before its payload.
         (b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"mask", 1009),
         (frame(TEXT, last=False) + frame(0, last=False) * 1100, 1009),
         (b"\x81\x01x", 1002),  # Not masked.

@@ -1,1 +1,1 @@
-"""Uploads that can be resumed: the protocols item by item, and their faults."""
+"""Resumable uploads: the requirements of the protocols, and faults."""

@@ -1,4 +1,4 @@
-"""A client of tus that sends a chunk bit by bit, and may stall or leave within it."""
+"""A tus client that sends a chunk in steps, and may stall or leave within it."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ WRONG = bytes(byte ^ 0xFF for byte in CONTENT)
 
 
 class Chunk(NamedTuple):
-    """What a client sends; `check` says whether it comes with its checksum or with another's."""
+    """The bytes of a request; `check` is the kind of its checksum, valid or wrong."""
 
     size: int
     check: str
@@ -29,7 +29,7 @@ def check_fields(check: str, start: int, size: int) -> dict[str, str]:
 
 @dataclass
 class Sending:
-    """A PATCH whose body has not been sent to its end."""
+    """A PATCH with an incomplete body."""
 
     stack: AsyncExitStack
     peer: Peer
@@ -55,7 +55,7 @@ class Sending:
         await self.peer.send(piece)
 
     async def end(self) -> tuple[int, int]:
-        """Send the rest; return the status and offset of the answer, 0 when there is none."""
+        """Send the rest; return the status and offset of the response, 0 without one."""
         try:
             await self.send(len(self.rest))
             await self.peer.send(b"0\r\n\r\n" if self.chunk.chunked else b"")

@@ -1,6 +1,6 @@
 """A client of the IETF draft "Resumable Uploads for HTTP", down to its interim responses.
 
-Section numbers in the tests are those of draft-ietf-httpbis-resumable-upload-11 and what followed.
+Section numbers in the tests are those of draft-ietf-httpbis-resumable-upload-11 and later.
 """
 
 import re
@@ -15,7 +15,7 @@ from ..peer import Peer
 
 PARTIAL = "application/partial-upload"
 TYPES = "https://iana.org/assignments/http-problem-types#"
-#: How the exchanges of an upload resource are called, by method.
+#: The route in outcomes, after the method.
 ROUTE = "/uploads/{upload_id}"
 
 _MEMBER = re.compile(r"([a-z*][a-z0-9_.*-]*)=(\d{1,15})")
@@ -24,7 +24,7 @@ Headers = Mapping[str, str]
 
 
 class Head(NamedTuple):
-    """The head of a response, interim or final."""
+    """Status and headers of a response, interim or final."""
 
     status: int
     headers: dict[str, str]
@@ -46,7 +46,7 @@ async def create(
 async def begin(
     client: httpx.AsyncClient, data: bytes = b"", headers: Headers | None = None
 ) -> str:
-    """Create an upload that goes on, and return its address."""
+    """Create an incomplete upload, and return its URL."""
     response = await create(client, data, headers)
     assert response.status_code == 201, response.text
     return response.headers["location"]
@@ -71,14 +71,14 @@ async def append(
 
 
 async def offset_of(client: httpx.AsyncClient, url: str) -> int:
-    """Ask an unfinished upload for its offset (section 4.3)."""
+    """Return the offset of an incomplete upload (section 4.3)."""
     response = await client.head(url)
     assert (response.status_code, response.headers["upload-complete"]) == (204, "?0")
     return int(response.headers["upload-offset"])
 
 
 def limits_of(response: httpx.Response) -> dict[str, int]:
-    """Parse `Upload-Limit`: a dictionary of integers, and nothing else (section 4.1.4)."""
+    """Parse `Upload-Limit`: a dictionary of integers only (section 4.1.4)."""
     matches = [_MEMBER.fullmatch(part) for part in response.headers["upload-limit"].split(", ")]
     assert matches
     assert all(matches), response.headers["upload-limit"]
@@ -86,21 +86,21 @@ def limits_of(response: httpx.Response) -> dict[str, int]:
 
 
 def is_problem(response: httpx.Response, name: str, **members: int) -> bool:
-    """Whether an error is of a type of the draft (section 7), and says so."""
+    """Whether an error has a type of the draft (section 7)."""
     if response.headers["content-type"] == "application/json":
-        return "detail" in response.json()  # The document has no room for more.
+        return "detail" in response.json()  # Without the errors module there is only the detail.
     said = {key.replace("_", "-"): value for key, value in members.items()} | {"type": TYPES + name}
     is_document = response.headers["content-type"] == "application/problem+json"
     return is_document and said.items() <= response.json().items()
 
 
 def unfinished(tmp_path: Path) -> set[str]:
-    """Return the ids of the uploads that the service still keeps bytes of."""
+    """Return the ids of the uploads whose bytes the service still keeps."""
     return {path.name.partition(".")[0] for path in (tmp_path / "data" / "uploads").iterdir()}
 
 
 def bare(method: str, url: str, length: int | None, *headers: str, version: str = "1.1") -> bytes:
-    """Return the head of a request, for a peer that sends as much of the body as it likes."""
+    """Return request line and headers, for a peer that sends the body in steps."""
     framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     _, host, path, *_ = urlsplit(url)
     start = f"{method} {path} HTTP/{version}"
@@ -108,21 +108,21 @@ def bare(method: str, url: str, length: int | None, *headers: str, version: str 
 
 
 def bare_append(url: str, offset: int, length: int | None, *headers: str) -> bytes:
-    """Return the head of an append; one of `headers` says whether it is the last one."""
+    """Return request line and headers of an append; `headers` has Upload-Complete."""
     return bare(
         "PATCH", url, length, f"Content-Type: {PARTIAL}", f"Upload-Offset: {offset}", *headers
     )
 
 
 async def send_part(peer: Peer, head: bytes, data: bytes) -> None:
-    """Send a request and some of its body, once the service has begun to read it."""
+    """Send a request, wait until the service reads it, then send some of the body."""
     await peer.send(head.removesuffix(b"\r\n") + b"Expect: 100-continue\r\n\r\n")
     await peer.read_until(b"100 Continue\r\n\r\n")
     await peer.send(data)
 
 
 async def read_heads(peer: Peer) -> list[Head]:
-    """Read interim responses, up to the head of the final one."""
+    """Read the interim responses and the headers of the final one."""
     heads: list[Head] = []
     while not heads or heads[-1].status < 200:
         start, *lines = (await peer.read_head()).decode().strip().split("\r\n")

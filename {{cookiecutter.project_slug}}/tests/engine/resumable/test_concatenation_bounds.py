@@ -1,4 +1,4 @@
-"""Concatenation: what one request with some kilobytes of addresses can make the service do."""
+"""Concatenation: the work that one request with many URLs can cause is bounded."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from .tus import Tus, id_of
 
 
 def stored(tmp_path: Path) -> int:
-    """Return how many bytes lie in the directory of the store."""
+    """Return the number of bytes in the directory of the store."""
     return sum(path.stat().st_size for path in (tmp_path / "data").rglob("*") if path.is_file())
 
 
@@ -40,7 +40,7 @@ async def test_a_file_has_a_bounded_number_of_parts(service: Service) -> None:
 
 @pytest.mark.bound("7.3")
 async def test_a_part_is_in_a_bounded_number_of_files(service: Service, tmp_path: Path) -> None:
-    """Else 1,000 of them could wait for its last byte, and all be written for that one."""
+    """Otherwise 1,000 uploads could wait for its last byte, and all be written for it."""
     async with Tus(service) as tus:
         part = await tus.upload(1 << 20, PARTIAL, b"x")
         statuses = [(await concatenate(tus, part)).status_code for _ in range(12)]
@@ -68,7 +68,7 @@ async def test_a_file_that_exceeds_the_quota_is_refused_before_its_first_byte(
 async def test_a_concatenation_ends_with_the_drain_and_leaves_its_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its copying is slow here: 20 ms for each call of the kernel."""
+    """A service that copies slowly: 20 ms for each system call."""
     slow = tmp_path / "python"
     slow.mkdir()
     calls = tmp_path / "calls"

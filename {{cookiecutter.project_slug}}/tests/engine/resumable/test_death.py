@@ -1,7 +1,7 @@
-"""Uploads through sudden death: `kill -9` at random moments, and the service started again.
+"""Crashes during uploads: `kill -9` at random moments, then a restart of the service.
 
-What was acknowledged is there, what comes later goes on from it, and what was whole becomes a file
-without any client. Every cycle has its number as the seed: `-k "[7]"` repeats the seventh.
+Acknowledged bytes are kept, later requests continue from them, and a complete upload becomes a file
+without a request. The seed of a cycle is its number: `-k "[7]"` repeats the seventh.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from ..upload.uploads import sha256
 from .tus import Tus, id_of, patch_head
 
 PIECE = 65_536
-#: Bytes of one upload: some fit into the buffer of the service, some are several of its blocks.
+#: Bytes of one upload: some fit into the buffer of the service, some take several blocks.
 MAX_SIZE = 3 << 19
 
 
@@ -31,11 +31,11 @@ def checksum(data: bytes) -> str:
 
 @dataclass
 class Upload:
-    """What a client knows of its upload: what it sent, and what it was told has arrived."""
+    """The client's state of an upload: the bytes sent, and those acknowledged."""
 
     data: bytes
     chunks: list[int]
-    #: Whether every chunk carries its checksum; then the offset only ever moves by whole chunks.
+    #: Whether every chunk has a checksum; then the offset advances by whole chunks.
     checked: bool
     path: str = ""
     acknowledged: int = 0
@@ -49,7 +49,7 @@ class Upload:
         return zip([0, *self.chunks], [*self.chunks, len(self.data)], strict=True)
 
     def may_have(self, offset: int) -> bool:
-        """Whether the service may say, after its death, that it has so many bytes."""
+        """Whether the service may report this offset after the restart."""
         if self.checked:
             return offset in (self.acknowledged, self.begun)
         return self.acknowledged <= offset <= self.begun
@@ -86,10 +86,10 @@ async def send(peer: Peer, upload: Upload, start: int, stop: int, sent: Callable
 
 
 async def send_until_death(process: ServiceProcess, uploads: list[Upload], cycle: int) -> None:
-    """Send all uploads at once; all of them wait for their last chunk, so that they end together.
+    """Send all uploads at once; each waits before its last chunk, so that they end together.
 
-    Half of the cycles kill at one of the pieces; the other half when the first uploads are told
-    that they have ended, so that others are about to.
+    Half of the cycles kill at one of the pieces; the other half when the first responses arrive,
+    so that other uploads are about to end.
     """
     choice = random.Random(-cycle)
     within = choice.random() < 0.5
@@ -124,7 +124,7 @@ async def send_until_death(process: ServiceProcess, uploads: list[Upload], cycle
 
 
 def is_whole(root: Path, upload: Upload) -> bool:
-    """Whether all bytes are there, and none of them waits for its checksum."""
+    """Whether all bytes are there, and none waits for its checksum."""
     part = root / "uploads" / f"{upload.id}.part"
     if not part.exists():
         return True
@@ -155,7 +155,7 @@ async def test_no_upload_loses_a_byte_by_sudden_death(tmp_path: Path, cycle: int
     async with Service(storage={"url": f"file:{tmp_path / 'data'}"}) as service:
         recovered = [record.id for record in await files(service)]
         assert len(recovered) == len(set(recovered))
-        assert whole <= set(recovered)  # Nobody had to ask.
+        assert whole <= set(recovered)  # Without a request.
         async with Tus(service) as tus:
             for upload in uploads:
                 await resume(tus, upload)

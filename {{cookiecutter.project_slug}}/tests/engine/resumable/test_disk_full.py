@@ -1,4 +1,4 @@
-"""A disk that is really full: what came of an upload is kept, and it goes on with new space."""
+"""A full disk: the bytes of an upload are kept, and it continues when there is space."""
 
 import base64
 import hashlib
@@ -28,13 +28,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 async def service(disk: Path, serve: Callable[..., Any]) -> Service:
-    """The service on the small disk, of which it keeps nothing free."""
+    """The service on the small disk, without a reserve."""
     started: Service = await serve(storage={"keep_free": 1})
     return started
 
 
 class OfTus:
-    """An upload by tus."""
+    """An upload with tus."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -55,7 +55,7 @@ class OfTus:
 
 
 class OfTheDraft:
-    """An upload by the IETF draft."""
+    """An upload with the IETF draft."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -91,9 +91,9 @@ async def test_an_upload_that_fills_the_disk_goes_on_when_there_is_space(
     offset = await protocol.offset(url)
 
     assert is_full(answer), answer.text
-    assert 1000 <= offset < len(DATA)  # Kept, and counted: it is what takes the space.
+    assert 1000 <= offset < len(DATA)  # The bytes are kept, and take the space.
     assert await files(service) == []
-    assert is_full(await protocol.append(url, offset))  # Again, and it is still the truth.
+    assert is_full(await protocol.append(url, offset))  # The same offset again.
     filler.unlink()
     offset = await protocol.offset(url)
     assert (await protocol.append(url, offset)).is_success
@@ -109,7 +109,7 @@ async def test_on_a_full_disk_uploads_are_told_so_and_can_be_deleted(
     begun = [answer.headers["location"] for answer in answers]
     fill(disk)
     others = [await protocol.begin() for _ in range(50)]
-    assert is_full(others[-1])  # By now not even what is known of an upload fits.
+    assert is_full(others[-1])  # Not even the state of a new upload fits.
 
     assert is_full(await protocol.append(begun[0], 100_000))
     assert await protocol.offset(begun[0]) == 100_000

@@ -1,4 +1,4 @@
-"""What OpenAPI says of uploads that can be resumed: the fields of the draft."""
+"""The OpenAPI document has the headers of the draft."""
 
 import pytest
 

@@ -15,7 +15,7 @@ from ..upload.uploads import sha256
 from .draft import append, begin, create, is_problem, limits_of, offset_of, unfinished
 from .tus import in_pieces
 
-#: No boolean of structured fields (RFC 9651, section 3.3.6), or more than one.
+#: Not a single boolean of structured fields (RFC 9651, section 3.3.6).
 NO_BOOLEAN = [
     "1",
     "true",
@@ -32,7 +32,7 @@ NO_BOOLEAN = [
     "?1;a=b, ?1",
     "?1 ;a",
 ]
-#: No integer (section 3.3.1), no single one, or a negative one.
+#: Not a single non-negative integer (section 3.3.1).
 NO_LENGTH = ["-1", "+3", "1.0", "3.", "1e3", "0x3", "", '"3"', "3, 3", "3 3", "0" * 15 + "3", "?1"]
 
 
@@ -163,7 +163,7 @@ async def test_a_length_cannot_change_from_one_request_to_the_next(service: Serv
     async with service.client() as client:
         url = await begin(client, b"abc", {"Upload-Length": "6"})
         other = await append(client, url, 3, b"d", {"Upload-Length": "7"})
-        implied = await append(client, url, 3, b"de", complete=True)  # That makes 5.
+        implied = await append(client, url, 3, b"de", complete=True)  # Together 5 bytes.
         assert [other.status_code, implied.status_code] == [400, 400]
         assert await offset_of(client, url) == 3
 
@@ -225,7 +225,7 @@ async def test_the_age_among_the_limits_is_the_time_that_is_left(
         [part] = (tmp_path / "data" / "uploads").glob("*.part")
         os.utime(part, (time.time() - 1000,) * 2)
 
-        for _ in range(2):  # Looking at it does not make it younger.
+        for _ in range(2):  # HEAD does not extend the lifetime.
             assert limits_of(await client.head(url))["max-age"] <= 86_400 - 1000
 
 

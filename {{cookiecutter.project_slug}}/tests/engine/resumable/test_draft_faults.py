@@ -1,4 +1,4 @@
-"""The IETF draft "Resumable Uploads for HTTP": clients that leave, stall, fight and come back."""
+"""The IETF draft "Resumable Uploads for HTTP": clients that leave, stall, compete and reconnect."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from .draft import (
 )
 from .tus import settle, was_cut
 
-#: Nothing stalls here but what a test cuts.
+#: So long that no body times out, except where a test interrupts it.
 PATIENT = {"idle_timeout": PATIENCE}
 
 
@@ -226,7 +226,7 @@ async def test_clients_that_fight_over_an_upload_never_mix_their_bytes(serve: An
             try:
                 answer = await append(client, url, offset, data[offset : offset + 40_000])
             except httpx.TransportError:
-                continue  # Cut by another one.
+                continue  # Ended by a newer request.
             assert answer.status_code in (204, 409)
 
     async with service.client() as client:

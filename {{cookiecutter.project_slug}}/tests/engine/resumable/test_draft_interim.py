@@ -1,4 +1,4 @@
-"""The IETF draft "Resumable Uploads for HTTP": 104 responses, digests, and what is not believed."""
+"""The IETF draft "Resumable Uploads for HTTP": 104 responses, digests, and invalid headers."""
 
 import asyncio
 import random
@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.storage import FileRecord
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord
 
 from ..peer import PATIENCE
 from ..service import Service
@@ -34,13 +33,13 @@ INTEROP = "Upload-Draft-Interop-Version"
 
 @pytest.fixture
 async def telling(serve: Any) -> Service:
-    """The service with interim responses, which not every proxy passes on."""
+    """The service with interim responses enabled."""
     started: Service = await serve(upload={"interim_responses": True})
     return started
 
 
 async def heads_of(service: Service, request: bytes) -> list[Head]:
-    """Send a request that has its whole body; return the heads of all that comes back."""
+    """Send a request with its whole body; return status and headers of all responses."""
     async with service.raw_connection() as peer:
         await peer.send(request)
         return await read_heads(peer)
@@ -288,7 +287,7 @@ async def test_a_file_is_inspected_as_a_whole_however_it_was_cut(service: Servic
         if b"virus" in seen[-1]:
             raise Problem(422, "This looks dangerous.")
 
-    service.app.state.storage.callbacks = Callbacks(inspect=inspect)
+    service.app.state.storage.callbacks = [Callbacks(inspect=inspect)]
     async with service.client() as client:
         url = await begin(client, b"a vi")
         await append(client, url, 4, b"ru")

@@ -1,4 +1,4 @@
-"""The IETF draft "Resumable Uploads for HTTP": what its versions say differently, and forms."""
+"""The IETF draft "Resumable Uploads for HTTP": differences between its versions, and forms."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ async def test_an_old_version_refuses_the_fields_of_an_append_in_other_requests(
         url = await begin(client, b"abc")
         headers = {INTEROP: version, **field}
         assert (await client.request(method, url, headers=headers)).status_code == 400
-        assert await offset_of(client, url) == 3  # It is still there.
+        assert await offset_of(client, url) == 3  # The upload still exists.
 
 
 @pytest.mark.parametrize("version", [{INTEROP: "7"}, {INTEROP: "8"}, {INTEROP: "10"}, {}])

@@ -1,4 +1,4 @@
-"""An upload that has expired: known for as long again, to its owner, and nothing else of it."""
+"""Expired uploads: their bytes are removed, and their owners get 410 for another period."""
 
 import os
 import time
@@ -16,13 +16,13 @@ from .tus import Tus, id_of
 
 
 def let_expire(tmp_path: Path, url: str) -> None:
-    """Make an upload older than the day for which it lives."""
+    """Make an upload older than its lifetime of one day."""
     part = tmp_path / "data" / "uploads" / f"{id_of(url)}.part"
     os.utime(part, (time.time() - 86_401,) * 2)
 
 
 def identify(exchange: Any) -> None:
-    """Take a header for who sends a request, as an authentication would."""
+    """Take the principal from a header, in place of authentication."""
     name = dict(exchange.scope["headers"]).get(b"x-user")
     if name:
         exchange.scope.setdefault("state", {})["principal"] = Principal(name.decode())

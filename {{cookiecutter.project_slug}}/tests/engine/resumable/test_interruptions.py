@@ -1,6 +1,6 @@
-"""An upload that stalls: its bytes are kept, and its client hears nothing but the end.
+"""Stalled uploads: their bytes are kept, and the connection is closed without a response.
 
-Clients of both protocols go on when their connection breaks and after a 5xx; a 408 ends the upload.
+Clients of both protocols continue after a broken connection and a 5xx, but give up after a 408.
 """
 
 import asyncio
@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage import FileRecord
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
-from {{cookiecutter.package_name}}.engine.upload.resumable import session
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord
+from {{cookiecutter.package_name}}.engine.upload.resumable import sessions
 
 from ..service import Service, ServiceProcess
 from ..storage.stored import bytes_of, files
@@ -21,9 +20,9 @@ from .tus import CHUNK, Tus, begin_patch, id_of, patch_head, settle, unfinished,
 
 PATCH = "PATCH /uploads/{upload_id}"
 INTEROP = "Upload-Draft-Interop-Version: 6"
-#: No single wait is too long, but all of them together are.
+#: No single wait is too long, but the sum of them is.
 TRICKLE = {"idle_timeout": 0.4, "min_rate": "1 MiB"}
-#: Bytes that nobody waits for one by one: a service that is late itself gives a client more time.
+#: Bytes that are sent without waiting for the service, whose own delays give a client more time.
 LONG = 100_000
 
 
@@ -95,7 +94,7 @@ async def test_a_creation_that_stalls_with_its_bytes_is_begun_anew(
 
         assert await was_cut(peer)
     assert await service.outcome_of("POST /uploads") == "timeout"
-    assert unfinished(tmp_path) == []  # Nobody was told where it is.
+    assert unfinished(tmp_path) == []  # The client does not know its URL.
 
 
 @pytest.mark.fault("F8")
@@ -189,8 +188,8 @@ async def test_an_upload_that_is_cut_ends_as_rejected(serve: Any) -> None:
 async def test_an_upload_that_stays_busy_is_refused_so_that_its_clients_come_back(
     service: Service, monkeypatch: pytest.MonkeyPatch, protocol: str, status: int
 ) -> None:
-    """A file may be inspected for longer than anybody waits."""
-    monkeypatch.setattr(session, "PATIENCE", 0.1)
+    """The inspection of a file may take longer than requests wait."""
+    monkeypatch.setattr(sessions, "PATIENCE", 0.1)
     headers = {"Tus-Resumable": "1.0.0"} if protocol == "tus" else {}
     reached, go_on = asyncio.Event(), asyncio.Event()
 
@@ -198,7 +197,7 @@ async def test_an_upload_that_stays_busy_is_refused_so_that_its_clients_come_bac
         reached.set()
         await go_on.wait()
 
-    service.app.state.storage.callbacks = Callbacks(inspect=inspect)
+    service.app.state.storage.callbacks = [Callbacks(inspect=inspect)]
     async with Tus(service) as tus, service.client() as client:
         url = await tus.upload(3)
         last = asyncio.create_task(tus.patch(url, 0, b"abc"))

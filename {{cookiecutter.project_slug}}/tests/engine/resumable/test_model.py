@@ -1,8 +1,8 @@
-"""Uploads against a model: whatever two clients do to one, no byte is lost and none is wrong.
+"""A model of uploads: whatever two clients do to an upload, no byte is lost or wrong.
 
-Hypothesis makes up what they do, step by step, and tells the steps when something fails.
-The model knows two numbers: an offset that was promised, below which nothing may fall, and how far
-bytes were sent, above which nothing can be.
+Hypothesis generates their steps, and reports them when a test fails. The model has two numbers: the
+acknowledged offset, below which the offset must not fall, and the last byte sent, above which it
+cannot be.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ T = TypeVar("T")
 SIZES = st.one_of(st.integers(0, 2000), st.integers(0, len(CONTENT)))
 CHECKS = st.sampled_from(["none", "none", "right", "wrong"])
 CHUNKS = st.builds(Chunk, SIZES, CHECKS, st.booleans())
-#: Below the block in which bytes are written, about it, and of several blocks.
+#: Less than a block, about a block, and several blocks.
 LENGTHS = st.sampled_from([0, 1, 1000, 100_000, 1 << 20, (1 << 20) + 1, len(CONTENT)])
 CLIENTS = st.integers(0, 1)
 
 
 @dataclass
 class World:
-    """What all examples share: the service, and a loop in which their clients run."""
+    """Shared by all examples: the service, and the event loop of the clients."""
 
     runner: asyncio.Runner
     service: Service
@@ -54,14 +54,14 @@ class World:
 
 
 class Clients(RuleBasedStateMachine):
-    """Two clients on one upload."""
+    """Two clients of one upload."""
 
     world: World
 
     def __init__(self) -> None:
         super().__init__()
         self.sending: list[Sending | None] = [None, None]
-        #: Whether a PATCH is on its way that the service may not have read yet.
+        #: Whether there is a PATCH that the service may not have read yet.
         self.loose = False
 
     @initialize(length=LENGTHS, deferred=st.booleans())
@@ -100,7 +100,7 @@ class Clients(RuleBasedStateMachine):
 
     @rule(blind=st.booleans(), shift=st.sampled_from([0, 0, 0, -1, 1]), chunk=CHUNKS)
     def append(self, blind: bool, shift: int, chunk: Chunk) -> None:
-        """Send a chunk to where the upload ends, or to where it does not, and take the answer."""
+        """Send a chunk at the offset of the upload or another one, and check the response."""
 
         async def work() -> None:
             at = self.promised if blind else await self.offset()
@@ -119,7 +119,7 @@ class Clients(RuleBasedStateMachine):
     def judge(
         self, start: int, size: int, check: str, promised: int, status: int, told: int
     ) -> None:
-        """Hold the answer to a PATCH against the model; `promised` was so when it began."""
+        """Check the response to a PATCH; `promised` is the model's offset when it began."""
         if status == 204:
             assert promised <= told == start + size <= self.sent
             assert check != "wrong" or not size
@@ -138,7 +138,7 @@ class Clients(RuleBasedStateMachine):
         settled=st.booleans(),
     )
     def begin(self, client: int, blind: bool, chunk: Chunk, share: float, settled: bool) -> None:
-        """Begin to send a chunk, and stall."""
+        """Begin a chunk, and stall."""
         self.vanish(client, reset=False)
 
         async def work() -> None:
@@ -165,12 +165,12 @@ class Clients(RuleBasedStateMachine):
             try:
                 self.world.run(one.send(int(len(one.rest) * share)))
             except ConnectionError:
-                self.vanish(client, reset=True)  # It was cut.
+                self.vanish(client, reset=True)  # A newer request ended it.
 
     @precondition(lambda self: any(self.sending))
     @rule(client=CLIENTS)
     def end(self, client: int) -> None:
-        """Send the rest of a chunk, and take the answer."""
+        """Send the rest of a chunk, and check the response."""
         one, self.sending[client] = self.sending[client], None
         if one is not None:
             status, told = self.world.run(one.end())
@@ -187,7 +187,7 @@ class Clients(RuleBasedStateMachine):
 
     @rule(size=SIZES)
     def race(self, size: int) -> None:
-        """Both send the same chunk at once: one of them at most is told that it has arrived."""
+        """Both send the same chunk at once: at most one of them is acknowledged."""
 
         async def work() -> None:
             start = await self.offset()
@@ -207,7 +207,7 @@ class Clients(RuleBasedStateMachine):
 
     @rule(excess=st.integers(1, 2 << 20), chunked=st.booleans())
     def overshoot(self, excess: int, chunked: bool) -> None:
-        """Send more than the length: nothing of it counts."""
+        """Send more than the length: none of these bytes are kept."""
 
         async def work() -> None:
             start = await self.offset()
@@ -237,7 +237,7 @@ class Clients(RuleBasedStateMachine):
         self.world.ended.clear()
 
     async def complete(self) -> None:
-        """Send what is missing: the file is the content, and nothing else is left of it all."""
+        """Send the missing bytes: the file has the content, and nothing else remains."""
         world = self.world
         await settle(world.service)
         start = await self.offset()
@@ -248,12 +248,12 @@ class Clients(RuleBasedStateMachine):
         data = await bytes_of(world.service, id_of(self.url))
         assert sha256(data) == sha256(CONTENT[: self.length])
         file_url = (await world.tus.record(self.url))["url"]
-        if not file_url.endswith("/record"):  # Else nothing sends its bytes.
+        if not file_url.endswith("/record"):  # Otherwise the client would not send its bytes.
             sent = (await world.tus.http.get(file_url)).content
             assert sha256(sent) == sha256(data)
         assert (await world.tus.delete(self.url)).status_code == 204
         uploads, storage = world.service.app.state.uploads, world.service.app.state.storage
-        while uploads._lanes or storage.buffered or any(world.folder.iterdir()):
+        while uploads._locks or storage.writers.buffered or any(world.folder.iterdir()):
             await asyncio.sleep(0.001)
 
 
@@ -270,7 +270,7 @@ def test_whatever_clients_do_to_an_upload_no_byte_is_lost_or_wrong(
         database=None,
         print_blob=True,
         report_multiple_bugs=False,
-        # What fails does so in a deadline, often: to shrink it would take many of those.
+        # Failures often take a whole deadline, so shrinking them would take many.
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

@@ -1,4 +1,4 @@
-"""`Content-Range` where uploads can be resumed: the offset is said in their own fields alone."""
+"""`Content-Range` is refused: the offset has a header in each protocol."""
 
 import pytest
 

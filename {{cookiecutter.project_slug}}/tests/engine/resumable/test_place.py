@@ -1,4 +1,4 @@
-"""The directory of a store is replaced while an upload is under way."""
+"""The directory of a store is replaced during an upload."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Sessions: requests that take turns on an upload, failures beside it, and nothing left held."""
+"""Sessions: requests that take turns on an upload, failures, and no lock that stays held."""
 
 import asyncio
 import errno
@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage import FileRecord, writer
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord, writer
 
 from ..peer import PATIENCE
 from ..service import Service, ServiceProcess
@@ -30,8 +29,8 @@ async def away(record: FileRecord, chunks: Any) -> None:
 
 
 def assert_nothing_is_held(service: Service) -> None:
-    assert service.app.state.storage.buffered == 0
-    assert service.app.state.uploads._lanes == {}
+    assert service.app.state.storage.writers.buffered == 0
+    assert service.app.state.uploads._locks == {}
 
 
 async def test_a_stalled_chunk_of_a_complete_upload_is_cut_as_well(serve: Any) -> None:
@@ -51,10 +50,10 @@ async def test_a_question_during_a_deletion_brings_no_file_back(service: Service
         reached, go_on = asyncio.Event(), asyncio.Event()
         reconcile = storage._reconcile
 
-        async def slowly(file_id: str, claim: Any) -> None:
+        async def slowly(claim: Any) -> None:
             reached.set()
             await go_on.wait()
-            await reconcile(file_id, claim)
+            await reconcile(claim)
 
         storage._reconcile = slowly
         deletion = asyncio.create_task(tus.http.delete(f"/files/{id_of(url)}"))
@@ -67,7 +66,7 @@ async def test_a_question_during_a_deletion_brings_no_file_back(service: Service
 
 
 async def test_a_scanner_that_is_away_stops_neither_the_sweep_nor_a_part(service: Service) -> None:
-    service.app.state.storage.callbacks = Callbacks(inspect=away)
+    service.app.state.storage.callbacks = [Callbacks(inspect=away)]
     async with Tus(service) as tus:
         url = await tus.upload(3)
         part = await tus.upload(3, {"Upload-Concat": "partial"})
@@ -77,7 +76,7 @@ async def test_a_scanner_that_is_away_stops_neither_the_sweep_nor_a_part(service
         await service.in_server(service.app.state.uploads.sweep())
         assert await files(service) == []
 
-        service.app.state.storage.callbacks = Callbacks()
+        service.app.state.storage.callbacks = [Callbacks()]
         await service.in_server(service.app.state.uploads.sweep())
     assert await bytes_of(service, id_of(url)) == b"abc"
     assert await bytes_of(service, id_of(whole)) == b"def"
@@ -147,7 +146,7 @@ async def test_a_disk_that_fills_up_keeps_what_went_in(
 async def test_a_file_whose_record_was_lost_is_recovered_before_it_expires(
     serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Died between the rename and the record, and comes back when the upload has expired."""
+    """A crash between the rename and the record, and a restart after the expiry."""
     first: Service = await serve()
     async with Tus(first) as tus:
         file_id = id_of(await tus.upload(3))
@@ -164,7 +163,7 @@ async def test_a_file_whose_record_was_lost_is_recovered_before_it_expires(
 
 
 async def test_of_two_last_parts_at_once_one_completes_the_whole(service: Service) -> None:
-    """The one that has looked at the other too early, or the one that comes behind it."""
+    """The one that read the other's state too early, or the one after it."""
     sessions = service.app.state.uploads
     load = sessions.partials.load
     reached, go_on = asyncio.Event(), asyncio.Event()
@@ -177,7 +176,7 @@ async def test_of_two_last_parts_at_once_one_completes_the_whole(service: Servic
             known = await load(upload_id)
             if (
                 upload_id == id_of(second)
-                and id_of(whole) in sessions._lanes
+                and id_of(whole) in sessions._locks
                 and not reached.is_set()
             ):
                 reached.set()
@@ -221,7 +220,7 @@ async def test_a_drain_writes_what_uploads_have_brought(tmp_path: Path) -> None:
     assert {path.stat().st_size for path in left} == {len(data)}
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux shows what is open")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 async def test_clients_that_vanish_leave_nothing_open(serve: Any, tmp_path: Path) -> None:
     service: Service = await serve(streaming={"idle_timeout": 60})
 
@@ -242,7 +241,7 @@ async def test_clients_that_vanish_leave_nothing_open(serve: Any, tmp_path: Path
             await service.ended("PATCH /uploads/{upload_id}")
         await tus.offset(url)
         async with asyncio.timeout(PATIENCE):
-            while opened() - before:  # A sweep may hold its lock just now.
+            while opened() - before:  # A sweep may hold its lock at the moment.
                 await asyncio.sleep(0.01)
         assert_nothing_is_held(service)
         await tus.delete(url)

@@ -13,7 +13,7 @@ EXTENSIONS = (
     "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination,"
     "concatenation,concatenation-unfinished"
 )
-#: What is no non-negative integer, though Python's `int` takes some of it.
+#: Not non-negative integers, although Python's `int` accepts some of them.
 NO_INTEGERS = {
     "negative": "-5",
     "plus": "+5",
@@ -26,7 +26,7 @@ NO_INTEGERS = {
     "list": "5, 5",
     "arabic": "\u0665".encode().decode("latin-1"),
     "fullwidth": "\uff15".encode().decode("latin-1"),
-    "superscript": "\xb2",  # `str.isdigit` takes it, `int` raises.
+    "superscript": "\xb2",  # `str.isdigit` accepts it, `int` raises.
 }
 
 
@@ -73,7 +73,7 @@ async def test_another_version_is_refused_and_changes_nothing(service: Service) 
 
 @pytest.mark.spec("tus-C4", "tus-C5")
 async def test_every_error_names_the_version(service: Service) -> None:
-    async with Tus(service) as tus:  # Which looks for it in every answer.
+    async with Tus(service) as tus:  # The client checks it in every response.
         url = await tus.upload(3)
         errors = [
             await tus.create({}),
@@ -160,7 +160,7 @@ async def test_a_file_can_come_in_pieces_of_any_size(service: Service) -> None:
 
 @pytest.mark.spec("tus-C19", "tus-C24")
 async def test_a_body_of_undeclared_length_is_taken_as_it_comes(service: Service) -> None:
-    """Clients in Node send every PATCH with `Transfer-Encoding: chunked`."""
+    """Node clients send every PATCH with `Transfer-Encoding: chunked`."""
     data = random.randbytes(100_000)
     async with Tus(service) as tus:
         url = await tus.upload(len(data))

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.storage import FileRecord
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord
 
 from ..service import Service, ServiceProcess
 from ..storage.stored import bytes_of, files
@@ -34,7 +33,7 @@ def checksum(algorithm: str, data: bytes) -> dict[str, str]:
 
 
 def later(days: float) -> Callable[[], float]:
-    """Return a clock that is ahead; an upload lives for one day."""
+    """Return a clock that is ahead; an upload expires after one day."""
     return lambda: time.time_ns() / 1e9 + days * 86400
 
 
@@ -54,7 +53,7 @@ async def test_options_names_the_algorithms(service: Service, path: str) -> None
 async def test_a_chunk_counts_when_its_checksum_is_right(
     service: Service, algorithm: str, declared: bool
 ) -> None:
-    """The chunk is larger than a block of the disk, so a wrong one has been written in part."""
+    """The chunk is larger than a block, so a part of it has been written."""
 
     def body(data: bytes) -> Any:
         return data if declared else in_pieces(data, 1 << 16)
@@ -98,7 +97,7 @@ async def test_the_checksum_of_no_bytes_is_verified_too(service: Service) -> Non
 
 @pytest.mark.spec("tus-X3", "tus-X5", "tus-X7", "tus-X9")
 async def test_a_checksum_that_cannot_be_verified_is_refused(service: Service) -> None:
-    """The values are those of `abc`, where they have one."""
+    """Valid values are those of `abc`."""
     wrong = [
         *("sha3 YQ==", "SHA1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0=", "adler32 YQ==", "shake_128 YQ=="),
         *("", "sha1", "qZk+NkcGgWq6PiVxeFDCbJzQ2J0=", "sha1,qZk+NkcGgWq6PiVxeFDCbJzQ2J0="),
@@ -248,10 +247,10 @@ async def test_what_has_expired_is_gone(
             assert [response.status_code for response in gone] == [410, 410, 410]
             await service.in_server(sessions.sweep())
         assert unfinished(tmp_path) == []
-        assert (await tus.record(finished))["size"] == 3  # The file stays; it is no upload.
+        assert (await tus.record(finished))["size"] == 3  # The file stays; it is not an upload.
 
         monkeypatch.setattr(time, "time", later(days=3))
-        await service.in_server(sessions.sweep())  # It is forgotten, for as long again it was not.
+        await service.in_server(sessions.sweep())  # 410 for another period, then 404.
         assert [(await tus.head(each)).status_code for each in (url, finished)] == [404, 404]
 
 
@@ -281,11 +280,11 @@ async def test_an_upload_that_the_scanner_had_no_time_for_is_tried_again(service
     async def busy(record: FileRecord, chunks: Any) -> None:
         raise Problem(503, "The scanner is busy.")
 
-    service.app.state.storage.callbacks = Callbacks(inspect=busy)
+    service.app.state.storage.callbacks = [Callbacks(inspect=busy)]
     async with Tus(service) as tus:
         url = await tus.upload(3)
         assert (await tus.patch(url, 0, b"abc")).status_code == 503
 
-        service.app.state.storage.callbacks = Callbacks()
+        service.app.state.storage.callbacks = [Callbacks()]
         assert await tus.offset(url) == 3
     assert await bytes_of(service, id_of(url)) == b"abc"

@@ -1,4 +1,4 @@
-"""tus 1.0.0: Concatenation, of parts that are finished and of parts that are not yet."""
+"""tus 1.0.0: Concatenation of finished and unfinished parts."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ PARTIAL = {"Upload-Concat": "partial"}
 
 
 async def partials(tus: Tus, *pieces: bytes) -> list[str]:
-    """Upload parts, and return their addresses."""
+    """Upload parts, and return their URLs."""
     return [await tus.upload(len(piece), PARTIAL, piece) for piece in pieces]
 
 
@@ -133,7 +133,7 @@ async def test_a_whole_completes_with_the_last_of_its_parts(service: Service) ->
 
         before = (await tus.head(whole)).headers
         assert "upload-offset" not in before
-        assert "upload-length" not in before  # Nobody knows yet.
+        assert "upload-length" not in before  # Not known yet.
         await tus.patch(last, 0, b"gh", {"Upload-Length": "3"})
         between = (await tus.head(whole)).headers
         assert (between["upload-length"], between.get("upload-offset")) == ("9", None)
@@ -264,8 +264,8 @@ async def test_a_whole_that_outgrows_the_limit_later_is_no_file(serve: Any) -> N
 async def test_a_whole_waits_until_the_bytes_of_its_parts_are_verified(
     serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All bytes of a part are on the disk, but neither their end nor their checksum is known."""
-    monkeypatch.setattr(writer, "BLOCK", 1)  # Every chunk is written as it comes.
+    """All bytes of a part are on the disk, but their checksum has not been verified."""
+    monkeypatch.setattr(writer, "BLOCK", 1)  # Every chunk is written at once.
     service: Service = await serve(streaming={"idle_timeout": 60})
     async with Tus(service) as tus, service.raw_connection() as peer, asyncio.timeout(PATIENCE):
         part = await tus.upload(3, PARTIAL)

@@ -1,4 +1,4 @@
-"""tus 1.0.0: Creation, Creation With Upload, and lengths that come later."""
+"""tus 1.0.0: Creation, Creation With Upload, and deferred lengths."""
 
 import base64
 import random
@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage import FileRecord
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord
 
 from ..service import Service
 from ..storage.stored import bytes_of, files
@@ -63,7 +62,7 @@ async def test_an_upload_of_nothing_is_complete_at_once(service: Service) -> Non
     async def note(record: FileRecord) -> None:
         stored.append(record.id)
 
-    service.app.state.storage.callbacks = Callbacks(on_stored=note)
+    service.app.state.storage.callbacks = [Callbacks(on_stored=note)]
     async with Tus(service) as tus:
         url = await tus.upload(0, {"Upload-Metadata": metadata(filename="empty.txt")})
         headed = await tus.head(url)
@@ -82,7 +81,7 @@ async def test_a_length_above_the_limit_is_refused(service: Service, tmp_path: P
             created = await tus.create({"Upload-Length": str(length)})
             patched = await tus.patch(url, 0, b"abc", {"Upload-Length": str(length)})
             assert [created.status_code, patched.status_code] == [413, 413]
-        # More digits than Python reads are more bytes than a field of any protocol may have.
+        # A number with more digits than Python parses exceeds the limit of a header.
         endless = {"Tus-Resumable": "1.0.0", "Upload-Length": "9" * 5000}
         async with service.client() as client:
             assert (await client.post("/uploads", headers=endless)).status_code == 431
@@ -108,7 +107,7 @@ async def test_metadata_is_given_back_as_sent_and_describes_the_file(service: Se
 
 @pytest.mark.spec("tus-K3", "tus-K14")
 async def test_metadata_in_two_fields_is_one_list(service: Service) -> None:
-    """A field that is a list may come in several lines (RFC 9110, section 5.3)."""
+    """A list may be split into several headers (RFC 9110, section 5.3)."""
     fields = [("Upload-Metadata", "a YQ=="), ("Upload-Metadata", "b Yg=="), ("Upload-Length", "0")]
     async with Tus(service) as tus:
         url = (await tus.create(fields)).headers["location"]
@@ -123,7 +122,7 @@ async def test_metadata_in_two_fields_is_one_list(service: Service) -> None:
 async def test_metadata_of_nothing_is_none_and_other_names_are_understood(
     service: Service,
 ) -> None:
-    """Some clients send the field without a value; some say `name` and `type`."""
+    """Some clients send the header without a value; some use `name` and `type`."""
     other = metadata(name="a.txt", type="text/x-test")
     async with Tus(service) as tus:
         without = await tus.upload(0, {"Upload-Metadata": ""})
@@ -207,7 +206,7 @@ async def test_a_length_that_is_known_stays(service: Service) -> None:
         url = await tus.upload(None)
         wrong = await tus.patch(url, 5, b"abc", {"Upload-Length": "3"})
         assert wrong.status_code == 409
-        assert "upload-length" not in (await tus.head(url)).headers  # Refused as a whole.
+        assert "upload-length" not in (await tus.head(url)).headers  # The whole request is refused.
         assert (await tus.patch(url, 0, b"abc", {"Upload-Length": "6"})).status_code == 204
         assert (await tus.patch(url, 3, b"def", {"Upload-Length": "9"})).status_code == 400
         assert await tus.offset(url) == 3
@@ -262,7 +261,7 @@ async def test_a_body_at_the_creation_has_the_type_of_a_chunk(
 @pytest.mark.spec("tus-K10")
 @pytest.mark.parametrize("kind", ["Upload-Length: 0", "Upload-Concat: final;"])
 async def test_a_creation_needs_no_content_length(service: Service, kind: str) -> None:
-    """Without it and without `Transfer-Encoding` there is no body (RFC 9112, section 6.3)."""
+    """Without it and `Transfer-Encoding` there is no body (RFC 9112, section 6.3)."""
     async with Tus(service) as tus, service.raw_connection() as peer:
         if kind.endswith(";"):
             part = await tus.upload(3, {"Upload-Concat": "partial"}, b"abc")

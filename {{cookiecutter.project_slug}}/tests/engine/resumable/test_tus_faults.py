@@ -1,4 +1,4 @@
-"""tus 1.0.0 under faults: clients that vanish, stall, race or send too much, and sudden death.
+"""tus 1.0.0 with faults: clients that vanish, stall, race or send too much, and crashes.
 
 Core Protocol: "The Server SHOULD always attempt to store as much of the received data as possible."
 """
@@ -22,7 +22,7 @@ PATCH = "PATCH /uploads/{upload_id}"
 
 @pytest.fixture
 async def patient(serve: Any) -> Service:
-    """A service that would wait for a stalled client longer than any test."""
+    """A service whose idle timeout is longer than any test."""
     service: Service = await serve(streaming={"idle_timeout": 60})
     return service
 
@@ -43,7 +43,7 @@ async def test_what_came_before_a_client_vanished_is_kept(
         assert await patient.outcome_of(PATCH) == "client_abort"
 
         offset = await tus.offset(url)
-        # A reset takes along what the kernel held; what is closed in order arrives whole.
+        # A reset discards the buffers of the kernel; after a normal close they arrive.
         assert offset == size if way == "close" else 0 < offset <= size
         assert (await tus.patch(url, offset, data[offset:])).status_code == 204
     assert sha256(await bytes_of(patient, id_of(url))) == sha256(data)
@@ -66,7 +66,7 @@ async def test_a_client_that_sends_and_leaves_in_order_loses_nothing(
 
 @pytest.mark.spec("tus-C14", "tus-C27")
 async def test_a_question_about_a_stalled_upload_is_answered_at_once(patient: Service) -> None:
-    """A client whose network changed asks while the server still waits for its old connection."""
+    """A client on a new network sends HEAD while its old connection is still open."""
     async with Tus(patient) as tus, patient.raw_connection() as stalled:
         url = await tus.upload(6)
         await begin_patch(stalled, url, 0, "Content-Length: 6")
@@ -113,7 +113,7 @@ async def test_chunks_that_race_for_one_offset_are_never_mixed(
         ends = await asyncio.gather(*patches, return_exceptions=True)
         assert all(isinstance(end, httpx.Response | httpx.TransportError) for end in ends)
         statuses = [end.status_code if isinstance(end, httpx.Response) else 0 for end in ends]
-        assert set(statuses) <= {204, 409, 0}  # One that was cut has no answer.
+        assert set(statuses) <= {204, 409, 0}  # A request that was ended gets no response.
         assert statuses.count(204) <= 1
         if 204 not in statuses:
             offset = await tus.offset(url)
@@ -121,7 +121,8 @@ async def test_chunks_that_race_for_one_offset_are_never_mixed(
 
     stored = await bytes_of(patient, id_of(url))
     assert len(stored) == size
-    won = stored.rstrip(b"Z")  # What is left is of one racer, and all of it when one was told so.
+    # The bytes are those of one client, and all of its bytes if they were acknowledged.
+    won = stored.rstrip(b"Z")
     assert sha256(won) in {sha256(racer[: len(won)]) for racer in racers}
     if 204 in statuses:
         assert sha256(stored) == sha256(racers[statuses.index(204)])
@@ -144,11 +145,11 @@ async def test_a_file_arrives_whole_however_often_its_connection_breaks(
                 head = patch_head(url, offset, f"Content-Length: {len(data) - offset}")
                 await peer.send(head + data[offset:stop])
                 choice.choice([peer.reset, peer.close, lambda: None])()
-                # Before, during or after the chunk: its connection is not the one that asks.
+                # Before, during or after the chunk, because HEAD has another connection.
                 told = await tus.offset(url)
             assert offset <= told <= furthest
             offset = told
-        # A chunk whose connection is seen only now may still come in between, as for any client.
+        # A chunk on a connection that is accepted later may still be appended first.
         async with asyncio.timeout(PATIENCE):
             while (await tus.patch(url, offset, data[offset:])).status_code != 204:
                 offset = await tus.offset(url)
@@ -172,7 +173,7 @@ async def test_after_a_sudden_death_an_upload_goes_on(tmp_path: Path, round_: in
     async with Service(storage={"url": f"file:{tmp_path / 'data'}"}) as service:
         async with Tus(service) as tus:
             offset = await tus.offset(path)
-            assert sure <= offset < len(data)  # What was acknowledged is there.
+            assert sure <= offset < len(data)  # Acknowledged bytes are kept.
             assert (await tus.patch(path, offset, data[offset:])).status_code == 204
         assert sha256(await bytes_of(service, id_of(path))) == sha256(data)
 

@@ -1,7 +1,7 @@
-"""Several processes share the uploads: the newest request wins, in whichever of them it is.
+"""Several processes share the uploads: the newest request wins, whichever process it reaches.
 
-Each service stands for a worker. A client whose connection dies silently comes back to any of them,
-while the one that it left still waits for the rest of its body.
+Each service represents a worker. A client whose connection dies silently reconnects to any of them,
+while the first one still waits for the rest of the body.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from .draft import append, bare_append, begin, offset_of, send_part
 from .tus import Tus, begin_patch, id_of, patch_head, settle, unfinished, was_cut
 
 PATCH = "PATCH /uploads/{upload_id}"
-#: No body stalls here for too long.
+#: So long that no body times out.
 PATIENT = {"idle_timeout": 60}
 PROCESS = {"STREAMING__IDLE_TIMEOUT": "60 s", "STORAGE__URL": "file:./data"}
 
 
 @pytest.fixture
 async def workers(serve: Any) -> list[Service]:
-    """Three services with one store."""
+    """Three services that share a store."""
     return [await serve(streaming=PATIENT) for _ in range(3)]
 
 
@@ -95,7 +95,7 @@ async def test_an_upload_is_removed_while_another_worker_receives_it(
 
 
 async def send_on(peer: Peer, data: bytes) -> None:
-    """Send until the connection breaks; not so fast that it ends before."""
+    """Send until the connection breaks, slowly enough that the body does not end first."""
     with suppress(ConnectionError):
         for start in range(0, len(data), 1 << 16):
             await peer.send(data[start : start + (1 << 16)])
@@ -137,7 +137,7 @@ async def test_clients_that_fight_through_all_workers_never_mix_their_bytes(
     async def fight(client: httpx.AsyncClient, path: str) -> None:
         for _ in range(2 * SOAK):
             offset = await offset_of(client, path)
-            with suppress(httpx.TransportError):  # Cut by another one.
+            with suppress(httpx.TransportError):  # Ended by a newer request.
                 answer = await append(client, path, offset, data[offset : offset + 40_000])
                 assert answer.status_code in (204, 409)
 
@@ -190,7 +190,7 @@ async def test_the_sweep_of_another_worker_takes_nothing_away(workers: list[Serv
 async def test_a_worker_that_is_killed_leaves_nothing_locked_or_asked_for(
     tmp_path: Path, dies: str
 ) -> None:
-    """The contender may die before it has asked, while it waits, or when it has the upload."""
+    """The newer process may crash before it asks, while it waits, or with the upload."""
     for _ in range(2 * SOAK):
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
@@ -203,17 +203,17 @@ async def test_a_worker_that_is_killed_leaves_nothing_locked_or_asked_for(
             await peer.send(b"abc")
             await settle(holder)
             await asking.send(patch_head(path, 3, "Content-Length: 6") + b"def")
-            await asyncio.sleep(random.uniform(0, 0.2))  # Any moment will do.
+            await asyncio.sleep(random.uniform(0, 0.2))  # At any moment.
             (holder if dies == "holder" else contender).kill()
 
             offset = await last.offset(path)
-            assert offset in (0, 3, 6)  # What the holder had in its memory has gone with it.
-            # The contender may have waited since before the question, and go on only now.
+            assert offset in (0, 3, 6)  # The bytes in the memory of the holder are lost.
+            # The newer process may have waited since before HEAD, and continue only now.
             async with asyncio.timeout(PATIENCE):
                 while (await last.patch(path, offset, b"abcdefghi"[offset:])).status_code != 204:
                     offset = await last.offset(path)
                 while (tmp_path / "data" / "uploads" / f"{id_of(path)}.lock").exists():
-                    await last.head(path)  # Whoever comes next clears away what was left.
+                    await last.head(path)  # The next request removes the stale lock.
             assert (await last.record(path))["size"] == 9
 
 

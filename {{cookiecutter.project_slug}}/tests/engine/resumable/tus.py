@@ -1,6 +1,6 @@
 """A small tus client.
 
-It checks what every answer of a tus server must do: name its version (tus 1.0.0, "Tus-Resumable").
+It checks that every response has the version (tus 1.0.0, "Tus-Resumable").
 """
 
 import base64
@@ -15,13 +15,13 @@ from ..peer import Peer
 VERSION = "1.0.0"
 CHUNK = "application/offset+octet-stream"
 
-#: Pairs may repeat a name. Every character is sent as one byte, also those that are not ASCII.
+#: Pairs may repeat a name. Each character is sent as one byte, also outside of ASCII.
 Fields = Mapping[str, str] | Iterable[tuple[str, str]]
 Body = bytes | AsyncIterator[bytes]
 
 
 class Tus:
-    """Speaks tus to a service; `Tus-Resumable` is added to every request that does not have it."""
+    """Sends tus requests; adds `Tus-Resumable` to requests that do not have it."""
 
     def __init__(self, service: Any) -> None:
         self._service = service
@@ -48,7 +48,7 @@ class Tus:
         return await self.send("POST", "/uploads", fields, body)
 
     async def upload(self, length: int | None, fields: Fields = (), body: Body = b"") -> str:
-        """Create an upload and return its address; without a length that comes later."""
+        """Create an upload and return its URL; without a length it is deferred."""
         known = "Upload-Defer-Length" if length is None else "Upload-Length"
         pairs = dict(fields) | {known: str(1 if length is None else length)}
         if body:
@@ -75,7 +75,7 @@ class Tus:
         return await self.send("DELETE", url)
 
     async def record(self, url: str) -> Any:
-        """Return the record of the file that an upload became; None when it did not."""
+        """Return the record of the file of an upload; None while it is incomplete."""
         response = await self.http.get(f"/files/{id_of(url)}/record")
         return response.json() if response.status_code == 200 else None
 
@@ -91,13 +91,13 @@ def metadata(**pairs: str | bytes) -> str:
 
 
 async def in_pieces(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
-    """Yield a body whose length is not declared: it is sent with `Transfer-Encoding: chunked`."""
+    """Yield a body without a length, which is sent with `Transfer-Encoding: chunked`."""
     for start in range(0, len(data), size):
         yield data[start : start + size]
 
 
 def patch_head(url: str, offset: int, *fields: str) -> bytes:
-    """Return the head of a PATCH; `fields` say how long its body is."""
+    """Return request line and headers of a PATCH; `fields` has the length of the body."""
     lines = [
         f"PATCH /uploads/{id_of(url)} HTTP/1.1",
         "Host: x",
@@ -110,13 +110,13 @@ def patch_head(url: str, offset: int, *fields: str) -> bytes:
 
 
 async def begin_patch(peer: Peer, url: str, offset: int, *fields: str) -> None:
-    """Send the head of a PATCH, and return when the service has begun to read the body."""
+    """Send the headers of a PATCH, and wait until the service reads the body."""
     await peer.send(patch_head(url, offset, *fields, "Expect: 100-continue"))
     await peer.read_until(b"100 Continue\r\n\r\n")
 
 
 async def was_cut(peer: Peer) -> bool:
-    """Return whether the service ends the connection, and sends no response before that."""
+    """Return whether the service closes the connection without a response."""
     try:
         return await peer.read_to_end() == b""
     except ConnectionResetError:
@@ -124,13 +124,13 @@ async def was_cut(peer: Peer) -> bool:
 
 
 async def settle(service: Any) -> None:
-    """Return when the service has read what was sent to it before: its loop has turned since."""
+    """Wait until the service has read the bytes that were sent: let its loop turn."""
     async with service.client() as client:
         for _ in range(3):
             await client.get("/health/live")
 
 
 def unfinished(tmp_path: Path) -> list[str]:
-    """Return what is kept of uploads that are no files yet, or not any more."""
+    """Return the files of uploads in progress."""
     folders = [tmp_path / "data" / "uploads", tmp_path / "data" / "parts"]
     return sorted(path.name for folder in folders for path in folder.iterdir())

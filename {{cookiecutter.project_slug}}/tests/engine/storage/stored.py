@@ -14,7 +14,7 @@ async def store(service: Service, data: bytes, **draft: Any) -> str:
     async def work() -> str:
         async with storage.create(Draft(**{"filename": "f", **draft})) as writer:
             await writer.write(data)
-            return (await writer.commit()).id
+            return (await storage.commit(writer)).id
 
     return await service.in_server(work())
 

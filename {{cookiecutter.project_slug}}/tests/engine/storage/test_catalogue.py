@@ -10,16 +10,21 @@ import pytest
 from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.engine.server import cli
 from {{cookiecutter.package_name}}.engine.storage.catalogue import FORMAT, Catalogue, check_format
+from {{cookiecutter.package_name}}.engine.storage.place import Place
 from {{cookiecutter.package_name}}.settings import Settings
 
 from ..peer import PATIENCE
+
+
+def opened(path: Path) -> Catalogue:
+    return Catalogue(path, Place(path.parent, keep_free=0))
 
 
 def test_workers_that_start_at_once_wait_for_the_one_that_makes_it(tmp_path: Path) -> None:
     path = tmp_path / "catalogue"
 
     def count() -> int:
-        with closing(Catalogue(path)._database) as database:
+        with closing(opened(path)._database) as database:
             return len(database.execute("SELECT id FROM files").fetchall())
 
     with (
@@ -35,8 +40,8 @@ def test_workers_that_start_at_once_wait_for_the_one_that_makes_it(tmp_path: Pat
 
 
 def write_newer(path: Path) -> sqlite3.Connection:
-    """Make a catalogue of a newer release; what it has written is in its log until it is closed."""
-    with closing(Catalogue(path)._database):
+    """Make a catalogue of a newer release; the log has its writes until it is closed."""
+    with closing(opened(path)._database):
         pass
     database = sqlite3.connect(path)
     database.execute(f"PRAGMA user_version = {FORMAT + 1}")
@@ -45,7 +50,7 @@ def write_newer(path: Path) -> sqlite3.Connection:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return all files; the index of the log is made anew by whoever reads it."""
+    """Return all files, except the index of the log, which every reader rebuilds."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".sqlite3-shm")
     return {path.name: path.read_bytes() for path in files}
 
@@ -73,9 +78,9 @@ def test_the_data_of_a_newer_release_is_refused_in_one_line_and_not_touched(
 
 def test_a_catalogue_without_a_version_gets_one(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.sqlite3"
-    with closing(Catalogue(path)._database) as database:
+    with closing(opened(path)._database) as database:
         database.execute("PRAGMA user_version = 0")
 
     check_format(path)
-    with closing(Catalogue(path)._database) as database:
+    with closing(opened(path)._database) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (FORMAT,)

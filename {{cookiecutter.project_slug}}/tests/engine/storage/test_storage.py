@@ -14,11 +14,9 @@ import pytest
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.kernel.threads import complete, repeating
 from {{cookiecutter.package_name}}.engine.storage import Draft
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
 from {{cookiecutter.package_name}}.engine.storage.claims import Claim
-from {{cookiecutter.package_name}}.engine.storage.importing import import_files
 from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
-from {{cookiecutter.package_name}}.engine.storage.opening import open_storage
+from {{cookiecutter.package_name}}.engine.storage.part import import_files, open_storage
 
 from ..peer import PATIENCE
 from ..service import Service, make_settings
@@ -108,14 +106,14 @@ async def test_two_stores_of_one_directory_see_the_same_files(tmp_path: Path) ->
     async with open_storage(settings) as one, open_storage(settings) as other:
         async with one.create(Draft(filename="a")) as writer:
             await writer.write(b"abc")
-            record = await writer.commit()
+            record = await one.commit(writer)
 
         assert await other.record(record.id) == record
         assert [chunk async for chunk in other.read(record.id, 1, 3)] == [b"bc"]
 
 
 def local_storage(root: Path) -> LocalStorage:
-    return LocalStorage(make_settings(storage={"url": f"file:{root}"}).storage, Callbacks())
+    return LocalStorage(make_settings(storage={"url": f"file:{root}"}).storage)
 
 
 async def test_leaving_without_a_commit_removes_every_trace(tmp_path: Path) -> None:
@@ -132,7 +130,7 @@ async def test_the_sweep_leaves_the_living_alone(tmp_path: Path) -> None:
     async with storage.create(Draft(filename="a")) as writer:
         await writer.write(b"x" * (3 << 20))
         await storage.sweep()
-        record = await writer.commit()
+        record = await storage.commit(writer)
         await storage.sweep()
 
     assert (await storage.record(record.id)).size == 3 << 20
@@ -145,7 +143,7 @@ async def test_recovery_finishes_what_a_crash_interrupted(tmp_path: Path, state:
     """The three places where a writer can die: before the rename, before and after the commit."""
     storage = local_storage(tmp_path)
     async with storage.create(Draft(filename="a")) as writer:
-        record = await writer.commit()
+        record = await storage.commit(writer)
     lock = tmp_path / "parts" / f"{record.id}.lock"
     claim = Claim.take(lock)
     assert claim is not None

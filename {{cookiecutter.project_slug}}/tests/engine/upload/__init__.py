@@ -1,1 +1,1 @@
-"""Uploads: raw bodies, forms, rows, and what is done about files."""
+"""Uploads: raw bodies, forms, rows, and callbacks."""

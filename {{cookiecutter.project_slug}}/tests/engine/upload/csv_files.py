@@ -1,21 +1,21 @@
-"""CSV files as they are found in the field, and what Python's csv module makes of them."""
+"""CSV files as programs write them, and how Python's csv module reads them."""
 
 import csv
 import io
 from collections.abc import Iterator
 from typing import NamedTuple
 
-#: Good ones, to see whether another takes them with it.
+#: Valid rows after a malformed one, which must not be lost with it.
 ROWS = "".join(f"r{n},{n},{n}\n" for n in range(1000))
 
 
 class CsvFile(NamedTuple):
-    """A file, and the lines in which the records begin that have to be reported."""
+    """A file, and the first lines of the records that must be reported."""
 
     name: str
     text: str
     reported: tuple[int, ...] = ()
-    #: Whether something was lost or made up once.
+    #: Whether an earlier version lost or invented rows.
     was_misread: bool = False
 
     @property
@@ -23,17 +23,17 @@ class CsvFile(NamedTuple):
         return self.text.encode(errors="surrogateescape")
 
     def rows(self) -> list[list[str]]:
-        """Return the rows that are to be accepted."""
+        """Return the rows that must be accepted."""
         wanted = []
         for line, records in self._lines()[1:]:
-            # The module cuts at a lone carriage return, which is a malformed row to us.
+            # The module splits at a lone carriage return; the service rejects such a row.
             assert len(records) == 1 or line in self.reported
             if line not in self.reported:
                 wanted.append(records[0])
         return wanted
 
     def _lines(self) -> list[tuple[int, list[list[str]]]]:
-        """Return the records of the csv module, less the blank ones, together to a line's end."""
+        """Return the records of the csv module by their first line, without blank ones."""
         text = self.text.removeprefix("\ufeff")
         source = io.StringIO(text, newline="")
         found: list[tuple[int, list[list[str]]]] = []
@@ -49,7 +49,7 @@ class CsvFile(NamedTuple):
 
 
 def _records(source: io.StringIO) -> Iterator[list[str]]:
-    """Yield the records of the csv module, however long their fields are."""
+    """Yield the records of the csv module, without its limit on the size of fields."""
     limit = csv.field_size_limit(1 << 30)
     try:
         yield from csv.reader(source)

@@ -16,12 +16,12 @@ SIZE = 4 << 20
 
 @contextmanager
 def small_disk(path: Path) -> Iterator[Path]:
-    """Mount a file system in memory, which is gone when the block ends; Linux and root only."""
+    """Mount a file system in memory until the block ends; Linux and root only."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("only root can mount a disk, and this one is Linux's")
+        pytest.skip("needs Linux and root to mount a disk")
     path.mkdir()
     if run("mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(path)):
-        pytest.skip("this machine lets not even root mount a disk")
+        pytest.skip("this machine does not allow mounts")
     try:
         yield path
     finally:
@@ -37,12 +37,12 @@ def free(disk: Path) -> int:
 
 
 def fill(disk: Path, leave: int = 0) -> Path:
-    """Take what is left of the disk, but for `leave` bytes; return what to delete for space."""
+    """Fill the disk except for `leave` bytes; return the file to delete for space."""
     filler = disk / "filler"
     filler.write_bytes(bytes(free(disk) - leave))
     return filler
 
 
 def is_full(answer: httpx.Response) -> bool:
-    """Whether an answer says that the disk is full, in whatever document errors have here."""
+    """Whether a response reports a full disk, with or without problem documents."""
     return answer.status_code == 507 and "space" in answer.json()["detail"]

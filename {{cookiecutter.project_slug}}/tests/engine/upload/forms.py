@@ -1,4 +1,4 @@
-"""Bodies of `multipart/form-data`, byte by byte as a test wants them."""
+"""Bodies of `multipart/form-data`."""
 
 BOUNDARY = b"----boundary"
 FORM = f"multipart/form-data; boundary={BOUNDARY.decode()}"

@@ -1,4 +1,4 @@
-"""What the tests of hostile forms share: how a form is written down, sent, and read back."""
+"""Shared by the tests of hostile forms: how to write, send and read back a form."""
 
 import asyncio
 from typing import Any
@@ -8,12 +8,12 @@ import pytest
 from ..service import Service
 from ..storage.stored import bytes_of, files
 
-#: What becomes of a form: the names and bytes of its files and its metadata; or why it is refused.
+#: The names and bytes of the stored files and their metadata; or the status of the response.
 Outcome = tuple[list[tuple[str, bytes]], dict[str, str]] | int
 
 
 def file(name: str, *lines: str) -> str:
-    """Return the header of a file, up to and with its empty line."""
+    """Return the headers of a file, with the empty line after them."""
     disposition = f'Content-Disposition: form-data; name="f"; filename="{name}"'
     return "\n".join([disposition, *lines, "\n"])
 
@@ -23,7 +23,7 @@ def field(name: str, *lines: str) -> str:
 
 
 def form(*texts: str | bytes) -> bytes:
-    """Return a form as it is on the wire: in text a line ends with CRLF, and `|` is a bare LF."""
+    """Return a form as bytes: lines of the text end with CRLF, and `|` is a bare LF."""
     return b"".join(
         text.replace("\n", "\r\n").replace("|", "\n").encode() if isinstance(text, str) else text
         for text in texts
@@ -31,7 +31,7 @@ def form(*texts: str | bytes) -> bytes:
 
 
 def rows(table: dict[str, Any], *marks: Any) -> list[Any]:
-    """Return the rows of a table as parameters of a test."""
+    """Return the rows of a table as test parameters."""
     return [pytest.param(*row, id=name, marks=marks) for name, row in table.items()]
 
 
@@ -42,7 +42,7 @@ def stored(*named: tuple[str, bytes], **metadata: str) -> Outcome:
 async def outcome_of(
     service: Service, body: bytes, content_type: str, *, bytewise: bool = False
 ) -> Outcome:
-    """Send a form, whole or byte by byte, and return what the store has of it then."""
+    """Send a form, whole or byte by byte, and return the stored files."""
     step = 1 if bytewise else len(body) or 1
     head = f"POST /files HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     async with service.raw_connection() as peer:

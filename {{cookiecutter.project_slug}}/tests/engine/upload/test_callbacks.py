@@ -1,4 +1,4 @@
-"""What the service does about files: what it refuses, keeps apart, and tells its own code."""
+"""Callbacks: files are refused, quarantined, and reported to the owner's code."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
-from {{cookiecutter.package_name}}.engine.storage.callbacks import Callbacks
-from {{cookiecutter.package_name}}.engine.storage.opening import open_storage
-from {{cookiecutter.package_name}}.engine.upload.types import AllowedTypes
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, Draft, FileRecord
+from {{cookiecutter.package_name}}.engine.storage.part import open_storage
+from {{cookiecutter.package_name}}.engine.upload.metadata import AllowedTypes
 
 from ..peer import PATIENCE
 from ..service import Service, make_settings
@@ -22,7 +21,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
 
 def register(service: Service, **callbacks: Any) -> None:
-    service.app.state.storage.callbacks = Callbacks(**callbacks)
+    service.app.state.storage.callbacks = [Callbacks(**callbacks)]
 
 
 async def test_a_file_is_inspected_before_anybody_can_see_it(service: Service) -> None:
@@ -68,12 +67,12 @@ async def test_a_callback_that_fails_is_called_again(tmp_path: Path) -> None:
             raise OSError("The database is away.")
 
     settings = make_settings(storage={"url": f"file:{tmp_path}"}).storage
-    async with open_storage(settings, Callbacks(on_stored=on_stored)) as storage:
+    async with open_storage(settings, [Callbacks(on_stored=on_stored)]) as storage:
         async with storage.create(Draft(filename="a")) as writer:
-            record = await writer.commit()
+            record = await storage.commit(writer)
         assert told == [record.id]
 
-    async with open_storage(settings, Callbacks(on_stored=on_stored)) as storage:
+    async with open_storage(settings, [Callbacks(on_stored=on_stored)]) as storage:
         await storage.sweep()
         await storage.sweep()
     assert told == [record.id, record.id]

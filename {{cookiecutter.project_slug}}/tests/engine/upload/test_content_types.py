@@ -1,4 +1,4 @@
-"""What a body says of itself: bytes that are not read as they are meant are refused, with 415."""
+"""Content-Type and Content-Encoding: unsupported charsets and codings get 415."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..service import Service
 ROW = b"sensor,value\ns,1\n"
 ROWS = "application/jsonl, application/x-ndjson, text/csv"
 CODINGS = [["gzip"], ["gzip", "identity"], ["identity, br"]]
-#: In a second line of the field, which was not read once.
+#: In a second header of the same name, which an earlier version ignored.
 SECOND = [["identity", "gzip"], ["Identity", "x"]]
 
 
@@ -87,7 +87,7 @@ async def test_a_refusal_names_what_is_taken_in_the_field_of_its_cause(
     taken = None if codings else ROWS
     assert response.status_code == 415
     assert response.headers.get("accept-post") == response.headers.get("accept") == taken
-    # RFC 9110, section 12.5.3: it must not be there when the coding was not the reason.
+    # RFC 9110, section 12.5.3: only a refused coding is reported with this header.
     assert response.headers.get("accept-encoding") == ("identity" if codings else None)
 
 

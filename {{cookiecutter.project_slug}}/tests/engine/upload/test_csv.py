@@ -1,4 +1,4 @@
-"""CSV: the rows that are accepted are those of Python's csv module, and all others are reported."""
+"""CSV: the accepted rows are those of Python's csv module, and all others are reported."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ CSV = {"Content-Type": "text/csv"}
 
 
 class Pipe(BaseModel):
-    """A row whose fields are in an order of their own, one with another name outside."""
+    """A row whose model has the fields in another order, and one of them with an alias."""
 
     size: int
     label: str = Field(alias="name")
@@ -25,7 +25,7 @@ class Pipe(BaseModel):
 
 
 class Table:
-    """Ingestions that keep what they are given: of any columns, and of those of a model."""
+    """Ingestions that keep their rows: with any columns, and with those of a model."""
 
     def __init__(self) -> None:
         self.router = IngestRouter(prefix="/ingest")
@@ -87,7 +87,7 @@ async def test_a_file_has_the_rows_of_the_csv_module_or_a_report_of_them(
         (b"a,,c\n1,2,3\n", "The header row has no name for field 2."),
         (b"a,b,c,\n", "The header row has no name for field 4."),
         (b"a,b,c,b\n", "The header row has the same name for fields 2 and 4."),
-        (b"a,b\r1,2\r", "The header row has a carriage return that ends no line"),
+        (b"a,b\r1,2\r", "The header row has a carriage return within a line"),
         (b"a,\0b\n", "The header row has a NUL character."),
         (b"a,\xff\n", "The header row is not UTF-8."),
         (b"\xef\xbb\xbf\xef\xbb\xbfa,b\n", "The header row begins with a byte order mark."),
@@ -115,7 +115,7 @@ async def test_a_file_that_cannot_be_read_is_told_why(
     ("row", "detail"),
     [
         (b'"1"x,2', "The row has a quoted field that does not end at its closing quote."),
-        (b"1,2\r3,4", "The row has a carriage return that ends no line"),
+        (b"1,2\r3,4", "The row has a carriage return within a line"),
         (b"1,2,3", "The row has 3 fields, not 2."),
         (b"1,\0", "The row has a NUL character."),
         (b"1,\xff", "The row is not UTF-8."),

@@ -1,4 +1,4 @@
-"""A disk that is really full: told as it is, no fragment keeps it full, and all others go on."""
+"""A full disk: uploads get 507, no partial file stays, and other requests still work."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ from .disk import SIZE, fill, free, is_full, small_disk
 from .forms import FORM, file, form
 from .uploads import left_behind, sha256
 
-#: What the catalogue may have grown by.
+#: Bytes by which the catalogue may have grown.
 RECORDS = 256 << 10
 
 
@@ -27,7 +27,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 async def service(disk: Path, serve: Callable[..., Any]) -> Service:
-    """The service on the small disk, of which it keeps nothing free."""
+    """The service on the small disk, without a reserve."""
     started: Service = await serve(storage={"keep_free": 1})
     return started
 
@@ -38,7 +38,7 @@ async def pieces(data: bytes) -> AsyncIterator[bytes]:
 
 
 async def post(service: Service, data: bytes, kind: str) -> httpx.Response:
-    """Upload without a declared length, which could be refused at once."""
+    """Upload without a declared length, because a declared one is refused at once."""
     whole = form(file("f", data)) if kind == "form" else data
     headers = {"Content-Type": FORM} if kind == "form" else {}
     async with service.client() as client:
@@ -82,7 +82,7 @@ async def test_an_upload_takes_nothing_of_what_is_to_be_kept_free(
         await asyncio.sleep(0)
 
     assert is_full(upload.result())
-    assert lowest > SIZE // 2 - (2 << 20)  # A block that is on its way is looked at once.
+    assert lowest > SIZE // 2 - (2 << 20)  # Each block is checked once more when it is written.
     assert (await post(service, b"x", kind)).status_code == 201
 
 

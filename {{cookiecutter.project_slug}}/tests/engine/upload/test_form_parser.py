@@ -1,4 +1,4 @@
-"""The parser of forms: where a chunk ends means nothing, and names are what clients mean."""
+"""The parser of forms: chunk boundaries do not matter, and names are decoded as clients mean."""
 
 import random
 from itertools import pairwise
@@ -6,13 +6,12 @@ from itertools import pairwise
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.upload.form_parser import FormParser
-from {{cookiecutter.package_name}}.engine.upload.parts import Part, part_of
+from {{cookiecutter.package_name}}.engine.upload.multipart import FormParser, Part, part_of
 
 from .forms import BOUNDARY, FORM, field, file, form
 from .test_hostile_forms import KEPT, MENDED
 
-#: Bytes that a parser may take for a boundary, or for the beginning of one.
+#: Data that a parser could mistake for a boundary, or for the beginning of one.
 DECEPTIVE = [
     b"",
     b"\r\n",
@@ -29,7 +28,7 @@ DECEPTIVE = [
     b"\r\r\n\r\n-",
 ]
 
-#: As they come from a form with two checkboxes, a text, a file and a file input left empty.
+#: Sent by a form with two checkboxes, a text, a file and an empty file input.
 CHROMIUM = b"""\
 ------WebKitFormBoundary8vQbpm0bY6NxhZ3o
 Content-Disposition: form-data; name="c"
@@ -65,7 +64,7 @@ Read = list[tuple[Part, bytes]]
 
 
 def read(chunks: list[bytes], content_type: str = FORM) -> Read:
-    """Return the parts of a form, each with all of its bytes."""
+    """Return the parts of a form with their data."""
     parser = FormParser(content_type)
     parts: Read = []
     for event in (event for chunk in chunks for event in parser.feed(chunk)):
@@ -83,7 +82,7 @@ def cut(data: bytes, *positions: int) -> list[bytes]:
 
 
 def outcome(chunks: list[bytes]) -> Read | int:
-    """Return the parts of a form, or the status that refuses it."""
+    """Return the parts of a form, or the status of its refusal."""
     try:
         return read(chunks, "multipart/form-data; boundary=b")
     except Problem as problem:
@@ -91,7 +90,7 @@ def outcome(chunks: list[bytes]) -> Read | int:
 
 
 def disposition(parameters: str) -> Part:
-    """Return the part that has this header."""
+    """Return the part with this header."""
     header = f"Content-Disposition: form-data{parameters}\r\n\r\n".encode()
     [(part, _)] = read([b"--" + BOUNDARY + b"\r\n" + header + b"\r\n--" + BOUNDARY + b"--"])
     return part
@@ -258,7 +257,7 @@ def test_parameters_that_break_the_rules_are_refused(parameters: str) -> None:
 
 
 def test_the_time_for_a_hostile_header_is_not_quadratic() -> None:
-    # A parser that is would take minutes for these, and the test run with it.
+    # With quadratic time these would take minutes.
     for parameters in ('; a="' * 3000, "; a=\\" * 3000, ';a="' + "\\" * 15_000, "; " * 8000):
         with pytest.raises(Problem, match="malformed"):
             disposition(parameters)

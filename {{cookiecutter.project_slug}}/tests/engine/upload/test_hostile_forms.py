@@ -1,7 +1,7 @@
-"""Forms at the edges of RFC 2046: each becomes what its sender meant, or nothing.
+"""Forms at the edges of RFC 2046: each is stored as its sender meant it, or refused.
 
-What is expected is read from RFC 2046, section 5.1.1, and RFC 7578, not from any parser. Bytes of
-one part never become those of another, and no part is lost while the answer says 201.
+The expectations follow RFC 2046, section 5.1.1, and RFC 7578, not any parser. Bytes of one part
+never become those of another, and no part is lost when the status is 201.
 """
 
 from typing import Any
@@ -16,9 +16,9 @@ FIRST, SECOND = "--b\n" + file("x") + "X\n", "--b\n" + file("y") + "Y\n"
 END = "--b--\n"
 LONG = "p" * (65 << 10)
 
-#: Those that were lost, mixed up, or refused although they are right.
+#: Forms that an earlier version lost, mixed up, or refused although they are valid.
 MENDED: dict[str, tuple[bytes, Outcome]] = {
-    # The line break before a boundary belongs to it, and may be that of the empty line before.
+    # The line break before a boundary belongs to it, and may also end the empty line.
     "a file without a body, and another behind it": (
         form("--b\n", file("empty"), SECOND, END),
         stored(("empty", b""), Y),
@@ -167,7 +167,7 @@ async def test_a_form_becomes_what_its_sender_meant_or_nothing(
     content_type = "multipart/form-data; boundary=b"
 
     assert await outcome_of(service, body, content_type) == expected
-    if not isinstance(expected, int):  # What is refused is answered before all of it is sent.
+    if not isinstance(expected, int):  # A refusal may arrive before the form is sent completely.
         other: Service = await serve(storage={"url": f"file:{tmp_path / 'bytewise'}"})
         assert await outcome_of(other, body, content_type, bytewise=True) == expected
 

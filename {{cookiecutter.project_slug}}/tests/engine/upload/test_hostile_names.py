@@ -1,4 +1,4 @@
-"""Names and charsets in forms: each is read as its client means it, or the form is refused."""
+"""Names and charsets in forms: decoded as the client means them, or refused."""
 
 import pytest
 
@@ -13,23 +13,23 @@ KANA, CYRILLIC = "テスト", "Привет"
 
 
 def named(parameters: str) -> bytes:
-    """Return a form of one part, which has these parameters, and of a file."""
+    """Return a form of one part with these parameters, and a file."""
     return form(f"--b\nContent-Disposition: form-data{parameters}\n\nX\n", FILE)
 
 
 def said(value: bytes, content_type: str) -> bytes:
-    """Return a form with a field of a media type, and a file."""
+    """Return a form of a field with a media type, and a file."""
     return form("--b\n", field("k", f"Content-Type: {content_type}"), value, "\n", FILE)
 
 
 def part(parameter: str, value: bytes) -> list[str | bytes]:
-    """Return a part with a parameter that is not in UTF-8."""
+    """Return a part with a parameter that is not UTF-8."""
     before = f'--b\nContent-Disposition: form-data; name="f"; {parameter}="'
     return [before, value, '"\n\nV\n']
 
 
 def chosen(charset: str, *texts: str | bytes) -> bytes:
-    """Return a form that names its charset before anything else."""
+    """Return a form that begins with the field for its charset."""
     return form("--b\n", field("_charset_"), f"{charset}\n", *texts, FILE)
 
 

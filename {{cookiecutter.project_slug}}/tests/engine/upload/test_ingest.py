@@ -1,4 +1,4 @@
-"""Ingest: rows are validated as they arrive, and what is accepted has been consumed."""
+"""Ingest: rows are validated as they arrive, and accepted rows have been consumed."""
 
 import asyncio
 from pathlib import Path
@@ -36,7 +36,7 @@ class Row(BaseModel):
 
 
 class Sink:
-    """A consumer that knows what it was given, and does with it what a test wants."""
+    """A consumer that records its rows, and fails or waits as a test asks."""
 
     def __init__(self) -> None:
         self.router = IngestRouter(prefix="/ingest")
@@ -54,7 +54,7 @@ class Sink:
         self.rows += rows
         self.taken.set()
         for _ in range(5):
-            await asyncio.sleep(0)  # Somebody who reads on without us would do so now.
+            await asyncio.sleep(0)  # A service that reads ahead would do so now.
         unread = exchange_of(request.scope).bytes_in - len(ROW) * len(self.rows)
         self.ahead = max(self.ahead, unread)
 
@@ -138,7 +138,7 @@ async def test_a_row_that_is_too_long_ends_the_request_and_keeps_the_rows_before
         response = await client.post("/ingest/readings", content=body, headers=content)
 
     assert (response.status_code, len(latest)) == (413, 1)
-    if response.headers["content-type"] == "application/problem+json":  # Else there is no room.
+    if response.headers["content-type"] == "application/problem+json":  # Else `detail` only.
         assert (response.json()["accepted"], response.json()["limit"]) == (1, ROW_LIMIT)
 
 
@@ -214,7 +214,7 @@ async def test_the_documentation_has_the_rows_and_the_parameters(serve: Any) -> 
     assert content["itemSchema"]["required"] == ["sensor", "value"]
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_number_of_rows(tmp_path: Path) -> None:
     block = (ROW[:-2] + b',"note":"%s"}\n' % (b"x" * 500)) * 1000

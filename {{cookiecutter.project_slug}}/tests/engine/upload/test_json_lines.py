@@ -1,4 +1,4 @@
-"""JSON Lines: a row is a line, and what only looks like the end of one is none."""
+"""JSON Lines: a row is a line, and only LF ends it."""
 
 import json
 from typing import Any

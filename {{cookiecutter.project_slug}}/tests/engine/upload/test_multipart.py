@@ -1,4 +1,4 @@
-"""Forms: every file of a form is stored, with its fields, or nothing of it is."""
+"""Forms: all files of a form are stored with its fields, or none."""
 
 import asyncio
 import random
@@ -55,7 +55,7 @@ async def test_every_file_of_a_form_is_stored_with_all_of_its_fields(service: Se
 
 
 @pytest.mark.trap("U10")
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size_of_a_file_in_a_form(tmp_path: Path) -> None:
     blocks = min(SOAK, 16) * 64
@@ -83,7 +83,7 @@ async def test_files_that_wait_for_the_end_of_their_form_take_no_memory(
     close = LocalWriter.close
 
     async def close_and_tell(self: LocalWriter, **how: Any) -> None:
-        held.append(service.app.state.storage.buffered)
+        held.append(service.app.state.storage.writers.buffered)
         await close(self, **how)
 
     monkeypatch.setattr(LocalWriter, "close", close_and_tell)
@@ -91,7 +91,7 @@ async def test_files_that_wait_for_the_end_of_their_form_take_no_memory(
     response = await post(service, form(*small, file("last", b"yz"))[:-4])
 
     assert response.status_code == 400
-    assert (len(held), held[0]) == (11, 2)  # Each is open to the end, and only the last is in use.
+    assert (len(held), held[0]) == (11, 2)  # Only the last one has bytes in memory.
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ async def test_a_form_with_too_much_or_too_little_stores_nothing(
 
 
 async def test_a_form_at_its_limits_is_stored(serve: Any) -> None:
-    # Each file costs the disk several syncs.
+    # Each file needs several syncs of the disk.
     service: Service = await serve(upload={"max_size": 1024, "max_files": 5})
     many = [file(f"{number}", b"x" * 1024) for number in range(6)]
     fields = [field(f"{number:02}", "x" * 653) for number in range(100)]
@@ -179,17 +179,15 @@ async def test_a_file_that_cannot_be_stored_takes_back_the_ones_before_it(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    publish = LocalStorage.publish
+    adopt = LocalStorage.adopt
 
-    async def full_for_the_third(
-        self: LocalStorage, descriptor: int | None, part: Path, record: Any
-    ) -> None:
+    async def full_for_the_third(self: LocalStorage, record: Any) -> None:
         seen.append(len([each async for each in self.records()]))
         if len(seen) == 3:
             raise Problem(507)
-        await publish(self, descriptor, part, record)
+        await adopt(self, record)
 
-    monkeypatch.setattr(LocalStorage, "publish", full_for_the_third)
+    monkeypatch.setattr(LocalStorage, "adopt", full_for_the_third)
     response = await post(service, form(*[file(name, b"x") for name in "abcd"]))
 
     assert response.status_code == 507
@@ -234,7 +232,7 @@ async def test_httpx_and_its_chunked_body_are_understood(service: Service) -> No
         assert sha256(await bytes_of(service, response.json()[0]["id"])) == sha256(data)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 async def test_curl_is_understood(service: Service, tmp_path: Path) -> None:
     data = random.randbytes(2 << 20)
     path = tmp_path / "a ü.bin"

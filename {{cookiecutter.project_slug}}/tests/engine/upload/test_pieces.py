@@ -1,4 +1,4 @@
-"""Pieces of a file that a client has cut by its own rules: never stored as the whole file."""
+"""Pieces of a file in the formats of several clients: never stored as the whole file."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ async def refused(service: Service, method: str, path: str, **request: Any) -> N
         response = await client.request(method, path, **request)
 
     assert response.status_code == 400
-    assert response.json()["detail"].endswith("says that this is a piece of a whole.")
+    assert response.json()["detail"].endswith("declares a part of a whole.")
 
 
 @pytest.mark.fault("F4")

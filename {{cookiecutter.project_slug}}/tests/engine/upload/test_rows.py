@@ -1,4 +1,4 @@
-"""Rows: a body means the same however it is cut, and CSV what the csv module makes of it."""
+"""Rows: chunk boundaries do not matter, and CSV is read as the csv module reads it."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.upload.rows import CsvRows, JsonRows
@@ -19,7 +19,7 @@ ADAPTER: TypeAdapter[Any] = TypeAdapter(dict[str, str])
 
 
 def read(kind: Any, *chunks: bytes) -> Any:
-    """Return each row of chunks by its line, and what refuses those that are none, or all."""
+    """Return rows and errors by their lines, or the problem that refuses the body."""
     rows, found = kind(ADAPTER), {}
     try:
         batches = [batch for chunk in chunks for batch in rows.feed(chunk)]
@@ -27,7 +27,7 @@ def read(kind: Any, *chunks: bytes) -> Any:
             assert line not in found
             try:
                 found[line] = rows.parse(content)
-            except ValidationError as error:
+            except ValueError as error:
                 found[line] = str(error)
     except Problem as problem:
         return problem.status_code, problem.detail
@@ -70,7 +70,7 @@ def test_whatever_is_sent_no_row_is_made_up_and_none_is_lost() -> None:
         rows = [list(row.values()) if isinstance(row, dict) else None for row in found.values()]
         wanted = [values for values in csv.reader(io.StringIO(text, newline="")) if values][1:]
         if "\r" not in text.replace("\r\n", "\n"):
-            # Of a lone carriage return the csv module makes several rows, and we a bad one.
+            # The csv module splits at a lone carriage return; the service rejects the row.
             assert len(rows) == len(wanted), text
             pairs = zip(rows, wanted, strict=True)
             assert all(row in (None, values) for row, values in pairs), text

@@ -1,4 +1,4 @@
-"""Forms and rows of tiny pieces: others run in between, and what they cost is bounded."""
+"""Forms and rows of tiny pieces: other requests get turns, and the cost is bounded."""
 
 import asyncio
 import time
@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from {{cookiecutter.package_name}}.engine.upload import multipart, rows
-from {{cookiecutter.package_name}}.engine.upload.parts import part_of
+from {{cookiecutter.package_name}}.engine.upload import forms, rows
+from {{cookiecutter.package_name}}.engine.upload.multipart import part_of
 
 from ..service import Service
 from .forms import FORM, field, file, form
 
-#: Bytes of a body, and the seconds of the event loop's thread that it may take.
+#: Bytes of a body, and the CPU seconds of the event loop that it may take.
 SIZE, MOST = 100_000, 0.2
-#: Rows that are all rejected, or none.
+#: Rows that are all rejected, or empty lines.
 ROWS = {
     "numbers": ("application/jsonl", b"1\n"),
     "no JSON": ("application/jsonl", b"x\n"),
@@ -31,7 +31,7 @@ ROWS = {
     "carriage returns": ("text/csv", b"a\rb\n"),
     "bytes that are no text": ("text/csv", b"\xff\n"),
 }
-#: Those that took three times as much when each error was explained.
+#: These took three times as long when every error was explained.
 COSTLY = ROWS.keys() - {
     "nested lists", "empty lines", "empty lines of CSV", "carriage returns", "quotes",
     "quotes that do not end a field",
@@ -39,7 +39,7 @@ COSTLY = ROWS.keys() - {
 
 
 class Turns:
-    """Counts the turns of the loop that it runs in, and what happens in each."""
+    """Counts the turns of its event loop, and the events in each turn."""
 
     def __init__(self) -> None:
         self._turn = 0
@@ -81,7 +81,7 @@ async def test_a_form_lets_others_run_after_a_few_headers(
         turns.note()
         return part_of(*args)
 
-    monkeypatch.setattr(multipart, "part_of", noted)
+    monkeypatch.setattr(forms, "part_of", noted)
     fields = [field(f"{number}", "", *filter(None, [line])) for number in range(100)]
     response = await post(service, "/files", FORM, form(*fields, file("a", b"x")))
 

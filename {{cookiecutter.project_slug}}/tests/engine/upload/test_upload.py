@@ -1,4 +1,4 @@
-"""Upload: a file is there when all of it is durable, or it is not there at all."""
+"""Upload: a file is visible when all of it is durable, or not at all."""
 
 import asyncio
 import random
@@ -49,7 +49,7 @@ async def test_a_chunked_body_and_an_empty_one_become_files(service: Service) ->
 async def test_a_file_is_invisible_until_it_is_complete(service: Service, tmp_path: Path) -> None:
     async with service.raw_connection() as peer, service.client() as client:
         await peer.send(head(3, "Expect: 100-continue"))
-        await peer.read_until(b"100 Continue\r\n\r\n")  # Now the service has begun to store it.
+        await peer.read_until(b"100 Continue\r\n\r\n")  # The service has begun to store it.
 
         assert await files(service) == []
         assert len(left_behind(tmp_path)) == 2
@@ -177,7 +177,7 @@ async def test_a_part_of_an_upload_is_never_stored_as_a_file(service: Service) -
     async with service.client() as client:
         response = await client.post("/files", content=b"x", headers={"Upload-Complete": "?0"})
 
-    assert response.status_code in (201, 400)  # The beginning of an upload, where there are such.
+    assert response.status_code in (201, 400)  # 201 with resumable uploads.
     assert "/files/" not in response.headers.get("location", "")
     assert await files(service) == []
 
@@ -227,7 +227,7 @@ async def test_a_name_keeps_the_joiners_that_its_script_is_written_with(service:
 async def test_requests_one_behind_the_other_on_a_connection_are_told_apart(
     service: Service, cut: int
 ) -> None:
-    """A body ends where its length says, also in the middle of what arrives at once."""
+    """A body ends at its length, also in the middle of a segment."""
     first, second = random.randbytes(300_000), random.randbytes(10)
     async with service.raw_connection() as peer:
         await peer.send(head(len(first), "Expect: 100-continue"))

@@ -93,7 +93,7 @@ async def test_a_body_that_trickles_is_answered_with_408(serve: Any) -> None:
     async def trickle(peer: Any) -> None:
         for _ in range(200):
             await peer.send(b"x")
-            await asyncio.sleep(0.05)  # The slow client itself, not a wait for something.
+            await asyncio.sleep(0.05)  # This is the slow client, not a synchronisation.
 
     async with service.raw_connection() as peer:
         await peer.send(head(1000))
@@ -135,7 +135,7 @@ async def test_success_is_said_after_the_bytes_are_durable(
         response = await client.post("/files", content=b"x")
 
     assert response.status_code == 201
-    assert len(synced) >= 2  # The file, and the directory that names it.
+    assert len(synced) >= 2  # The file, and its directory.
 
 
 @pytest.mark.trap("U12")
@@ -163,7 +163,7 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_loop(
 
 @pytest.mark.slow
 async def test_the_loop_stays_responsive_while_uploads_run(serve: Any) -> None:
-    # The client of this test is busy too, and may hold up its own uploads.
+    # The client of this test is busy too, and may delay its own uploads.
     service: Service = await serve(streaming={"idle_timeout": PATIENCE})
     body = random.randbytes(32 << 20)
     async with service.client() as client:
@@ -185,7 +185,7 @@ async def test_half_a_body_is_nothing_after_a_sudden_death(tmp_path: Path) -> No
         await peer.send(head(8 << 20) + bytes(4 << 20))
         async with asyncio.timeout(PATIENCE):
             while not any(path.stat().st_size >= 1 << 20 for path in data.rglob("*")):
-                await asyncio.sleep(0.01)  # Nobody tells what has reached the disk.
+                await asyncio.sleep(0.01)  # No event shows that bytes have reached the disk.
         process.kill()
         await process.exit_code()
 
@@ -199,7 +199,7 @@ async def test_half_a_body_is_nothing_after_a_sudden_death(tmp_path: Path) -> No
 async def test_sudden_death_mid_upload_leaves_no_file_and_no_part(
     tmp_path: Path, round_: int
 ) -> None:
-    """Kill the service when a random share of 20 uploads has arrived, and look what is there."""
+    """Kill the service when a random share of 20 uploads has arrived, and check the files."""
     choice = random.Random(round_)
     bodies = [choice.randbytes(choice.randrange(1, 2 << 20)) for _ in range(20)]
     deadly = choice.randrange(sum(map(len, bodies)))
@@ -231,7 +231,7 @@ async def test_sudden_death_mid_upload_leaves_no_file_and_no_part(
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.slow
 async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
     size = min(SOAK, 16) * (128 << 20)

@@ -1,4 +1,4 @@
-"""What tests of uploads share: bare requests, digests, and a look at what is left behind."""
+"""Shared by the tests of uploads: raw requests, digests, and remaining parts."""
 
 import base64
 import hashlib
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def sha256(data: bytes) -> str:
-    """Stands for large bodies in an assertion, whose failure would show all of them."""
+    """Return a digest to compare instead of a large body, which a failure would print."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -21,5 +21,5 @@ def head(length: int, *headers: str) -> bytes:
 
 
 def left_behind(tmp_path: Path) -> list[str]:
-    """Return what lies among the parts: nothing, unless an upload is under way."""
+    """Return the files of uploads in progress."""
     return sorted(path.name for path in (tmp_path / "data" / "parts").iterdir())

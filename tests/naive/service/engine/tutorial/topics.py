@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, WebSocket
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import StreamingResponse
 
-from ..realtime.run_router import RUNS
+from ..realtime.runs import RUNS
 from ..realtime.subscription import Subscription
 
 router = APIRouter()

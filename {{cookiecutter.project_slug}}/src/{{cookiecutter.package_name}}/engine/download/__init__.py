@@ -1,11 +1,10 @@
-"""Download: stored files and generated streams, sent as they are read.
+"""Download: stored files and generated streams.
 
-* `router`: `GET, HEAD /files/{id}`; `sending`: how its bytes go, and when nginx sends them.
-* `ranges`: what a Range asks for; a pure function.
-* `disposition`: the header fields that make a stranger's file safe to send; digests.
-* `archive`: `GET, HEAD /archive`; `zip`: its format.
-* `exports`: the router of generators of typed rows; `formats`: how rows look. `transforms`: the
-  router of generators of bytes.
+* `router`: `GET, HEAD /files/{id}`; `ranges`: the bytes that `Range` selects; `headers`: the
+  headers of a response with a file; `file_stream`: sending its bytes, or letting nginx send them.
+* `archive`: `GET, HEAD /archive`, several files as one ZIP.
+* `exports`: the router for generators of typed rows; `transforms`: the one for request bodies that
+  are converted while they arrive.
 
 Settings: `APP_DOWNLOAD__…`, the deadlines of `APP_STREAMING__…`. Sources: RFC 9110, sections 13 to
 15; RFC 6266; RFC 8187; RFC 8246 (immutable); RFC 9530; APPNOTE 6.3.10 (ZIP).

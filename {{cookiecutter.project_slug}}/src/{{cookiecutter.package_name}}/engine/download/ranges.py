@@ -1,4 +1,4 @@
-"""The parts of a representation that a Range asks for, and how they are sent.
+"""The parts of a representation that a Range header selects.
 
 Pure functions. Source: RFC 9110, sections 14 (range requests), 15.3.7 (206), 15.5.17 (416).
 """
@@ -11,15 +11,15 @@ from decimal import Decimal
 
 from ..kernel.problem import Problem
 
-#: More ranges in one field are no honest request: it is answered with the whole.
+#: A header with more ranges is ignored.
 MAX_RANGES = 256
-#: More parts than this have to be worth their framing.
+#: With more parts than this, their framing must be smaller than their bytes.
 MAX_TINY_PARTS = 16
-#: A smaller gap costs less to send than to leave out (15.3.7.2).
+#: Ranges with a smaller gap are merged: sending the gap costs less than framing (15.3.7.2).
 MIN_GAP = 80
 
-#: `1#range-spec` with the empty elements of section 5.6.1.2. Nothing in it can match in two ways,
-#: or a long field would take for ever.
+#: `1#range-spec` with the empty elements of section 5.6.1.2. It has no ambiguity, so that matching
+#: takes linear time.
 _SPEC = "(?:[0-9]+-[0-9]*|-[0-9]+)?+"
 _RANGE = re.compile(rf"bytes={_SPEC}(?:[ \t]*+,[ \t]*+{_SPEC})*+", re.IGNORECASE | re.ASCII)
 
@@ -42,7 +42,7 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is sent of a representation: its pieces in order, and the fields that describe them."""
+    """The pieces of a representation that are sent, in order, and the headers for them."""
 
     status: int
     pieces: list[bytes | ByteRange]
@@ -55,10 +55,10 @@ def whole(size: int) -> Selection:
 
 
 def select(field: str, size: int, content_type: str) -> Selection:
-    """Return what a Range field selects of `size` bytes of a media type.
+    """Return what a Range header selects of `size` bytes of a media type.
 
-    That is all of them where section 14.2 lets a server ignore the field. Raises Problem 416 when
-    none of the ranges has a byte in common with the representation.
+    Selects all bytes where section 14.2 lets a server ignore the header. Raises Problem 416 when no
+    range is satisfiable.
     """
     ranges = parse_ranges(field, size)
     if ranges is None:
@@ -75,10 +75,10 @@ def select(field: str, size: int, content_type: str) -> Selection:
 
 
 def parse_ranges(field: str, size: int) -> list[ByteRange] | None:
-    """Return the satisfiable ranges of a Range field in its order; None when it does not count.
+    """Return the satisfiable ranges of a Range header in its order; None if it is to be ignored.
 
-    It does not with an unknown unit, a malformed member or too many; nor when it asks for the end
-    of nothing, which is satisfiable, but no Content-Range can say so (14.1.2).
+    It is ignored with an unknown unit, a malformed range or too many. A suffix range of an empty
+    representation is satisfiable, but has no Content-Range (14.1.2), so it is ignored as well.
     """
     if not _RANGE.fullmatch(field):
         return None
@@ -104,12 +104,12 @@ def parse_ranges(field: str, size: int) -> list[ByteRange] | None:
 
 
 def _clamped(digits: str, most: int) -> int:
-    # An int refuses to be made of thousands of digits, which the grammar allows.
+    # The grammar allows thousands of digits, which `int` refuses.
     return int(min(Decimal(digits), Decimal(most)))
 
 
 def coalesced(ranges: Iterable[ByteRange]) -> list[ByteRange]:
-    """Merge ranges that overlap or nearly touch; what is left keeps the order of the request."""
+    """Merge ranges that overlap or are close; the result keeps the order of the request."""
     merged: list[tuple[int, ByteRange]] = []
     for place, part in sorted(enumerate(ranges), key=lambda item: item[1].start):
         if merged and part.start - merged[-1][1].stop < MIN_GAP:
@@ -122,8 +122,8 @@ def coalesced(ranges: Iterable[ByteRange]) -> list[ByteRange]:
 
 
 def _multipart(parts: list[ByteRange], size: int, content_type: str) -> Selection:
-    """Return parts as multipart/byteranges (14.6), or the whole where that costs less."""
-    boundary = secrets.token_hex(16)  # Nobody can have put it into the file.
+    """Return parts as multipart/byteranges (14.6), or all bytes if these are fewer."""
+    boundary = secrets.token_hex(16)  # Random, so that it is not in the file.
     pieces: list[bytes | ByteRange] = []
     framing = 0
     for part in parts:

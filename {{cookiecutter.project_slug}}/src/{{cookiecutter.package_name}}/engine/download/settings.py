@@ -8,11 +8,11 @@ from ..kernel.limits import Duration, ModuleLimits, Size
 
 
 class DownloadSettings(ModuleLimits):
-    """How files are sent, and limits of its own: `APP_DOWNLOAD__…`."""
+    """How files are sent, and limits: `APP_DOWNLOAD__…`."""
 
     offload: Annotated[str, Field(pattern=r"^(x-accel-redirect)?$")] = ""
-    """Who sends the bytes of files: the service itself, or the nginx in front of it."""
+    """Empty: the service sends the bytes of files. `x-accel-redirect`: nginx sends them."""
     max_age: Duration = 0.0
-    """Seconds for which a client may keep a file without asking again; it may be deleted since."""
+    """Seconds for which a client may cache a file without revalidation, even if it is deleted."""
     max_transform: Size = 10 << 30
-    """Bytes of one body that is transformed."""
+    """Bytes of one request body that is transformed."""

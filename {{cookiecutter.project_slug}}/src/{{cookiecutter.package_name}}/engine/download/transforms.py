@@ -1,7 +1,7 @@
-"""Transforms: request bodies that are changed and sent back while they arrive.
+"""Transforms: request bodies that are converted and sent back while they arrive.
 
-For clients that read while they write, such as curl and node: one that writes all of a large body
-first waits for a service that waits for its reader, until a deadline ends the request.
+For clients that read while they write, such as curl and node. A client that first writes all of a
+large body blocks, because the service waits for it to read, until a deadline ends the request.
 """
 
 import inspect
@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Depends, Request, Response
 
 from ..kernel.admission import Admission
-from ..kernel.body import RequestBody, refuse_coding, require_text
-from ..kernel.pull import ByteStream
+from ..kernel.body import RequestBody
+from ..streams.content import refuse_coding, require_text
+from ..streams.pull import ByteStream
 
 Transform = TypeVar("Transform", bound=Callable[[AsyncIterator[bytes]], AsyncGenerator[bytes]])
 

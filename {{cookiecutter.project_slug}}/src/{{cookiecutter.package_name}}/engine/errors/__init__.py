@@ -1,13 +1,10 @@
-"""Errors: one shape for everything that goes wrong, before and after a response has begun.
+"""Errors: one problem document (RFC 9457) for every error, before and after a response has begun.
 
-* `documents`: the problem document of an error (RFC 9457), which the kernel also uses for the
-  records that end a stream which fails half-way.
-* `handlers`: FastAPI's exception handlers.
-
-`ProblemDocuments` attaches both. Cleanup, aborts and limits are the kernel's and work without this.
+`documents` has the document, FastAPI's exception handlers, and `GET /problems`, a page for each
+type; `ProblemDocuments` attaches them. Cleanup, aborts and limits are the kernel's.
 Sources: RFC 9457; RFC 6901 (JSON Pointer).
 """
 
-from .handlers import ProblemDocuments
+from .documents import ProblemDocuments
 
 __all__ = ["ProblemDocuments"]

@@ -1,45 +1,71 @@
-"""Admission: how many streams a module carries at once, and none while draining.
+"""Admission: the number of streams that a module serves at once, in total and per client.
 
-uvicorn's `limit_concurrency` counts idle sockets and answers text/plain; this counts streams.
+uvicorn's `limit_concurrency` counts idle sockets too, and its response is plain text.
 """
+
+from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
 from .exchange import exchange_of
-from .principal import client_of
+from .kernel import kernel_of
 from .problem import Problem, ProblemType
 
 FULL = ProblemType(
     "too-many-streams",
     "Too many streams are open",
-    "This part of the service carries as many streams as it may. Come back after the seconds that"
-    " `Retry-After` says.",
+    "This part of the service has as many open streams as it may have. Try again after the number"
+    " of seconds in `Retry-After`.",
 )
 CLIENT_FULL = ProblemType(
     "too-many-streams-of-client",
     "You have too many streams",
-    "One sender, or one address, may have only so many streams at once. End one before you begin"
-    " the next.",
+    "A sender, or an address, may have a limited number of streams at once. End one before you"
+    " begin the next.",
 )
 _SOON = {"Retry-After": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The authenticated sender of a request; `id` is stable and unique.
+
+    A dependency or middleware that authenticates sets `request.state.principal`. Limits per client
+    count by it, and files are owned by it; without one, limits count by the client's address.
+    """
+
+    id: str
+
+
+def principal_of(request: HTTPConnection) -> Principal | None:
+    """Return the sender of a request, None if it is anonymous."""
+    principal: Principal | None = getattr(request.state, "principal", None)
+    return principal
+
+
+def client_of(request: HTTPConnection) -> str:
+    """Return the id of the sender, or the address of an anonymous one."""
+    principal = principal_of(request)
+    if principal is not None:
+        return principal.id
+    return request.client.host if request.client else ""
 
 
 class Admission:
     """A dependency that counts a request as a stream of a module until its response has ended.
 
-    `module` is a name of yours; `APP_STREAMING__MAX_STREAMS` holds for each, and metrics and the
-    log have it. Use it as `Depends(Admission("reports"))`.
+    `module` is any name: `APP_STREAMING__MAX_STREAMS` applies to each, and metrics and log lines
+    have it as a label. Use it as `Depends(Admission("reports"))`.
 
     Raises Problem 503 with Retry-After when the service drains or the module is full, and Problem
-    429 when the client itself has too many.
+    429 when the client has too many streams.
     """
 
     def __init__(self, module: str) -> None:
         self.module = module
 
     async def __call__(self, connection: HTTPConnection) -> None:
-        exchange = exchange_of(connection.scope)
-        kernel = exchange.kernel
+        kernel = kernel_of(connection.scope)
         if kernel.drain.draining:
             raise kernel.drain.refusal()
         limits = kernel.modules.get(self.module, kernel.limits)
@@ -50,5 +76,5 @@ class Admission:
             slots.append(f"{self.module} {client_of(connection)}")
             if kernel.streams[slots[1]] >= limits.max_streams_per_client:
                 raise Problem(429, "You have too many streams.", type=CLIENT_FULL, headers=_SOON)
-        # A `yield` instead would cost a third of a GET.
-        exchange.enter(self.module, limits, slots)
+        # The exchange releases them: a dependency with `yield` would cost a third of a GET.
+        exchange_of(connection.scope).enter(self.module, limits, slots)

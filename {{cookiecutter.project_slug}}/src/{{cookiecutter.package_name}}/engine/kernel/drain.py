@@ -1,9 +1,9 @@
-"""Drain: stop taking streams, tell the open ones, then let the server end.
+"""Drain: refuse new streams, end the open ones, then let the server stop.
 
-uvicorn stops accepting at SIGTERM and runs lifespan *shutdown* only after every connection has
-ended, so a stream that waits for shutdown never ends and neither does the server. The signal is
-therefore taken in lifespan *startup*, in front of the server's own handler. The same recipe works
-with one worker, several, `--reload`, and on granian.
+uvicorn stops accepting at SIGTERM and runs lifespan shutdown only after every connection has
+ended. A stream that waits for shutdown would therefore never end, nor would the server. So the
+handler of the signal is installed in lifespan startup, before the server's own. This works with
+one worker, several, `--reload`, and on granian.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from .problem import Problem, ProblemType
 DRAINING = ProblemType(
     "draining",
     "The service is shutting down",
-    "This process is about to end and takes nothing new. Come back after the seconds that"
-    " `Retry-After` says: another one will answer.",
+    "This process is about to end and accepts nothing new. Try again after the number of seconds in"
+    " `Retry-After`: another process will respond.",
 )
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Drain:
-    """Whether this process is on its way out, and who wants to know."""
+    """Whether this process is shutting down, and the callbacks for the moment when it begins."""
 
     def __init__(self) -> None:
         self.draining = False
@@ -46,20 +46,20 @@ class Drain:
                 listener()
 
     def retry_after(self) -> float:
-        """Seconds until a client may try again, spread so that not all of them come at once."""
-        return self.notice + random.uniform(1.0, 5.0)  # noqa: S311  # spread, not secret
+        """Return the seconds until a client may retry; random, so that clients spread out."""
+        return self.notice + random.uniform(1.0, 5.0)  # noqa: S311  # Not a secret.
 
     def refusal(self) -> Problem:
-        """Return the answer to a request that the drain leaves no time for."""
+        """Return the problem for a request that came too late."""
         headers = {"Retry-After": f"{self.retry_after():.0f}"}
         return Problem(503, "The service is shutting down.", type=DRAINING, headers=headers)
 
     @contextmanager
     def on_signals(self, notice: float) -> Generator[None]:
-        """Begin to drain at SIGTERM or SIGINT, and hand the signal on `notice` seconds later.
+        """Begin to drain at SIGTERM or SIGINT, and pass the signal on `notice` seconds later.
 
-        The notice is the time in which a load balancer sees readiness fail while the server still
-        accepts. A second signal is handed on at once. Does nothing outside the main thread.
+        During the notice a load balancer sees readiness fail while the server still accepts. A
+        second signal is passed on at once. Does nothing outside the main thread.
         """
         self.notice = notice
         if threading.current_thread() is not threading.main_thread():
@@ -69,7 +69,7 @@ class Drain:
         restore = []
         for number in _SIGNALS:
             previous = signal.getsignal(number)
-            handler = self._chain(loop, previous, notice)
+            handler = self._chain(loop, previous)
             signal.signal(number, handler)
             restore.append((number, handler, previous))
         try:
@@ -83,9 +83,8 @@ class Drain:
         self,
         loop: asyncio.AbstractEventLoop,
         previous: Callable[[int, FrameType | None], object] | int | None,
-        notice: float,
     ) -> Callable[[int, FrameType | None], None]:
-        def hand_on(number: int) -> None:
+        def pass_on(number: int) -> None:
             if callable(previous):
                 previous(number, None)
 
@@ -93,12 +92,12 @@ class Drain:
             first = not self.draining
             loop.call_soon_threadsafe(self.begin)
             if not first:
-                hand_on(number)
-            elif notice:
-                loop.call_soon_threadsafe(loop.call_later, notice, hand_on, number)
+                pass_on(number)
+            elif self.notice:
+                loop.call_soon_threadsafe(loop.call_later, self.notice, pass_on, number)
             else:
-                # A turn after the streams were told: a server that ends at once would close
-                # connections before their last words.
-                loop.call_soon_threadsafe(loop.call_soon, hand_on, number)
+                # One iteration later: a server that stops at once would close the connections
+                # before the streams have sent their last messages.
+                loop.call_soon_threadsafe(loop.call_soon, pass_on, number)
 
         return handle

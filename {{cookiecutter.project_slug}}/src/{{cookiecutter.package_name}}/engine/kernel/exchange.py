@@ -1,51 +1,115 @@
-"""One HTTP exchange: a request, its response, and the one outcome that both end in.
+"""One exchange: a request, its response, and the one outcome that both end in.
 
 Sources: ASGI 3.0 HTTP specification; RFC 9112, section 9.6 (tear-down of a connection).
 """
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Protocol
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from .body import UNWANTED, RequestBody
-from .extensions import DIRECT, HANG_UP, ZERO_COPY, DirectWriter
+from .drain import Drain
 from .limits import StreamingSettings
-from .outcomes import ClientGone, Outcome, SlowClient, StreamAborted
 from .problem import Problem
 
-if TYPE_CHECKING:
-    from .kernel import Kernel
-    from .push import Channel
-
-#: A refused body is read on for this long, for clients that write all of it before they read.
+#: Seconds for which a refused body is read, for clients that write all of it before they read.
 LINGER_SECONDS = 2.0
-#: The messages with which a response may end.
+#: An ASGI extension of our server: the message ends the connection, and no response is sent.
+HANG_UP = "http.connection.close"
+#: The messages that may end a response.
 _BODY = {"http.response.body", "http.response.pathsend"}
+
+
+class Outcome(StrEnum):
+    """How an exchange ended; the same word in logs, metrics and tests."""
+
+    COMPLETE = "complete"
+    CLIENT_ABORT = "client_abort"
+    SLOW_CLIENT = "slow_client"
+    TIMEOUT = "timeout"
+    SERVER_ERROR = "server_error"
+    DRAINED = "drained"
+    REJECTED = "rejected"
+
+    @classmethod
+    def of_status(cls, status: int) -> "Outcome":
+        """Return the outcome of an exchange whose response was sent whole."""
+        if status < 400:
+            return cls.COMPLETE
+        if status == HTTPStatus.REQUEST_TIMEOUT:
+            return cls.TIMEOUT
+        if status < 500 or status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return cls.REJECTED
+        return cls.SERVER_ERROR
+
+
+class StreamAborted(Exception):
+    """A response that has begun cannot be finished; the server must abort the connection.
+
+    `__cause__` is the reason. ASGI servers abort when the application raises; after a plain return
+    some of them would end the response as if it were whole.
+    """
+
+
+class SlowClient(StreamAborted):
+    """The client did not accept a message within the send timeout (seconds)."""
+
+
+class ClientGone(ClientDisconnect, OSError):
+    """The server accepts no more messages; an OSError, as the ASGI specification requires."""
+
+
+class OpenResponse(Protocol):
+    """A response that continues after its path operation has returned (`streams.push`)."""
+
+    #: The `send` of the middleware between the response and the server, if it goes through that.
+    layers: Send | None
+
+    async def run(self) -> None:
+        """Return when the response has ended; raise ClientDisconnect when the client has left."""
+
+    def sweep(self, now: float) -> None:
+        """Check the deadlines; `now` is the time of the event loop."""
+
+    def drain(self, retry_after: float) -> None:
+        """End the response; the client may reconnect after `retry_after` seconds."""
+
+    def close(self) -> None:
+        """Release the resources of the response."""
 
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """What the kernel knows of one exchange; times are seconds on the monotonic clock."""
+    """The state of one exchange; times are seconds on the monotonic clock."""
 
     scope: Scope
-    kernel: "Kernel"
+    drain: Drain
+    #: The open streams of the application, by slot.
+    streams: Counter[str]
+    #: Defaults for the headers of the response.
+    headers: Iterable[tuple[bytes, bytes]]
     _receive: Receive
     _send: Send
     request_id: str
-    #: The limits of the module that it was admitted to.
+    #: The limits of the module that admitted the request.
     limits: StreamingSettings
-    #: The bytes of the body, if the client has said how many they will be.
+    #: The Content-Length of the request, None if it is unknown.
     declared: int | None
     body_complete: bool
     expects_continue: bool
-    #: As it came, where it is well-formed.
+    #: The header as it was received, None if it is not valid.
     traceparent: str | None = None
-    #: The module that it was admitted to.
+    #: The module that admitted the request.
     module: str = ""
     started_at: float = field(default_factory=time.monotonic)
     first_byte_at: float | None = None
@@ -58,17 +122,17 @@ class Exchange:
     #: Whether the response may begin before the request has ended.
     duplex: bool = False
     response_complete: bool = False
-    #: The stream slots that it takes.
+    #: The stream slots that the exchange holds.
     admitted_to: list[str] = field(default_factory=list)
-    #: What stays open when the application has returned.
-    channel: "Channel | None" = None
-    #: Bytes of the declared Content-Length that are still to be sent; None without one.
+    #: A response that continues after the application has returned.
+    channel: OpenResponse | None = None
+    #: Bytes of the Content-Length that are still to be sent; None without one.
     remaining: int | None = None
     #: The message that began the response, as the application sent it.
     started: Message | None = None
-    #: Why the response stays incomplete, whatever a middleware makes of that.
+    #: Why the response is incomplete, even if a middleware ends it as whole.
     broken: BaseException | None = None
-    #: The head of a success, which waits until it is known who reads the rest of the request.
+    #: The start of a success, held back until the request body has been read.
     _early: Message | None = None
     _body_read: asyncio.Event | None = None
 
@@ -83,7 +147,7 @@ class Exchange:
 
     @property
     def trace_id(self) -> str | None:
-        """The trace that the request belongs to (W3C Trace Context, section 3.2.2.3)."""
+        """The id of the request's trace (W3C Trace Context, section 3.2.2.3)."""
         return self.traceparent and self.traceparent[3:35]
 
     async def receive(self) -> Message:
@@ -92,7 +156,7 @@ class Exchange:
             self.bytes_in += len(message.get("body", b""))
             ended = not message.get("more_body", False)
             if ended and self.bytes_in < (self.declared or 0):
-                # Whatever the server makes of it: half of a body is not all there is.
+                # Some servers end a truncated body like a whole one.
                 message = {"type": "http.disconnect"}
                 self.disconnected = True
             else:
@@ -106,15 +170,15 @@ class Exchange:
         return message
 
     async def body_read(self) -> None:
-        """Wait until somebody else has read the request body; for ever, when the client leaves."""
+        """Wait until another task has read the request body; forever if the client leaves."""
         if not self.body_complete:
             self._body_read = asyncio.Event()
             await self._body_read.wait()
 
     async def whole_body(self) -> None:
-        """Read what nobody has read of the body: a success says that all of it has arrived.
+        """Read the rest of the body: a success confirms that all of it has arrived.
 
-        Raises ClientDisconnect, or StreamAborted because of a Problem (400, 408 or 413).
+        Raises ClientDisconnect, or StreamAborted from a Problem (400, 408 or 413).
         """
         request, limit = Request(self.scope, self.receive), self.bytes_in + UNWANTED
         try:
@@ -124,22 +188,22 @@ class Exchange:
             raise StreamAborted(self.request_id) from problem
 
     async def _end_of_request(self, message: Message) -> None:
-        """Read what is left of the body before the last message of a success; begin the response.
+        """Read the rest of the body before the last message of a success; begin the response.
 
-        Of a response in several messages the source may read the body itself.
+        The source of a response in several messages may read the body itself.
         """
         is_success = self._early is not None or self.status < 300
         if is_success and not (message.get("more_body", False) or self.body_complete):
             await self.whole_body()
         if self._early is not None:
-            head, self._early = self._start(self._early), None
-            await self._send(head)
+            start, self._early = self._start(self._early), None
+            await self._send(start)
 
     async def send(self, message: Message) -> None:
         may_begin = self.body_complete or self.duplex
         if message["type"] == "http.response.start":
             self.started = message
-            self._early = None  # Its request was no good: this is sent in its place.
+            self._early = None  # Replaced: the request has turned out to be invalid.
             if message["status"] < 300 and not may_begin:
                 self._early = message
                 return
@@ -150,7 +214,7 @@ class Exchange:
             message = await self._body(message)
         elif message["type"].startswith("websocket."):
             message = self._websocket(message)
-        elif message["type"] == "http.response.pathsend":  # A FileResponse: all of the body.
+        elif message["type"] == "http.response.pathsend":  # The whole body, from FileResponse.
             await self._send(message)
             self.bytes_out, self.remaining = self.remaining or 0, 0
             self.response_complete = True
@@ -178,41 +242,6 @@ class Exchange:
             self.response_complete = True
         return message
 
-    def takes_files(self, length: str | None) -> bool:
-        """Whether the server takes parts of files, and has been told of our body of `length` bytes;
-        if not, some middleware holds the headers back, or has announced another body.
-        """
-        offer = (self.scope.get("extensions") or {}).get(ZERO_COPY) or {}
-        return str(offer.get("announced")) == length
-
-    async def send_file(self, part: Message) -> None:
-        """Send a message of the extension ZERO_COPY, with more to come."""
-        await self._send({"type": ZERO_COPY, **part, "more_body": True})
-        self.bytes_out += part["count"]
-        self.remaining = (self.remaining or 0) - part["count"]
-
-    async def hang_up(self, outcome: Outcome) -> None:
-        """End the connection without a response and raise ClientDisconnect, if the server can.
-
-        For clients that come back when their connection breaks, and give up at most responses.
-        """
-        self.outcome = outcome
-        if HANG_UP in (self.scope.get("extensions") or {}):
-            await self._send({"type": HANG_UP})
-            raise ClientDisconnect
-
-    def direct_writer(self) -> DirectWriter | None:
-        """Return what writes to the client at once, if the server has it and nobody is between."""
-        offer = (self.scope.get("extensions") or {}).get(DIRECT) or {}
-        writer: DirectWriter | None = offer.get("writer")
-        return writer
-
-    async def push(self, body: bytes, more: bool = True) -> None:
-        """Send a body message past every middleware: one call per event and subscriber."""
-        self.bytes_out += len(body)
-        self.response_complete = not more
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
-
     def _websocket(self, message: Message) -> Message:
         match message["type"]:
             case "websocket.accept" | "websocket.http.response.start":
@@ -220,7 +249,7 @@ class Exchange:
             case "websocket.send":
                 self.bytes_out += len(message.get("text") or message.get("bytes") or "")
             case "websocket.close":
-                self.status = self.status or 403  # What a refused handshake is answered with.
+                self.status = self.status or 403  # The server's response to a refused handshake.
                 self.leave()
                 self.response_complete = True
             case "websocket.http.response.body" if not message.get("more_body", False):
@@ -234,59 +263,55 @@ class Exchange:
         fields = dict(headers)
         length = fields.get(b"content-length")
         self.remaining = None if length is None else int(length)
-        # Those of a 304 would take the place of what the client has kept (RFC 9111, section 3.2).
+        # The headers of a 304 replace those of the cached response (RFC 9111, section 3.2).
         if message["type"] != "websocket.accept" and self.status != 304:
-            more = self.kernel.headers.get(self.scope.get("scheme", "http"), ())
-            headers += [each for each in more if each[0] not in fields]
+            headers += [each for each in self.headers if each[0] not in fields]
         if self._refuses_body() and b"connection" not in fields:
-            # The rest of the body is not wanted: without this the server would swallow all of it.
+            # Otherwise the server would read all of the unwanted body.
             headers.append((b"connection", b"close"))
-        return {**message, "headers": headers, DIRECT: True}
+        return {**message, "headers": headers}
 
     def _refuses_body(self) -> bool:
         return self.status >= 300 and not self.body_complete and not self.disconnected
 
     async def _linger(self) -> None:
-        if self.kernel.drain.draining:
-            return
-        if self.expects_continue and not self.bytes_in:
-            return  # The client waits for our word before it sends (RFC 9110, section 10.1.1).
+        """Read a refused body for a while: closing at once could destroy the response."""
+        if self.drain.draining or (self.expects_continue and not self.bytes_in):
+            return  # Without 100 (Continue) the client sends no body (RFC 9110, section 10.1.1).
         stop = self.bytes_in + UNWANTED
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
                 while not self.body_complete and not self.disconnected and self.bytes_in < stop:
                     await self.receive()
-        except TimeoutError:
-            pass
 
     def enter(self, module: str, limits: StreamingSettings, slots: list[str]) -> None:
-        """Take stream slots of a module, until the response has ended."""
+        """Occupy stream slots of a module until the response has ended."""
         self.module, self.limits = module, limits
-        self.kernel.streams.update(slots)
+        self.streams.update(slots)
         self.admitted_to += slots
 
     def leave(self) -> None:
-        """Give back the slots, before the client can know that it may come again."""
+        """Release the slots, before the client can know that the response has ended."""
         for slot in self.admitted_to:
-            self.kernel.streams[slot] -= 1
-            if not self.kernel.streams[slot]:
-                del self.kernel.streams[slot]  # Clients come and go.
+            self.streams[slot] -= 1
+            if not self.streams[slot]:
+                del self.streams[slot]  # Or every client would leave an entry.
         self.admitted_to.clear()
 
     def resolve(self, error: BaseException | None) -> Outcome:
-        """Name the outcome of an exchange that nobody named while it ran."""
+        """Return the outcome of an exchange that has ended, possibly with an error."""
         if self.outcome:
             return self.outcome
         if isinstance(error, asyncio.CancelledError):
-            return Outcome.DRAINED if self.kernel.drain.draining else Outcome.CLIENT_ABORT
+            return Outcome.DRAINED if self.drain.draining else Outcome.CLIENT_ABORT
         if isinstance(error, SlowClient):
             return Outcome.SLOW_CLIENT
         if isinstance(error, (ClientDisconnect, WebSocketDisconnect)):
-            # One that has all the bytes it was promised may leave before we say that it was all.
+            # A client that has received all bytes may leave before the last message.
             return Outcome.COMPLETE if self.remaining == 0 else Outcome.CLIENT_ABORT
         cause = error.__cause__ if isinstance(error, StreamAborted) else None
         if isinstance(cause, Problem) and cause.status_code in (408, 413):
-            return Outcome.of_status(cause.status_code)  # The body's fault, in a duplex stream.
+            return Outcome.of_status(cause.status_code)  # The fault of a request body.
         if error is not None:
             return Outcome.SERVER_ERROR
         if self.disconnected and not self.response_complete:
@@ -295,6 +320,6 @@ class Exchange:
 
 
 def exchange_of(scope: Scope) -> Exchange:
-    """Return the exchange that the middleware opened for this request."""
+    """Return the exchange of a request."""
     exchange: Exchange = scope["exchange"]
     return exchange

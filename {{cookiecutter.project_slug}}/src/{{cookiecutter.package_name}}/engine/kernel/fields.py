@@ -1,4 +1,4 @@
-"""Header fields as RFC 9110 means them: several lines of a list are one list.
+"""Header fields as RFC 9110 defines them: several lines of a list are one list.
 
 Sources: RFC 9110, sections 5.3 (field order), 5.4 (limits) and 5.6.1 (lists); RFC 6585, section 5
 (431).
@@ -8,34 +8,38 @@ from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 
-#: What a request means cannot be known when two lines of one of these differ. Dates are not among
-#: them: a list of dates is not valid, and ignored (RFC 9110, sections 13.1.3 and 13.1.4).
+from .kernel import BOUNDS
+from .problem import Problem, ProblemType
+
+TOO_LONG = ProblemType(
+    "field-too-long",
+    "A header field is too long",
+    "A field of the request has more bytes than the service reads: `field` is its name, `limit` the"
+    " number of bytes that all its lines may have together. Send less in it.",
+)
+
+#: Fields that may not have two different values. Dates are not among them: a list of dates is
+#: invalid, and ignored (RFC 9110, sections 13.1.3 and 13.1.4).
 SINGLE = {
     b"authorization", b"content-disposition", b"content-range", b"content-type",
     b"idempotency-key", b"last-event-id", b"x-http-method-override",
 }  # fmt: skip
-
-#: Bytes of all lines of a field that is taken apart; ordinary ones have a tenth. The longest is a
-#: file name: twice as percent-encoded, its 255 bytes of UTF-8 take 1.5 KiB.
+#: Bytes of all lines of a field that is parsed; ordinary ones have a tenth. The longest is a file
+#: name: percent-encoded and sent twice, its 255 bytes of UTF-8 take 1.5 KiB.
 MAX_FIELD = 2 << 10
-#: Those of a list of validators or ranges, of which caches send many.
+#: Bytes of a list of validators or ranges: caches send many.
 MAX_LIST = 8 << 10
-_LIMITS = {
-    b"accept": MAX_FIELD, b"accept-charset": MAX_FIELD, b"accept-encoding": MAX_FIELD,
-    b"accept-language": MAX_FIELD, b"content-digest": MAX_FIELD,
-    b"content-disposition": MAX_FIELD, b"content-encoding": MAX_FIELD,
-    b"content-type": MAX_FIELD, b"expect": MAX_FIELD, b"forwarded": MAX_FIELD,
-    b"if-match": MAX_LIST, b"if-none-match": MAX_LIST, b"if-range": MAX_FIELD,
-    b"prefer": MAX_FIELD, b"range": MAX_LIST, b"repr-digest": MAX_FIELD,
-    b"upload-checksum": MAX_FIELD, b"upload-complete": MAX_FIELD, b"upload-length": MAX_FIELD,
-    b"upload-offset": MAX_FIELD, b"want-content-digest": MAX_FIELD,
-    b"want-repr-digest": MAX_FIELD, b"x-forwarded-for": MAX_FIELD,
-    b"x-forwarded-host": MAX_FIELD, b"x-forwarded-proto": MAX_FIELD,
-}  # fmt: skip
+_LIMITS = dict.fromkeys([b"if-match", b"if-none-match", b"range"], MAX_LIST) | dict.fromkeys([
+    b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"content-digest",
+    b"content-disposition", b"content-encoding", b"content-type", b"expect", b"forwarded",
+    b"if-range", b"prefer", b"repr-digest", b"upload-checksum", b"upload-complete",
+    b"upload-length", b"upload-offset", b"want-content-digest", b"want-repr-digest",
+    b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto",
+], MAX_FIELD)  # fmt: skip
 
 
 def combined(headers: Headers) -> dict[str, str]:
-    """Return the fields of a request, with all lines of each."""
+    """Return the fields of a request, the lines of each joined."""
     fields: dict[str, str] = {}
     for name, value in headers.items():
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
@@ -54,21 +58,18 @@ def members(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     return [member for member in found if member]
 
 
-def oversized(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int] | None:
-    """Return the name and the limit of a field that has more bytes than are taken apart."""
+def problem_of(headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
+    """Return Problem 431 for a field that is too long, 400 for one with two different values."""
     left: dict[bytes, int] = {}
+    first: dict[bytes, bytes] = {}
     for name, value in headers:
         if limit := _LIMITS.get(name):
             left[name] = left.get(name, limit) - len(value)
             if left[name] < 0:
-                return name.decode(), limit
-    return None
-
-
-def ambiguous(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the name of a field that comes twice with different values, and may come only once."""
-    first: dict[bytes, bytes] = {}
-    for name, value in headers:
+                BOUNDS["streaming.max_field"] += 1
+                field = name.decode()
+                detail = f"The field `{field}` may have at most {limit} bytes."
+                return Problem(431, detail, type=TOO_LONG, field=field, limit=limit)
         if name in SINGLE and first.setdefault(name, value) != value:
-            return name.decode()
+            return Problem(400, f"The field `{name.decode()}` has two different values.")
     return None

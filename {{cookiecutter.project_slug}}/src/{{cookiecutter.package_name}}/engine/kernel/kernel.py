@@ -1,44 +1,47 @@
-"""What the streams of one application share: limits, drain, counts, and the slots of other modules.
+"""The state that the streams of one application share: limits, drain, counts and metrics.
 
-The kernel imports no module. What a module adds to it is put into a slot by `app.py`: `observe`
-(metrics, logs) and `describe` (the problem document).
+The kernel imports no module. `observability` sets `observe`, and `errors` sets `describe`.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, NamedTuple
 
-from fastapi import FastAPI, Response
+from fastapi import Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from .deadlines import PUNCTUAL
+from .body import PUNCTUAL
 from .drain import Drain
+from .exchange import Exchange, OpenResponse
 from .limits import StreamingSettings
-from .measures import Measure
 from .problem import Problem, ProblemType
 from .watchdog import Watchdog
 
-if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .push import Channel
-
-#: How often heartbeats and stuck sends are looked for.
+#: Seconds between two checks of heartbeats and send deadlines.
 SWEEP_SECONDS = 0.5
+
+# Both counters belong to the process, and every application in it reports them: protocols and
+# parsers count here, which belong to a server or to no request, and know no application.
+
+#: Requests that the server refused itself, by status, and connections that it closed to make room:
+#: `idle` ones, which only waited, and `slow` ones.
+REFUSALS: Counter[str] = Counter()
+#: How often a limit was reached, by its setting, such as `realtime.history_total`.
+BOUNDS: Counter[str] = Counter()
 
 logger = logging.getLogger(__name__)
 
-Observer = Callable[["Exchange"], None]
-Describe = Callable[[HTTPException, "Exchange"], dict[str, Any]]
+Observer = Callable[[Exchange], None]
+Describe = Callable[[HTTPException, Exchange], dict[str, Any]]
 
-
-#: How FastAPI answers errors: a list for what is not valid, else a text.
+#: The JSON schema of FastAPI's own errors: `detail` is a list for invalid requests, else a text.
 DETAIL: dict[str, Any] = {
     "title": "Error",
     "type": "object",
@@ -47,52 +50,63 @@ DETAIL: dict[str, Any] = {
 }
 
 
-def describe_minimally(error: HTTPException, exchange: "Exchange") -> dict[str, Any]:
-    """The default description of an error; its `detail` is where FastAPI's own bodies have it."""
-    return Problem.of(error).document()
+class Measure(NamedTuple):
+    """A metric at `/metrics`, read at each request; append it to `app.state.kernel.measures`.
+
+    `name` ends with the unit, as Prometheus requires (`_bytes`, `_seconds`, `_total` of a counter).
+    `kind` defines how the values of several processes are combined: a `counter` only grows, a `sum`
+    is a level that each process has a part of, a `max` a level that all of them share. With a
+    `label`, `read` returns a number for each of its values.
+    """
+
+    name: str
+    help: str
+    kind: Literal["counter", "sum", "max"]
+    read: Callable[[], float | Mapping[str, float]]
+    label: str = ""
 
 
 class Kernel:
-    """One per application, at `app.state.kernel`."""
+    """The kernel of one application, at `app.state.kernel`."""
 
     def __init__(self, limits: StreamingSettings, sections: Iterable[tuple[str, Any]]) -> None:
         """`sections` are those of the settings, by name: modules may have limits of their own."""
         self.limits = limits
-        #: The limits of the modules that have some of their own.
+        #: The limits of the modules that have their own section, by name.
         self.modules = limits.by_module(sections)
         self.drain = Drain()
         self.watchdog = Watchdog()
-        #: Called when an exchange begins, and when it has ended, in its own context.
+        #: Called when an exchange begins, in its own context; `observe` when it has ended.
         self.on_open: list[Observer] = []
         self.observe: Observer = lambda exchange: None
-        self.describe: Describe = describe_minimally
-        #: The owner's handler of what nobody else has handled, if there is one.
-        self.last_handler: Callable[[Any, Any], Any] | None = None
-        #: The media type of what `describe` returns, as the body of a response.
+        #: The document of an error, its media type, and its JSON schema for OpenAPI.
+        self.describe: Describe = lambda error, exchange: Problem.of(error).document()
         self.media_type = "application/json"
-        #: Its JSON schema, for the OpenAPI document.
         self.error_schema: dict[str, Any] = DETAIL
-        #: The types of problems that the application lists, by name.
+        #: The owner's handler of errors that no other handler takes, if there is one.
+        self.last_handler: Callable[[Any, Any], Any] | None = None
+        #: The problem types of the application, by name.
         self.problem_types: dict[str, ProblemType] = {}
-        #: What must work for new streams to be welcome, by name: whether it does.
+        #: The conditions for readiness, by name.
         self.checks: dict[str, Callable[[], bool]] = {}
-        #: Whether the owner has middleware, which is between the kernel and the path operations.
+        #: Whether the owner has middleware, between the kernel and the path operations.
         self.has_layers = False
-        #: What modules count and measure.
+        #: The metrics of the modules.
         self.measures: list[Measure] = []
-        #: What every response has that says nothing else, by scheme; names in lower case.
+        #: Default headers of every response, by URL scheme; names in lower case.
         self.headers: dict[str, list[tuple[bytes, bytes]]] = {}
-        #: Called in the loop every SWEEP_SECONDS.
+        #: Called in the event loop every SWEEP_SECONDS.
         self.on_sweep: list[Callable[[], None]] = []
+        #: The open streams, by slot (`Admission`).
         self.streams: Counter[str] = Counter()
-        self.channels: set[Channel] = set()
+        self.channels: set[OpenResponse] = set()
         self.drain.on_begin(self._end_channels)
-        #: For synchronous sources: bounded, and apart from the threads of other endpoints.
+        #: For synchronous sources: limited, and separate from the threads of other endpoints.
         self.threads = self._new_threads()
 
     @asynccontextmanager
     async def running(self, server: Any) -> AsyncGenerator[None]:
-        """Sweep, watch the loop, and drain at a signal; `server` are the settings of that name."""
+        """Sweep, watch the event loop, and drain at a signal; `server` is that settings section."""
         sweeper = asyncio.create_task(self._sweep())
         try:
             with (
@@ -103,14 +117,14 @@ class Kernel:
         finally:
             sweeper.cancel()
             self.threads.shutdown(wait=False, cancel_futures=True)
-            self.threads = self._new_threads()  # None until an application is started again.
+            self.threads = self._new_threads()  # For the next start of the application.
 
     def _new_threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.limits.threads, thread_name_prefix="stream")
 
-    def response_to(self, error: HTTPException, exchange: "Exchange") -> Response:
-        """Return the answer to an error, as a document that nobody keeps."""
-        # A proxy may keep a 404 for minutes, and so hide a file that is there by then.
+    def response_to(self, error: HTTPException, exchange: Exchange) -> Response:
+        """Return the response to an error, which caches may not store."""
+        # A cached 404 would hide a file that is created in the meantime.
         headers = {"Cache-Control": "no-store", **(error.headers or {})}
         if error.status_code in (204, 304):
             return Response(status_code=error.status_code, headers=headers)
@@ -118,13 +132,13 @@ class Kernel:
         return JSONResponse(document, error.status_code, headers, self.media_type)
 
     async def _sweep(self) -> None:
-        # One timer for all channels: a timer, a scope or a task for each costs more than the sends.
+        # One timer for all channels: a timer or a task for each costs more than the sends.
         clock = asyncio.get_running_loop().time
         while True:
             due = clock() + SWEEP_SECONDS
             await asyncio.sleep(SWEEP_SECONDS)
             if clock() > due + PUNCTUAL:
-                await asyncio.sleep(PUNCTUAL)  # What clients have taken meanwhile is seen first.
+                await asyncio.sleep(PUNCTUAL)  # First process what clients have read meanwhile.
             now = clock()
             sweeps: list[Callable[[], None]] = [*self.on_sweep]
             sweeps += [partial(channel.sweep, now) for channel in self.channels]
@@ -140,7 +154,6 @@ class Kernel:
 
 
 def kernel_of(scope: Scope) -> Kernel:
-    """Return the kernel of the application that serves this request."""
-    app: FastAPI = scope["app"]
-    kernel: Kernel = app.state.kernel
+    """Return the kernel of the application that opened the exchange of this request."""
+    kernel: Kernel = scope["kernel"]
     return kernel

@@ -1,4 +1,4 @@
-"""The kernel's settings section, and the units that every section may use.
+"""The settings of streams, and the units of all settings sections.
 
 A size is written `10 GiB` or as a number of bytes, a duration `30 s` or as a number of seconds.
 """
@@ -22,14 +22,14 @@ def _seconds(value: object) -> object:
     return float(match[1]) * _UNITS[match[2] or "s"]
 
 
-#: Seconds, as a float; a setting of this type takes `30 s`, `5 min`, `1 h`, `1 d` or a number.
+#: Seconds, as a float; a setting of this type accepts `30 s`, `5 min`, `1 h`, `1 d` or a number.
 Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
-#: Bytes, as an int; a setting of this type takes `64 KiB`, `10 GiB` or a number.
+#: Bytes, as an int; a setting of this type accepts `64 KiB`, `10 GiB` or a number.
 Size = Annotated[int, BeforeValidator(TypeAdapter(ByteSize).validate_python), Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A section of the settings, frozen; a misspelt name is refused, not ignored.
+    """A section of the settings, frozen; a misspelt name is an error.
 
     As the field `mail: MailSettings` of `Settings` its variables are `APP_MAIL__…`.
     """
@@ -38,26 +38,23 @@ class Section(BaseModel):
 
 
 class StreamingSettings(Section):
-    """What a stream may cost: `APP_STREAMING__…`."""
+    """The limits of streams: `APP_STREAMING__…`."""
 
     idle_timeout: Annotated[Duration, Field(gt=0)] = 30.0
-    """Seconds a request body may stand still."""
+    """Seconds for which a request body may stall."""
     min_rate: Size = 512
     """Bytes per second that a request body must reach on average, after the first idle timeout."""
     send_timeout: Annotated[Duration, Field(gt=0)] = 30.0
-    """Seconds a client may take to accept one chunk of a response."""
+    """Seconds in which a client must accept one chunk of a response."""
     max_streams: Annotated[int, Field(gt=0)] = 10_000
-    """Streams at once per module; further ones are answered with 503."""
+    """Concurrent streams of one module; others are refused with 503."""
     max_streams_per_client: Annotated[int, Field(gt=0)] | None = None
-    """Of them for one sender, or one address; further ones are answered with 429."""
+    """Those of one sender, or one address; others are refused with 429."""
     threads: Annotated[int, Field(gt=0)] = 8
     """Threads for synchronous sources."""
 
     def by_module(self, sections: Iterable[tuple[str, object]]) -> "dict[str, StreamingSettings]":
-        """Return the limits of each module that may have its own, and has ours where it does not.
-
-        `sections` are names and sections of the settings.
-        """
+        """Return the limits of each module whose section may set its own, by name."""
         return {
             name: self.model_copy(update=section.model_dump(include=_LIMITS, exclude_none=True))
             for name, section in sections
@@ -66,7 +63,7 @@ class StreamingSettings(Section):
 
 
 class ModuleLimits(Section):
-    """What a module's section may set for its own streams, in place of `APP_STREAMING__…`."""
+    """The limits that the section of a module may set instead of `APP_STREAMING__…`."""
 
     idle_timeout: Annotated[Duration, Field(gt=0)] | None = None
     min_rate: Size | None = None

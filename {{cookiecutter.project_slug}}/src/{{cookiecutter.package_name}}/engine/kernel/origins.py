@@ -1,14 +1,15 @@
-"""Which names the service is asked for by, and which pages may change something in it.
+"""The names of the service, and the origins of the pages that may change something in it.
 
-A browser sends what any page wants. It names the page in fields that no page can set:
+Any page can make a browser send requests. The browser identifies the page in fields that the page
+cannot set:
 
-* `Host`. A name that an attacker points at our address makes our responses that page's own (DNS
-  rebinding); the name is still the attacker's.
-* `Sec-Fetch-Site`, and `Origin` where a browser does not send it. A form, and a fetch without
-  anything special, need no consent of CORS to be sent.
+* `Host`. DNS rebinding points a name of the attacker at our address, so that responses belong to
+  the attacker's origin; `Host` still has the attacker's name.
+* `Sec-Fetch-Site`, and `Origin` in browsers without it. Forms and simple fetches are sent without
+  consent by CORS.
 
 Sources: RFC 9110, sections 4.2.3 (normalisation), 7.2 (Host) and 15.5.20 (421); RFC 6761, section
-6.3 (localhost); RFC 6454, section 7 (Origin); Fetch Metadata Request Headers, section 2.3. Of
+6.3 (localhost); RFC 6454, section 7 (Origin); Fetch Metadata Request Headers, section 2.3. For
 handshakes: RFC 6455, sections 4.2.1 and 4.4 (another version); RFC 9110, section 15.5.22 (426).
 """
 
@@ -22,10 +23,10 @@ from starlette.types import Scope
 
 from .problem import Problem
 
-#: In the scope: the Host of the connection, where a proxy has named another one.
+#: The key of the scope for the Host that was sent, if a proxy forwards another one.
 SENT_HOST = "sent_host"
-#: Fields that are remembered with what they mean, and how long one may be: a name has 253 bytes.
-REMEMBERED, LONGEST = 256, 300
+#: The number of fields in the cache, and the bytes of the longest valid one: a name has 253.
+CACHED, LONGEST = 256, 300
 
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(?::(\d*))?", re.ASCII)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
@@ -34,23 +35,23 @@ _OWN_SITES = {b"same-origin", b"none"}
 #: 16 bytes in base64.
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _VERSION = b"13"
-#: A response that has the one has to have the others.
+#: The headers of a 426.
 _UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
 
 
 class Hosts:
-    """Names and addresses that a service may be asked for by, with any port."""
+    """The names and addresses that requests may have in Host, with any port."""
 
     def __init__(self, allowed: Iterable[str]) -> None:
-        """`allowed` are names and addresses, `*.example.com` for all below one, `*` for all."""
+        """`allowed` are names and addresses; `*.example.com` allows subdomains, `*` all names."""
         names = {each.strip().lower() for each in allowed} - {""}
         self._all = "*" in names
         self._below = (".localhost", *(each[1:] for each in names if each.startswith("*.")))
         self._names = {"localhost", *filter(None, map(_name, names))}
-        self._allow = lru_cache(REMEMBERED)(self._decide)
+        self._allow = lru_cache(CACHED)(self._decide)
 
     def allow(self, authority: bytes) -> bool:
-        """Whether Host may be this."""
+        """Whether Host may have this value."""
         return self._all or (len(authority) <= LONGEST and self._allow(authority))
 
     def _decide(self, authority: bytes) -> bool:
@@ -63,16 +64,16 @@ class Hosts:
 
 
 class Pages:
-    """Whose pages may change something: the service's own, and those of other allowed origins."""
+    """The pages that may change something: the service's own, and those of allowed origins."""
 
     def __init__(self, public_url: str | None, others: Iterable[str]) -> None:
         self._allowed = {origin_of(each) for each in (public_url, *others) if each}
 
     def may_send(self, scope: Scope) -> bool:
-        """Whether a request may be sent by the page, if any, that its fields tell of."""
+        """Whether the page that its fields identify, if any, may send a request."""
         is_websocket = scope["type"] == "websocket"
         if not is_websocket and scope["method"] in _SAFE:
-            return True  # The page gets no response to read.
+            return True  # The page cannot read the response.
         fields: dict[bytes, list[bytes]] = {b"origin": [], b"sec-fetch-site": [], b"host": []}
         for name, value in scope["headers"]:
             if name in fields:
@@ -86,15 +87,15 @@ class Pages:
         if not _OWN_SITES.issuperset(sites):
             return False
         if sites and not is_websocket:
-            return True  # Whatever Host a proxy has put in the place of the page's.
+            return True  # Even if a proxy has replaced Host.
         return all(_is_own(origin, host, scope["scheme"]) for origin in origins - self._allowed)
 
 
 def base_of(scope: Scope) -> str:
-    """Return the address of the application, without a slash at its end.
+    """Return the URL of the application, without a trailing slash.
 
-    `APP_SERVER__PUBLIC_URL`, or else the origin of the request and the path at which a proxy or
-    another application has mounted this one (`root_path` of ASGI).
+    It is `APP_SERVER__PUBLIC_URL`, or else the origin of the request and the path at which a proxy
+    or another application has mounted this one (`root_path` of ASGI).
     """
     public_url: str | None = scope["app"].state.settings.server.public_url
     root = {**scope, "path": scope.get("root_path") or "/", "query_string": b""}
@@ -102,7 +103,7 @@ def base_of(scope: Scope) -> str:
 
 
 def address_of(name: str) -> IPv4Address | IPv6Address | None:
-    """Return the address that a host is, if it is none that has to be looked up."""
+    """Return the IP address that a host is, None for a name."""
     try:
         address = ip_address(name.strip("[]"))
     except ValueError:
@@ -111,13 +112,13 @@ def address_of(name: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_address(authority: bytes) -> bool:
-    """Whether Host is an address, which no page of another name has."""
+    """Whether Host is an IP address, which no rebound name is."""
     name = _name(authority.decode("latin-1"))
     return name is not None and address_of(name) is not None
 
 
 def origin_of(url: str) -> str:
-    """Return the origin of a URL as browsers write it; what is no URL as it is."""
+    """Return the origin of a URL as browsers write it; other text is returned as it is."""
     scheme, separator, rest = url.strip().lower().partition("://")
     match = _AUTHORITY.fullmatch(rest.partition("/")[0])
     if not (separator and match):
@@ -128,19 +129,18 @@ def origin_of(url: str) -> str:
 
 
 def _is_own(origin: str, hosts: list[bytes], scheme: str) -> bool:
-    """Whether a page came from the service itself, by the Host that it is asked for by.
+    """Whether the origin of a page is that of the service, by the Host of the request.
 
-    TLS may end before us, unseen: https is believed of a page, and http where we have no TLS.
+    A proxy may terminate TLS without a notice: https is accepted always, http only without TLS.
     """
     page_scheme = origin.partition("://")[0]
-    believed = {"https"} if scheme in ("https", "wss") else {"https", "http"}
-    if page_scheme not in believed:
+    if page_scheme not in ({"https"} if scheme in ("https", "wss") else {"https", "http"}):
         return False
     return [origin] == [origin_of(f"{page_scheme}://{host.decode('latin-1')}") for host in hosts]
 
 
 def _name(authority: str) -> str | None:
-    """Return the host of an authority in its normal form, None if it has none."""
+    """Return the normalised host of an authority, None if it has none."""
     match = _AUTHORITY.fullmatch(authority.lower())
     return _normal(match[1]) if match else _bare(authority)
 
@@ -152,7 +152,7 @@ def _normal(name: str) -> str:
 
 
 def _bare(name: str) -> str | None:
-    """Return an address of IPv6 in brackets, as settings may have it without."""
+    """Return an IPv6 address in brackets: settings may have it without."""
     try:
         return f"[{IPv6Address(name)}]"
     except ValueError:
@@ -160,16 +160,16 @@ def _bare(name: str) -> str | None:
 
 
 def handshake_flaw(http_version: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
-    """Return Problem 426 or 400 for a request that asks for no WebSocket, or in a wrong way."""
+    """Return Problem 426 or 400 for a request that is no valid handshake of a WebSocket."""
     fields: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         fields.setdefault(name, []).append(value.strip(b" \t"))
     upgrades = {value.lower() for value in fields.get(b"upgrade", [])}
     if http_version == "1.0" or upgrades != {b"websocket"}:
-        return Problem(426, "This is a WebSocket: ask for the upgrade.", headers=_UPGRADE)
+        return Problem(426, "This is a WebSocket: request the upgrade.", headers=_UPGRADE)
     if fields.get(b"sec-websocket-version") != [_VERSION]:
-        return Problem(426, "The version of WebSockets is 13.", headers=_UPGRADE)
+        return Problem(426, "The version of WebSockets must be 13.", headers=_UPGRADE)
     keys = fields.get(b"sec-websocket-key", [])
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
-        return Problem(400, "Sec-WebSocket-Key is 16 bytes in base64.")
+        return Problem(400, "Sec-WebSocket-Key must be 16 bytes in base64.")
     return None

@@ -1,4 +1,4 @@
-"""What an application is put together of: one part for each module that was chosen."""
+"""The parts of an application: one for each module that was chosen."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -6,69 +6,50 @@ from typing import Any, ClassVar
 
 from fastapi import FastAPI
 
-from .admission import CLIENT_FULL, FULL
-from .body import ENCODED, PARTIAL, TOO_LARGE, TOO_SLOW
-from .digests import MISMATCH
-from .drain import DRAINING
 from .limits import Section
-from .middleware import TOO_LONG
-from .problem import INVALID, ProblemType
+from .problem import ProblemType
 
 
 class Part:
-    """A module, as `app.py` names it; the order there does not matter.
+    """A module of the application; `app.py` lists the parts in any order.
 
-    A subclass of your own adds routes, opens what they need, and brings commands. The settings are
-    at `app.state.settings`.
+    A subclass adds routes, opens their resources, and defines commands. The settings are at
+    `app.state.settings`.
     """
 
-    #: Parts with smaller ranks are added and opened before others, and closed after them; those of
-    #: the engine have less than 100.
+    #: Parts with smaller ranks are added and opened first, and closed last; the engine's ranks are
+    #: below 100.
     rank = 100
-    #: Whether its routes are tried after those of the others, whose clients ask more often.
+    #: Whether the routes are matched after those of the other parts, which are more frequent.
     routes_last = False
-    #: Parts without which it does not work.
+    #: The parts that this one requires.
     needs: tuple[type["Part"], ...] = ()
-    #: Those of the problems that the part raises, besides those of every service.
+    #: The problem types that the part raises, besides those of every service.
     problem_types: tuple[ProblemType, ...] = ()
-    #: The sections of the settings that it reads, by name.
+    #: The sections of the settings that the part reads, by name.
     sections: ClassVar[dict[str, type[Section]]] = {}
-    #: `serve NAME ARGUMENTS…`: what is called with the settings and the arguments.
+    #: The functions that `serve NAME ARGUMENTS…` calls with the settings and the arguments.
     commands: ClassVar[dict[str, Any]] = {}
 
     def check(self, settings: Any) -> None:
-        """End the process with one line when the service cannot run; before it listens."""
+        """End the process with a one-line message if the service cannot run; before it listens."""
 
     def add_to(self, app: FastAPI) -> None:
         """Add routes and handlers."""
 
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncGenerator[None]:
-        """Keep open what the routes need, for as long as the service runs."""
+        """Keep the resources of the routes open while the service runs."""
         yield
 
 
 def opened(app: FastAPI, name: str) -> Any:
-    """Return what a part keeps open at `app.state`; raises RuntimeError when nothing is open."""
+    """Return a resource of a part, from `app.state`; raises RuntimeError if it is not open."""
     try:
         return getattr(app.state, name)
     except AttributeError:
         raise RuntimeError(
-            f"`{name}` is not open: the application lacks the part that opens it, or has not been"
-            " started. `with TestClient(app) as client` starts it; the lifespan of an application"
-            " that it is mounted in has to."
+            f"`{name}` is not open: the application lacks the part that opens it, or was not"
+            " started. `with TestClient(app) as client` starts it; an application that it is"
+            " mounted in has to run its lifespan."
         ) from None
-
-
-PROBLEM_TYPES = (
-    CLIENT_FULL,
-    DRAINING,
-    ENCODED,
-    FULL,
-    INVALID,
-    MISMATCH,
-    PARTIAL,
-    TOO_LARGE,
-    TOO_LONG,
-    TOO_SLOW,
-)

@@ -1,10 +1,10 @@
-"""The minimal problem: an HTTPException that also has a type and extension members.
+"""Problems: HTTPExceptions that also have a type and extension members.
 
-Without the errors module FastAPI's own handler answers it with `{"detail": …}`; with that module
-the same exception becomes an `application/problem+json` document (RFC 9457).
+Without the errors module the response is FastAPI's `{"detail": …}`; with it the same exception
+becomes an `application/problem+json` document (RFC 9457).
 
-A module defines the types of its problems where it raises them, and its part names them: so an
-application lists those of the parts that it has, and no others.
+A module defines its problem types where it raises them, and its part lists them: an application
+documents the types of its own parts only.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,37 +15,37 @@ from starlette.exceptions import HTTPException
 
 
 def title_of(status: int) -> str:
-    """Return the reason phrase of a status, also of one that nobody has registered."""
+    """Return the reason phrase of a status, "Error" for one that is not registered."""
     return responses.get(status, "Error")
 
 
 class ProblemType(NamedTuple):
-    """A type of problem, for those that a program handles in another way than their status tells.
+    """A type of problem, for clients that need to distinguish it from others of its status.
 
     `Problem(409, type=SOLD_OUT)` refers to it.
     """
 
     name: str
-    """The end of its URI, or the whole URI of a type that is defined elsewhere."""
+    """The last segment of its URI, or the whole URI of a type that is defined elsewhere."""
     title: str
     meaning: str
-    """What has happened, and what a client does about it; the text of its page."""
+    """The cause, and what a client can do; the text of its page."""
 
 
 INVALID = ProblemType(
     "invalid-request",
     "The request is not valid",
-    "Some part of the request is not what the documentation of the operation asks for. Each of"
-    " `errors` has the place as a JSON Pointer, such as `/query/limit`, and what is wrong there"
-    " (`detail` for people, `code` for programs). The same request will fail again: correct it.",
+    "A part of the request does not match the documentation of the operation. Each of `errors` has"
+    " the place as a JSON Pointer, such as `/query/limit`, and the error (`detail` for people,"
+    " `code` for programs). The same request will fail again: correct it.",
 )
 
 
 class Problem(HTTPException):
-    """Raise to refuse a request: it becomes the response, with this status.
+    """Raise it to refuse a request: it becomes the response, with this status.
 
-    After the response has begun, it becomes the last record of formats that have one, and the
-    connection is aborted.
+    After the response has begun it becomes the last record, in formats that have one for errors,
+    and the connection is aborted.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class Problem(HTTPException):
         status: int,
         detail: str | None = None,
         *,
-        type: ProblemType | None = None,  # noqa: A002  # As the member is called.
+        type: ProblemType | None = None,  # noqa: A002  # The name of the member.
         headers: Mapping[str, str] | None = None,
         **members: Any,
     ) -> None:
-        """`detail` is for people, by default the reason phrase of the status.
+        """`detail` is for people; the default is the reason phrase of the status.
 
-        `headers` are those of the response (such as Retry-After), `members` further ones of the
-        document (RFC 9457, section 3.2).
+        `headers` belong to the response (such as Retry-After), `members` to the document (RFC 9457,
+        section 3.2).
         """
         self.title = title_of(status)
         super().__init__(status, detail or self.title, dict(headers or {}))
@@ -68,27 +68,23 @@ class Problem(HTTPException):
         self.members = members
 
     def document(self) -> dict[str, Any]:
-        """Return the document as far as the kernel knows it."""
-        return {
-            "title": self.title,
-            "status": self.status_code,
-            "detail": self.detail,
-            **self.members,
-        }
+        """Return the document without the members that the errors module adds."""
+        own = {"title": self.title, "status": self.status_code, "detail": self.detail}
+        return {**own, **self.members}
 
     @classmethod
     def of(cls, error: BaseException) -> "Problem":
-        """Return what a client may know of an error: a bug's own words stay in the log."""
+        """Return the problem that a client may see: the text of a bug stays in the log."""
         return error if isinstance(error, cls) else cls(500)
 
 
 def invalid(errors: Iterable[Any], detail: str = "The request is not valid.") -> Problem:
-    """Return the problem for what pydantic or FastAPI found wrong with a request."""
+    """Return the problem for the validation errors of pydantic or FastAPI."""
     return Problem(422, detail, type=INVALID, errors=places(errors))
 
 
 def places(errors: Iterable[Any]) -> list[dict[str, str]]:
-    """Return what pydantic found as `{pointer, detail, code}`: without what it found there.
+    """Return validation errors as `{pointer, detail, code}`, without the invalid values.
 
     `pointer` is a JSON Pointer (RFC 6901).
     """
@@ -102,7 +98,7 @@ def places(errors: Iterable[Any]) -> list[dict[str, str]]:
     ]
 
 
-#: Instead of messages that quote the input or an exception, or name a place in "line 1".
+#: Replacements for messages that quote the input or an exception, or name a place in "line 1".
 _DETAILS = {
     "json_invalid": "This is not valid JSON.",
     "value_error": "This value is not valid.",

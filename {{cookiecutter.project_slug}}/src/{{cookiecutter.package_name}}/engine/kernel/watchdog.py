@@ -1,7 +1,7 @@
-"""A watchdog: whether the event loop still answers, which only another thread can tell.
+"""A thread that watches the event loop.
 
-What blocks the loop (a synchronous call in an `async def`, an endless computation) stops every
-stream, every deadline and the health check of its process, and nothing in the loop can say so.
+A blocked loop (a synchronous call in an `async def`, an endless computation) stops every stream,
+every deadline and the health check of its process, and no code in the loop can detect it.
 """
 
 import asyncio
@@ -14,19 +14,19 @@ import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-#: How often the loop is asked.
+#: Seconds between two checks.
 PERIOD = 0.5
 
 logger = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Asks the event loop for an answer from a thread, and measures how long that takes."""
+    """Measures from a thread how long the event loop takes to run a callback."""
 
     def __init__(self) -> None:
-        #: Called in the loop with the seconds that it took to answer.
+        #: Called in the loop with the seconds that a callback has waited.
         self.on_answer: list[Callable[[float], None]] = []
-        #: How often the loop was stuck.
+        #: How often the loop was blocked.
         self.stalls = 0
         self._answered = True
         self._stuck = False
@@ -34,19 +34,19 @@ class Watchdog:
         self._live_again_at = 0.0
 
     def is_live(self) -> bool:
-        """Whether the loop answers, and has for as long as it may take.
+        """Whether the loop responds, and has done so since its last stall for the limit's time.
 
-        A loop that is stuck again and again answers some probe in between: it stays unlive until
-        it has shown that it works, which is too short to fail the probes after a single stall.
+        A loop that is blocked again and again responds to some probes in between. The time is too
+        short for several probes to fail after a single stall.
         """
         return not self._stuck and time.monotonic() >= self._live_again_at
 
     @contextmanager
     def watching(self, limit: float, replaceable: bool = False) -> Generator[None]:
-        """Watch the running loop; it is stuck when it has not answered for `limit` seconds.
+        """Watch the running loop; it is stuck when it has not responded for `limit` seconds.
 
-        A process that is `replaceable` ends after twice the time: others answer the probes in its
-        place, so that nobody outside finds it, but who started it starts another one.
+        A `replaceable` process ends after twice the time. Other workers respond to the probes, so
+        nothing outside would notice it, and its supervisor starts another one.
         """
         self._limit = limit
         ended = threading.Event()
@@ -66,7 +66,7 @@ class Watchdog:
         ended: threading.Event,
         replaceable: bool,
     ) -> None:
-        # Counted in rounds: a process that was itself suspended has not waited for anything.
+        # Counts rounds, not time: a process that was suspended itself has not waited.
         waited = 0.0
         while not ended.wait(PERIOD):
             if self._answered:
@@ -78,14 +78,11 @@ class Watchdog:
                 self._stuck = True
                 self.stalls += 1
                 stack = "".join(traceback.format_stack(sys._current_frames()[watched]))
-                _say(
-                    logging.ERROR, "The event loop has not answered for %.1f s:\n%s", waited, stack
-                )
+                message = "The event loop has not responded for %.1f s:\n%s"
+                _log(logging.ERROR, message, waited, stack)
             if waited >= 2 * self._limit and replaceable:
-                said = _say(
-                    logging.CRITICAL, "The event loop is stuck: process %d ends", os.getpid()
-                )
-                said.join(self._limit)
+                message = "The event loop is stuck: process %d ends"
+                _log(logging.CRITICAL, message, os.getpid()).join(self._limit)
                 os._exit(1)
 
     def _answer(self, asked_at: float) -> None:
@@ -93,14 +90,14 @@ class Watchdog:
         if self._stuck:
             self._stuck = False
             self._live_again_at = now + self._limit
-            logger.warning("The event loop answers again, after %.1f s", now - asked_at)
+            logger.warning("The event loop responds again, after %.1f s", now - asked_at)
         self._answered = True
         for listener in self.on_answer:
             listener(now - asked_at)
 
 
-def _say(level: int, *message: object) -> threading.Thread:
-    """Log in a thread: the loop may be stuck in the middle of a line of the log."""
+def _log(level: int, *message: object) -> threading.Thread:
+    """Log in a thread: the loop may be blocked while it holds the lock of the log."""
     thread = threading.Thread(target=logger.log, args=(level, *message), daemon=True)
     thread.start()
     return thread

@@ -12,13 +12,13 @@ Settings: `APP_LOG__…`, `OTEL_…`. Sources: Prometheus text format; W3C Trace
 from fastapi import FastAPI
 
 from ..kernel.exchange import Exchange
-from ..kernel.kernel import kernel_of
+from ..kernel.kernel import Kernel
 from . import health, log, metrics, tracing
 
 
 def install(app: FastAPI) -> None:
     """Add the routes for orchestrators and monitors, and watch what begins and ends."""
-    kernel = kernel_of({"app": app})
+    kernel: Kernel = app.state.kernel
     log.configure(app.state.settings.log)
     figures = app.state.metrics = metrics.Metrics(kernel)
     kernel.on_open += [tracing.begin, log.bind]

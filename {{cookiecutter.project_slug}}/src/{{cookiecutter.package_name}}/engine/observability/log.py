@@ -17,8 +17,7 @@ import structlog
 from pydantic_core import PydanticSerializationError, to_json
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from ..kernel.exchange import Exchange
-from ..kernel.outcomes import Outcome, StreamAborted
+from ..kernel.exchange import Exchange, Outcome, StreamAborted
 from ..settings import LogSettings
 from . import redaction
 

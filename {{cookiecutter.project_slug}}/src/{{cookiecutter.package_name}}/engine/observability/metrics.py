@@ -24,8 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from ..kernel.exchange import Exchange
 from ..kernel.fields import joined
-from ..kernel.kernel import Kernel
-from ..kernel.measures import BOUNDS, REFUSALS, Measure
+from ..kernel.kernel import BOUNDS, REFUSALS, Kernel, Measure
 from ..kernel.threads import in_thread
 
 #: The directory that workers share; prometheus-client looks for it when it is imported.

@@ -8,8 +8,7 @@ from typing import Any
 
 from opentelemetry import trace
 
-from ..kernel.exchange import Exchange
-from ..kernel.outcomes import Outcome
+from ..kernel.exchange import Exchange, Outcome
 from . import redaction
 
 #: What ended because of the client, or as it should: FastAPI takes an unfinished response for an

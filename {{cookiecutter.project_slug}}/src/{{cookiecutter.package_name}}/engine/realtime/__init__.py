@@ -1,21 +1,19 @@
 """Real-time: publish events on topics, and push them to every client that subscribes.
 
-* `router`: `POST /topics/{topic}/events` and `GET /topics/{topics}/events`; `publishing`.
-* `events`: how code of the service publishes them.
-* `hub`: who follows what; `subscription` and `ring`: how far each has read, and of what.
-* `runs`, `run_router`: `POST /runs/{name}`, and what a run tells on a topic of its own.
-* `streams`, `polling`: the ways to follow, over the kernel's push response; `frames`: the bytes.
-* `websocket`: `WS /topics/{topics}/ws`, its `commands`, and the `feed` of what one client follows.
-* `backends`: where events are numbered and kept, in this process or for many.
+* `router`: the part, `POST` and `GET /topics/{topic}/events`; `streams`: the responses.
+* `websocket`: `WS /topics/{topics}/ws`.
+* `runs`: `POST /runs/{name}`, whose events are those of a topic.
+* `hub`: the subscriptions of a process; `limits`: how many a client may have.
+* `subscription`, `ring`, `store`: positions, the events of a topic, and those of all topics.
+* `backends`: the brokers, in the memory of this process or shared by many.
 
-A client that comes back with `Last-Event-ID` gets what it missed, or is told that it cannot.
+A client that reconnects with `Last-Event-ID` receives the events that it missed, or a `reset`.
 Settings: `APP_REALTIME__…`. Source: WHATWG HTML, section 9.2 (server-sent events).
 """
 
-from .events import Events, Publisher
 from .messages import Message
-from .part import Realtime
-from .run_router import RunRouter, RunsDep, RunStream, read_json
+from .router import Events, Publisher, Realtime
+from .runs import RunRouter, RunsDep, RunStream, read_json
 from .settings import RealtimeSettings
 
 __all__ = [

@@ -1,7 +1,7 @@
-"""What happens to files, as events of the topic `files`: callbacks for `Files`.
+"""Events of files on the topic `files`: callbacks for `Files`.
 
 `file.progress` (`id`, `size`: bytes so far), `file.stored` (the record), `file.deleted` (the
-record). Anybody who may subscribe sees them: give that a thought where files have owners.
+record). Every client that may subscribe sees them: consider that if files have owners.
 """
 
 import asyncio
@@ -10,25 +10,24 @@ from typing import Any
 import pydantic_core
 from fastapi import FastAPI
 
-from ..storage.callbacks import Callbacks
+from ..storage.interface import Callbacks
 from ..storage.records import FileRecord
-from .backends import Once
 from .hub import Hub
-from .messages import Message
+from .messages import Message, Once
 
 __all__ = ["file_events"]
 
 TOPIC = "files"
 #: Seconds between two events about the progress of one upload.
 PROGRESS_SECONDS = 0.1
-#: Uploads whose last progress is remembered.
+#: Uploads of which the time of the last progress event is kept.
 MAX_UPLOADS = 1000
 
 
 def file_events(app: FastAPI) -> Callbacks:
-    """Return callbacks that publish what happens to files; `Files` takes this function."""
+    """Return callbacks that publish the events of files; `Files` takes this function."""
     hub: Hub = app.state.hub
-    told: dict[str, float] = {}
+    published_at: dict[str, float] = {}
     under_way: set[asyncio.Task[Any]] = set()
 
     async def publish(event: str, data: object, key: str, once: Once | None = None) -> None:
@@ -37,8 +36,8 @@ def file_events(app: FastAPI) -> Callbacks:
 
     async def on_stored(record: FileRecord) -> None:
         file_id = record.id
-        told.pop(file_id, None)
-        # Called again after a crash; told only once.
+        published_at.pop(file_id, None)
+        # Called again after a crash, but published only once.
         await publish("file.stored", record, file_id, Once(f"file.stored {file_id}", ""))
 
     async def on_deleted(record: FileRecord) -> None:
@@ -46,13 +45,13 @@ def file_events(app: FastAPI) -> Callbacks:
 
     async def on_progress(file_id: str, size: int) -> None:
         now = asyncio.get_running_loop().time()
-        if under_way or now - told.get(file_id, 0.0) < PROGRESS_SECONDS:
+        if under_way or now - published_at.get(file_id, 0.0) < PROGRESS_SECONDS:
             return
-        told.pop(file_id, None)
-        told[file_id] = now  # The last that would be forgotten.
-        if len(told) > MAX_UPLOADS:
-            del told[next(iter(told))]
-        # Not awaited: an upload does not wait for the broker, nor fail with it.
+        published_at.pop(file_id, None)
+        published_at[file_id] = now  # Re-inserted as the newest; the oldest is evicted first.
+        if len(published_at) > MAX_UPLOADS:
+            del published_at[next(iter(published_at))]
+        # Not awaited, so that an upload neither waits for the broker nor fails with it.
         data = {"id": file_id, "size": size}
         task = asyncio.create_task(publish("file.progress", data, file_id))
         under_way.add(task)
@@ -61,6 +60,6 @@ def file_events(app: FastAPI) -> Callbacks:
     def ended(task: asyncio.Task[Any]) -> None:
         under_way.discard(task)
         if not task.cancelled():
-            task.exception()  # Seen: the next one may get through.
+            task.exception()  # Retrieved, not raised: the next event may succeed.
 
     return Callbacks(on_stored=on_stored, on_deleted=on_deleted, on_progress=on_progress)

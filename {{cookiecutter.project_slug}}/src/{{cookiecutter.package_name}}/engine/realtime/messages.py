@@ -1,19 +1,28 @@
-"""What a publisher may send: JSON or text, with an event type that is not one of ours.
+"""Messages: JSON or text, with an optional event type and key, and protection against repeats.
 
-Sources: WHATWG HTML, section 9.2.5 (what may stand in a field); RFC 8259 (JSON).
+Sources: WHATWG HTML, section 9.2.5 (characters in a field); RFC 8259 (JSON);
+draft-ietf-httpapi-idempotency-key-header.
 """
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pydantic_core
 
-from ..kernel.problem import INVALID, Problem
+from ..kernel.problem import INVALID, Problem, ProblemType
+
+KEY_REUSED = ProblemType(
+    "idempotency-key-reused",
+    "The idempotency key was used before",
+    "An `Idempotency-Key` stands for one event, and this one came with another. Send a repeated"
+    " event as it was, and a new one with a new key.",
+)
 
 JSON = "application/json"
-#: Of what may be published.
+#: The media types that can be published.
 MEDIA_TYPES = (JSON, "text/plain")
-#: Events that only the service sends.
+#: Event types that only the service sends.
 RESERVED = {"reset", "reconnect", "error", "end", "reauth"}
 _STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
 NAME = r"[A-Za-z0-9_.:-]{1,128}"
@@ -25,17 +34,33 @@ class Message:
     """One published message; `data` is JSON text when `is_json`, else any text.
 
     `event` is its type, of letters, digits, `_`, `.`, `:` and `-`; `reset`, `reconnect`, `error`,
-    `end` and `reauth` are the service's. Raises UnicodeEncodeError for half a surrogate pair.
+    `end` and `reauth` are reserved. Raises UnicodeEncodeError for half a surrogate pair.
     """
 
     data: str
     event: str | None = None
     is_json: bool = False
-    #: What this is the newest state of, for topics that send only that to slow subscribers.
+    #: With the policy `coalesce` a message replaces the previous one that has the same key.
     key: str | None = None
 
     def __post_init__(self) -> None:
-        self.data.encode()  # Half a surrogate pair would fail all subscribers, again and again.
+        self.data.encode()  # Checked here: the error would end the stream of every subscriber.
+
+
+class Once(NamedTuple):
+    """Identifies a publication, so that it has an effect only once.
+
+    `key` is the sender's, `fingerprint` a digest of the content.
+    """
+
+    key: str
+    fingerprint: str
+
+    def check(self, fingerprint: str) -> None:
+        """Raise Problem 422 if the key was used with another fingerprint."""
+        if fingerprint != self.fingerprint:
+            detail = "This Idempotency-Key was used for another event."
+            raise Problem(422, detail, type=KEY_REUSED)
 
 
 def check_names(event: str | None, key: str | None = None) -> None:
@@ -47,7 +72,7 @@ def check_names(event: str | None, key: str | None = None) -> None:
 
 
 def message_of(item: object, event: str | None = None, key: str | None = None) -> Message:
-    """Return a message of text, of anything that pydantic makes JSON of, or a `Message` as it is.
+    """Return a message of text, of anything that pydantic serializes, or a `Message` unchanged.
 
     Raises Problem 422 for a reserved or malformed event type or key.
     """
@@ -65,31 +90,27 @@ def message_of(item: object, event: str | None = None, key: str | None = None) -
 def parse_message(body: bytes, media_type: str, event: str | None, key: str | None) -> Message:
     """Return the message in a body of one of the `MEDIA_TYPES`.
 
-    Raises Problem 422 for a reserved or malformed event type, invalid JSON (with the place) or text
-    not in UTF-8.
+    Raises Problem 422 for a reserved or malformed event type, invalid JSON (the detail has the
+    place) or text that is not UTF-8.
     """
     check_names(event, key)
     if media_type == JSON:
         return Message(_compact(body), event, is_json=True, key=key)
-    return Message(_text(body), event, key=key)
+    try:
+        return Message(body.decode(), event, key=key)
+    except UnicodeDecodeError as error:
+        detail = f"The text is not UTF-8 at byte {error.start}."
+        raise _invalid("/body", detail, "text_invalid") from None
 
 
 def _compact(body: bytes) -> str:
     try:
-        # Strict: NaN and Infinity are no JSON, and a client's parser would choke on them.
+        # Strict: NaN and Infinity are not JSON, and many parsers refuse them.
         pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise _invalid("/body", f"Invalid JSON: {error}.", "json_invalid") from None
-    # The text itself, less the space between its tokens: numbers keep all their digits.
+    # Only the space between tokens is removed, so that numbers keep all their digits.
     return _STRING_OR_SPACE.sub(r"\1", body.decode())
-
-
-def _text(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        detail = f"The text is not UTF-8 at byte {error.start}."
-        raise _invalid("/body", detail, "text_invalid") from None
 
 
 def _invalid(pointer: str, detail: str, code: str) -> Problem:

@@ -1,41 +1,38 @@
-"""The latest events of a topic, which all its subscribers read at their own positions.
+"""The latest events of a topic, which all its subscribers read from their own positions.
 
-A position is the sequence number of the last event that somebody has seen, in one count over all
-topics. So a stalled subscriber costs an integer, not a queue, and one position serves a
-subscription to many topics.
+A position is the sequence number of the last event that a subscriber has received; the numbers
+count over all topics. So a stalled subscriber costs an integer, not a queue, and one position
+serves a subscription to many topics.
 """
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import attrgetter
 from sys import getsizeof
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from .messages import Message
 
-if TYPE_CHECKING:
-    from .subscription import Subscription
-
-#: Events that a ring hands out at once.
+#: Events that a ring returns at once.
 MOST = 1000
 #: Bytes of an event without its text, of a ring without its events, and of an event's encodings
-#: without their bytes: as measured, and a little more.
+#: without their bytes: measured, and rounded up.
 EVENT_COST, RING_COST, FRAMES_COST = 800, 1200, 600
-#: Events of all topics, the newest ones, of which encodings are kept.
+#: Encodings are kept of the newest events over all topics: so many.
 RECENT = 1000
-#: The part of the memory for history that encodings may take.
+#: The divisor of the memory for history that gives the share of encodings.
 FRAMES_SHARE = 8
-
-#: Characters of data that cost a replay about what an event costs without them.
+#: Characters of data that cost a replay about as much as an event without data.
 HEAVY = 8 << 10
 
 _sequence = attrgetter("sequence")
 
 
 class Evicted(Exception):
-    """Events behind this position are gone: a gap, which must be told."""
+    """Events after this position were evicted: the subscriber must receive a `reset`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,11 +44,11 @@ class Event:
     previous: int
     topic: str
     message: Message
-    #: When it was published, in seconds since 1970.
+    #: The time of publication, in seconds since 1970.
     at: float
-    #: Bytes that it takes in memory: a text takes up to four for each of its characters.
+    #: Bytes in memory: a text takes up to four for each of its characters.
     cost: int = field(init=False)
-    #: The rings that have it.
+    #: The number of rings that contain it.
     holders: int = 0
     ledger: "Ledger | None" = None
     frames: dict[object, bytes] | None = None
@@ -61,7 +58,7 @@ class Event:
 
     @property
     def weight(self) -> int:
-        """What it counts for in a replay, as large ones cost more."""
+        """The number of events that it counts as in a replay: large ones cost more."""
         return 1 + len(self.message.data) // HEAVY
 
     def frame(self, encode: Callable[["Event"], bytes]) -> bytes:
@@ -70,25 +67,25 @@ class Event:
         if frames is not None and (encoded := frames.get(encode)) is not None:
             return encoded
         encoded = encode(self)
-        # Of older ones there is a replay, now and then: not worth the memory.
+        # Older events are only read by replays, which are too rare to be worth the memory.
         if self.ledger is not None and self.ledger.newest - self.sequence < RECENT:
             self.ledger.keep(self, encode, encoded)
         return encoded
 
 
 class Ledger:
-    """The bytes that a process keeps of events: each event once, however many rings have it."""
+    """The bytes that a process keeps of events; an event in several rings counts once."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = 0
         self.newest = 0
         self._frames = 0
-        #: Those that have encodings, with their bytes; the oldest are made anew when needed.
+        #: Events that have encodings, with the bytes of these; the oldest are dropped first.
         self._framed: OrderedDict[Event, int] = OrderedDict()
 
     def hold(self, event: Event) -> None:
-        """Count an event that a ring has from now on."""
+        """Count an event that is added to a ring."""
         event.holders += 1
         if event.holders == 1:
             event.ledger = self
@@ -96,7 +93,7 @@ class Ledger:
             self.size += event.cost
 
     def release(self, event: Event) -> None:
-        """Count an event no more when no ring has it."""
+        """Stop counting an event when the last ring evicts it."""
         event.holders -= 1
         if not event.holders:
             event.ledger = None
@@ -104,7 +101,7 @@ class Ledger:
             self._drop(event)
 
     def keep(self, event: Event, encode: object, encoded: bytes) -> None:
-        """Keep an encoding of an event that a ring has."""
+        """Keep an encoding of an event that is in a ring."""
         cost = len(encoded) if event.frames else FRAMES_COST + len(encoded)
         event.frames = event.frames or {}
         event.frames[encode] = encoded
@@ -122,23 +119,44 @@ class Ledger:
 
 
 class History(NamedTuple):
-    """What is kept of a topic: events in order, and the number up to which others are gone."""
+    """The kept events of a topic in order; those up to the number `floor` were evicted."""
 
     floor: int
     events: list[Event]
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a ring may hold: events, bytes, and seconds since the oldest was published."""
+class Bounds(NamedTuple):
+    """The limits of a ring: events, bytes, and seconds since the oldest was published."""
 
     events: int
     size: int
     age: float
 
 
-#: Returns what an event replaces in its ring: the one before with an equal slot; None for nothing.
+#: Returns the slot of an event: it replaces the previous event in an equal slot; None has no slot.
 Slot = Callable[[Event], Hashable]
+
+#: The slots by policy.
+POLICIES: dict[str, Slot] = {
+    "disconnect": lambda event: None,
+    "latest": lambda event: event.topic,
+    "coalesce": lambda event: (event.topic, event.message.key) if event.message.key else None,
+}
+
+
+class Reader(Protocol):
+    """A subscription, as rings see it."""
+
+    names: tuple[str, ...]
+    ring: "Ring"
+    wake: Callable[[], None]
+
+    @property
+    def lag(self) -> int:
+        """The distance from its position to the newest event of its ring."""
+
+    def report_gap(self, reason: str) -> None:
+        """Note that events were missed."""
 
 
 class Ring:
@@ -150,17 +168,16 @@ class Ring:
     )  # fmt: skip
 
     def __init__(self, floor: int, bounds: Bounds, ledger: Ledger, slot: Slot | None) -> None:
-        #: The number up to which events may have been, and are gone.
+        #: Events up to this number may have existed and are not here.
         self.floor = floor
-        #: The number of the newest event, and of the one before it in this ring.
+        #: The numbers of the newest event and of the one before it in this ring.
         self.last = self._before = floor
-        #: The highest number of all topics when this ring was last changed.
+        #: The highest number over all topics when this ring was last changed.
         self.changed = floor
-        #: The number behind which it has followed its topic.
+        #: The number from which on it has received every event of its topic.
         self.began = floor
-        #: Who reads it.
-        self.subscriptions: set[Subscription] = set()
-        #: Whether a subscriber that fell behind is to come back, and not only told so.
+        self.subscriptions: set[Reader] = set()
+        #: Whether a subscriber that falls behind is disconnected instead of sent a `reset`.
         self.disconnects = True
         #: Bytes.
         self.size = 0
@@ -176,10 +193,10 @@ class Ring:
         return len(self._events)
 
     def append(self, event: Event) -> None:
-        """Add the newest event; the oldest go when there is no room."""
+        """Add the newest event, and evict the oldest ones that exceed the bounds."""
         if self._slot is not None and (slot := self._slot(event)) is not None:
             if (replaced := self._newest.get(slot)) is not None:
-                self._remove(bisect_right(self._events, replaced.sequence, key=_sequence) - 1)
+                self._remove(self._index(replaced.sequence) - 1)
             self._newest[slot] = event
         self._ledger.hold(event)
         self._events.append(event)
@@ -191,7 +208,7 @@ class Ring:
             self.evict()
 
     def expire(self, now: float) -> None:
-        """Evict what is too old at `now`, in seconds since 1970."""
+        """Evict the events that are too old at `now`, in seconds since 1970."""
         while self._events and self._events[0].at < now - self._bounds.age:
             self.evict()
 
@@ -199,20 +216,8 @@ class Ring:
         """Evict the oldest event."""
         self.floor = self._remove(0).sequence
 
-    def evict_to(self, number: int) -> None:
-        """Evict the events up to a number."""
-        while self._events and self._events[0].sequence <= number:
-            self.evict()
-
-    def load(self, history: History) -> None:
-        """Begin with what is kept of the topic elsewhere."""
-        self.clear(max(self.floor, history.floor))
-        self.began = self.floor
-        for event in history.events:
-            self.append(event)
-
     def clear(self, number: int) -> None:
-        """Evict everything up to this number."""
+        """Evict all events, and go on after this number."""
         for event in self._events:
             self._ledger.release(event)
         self._events.clear()
@@ -221,33 +226,42 @@ class Ring:
         self.floor = self.last = self._before = number
 
     def unread(self) -> bool:
-        """Whether nobody reads it, as when this was last asked."""
+        """Whether there is no subscription, and was none at the previous call."""
         before, self._was_unread = self._was_unread, not self.subscriptions
         return before and self._was_unread
 
-    def history(self) -> History:
-        return History(self.floor, self._events.copy())
+    def first(self) -> Event | None:
+        """Return the oldest event that is kept."""
+        return self._events[0] if self._events else None
 
     def after(self, position: int) -> list[Event]:
-        """Return the first events behind a position; raises Evicted when some are gone."""
+        """Return the first events after a position; raises Evicted if some were evicted."""
         if position < self.floor:
             raise Evicted
         if position >= self.last:
             return []
         if self._before <= position:  # The usual case: a subscriber that keeps up.
             return self._events[-1:]
-        first = bisect_right(self._events, position, key=_sequence)
+        first = self._index(position)
         return self._events[first : first + MOST]
 
-    def first_after(self, position: int) -> Event | None:
-        """Return the first event behind a position that is kept."""
-        if position >= self.last:
-            return None
+    def numbers_after(self, position: int) -> Iterator[tuple[int, "Ring"]]:
+        """Yield the numbers of the kept events after a position, each with this ring."""
+        for event in islice(self._events, self._index(position), None):
+            yield event.sequence, self
+
+    def get(self, number: int) -> Event | None:
+        """Return the event with a number, unless it was evicted or replaced."""
+        index = -1 if number == self.last else self._index(number) - 1
+        found = self._events[index] if self._events else None
+        return found if found is not None and found.sequence == number else None
+
+    def _index(self, position: int) -> int:
+        """Return the index of the first event after a position."""
         events = self._events
-        if events and events[0].sequence > position:
-            return events[0]
-        index = bisect_right(events, position, key=_sequence)
-        return events[index] if index < len(events) else None
+        if not events or position < events[0].sequence:
+            return 0
+        return bisect_right(events, position, key=_sequence)
 
     def _remove(self, index: int) -> Event:
         event = self._events.pop(index)

@@ -1,62 +1,55 @@
-"""`POST` and `GET /topics/{topic}/events`: publish and subscribe."""
+"""The part, its routes `POST` and `GET /topics/{topic}/events`, and its dependencies.
 
-from typing import Annotated, Any
+`Events` publishes from any path operation:
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+    @router.post("/orders")
+    async def create_order(order: Order, events: Events) -> Order:
+        await events.publish("orders", order, event="created")
+        return order
+
+Other code, such as a lifespan, makes a `Publisher` of the application.
+Source: draft-ietf-httpapi-idempotency-key-header.
+"""
+
+import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, ClassVar
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from ..kernel.admission import Admission
-from ..kernel.body import RequestBody, require_text
-from ..kernel.codings import weights
+from ..kernel.admission import Admission, client_of
+from ..kernel.body import RequestBody
 from ..kernel.fields import joined
-from ..kernel.part import opened
-from ..kernel.principal import client_of
-from .hub import Hub
-from .messages import MEDIA_TYPES, NAME, RESERVED, parse_message
-from .polling import Poll
-from .publishing import IdempotencyKey, once
-from .streams import HEADERS, EventLines, EventStream
-from .topics import SELECTION, TOPIC, offered_position, parse_topic, parse_topics
+from ..kernel.part import Part, opened
+from ..streams.codings import weights
+from ..streams.content import ENCODED, require_text
+from .backends import UNAVAILABLE, check_backend
+from .hub import Hub, open_hub
+from .limits import TOO_MANY_EVENTS, TOO_MANY_OF_CLIENT, TOO_MANY_TOPICS, TOPIC_FULL
+from .messages import KEY_REUSED, MEDIA_TYPES, NAME, RESERVED, Once, message_of, parse_message
+from .runs import TOO_MANY_RUNS, router as runs_router
+from .settings import RealtimeSettings
+from .streams import (
+    HEADERS,
+    JSON_EVENT,
+    POLLED,
+    SSE_EVENT,
+    EventLines,
+    EventStream,
+    LastEventId,
+    Poll,
+)
+from .topics import SELECTION, TOPIC, parse_topic, parse_topics
 from .websocket import router as websocket_router
 
 router = APIRouter(prefix="/topics", tags=["realtime"])
 router.include_router(websocket_router)
 
-_ID = {"type": "string", "pattern": "^[0-9a-z]+-[0-9]+$"}
-
-SSE_EVENT: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "id": _ID,
-        "event": {"type": "string"},
-        "data": {"type": "string"},
-        "retry": {"type": "integer", "minimum": 0},
-    },
-    "required": ["data"],
-}
-#: What the service itself tells (`reset`, `reconnect`, `error`) may be of no topic.
-JSON_EVENT: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "id": _ID,
-        "topic": {"type": "string"},
-        "event": {"type": ["string", "null"]},
-        "data": {},
-    },
-    "required": ["event", "data"],
-}
-POLLED: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "events": {"type": "array", "items": JSON_EVENT},
-        "last_event_id": _ID,
-        "error": {"type": "object", "description": "Why the waiting ended."},
-    },
-    "anyOf": [{"required": ["events", "last_event_id"]}, {"required": ["error"]}],
-}
-#: For OpenAPI: a body parameter would make FastAPI read the body before we can.
+#: For OpenAPI only: with a body parameter FastAPI would read the body itself.
 _EVENT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -79,7 +72,7 @@ _STREAMS: dict[int | str, dict[str, Any]] = {
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {413: {}, 415: {}, 429: {}}
 
-# One name for both, as it is one path.
+# The alias of `TopicNames`, as both operations have one path.
 TopicName = Annotated[
     str,
     Path(
@@ -91,28 +84,28 @@ TopicName = Annotated[
 TopicNames = Annotated[
     str,
     Path(
-        description="Up to 32 topics with commas; `name.*` for all that start so.",
+        description="Up to 32 topics with commas; `name.*` for all with this prefix.",
         json_schema_extra={"pattern": f"^{SELECTION}$"},
     ),
 ]
 EventType = Annotated[
     str | None,
     Query(
-        description="The event's type; some are the service's own.",
+        description="The event's type; some are reserved.",
         json_schema_extra={"pattern": f"^{NAME}$", "not": {"enum": sorted(RESERVED)}},
     ),
 ]
 EventKey = Annotated[
     str | None,
-    Query(description="What a newer event replaces.", json_schema_extra={"pattern": f"^{NAME}$"}),
+    Query(
+        description="With the policy `coalesce` a newer event with this key replaces this one.",
+        json_schema_extra={"pattern": f"^{NAME}$"},
+    ),
 ]
-
-
-class Published(BaseModel):
-    """The id under which an event was published."""
-
-    id: str
-    topic: str
+IdempotencyKey = Annotated[
+    str | None,
+    Header(description="Requests with the same key publish one event.", pattern="^[!-~]{1,255}$"),
+]
 
 
 async def hub_of(connection: HTTPConnection) -> Hub:
@@ -125,17 +118,38 @@ HubDep = Annotated[Hub, Depends(hub_of)]
 """The hub of the service, as a parameter of a path operation."""
 
 
-async def last_event(
-    last_event_id: Annotated[str | None, Header(description="Resume behind this event.")] = None,
-    last_event_id_query: Annotated[
-        str | None, Query(alias="last_event_id", description="For clients without headers.")
-    ] = None,
-) -> str | None:
-    """Return the position that a client comes back with: a header, which its program kept, wins."""
-    return offered_position(last_event_id, last_event_id_query)
+class Publisher:
+    """Publishes events while an application runs."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    async def publish(
+        self, topic: str, data: object, *, event: str | None = None, key: str | None = None
+    ) -> str:
+        """Publish text, or anything that pydantic serializes to JSON, and return the event's id.
+
+        `event` is its type; with the policy `coalesce` it replaces the previous event with the same
+        `key`. Raises Problem 422 for a malformed topic, type or key, and 503 if the broker does not
+        answer.
+        """
+        hub: Hub = opened(self._app, "hub")
+        return await hub.publish(parse_topic(topic), message_of(data, event, key))
 
 
-LastEventId = Annotated[str | None, Depends(last_event)]
+async def _publisher(connection: HTTPConnection) -> Publisher:
+    return Publisher(connection.app)
+
+
+Events = Annotated[Publisher, Depends(_publisher)]
+"""The publisher of the service, as a parameter of a path operation."""
+
+
+class Published(BaseModel):
+    """The id of a published event."""
+
+    id: str
+    topic: str
 
 
 @router.post("/{topics}/events", status_code=202, openapi_extra=_EVENT_BODY, responses=_REFUSALS)
@@ -147,14 +161,21 @@ async def publish_event(
     key: EventKey = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Published:
-    """Publish the body as one event: JSON (checked, sent compact) or text (as it is)."""
+    """Publish the body as one event: JSON (checked, sent compact) or text (unchanged)."""
     parse_topic(topic)
     hub.rate.spend(client_of(request))
     media_type = require_text(request, *MEDIA_TYPES).media_type
     body = await RequestBody(request, limit=hub.settings.max_event_size).read()
     message = parse_message(body, media_type, event, key)
-    first = once(request, idempotency_key, body, media_type, event, key)
-    return Published(id=await hub.publish(topic, message, first), topic=topic)
+    once = _once(request, idempotency_key, body, media_type, event, key)
+    return Published(id=await hub.publish(topic, message, once), topic=topic)
+
+
+def _once(request: Request, key: str | None, *parts: bytes | str | None) -> Once | None:
+    if key is None:
+        return None
+    digest = hashlib.sha256(repr(parts).encode()).hexdigest()
+    return Once(f"{client_of(request)} {request.url.path} {key}", digest)
 
 
 @router.get(
@@ -170,10 +191,10 @@ async def subscribe(
     hub: HubDep,
     last_event_id: LastEventId,
     poll: Annotated[
-        float | None, Query(ge=0, le=60, description="Wait so many seconds for one answer.")
+        float | None, Query(ge=0, le=60, description="Respond once, within so many seconds.")
     ] = None,
 ) -> Response:
-    """Follow topics as Server-Sent Events, or as JSON Lines; a gap is always told (`reset`)."""
+    """Follow topics as Server-Sent Events or JSON Lines; every gap is reported (`reset`)."""
     names = parse_topics(topics)
     if poll is not None:
         return Poll(hub, names, last_event_id, poll)
@@ -182,7 +203,7 @@ async def subscribe(
 
 @router.head("/{topics}/events", include_in_schema=False)
 async def describe_stream(topics: TopicNames, request: Request) -> Response:
-    """Tell what a stream would begin with; it would never end."""
+    """Return the headers of a stream, without opening it."""
     parse_topics(topics)
     response = Response(headers=HEADERS, media_type=_wanted(request).media_type)
     del response.headers["Content-Length"]
@@ -193,3 +214,34 @@ def _wanted(request: Request) -> type[EventLines | EventStream]:
     accepted = weights(joined(request.headers, "accept"))
     wants_lines = accepted.get("application/jsonl", 0) > accepted.get("text/event-stream", 0)
     return EventLines if wants_lines else EventStream
+
+
+class Realtime(Part):
+    """Topics and runs: `/topics/…` and `/runs/…`. Settings: `APP_REALTIME__…`."""
+
+    rank = 0  # Opened first, as callbacks of files publish events.
+    routes_last = True  # A stream is opened once; a route before those of files costs each request.
+    sections: ClassVar[dict[str, Any]] = {"realtime": RealtimeSettings}
+    problem_types = (
+        ENCODED,
+        KEY_REUSED,
+        UNAVAILABLE,
+        TOPIC_FULL,
+        TOO_MANY_TOPICS,
+        TOO_MANY_OF_CLIENT,
+        TOO_MANY_EVENTS,
+        TOO_MANY_RUNS,
+    )
+
+    def check(self, settings: Any) -> None:
+        check_backend(settings.realtime)
+
+    def add_to(self, app: FastAPI) -> None:
+        app.include_router(router)
+        app.include_router(runs_router)
+
+    @asynccontextmanager
+    async def running(self, app: FastAPI) -> AsyncGenerator[None]:
+        state = app.state
+        async with open_hub(state.settings.realtime, state.kernel) as state.hub:
+            yield

@@ -1,87 +1,88 @@
-"""The runs of this process: what goes on when its client has left, and tells of it on a topic.
+"""Runs: jobs that go on when the client has left, and are followed as an event stream.
 
-What a run sends are the events of the topic `run:ID`, so it is followed and resumed like any other,
-in every process of a shared broker. Clients cannot name such a topic. Its last event is `end`,
-always: when the process is gone that it ran in, another one publishes it.
+The events of a run are those of the topic `run:ID`, so that any process of a shared broker can
+follow and resume it; no client can name such a topic. The last event is always `end`: if the
+process of a run is gone, another process publishes it.
 """
 
 import asyncio
+import inspect
 import logging
 import re
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, TypeVar, cast
 
 import pydantic_core
+from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from ..kernel.admission import Admission
+from ..kernel.body import RequestBody, whole_request
+from ..kernel.exchange import Exchange, Outcome
+from ..kernel.kernel import Measure
+from ..kernel.origins import base_of
+from ..kernel.part import opened
 from ..kernel.problem import Problem, ProblemType
 from ..kernel.threads import repeating
-from .backends import Once
-from .messages import Message, message_of
+from ..streams.content import require_text
+from .hub import Hub
+from .messages import JSON, Message, Once, message_of
 from .ring import Ring
+from .settings import RealtimeSettings
+from .streams import SSE_EVENT, EventStream, EventStreamChannel, LastEventId
 from .subscription import Subscription
 
-if TYPE_CHECKING:
-    from .hub import Hub
-
-TOO_MANY = ProblemType(
+TOO_MANY_RUNS = ProblemType(
     "too-many-runs",
     "Too many runs",
     "As many runs are under way as may be, and this one was not started. Come back after the"
     " seconds that `Retry-After` says.",
 )
-#: Topics: what a run tells, what tells it to stop, and which runs are alive.
+#: The topics of a run's events and of its stop signal, and the topic of the runs that are alive.
 EVENTS, STOP, ALIVE = "run:", "stop:", "runs:alive"
-#: The types of the first event of a run, which nobody is sent, and of the last.
+#: The types of the first event of a run, which is not sent to clients, and of the last.
 BEGIN, END = "(begin)", "end"
-#: Seconds after which a process tells others of its runs again, and how many times in a row
-#: nothing is heard of a run before it counts as lost.
+#: Seconds between two reports of a process about its runs, and the number of reports after which a
+#: run without any is lost.
 ALIVE_SECONDS, LOST_AFTER = 5.0, 4
-#: Seconds after which what could not be published is tried again.
+#: Seconds between two attempts to publish an event.
 RETRY_SECONDS = 1.0
-#: Seconds that runs have for their last words when the service ends.
+#: Seconds that runs have to end when the service ends.
 CLOSE_SECONDS = 1.0
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
+T = TypeVar("T")
+Run = TypeVar("Run", bound=Callable[..., AsyncGenerator[Any]])
+
 logger = logging.getLogger(__name__)
-
-
-@asynccontextmanager
-async def open_runs(hub: "Hub") -> AsyncGenerator["Runs"]:
-    """Have runs, for the lifespan; those that are left at its end are interrupted."""
-    runs = Runs(hub)
-    shared = hub.settings.broker_url != "memory:"
-    async with repeating(ALIVE_SECONDS, runs.tend) if shared else nullcontext():
-        try:
-            yield runs
-        finally:
-            await runs.close()
 
 
 class Runs:
     """Starts, follows and stops runs."""
 
-    def __init__(self, hub: "Hub") -> None:
+    def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self._starting = 0
         self._running: dict[str, asyncio.Task[None]] = {}
-        #: Those, and the ones that have come to their last words.
+        #: The running ones, and those that publish their end.
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Runs of any process, and for how many rounds nothing was heard of them.
+        #: Runs of all processes, and for how many reports each was missing.
         self._silent: dict[str, int] = {}
         self._heard: set[str] = set()
         self._alive: Subscription | None = None
 
     async def start(self, messages: AsyncGenerator[Any]) -> str:
-        """Publish what a generator yields, until its end, and return the id of this run.
+        """Publish the items of a generator, until its end, and return the id of this run.
 
-        It yields text, a Message, or anything else that pydantic makes JSON of. Raises Problem 503
-        when there are too many, or when the broker does not answer.
+        An item is text, a Message, or anything that pydantic serializes to JSON. Raises Problem 503
+        if there are too many runs, or if the broker does not answer.
         """
         if len(self._tasks) + self._starting >= self.hub.settings.max_runs:
-            raise Problem(503, "Too many runs.", type=TOO_MANY, headers={"Retry-After": "5"})
+            raise Problem(503, "Too many runs.", type=TOO_MANY_RUNS, headers={"Retry-After": "5"})
         run_id = secrets.token_hex(16)
         self._starting += 1
         try:
@@ -93,31 +94,31 @@ class Runs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-        def hear() -> None:
-            if stop.lag:  # It is woken because of a gap, too.
+        def cancel() -> None:
+            if stop.lag:  # Otherwise it was woken because of a gap.
                 _cancel(task)
 
-        stop.wake = hear
+        stop.wake = cancel
         return run_id
 
     async def follow(self, run_id: str, last_event_id: str | None = None) -> Subscription | None:
-        """Follow a run from behind an event, or from its beginning.
+        """Follow a run from the event after `last_event_id`, or from its beginning.
 
-        None when there is no such run, or nothing of it behind that event. Raises Problem 503.
+        Returns None if there is no such run, or no event of it after that one. Raises Problem 503.
         """
         if not _ID.fullmatch(run_id):
             return None
         subscription = await self.hub.subscribe((EVENTS + run_id,), last_event_id)
         ring = subscription.ring
-        kept = ring.history().events
+        first = ring.first()
         if subscription.event_id != last_event_id:
             subscription.position = ring.floor
-        if kept and kept[0].message.event == BEGIN:
-            subscription.position = max(subscription.position, kept[0].sequence)
+        if first is not None and first.message.event == BEGIN:
+            subscription.position = max(subscription.position, first.sequence)
         elif last_event_id is None:
-            tell_gap(subscription)
-        known = kept or run_id in self._running or run_id in self._silent
-        if not known or (has_ended(ring) and subscription.position >= ring.last):
+            _report_gap(subscription)
+        known = first or run_id in self._running or run_id in self._silent
+        if not known or (_has_ended(ring) and subscription.position >= ring.last):
             subscription.close()
             return None
         return subscription
@@ -127,20 +128,21 @@ class Runs:
         return len(self._tasks)
 
     async def stop(self, run_id: str) -> None:
-        """Tell a run to stop, wherever it is; raises Problem 404 for an unknown one, and 503."""
+        """Stop a run of any process; raises Problem 404 for an unknown one, and 503."""
         subscription = await self.follow(run_id)
         if subscription is None:
             raise Problem(404, "There is no such run.")
         subscription.close()
-        if not has_ended(subscription.ring):
+        if not _has_ended(subscription.ring):
             await self.hub.publish(STOP + run_id, Message(""))
 
     async def tend(self) -> None:
-        """Tell other processes of the runs here; end those followed here whose process is gone."""
-        if not self.hub.backend.up:  # Nothing can be heard, so nothing follows from silence.
+        """Report the runs of this process; end followed runs of processes that are gone."""
+        if not self.hub.backend.up:  # No report can arrive, so a missing one means nothing.
             self._silent = dict.fromkeys(self._silent, 0)
             return
-        # Who has no runs, but counts how long others are silent, must know that one can be heard.
+        # A process without runs that counts missing reports publishes, too: so it knows that
+        # reports arrive.
         if self._running or self._silent:
             await self.hub.publish(ALIVE, Message(" ".join(self._running)))
         if self._alive is None:
@@ -150,15 +152,15 @@ class Runs:
         followed = {
             subscription.names[0].removeprefix(EVENTS)
             for subscription in self.hub.subscriptions()
-            if subscription.names[0].startswith(EVENTS) and not has_ended(subscription.ring)
+            if subscription.names[0].startswith(EVENTS) and not _has_ended(subscription.ring)
         }
-        # Counted in rounds: a process that was itself suspended has heard nobody meanwhile.
+        # Reports are counted, not seconds: a process that was suspended has received none.
         silent = {run_id: self._silent.get(run_id, 0) + 1 for run_id in followed | {*self._silent}}
         lost = {run_id for run_id, rounds in silent.items() if rounds > LOST_AFTER} - heard
         self._silent = {run_id: silent[run_id] for run_id in silent.keys() - lost}
         self._silent |= dict.fromkeys(heard, 0)
         for run_id in lost & followed:
-            await self.hub.publish(STOP + run_id, Message(""))  # Should it be alive after all.
+            await self.hub.publish(STOP + run_id, Message(""))  # In case that it is alive.
             await self._end(run_id, "interrupted")
 
     def _hear(self, alive: Subscription) -> None:
@@ -166,13 +168,13 @@ class Runs:
             self._heard.update(event.message.data.split())
 
     async def close(self) -> None:
-        """Interrupt what runs, and wait until it has ended."""
+        """Interrupt all runs, and wait until they have ended."""
         for task in self._running.values():
             _cancel(task)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
         for task in self._tasks:
-            task.cancel()  # The broker is away, or the generator goes on.
+            task.cancel()  # The broker does not answer, or the generator does not end.
 
     async def _run(self, run_id: str, messages: AsyncGenerator[Any], stop: Subscription) -> None:
         status, problem = "complete", None
@@ -180,7 +182,7 @@ class Runs:
             async with aclosing(messages):
                 async for message in messages:
                     await self._publish(EVENTS + run_id, message_of(message))
-                    await asyncio.sleep(0)  # Neither that nor the generator has to wait.
+                    await asyncio.sleep(0)  # A generator may never wait, nor the broker.
         except asyncio.CancelledError:
             status = "stopped" if stop.lag else "interrupted"
         except Exception as error:
@@ -188,7 +190,7 @@ class Runs:
             if problem is not error:
                 logger.exception("Run %s failed", run_id)
         finally:
-            # From here on it is not to be cancelled.
+            # From here on it cannot be cancelled.
             stop.close()
             del self._running[run_id]
         await self._end(run_id, status, problem)
@@ -202,7 +204,7 @@ class Runs:
         await self._publish(EVENTS + run_id, Message(text, END, is_json=True), once)
 
     async def _publish(self, topic: str, message: Message, once: Once | None = None) -> None:
-        """Publish, as soon as the broker answers."""
+        """Publish a message as soon as the broker answers."""
         while True:
             try:
                 await self.hub.publish(topic, message, once)
@@ -214,19 +216,204 @@ class Runs:
                 return
 
 
-def has_ended(ring: Ring) -> bool:
+def _has_ended(ring: Ring) -> bool:
     """Whether the newest event of a run's topic is its last."""
     newest = ring.after(max(ring.floor, ring.last - 1))
     return bool(newest) and newest[-1].message.event == END
 
 
-def tell_gap(subscription: Subscription) -> None:
-    """Tell a follower that events are gone, and go on with all that is left: it has the end."""
-    subscription.tell_gap("evicted")
+def _report_gap(subscription: Subscription) -> None:
+    """Report that events are gone, and continue with all that are left, which include the end."""
+    subscription.report_gap("evicted")
     subscription.position = subscription.ring.floor
 
 
 def _cancel(task: "asyncio.Task[None]") -> None:
-    """Cancel once: what the generator does to clean up is not to be cancelled too."""
+    """Cancel a task once: a second time would cancel the cleanup of the generator."""
     if not task.cancelling():
         task.cancel()
+
+
+# ---- Routes
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    hub: Hub = app.state.hub
+    runs = app.state.runs = Runs(hub)
+    measure = Measure("realtime_runs", "Runs under way.", "sum", runs.count)
+    app.state.kernel.measures.append(measure)
+    shared = hub.settings.broker_url != "memory:"
+    async with repeating(ALIVE_SECONDS, runs.tend) if shared else nullcontext():
+        try:
+            yield
+        finally:
+            await runs.close()
+
+
+router = APIRouter(tags=["runs"], lifespan=_lifespan)
+
+_ADMISSION = Depends(Admission("realtime"))
+_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+
+
+async def runs_of(request: Request) -> Runs:
+    """Return the runs of the application, as a dependency."""
+    runs: Runs = opened(request.app, "runs")
+    return runs
+
+
+RunsDep = Annotated[Runs, Depends(runs_of)]
+"""The runs of the service, as a parameter of a path operation: `start`, `follow`, `stop`."""
+RunId = Annotated[str, Path(description="The `id` of the response that started the run.")]
+
+
+class Started(BaseModel):
+    """A run, and the address of its events."""
+
+    id: str
+    name: str
+    events: str
+
+
+_STARTED: dict[str, Any] = {
+    "headers": {"Location": {"required": True, "schema": {"type": "string", "format": "uri"}}},
+    "links": {
+        name: {"operationRef": reference, "parameters": {"run_id": "$response.body#/id"}}
+        for name, reference in [
+            ("follow", "#/paths/~1runs~1{run_id}~1events/get"),
+            ("stop", "#/paths/~1runs~1{run_id}~1stop/post"),
+        ]
+    },
+}
+
+
+class RunChannel(EventStreamChannel):
+    """A follower of a run, whose response ends after the last event."""
+
+    __slots__ = ()
+
+    def greeting(self, subscription: Subscription, settings: RealtimeSettings) -> bytes:
+        # Without an event that has an id and no data: some clients of runs parse the data of every
+        # event, and a client without a position begins at the beginning anyway.
+        return f"retry: {settings.retry * 1000:.0f}\n".encode()
+
+    def take(self) -> bytes:
+        subscription = self.subscription
+        if subscription.position < subscription.ring.floor:
+            _report_gap(subscription)
+        body = super().take()
+        if not body and _has_ended(subscription.ring):
+            self.finish(b"", Outcome.COMPLETE)
+        return body
+
+
+class RunStream(EventStream):
+    """Send the events of a run as Server-Sent Events, from the event after `last_event_id`.
+
+    Without `last_event_id` from its beginning. Raises Problem 204 if there is nothing to follow.
+    """
+
+    def __init__(self, runs: Runs, run_id: str, last_event_id: str | None = None) -> None:
+        super().__init__(runs.hub, (EVENTS + run_id,), last_event_id)
+        self._runs = runs
+        self._run_id = run_id
+
+    async def open(self, exchange: Exchange) -> RunChannel:
+        subscription = await self._runs.follow(self._run_id, self._last_event_id)
+        if subscription is None:
+            raise Problem(204)
+        return RunChannel(exchange, subscription, self._hub.settings)
+
+
+class RunRouter(APIRouter):
+    """An APIRouter with one more decorator, for asynchronous generators of events."""
+
+    def run(self, path: str, **options: Any) -> Callable[[Run], Run]:
+        """Register a generator, `async def …(…) -> AsyncGenerator[…]`, for POST.
+
+        Its parameters become the members of the JSON body that starts it, its docstring the
+        documentation; its items (text, a `Message`, or anything that pydantic serializes to JSON)
+        are the events. A stop closes it: open resources with `async with` or `try … finally`.
+        `options` are those of `APIRouter.post`.
+        """
+
+        def register(function: Run) -> Run:
+            adapter: TypeAdapter[AsyncGenerator[Any]] = TypeAdapter(cast(Any, function))
+            # Its own id resolves the references within the schema.
+            schema = {"$id": self.prefix + path, **adapter.json_schema()}
+            body = {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+            status = options.get("status_code", 201)
+            usual: dict[str, Any] = {
+                "name": f"run_{function.__name__}",
+                "status_code": status,
+                "description": inspect.getdoc(function),
+                "responses": {status: _STARTED, 413: {}, 415: {}, 422: {}, 503: {}},
+                "openapi_extra": body,
+            }
+            dependencies = [_ADMISSION, *options.pop("dependencies", ())]
+
+            @self.post(path, dependencies=dependencies, **(usual | options))
+            async def start(request: Request, response: Response, runs: RunsDep) -> Started:
+                # The adapter of a function calls it with the members of the body.
+                run_id = await runs.start(await read_json(request, adapter))
+                events = f"{base_of(request.scope)}/runs/{run_id}/events"
+                response.headers["Location"] = events
+                return Started(id=run_id, name=path.strip("/"), events=events)
+
+            return function
+
+        return register
+
+
+async def read_json(request: Request, adapter: TypeAdapter[T]) -> T:
+    """Return the JSON body as validated by a pydantic adapter; an empty body counts as `{}`.
+
+    Raises Problem 413 above `APP_REALTIME__MAX_EVENT_SIZE`, 415 for other media types, 408 for a
+    stalled body, and RequestValidationError (422).
+    """
+    limit = request.app.state.settings.realtime.max_event_size
+    body = await RequestBody(request, limit=limit).read()
+    if body:
+        require_text(request, JSON)
+    try:
+        # The adapter of a function accepts a list, too, as positional arguments.
+        _OBJECT.validate_json(body or b"{}")
+        return adapter.validate_json(body or b"{}", strict=True)
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        found = [{**each, "loc": ("body", *each["loc"])} for each in errors]
+        raise RequestValidationError(found) from None
+
+
+@router.get(
+    "/runs/{run_id}/events",
+    status_code=200,
+    response_class=Response,
+    responses={
+        200: {"content": {"text/event-stream": {"itemSchema": SSE_EVENT}}},
+        204: {"description": "There is no such run (any more), or no event after that one."},
+        503: {},
+    },
+    dependencies=[_ADMISSION],
+)
+async def follow_run(run_id: RunId, runs: RunsDep, last_event_id: LastEventId) -> RunStream:
+    """Follow a run as Server-Sent Events, from its beginning or after the last event received.
+
+    The last event is `end`, with `{"status": "complete" | "stopped" | "failed" | "interrupted"}`,
+    and a `problem` when it failed.
+    """
+    return RunStream(runs, run_id, last_event_id)
+
+
+@router.post(
+    "/runs/{run_id}/stop",
+    status_code=202,
+    response_class=Response,
+    responses={404: {}, 503: {}},
+    dependencies=[Depends(whole_request)],
+)
+async def stop_run(run_id: RunId, runs: RunsDep) -> Response:
+    """Stop a run; its `end` reports when it has stopped. A run that has ended stays unchanged."""
+    await runs.stop(run_id)
+    return Response(status_code=202)

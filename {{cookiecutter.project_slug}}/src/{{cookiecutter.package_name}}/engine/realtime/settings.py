@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from ..kernel.limits import Duration, ModuleLimits, Size
 
-#: Where events are kept: the memory of this process, or Redis.
+#: The memory of this process, or Redis.
 BROKERS = r"^(memory:$|rediss?://|unix://)"
 #: `topic=policy`, with commas.
 POLICIES = r"^([A-Za-z0-9_.-]+(\.\*)?=(disconnect|latest|coalesce)(,|$))*$"
@@ -23,12 +23,12 @@ def _available(url: str) -> str:
 
 
 class RealtimeSettings(ModuleLimits):
-    """What is kept of topics and sent on them, and limits of its own: `APP_REALTIME__…`."""
+    """The history of topics, the streams, and their limits: `APP_REALTIME__…`."""
 
     broker_url: Annotated[str, Field(pattern=BROKERS), AfterValidator(_available)] = "memory:"
-    """Where events are numbered and kept; `memory:` is this process."""
+    """The broker that numbers and keeps events; `memory:` is this process."""
     history_size: Annotated[int, Field(ge=1)] = 1000
-    """Events that each topic keeps for clients that come back."""
+    """Events that each topic keeps for clients that reconnect."""
     history_bytes: Size = 4 << 20
     """Bytes that each topic keeps at most."""
     history_age: Annotated[Duration, Field(gt=0)] = 3600.0
@@ -36,13 +36,13 @@ class RealtimeSettings(ModuleLimits):
     history_total: Size = 256 << 20
     """Bytes that all topics keep together, in the memory of a process and in Redis."""
     max_topics: Annotated[int, Field(ge=1)] = 10_000
-    """Topics with history; above that the ones published on longest ago are forgotten."""
+    """Topics with history; above that the least recently published ones are dropped."""
     max_followed: Annotated[int, Field(ge=1)] = 50_000
     """Topics and prefixes that clients of a process follow at once."""
     max_followed_per_client: Annotated[int, Field(ge=1)] = 10_000
-    """Of them in all subscriptions of one sender, or one address."""
+    """Topics and prefixes that one sender, or one address, follows in all subscriptions."""
     max_replay: Annotated[int, Field(ge=1)] = 5000
-    """Missed events that one request is sent before the client is told to come back for more."""
+    """Missed events in one response; for more the client has to reconnect."""
     max_keys: Annotated[int, Field(ge=1)] = 100_000
     """Idempotency keys that are remembered; they count in `history_total`."""
     max_event_size: Size = 64 << 10
@@ -54,10 +54,10 @@ class RealtimeSettings(ModuleLimits):
     publish_rate: Annotated[float, Field(gt=0)] | None = None
     """Events per second that one sender, or one address, may publish."""
     policies: Annotated[str, Field(pattern=POLICIES)] = ""
-    """What slow subscribers get, by topic or prefix: `ticker=latest,prices.*=coalesce`."""
+    """The policies for slow subscribers: `ticker=latest,prices.*=coalesce`."""
     heartbeat: Annotated[Duration, Field(gt=0)] = 15.0
-    """Seconds of silence after which a stream shows that it is alive."""
+    """Seconds of silence after which a stream sends a heartbeat."""
     retry: Duration = 2.0
-    """Seconds after which a client comes back when nobody told it otherwise."""
+    """Seconds after which a client reconnects by default."""
     max_age: Annotated[Duration, Field(gt=0)] = 3600.0
-    """Seconds after which a client is told to come back, so that they spread over processes."""
+    """Seconds after which a client is asked to reconnect, so that clients spread over processes."""

@@ -1,84 +1,263 @@
-"""What a process keeps of topics, all together within the bounds of the settings."""
+"""The events that this process keeps: a ring for each topic, within the bounds of the settings."""
 
-import time
-from collections.abc import Hashable
+import heapq
+from bisect import bisect_left, insort
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import chain, islice
 
-from ..kernel.measures import BOUNDS
-from .ring import Bounds, Event, History, Ledger, Ring
-from .rings import Merged, MergedRings, Rings
+from ..kernel.kernel import BOUNDS
+from .ring import POLICIES, RING_COST, Bounds, Event, Evicted, Ledger, Reader, Ring
 from .settings import RealtimeSettings
-from .topics import POLICIES, parse_policies, parts_of, policy_of
+from .topics import Position, covers, parse_policies, parts_of, policy_of
+
+#: Events that subscribers of several topics read without a plan.
+LATEST = 8
+#: Events of a replay that are looked up together.
+PLANNED = 4000
+#: Up to so many topics are looked up by name, more in the order of their last change.
+FEW = 200
+
+
+class Merged(Ring):
+    """Several topics, read in one order; it has no events, as the rings of the topics have them."""
+
+    __slots__ = ("_latest", "_store", "names")
+
+    def __init__(self, names: tuple[str, ...], store: "Store") -> None:
+        super().__init__(0, store.bounds, store.ledger, None)
+        self.names = names
+        self._store = store
+        #: The numbers and rings of the latest events, which come after the number `_before`.
+        self._latest: deque[tuple[int, Ring]] = deque(maxlen=LATEST)
+
+    def advance(self, ring: Ring) -> None:
+        """Note the newest event of a ring of these topics."""
+        if len(self._latest) == LATEST:
+            self._before = max(self._before, self._latest[0][0])
+        self._latest.append((ring.last, ring))
+        self.last = ring.last
+
+    def latest_after(self, position: int) -> list[Event] | None:
+        """Return the events after a position if they are among the latest, otherwise None."""
+        if position < self._before:
+            return None
+        events: list[Event] = []
+        for number, ring in reversed(self._latest):
+            if number <= position:
+                break
+            if (event := ring.get(number)) is None:
+                return None  # Evicted or replaced.
+            events.append(event)
+        return events[::-1]
+
+    def plan(self, position: int) -> list[tuple[int, Ring]]:
+        """Return the numbers and rings of the next events of the topics, the last one first.
+
+        Raises Evicted if some were evicted.
+        """
+        rings = list(self._store.changed_since(position, self.names))
+        if any(ring.floor > position for ring in rings):
+            raise Evicted
+        numbers = heapq.merge(*[ring.numbers_after(position) for ring in rings])
+        return list(islice(numbers, PLANNED))[::-1]
+
+
+class Replay:
+    """The events that a subscription has missed, planned some at a time, and a limit of them."""
+
+    __slots__ = ("_planned", "left", "until")
+
+    def __init__(self, left: float, until: float) -> None:
+        #: Events that this response may still contain, of those up to the number `until`.
+        self.left = left
+        self.until = until
+        self._planned: list[tuple[int, Ring]] = []
+
+    def take(self, merged: Merged, position: int, size: int) -> list[Event]:
+        """Return the next events of about `size` bytes; raises Evicted if some were evicted.
+
+        A plan has numbers, not events, so that a slow client holds no events in memory.
+        """
+        events: list[Event] = []
+        while size > 0:
+            if not self._planned:
+                if events:
+                    break
+                self._planned = merged.plan(position)
+                if not self._planned:
+                    break
+            number, ring = self._planned.pop()
+            if ring.floor > position:
+                self._planned = []
+                if events:
+                    break  # The next call plans again and raises Evicted.
+                raise Evicted
+            if (event := ring.get(number)) is not None:  # Otherwise a newer one replaced it.
+                events.append(event)
+                position = number
+                size -= len(event.message.data)
+        return events
 
 
 class Store:
-    """The rings, and what they take together."""
+    """All rings of a process, within the bounds of the settings."""
 
     def __init__(self, settings: RealtimeSettings) -> None:
         self._settings = settings
         self._policies = parse_policies(settings.policies)
-        self._slot = self._replaces if self._policies else None
-        self._bounds = Bounds(settings.history_size, settings.history_bytes, settings.history_age)
-        #: Whether there is no other place where events are kept.
+        self._slot = self._slot_of if self._policies else None
+        self.bounds = Bounds(settings.history_size, settings.history_bytes, settings.history_age)
+        #: Whether the broker keeps no events itself.
         self.keeps_all = settings.broker_url == "memory:"
+        self.epoch = ""
+        #: The highest number over all topics.
+        self.top = 0
         self.ledger = Ledger(settings.history_total)
-        #: Topics that are followed here, or kept, and prefixes, which have no events of their own.
-        self.rings = Rings(self.ledger)
-        #: Those that the backend was asked for by name, and not only for a prefix.
+        #: By topic, and by prefix (those have no events); the last one changed is at the end.
+        self.rings: OrderedDict[str, Ring] = OrderedDict()
+        #: The names that were opened with the broker themselves, not only by a prefix.
         self.own: set[str] = set()
-        self.merged = MergedRings(self.ledger)
-        #: The highest number among the events of topics that were forgotten.
+        #: By the list of names.
+        self.merged: dict[tuple[str, ...], Merged] = {}
+        self._merged_of: dict[str, set[Merged]] = {}
+        #: The topics in order, so that those of a prefix are a range: a set for each prefix would
+        #: let clients choose how much memory a topic takes.
+        self._topics: list[str] = []
+        #: Without a broker that keeps events: the highest number of the topics that were dropped.
         self.forgotten = 0
 
-    def history(self, topic: str) -> History:
-        """Return what this process keeps of a topic, without what is too old by now."""
-        ring = self.rings.get(topic)
-        if ring is None:
-            return History(self.forgotten, [])
-        ring.expire(time.time())
-        return ring.history()
+    # ---- Topics
 
-    def floor_of(self, topic: str) -> int:
-        """Return the number up to which events of a topic without a ring may have been."""
-        prefixes = self.own.intersection(parts_of(topic))
-        return max((self.rings[name].last for name in prefixes), default=self.forgotten)
-
-    def merge(self, names: tuple[str, ...]) -> Merged:
-        """Add a ring of several topics."""
-        merged = Merged(names, self.rings, self._bounds, self.ledger, self._slot)
-        merged.disconnects = all(policy_of(name, self._policies) == "disconnect" for name in names)
-        self.merged.add(merged)
-        return merged
-
-    def add(self, topic: str, floor: int) -> Ring:
-        """Add a ring, which has nothing behind `floor` yet."""
-        ring = Ring(floor, self._bounds, self.ledger, self._slot)
-        ring.disconnects = policy_of(topic, self._policies) == "disconnect"
-        self.rings.add(topic, ring)
+    def add(self, name: str, floor: int) -> Ring:
+        """Add a ring of a topic or prefix, without events up to `floor`."""
+        ring = self.rings[name] = Ring(floor, self.bounds, self.ledger, self._slot)
+        ring.disconnects = policy_of(name, self._policies) == "disconnect"
+        ring.changed = self.top
+        self.ledger.size += RING_COST
+        if not name.endswith(".*"):
+            insort(self._topics, name)
         return ring
 
-    def drop(self, topic: str) -> None:
-        """Drop the ring of a topic; the prefixes that have its topic keep its number."""
-        ring = self.rings.drop(topic)
-        if ring.last == ring.began:
+    def add_covered(self, topic: str) -> Ring | None:
+        """Add a ring of a topic that got an event, or return None if nothing needs it here."""
+        prefixes = self.own.intersection(parts_of(topic))
+        if not prefixes and not self.keeps_all:
+            return None
+        floor = max((self.rings[name].last for name in prefixes), default=self.forgotten)
+        return self.add(topic, floor)
+
+    def touch(self, name: str, ring: Ring) -> None:
+        """Record that a ring changes."""
+        ring.changed = self.top
+        self.rings.move_to_end(name)
+
+    def drop(self, name: str) -> None:
+        """Drop the ring of a topic or prefix; the prefixes of a topic keep its number."""
+        ring = self.rings.pop(name)
+        last = ring.last
+        ring.clear(last)
+        self.ledger.size -= RING_COST
+        if name.endswith(".*"):
+            return
+        del self._topics[bisect_left(self._topics, name)]
+        if last == ring.began:
             return  # It never had an event.
-        self.forgotten = max(self.forgotten, ring.last)
-        for name in self.own.intersection(parts_of(topic)):
-            other = self.rings[name]
-            other.clear(max(other.last, ring.last))
-            self.rings.touch(name, other)
+        if self.keeps_all:
+            self.forgotten = max(self.forgotten, last)
+        for prefix in self.own.intersection(parts_of(name)):
+            other = self.rings[prefix]
+            other.clear(max(other.last, last))
+            self.touch(prefix, other)
 
     def is_kept(self, topic: str) -> bool:
-        """Whether a topic that is not followed by name is kept, here or for a prefix."""
+        """Whether a topic is kept although no subscription names it."""
         return self.keeps_all or not self.own.isdisjoint(parts_of(topic))
 
+    def has_any(self, name: str) -> bool:
+        """Whether a topic has events, or a prefix has topics."""
+        if not name.endswith(".*"):
+            return len(self.rings[name]) > 0
+        first, last = self._range(name)
+        return first < last
+
+    def changed_since(self, position: int, names: Iterable[str]) -> Iterator[Ring]:
+        """Yield the rings of topics and prefixes that have changed since a position, each once."""
+        outer: list[str] = []
+        for name in sorted(names, key=len):
+            if not any(covers(each, name) for each in outer):
+                outer.append(name)
+        # The ring of a prefix is one of them: its floor is the number of dropped topics.
+        exact = {*names}
+        prefixes = tuple(name[:-1] for name in outer if name.endswith(".*"))
+        ranges = [self._range(prefix + "*") for prefix in prefixes]
+        if sum(last - first for first, last in ranges) <= FEW:
+            found = chain.from_iterable(self._topics[first:last] for first, last in ranges)
+            for name in exact.union(found):
+                if (few := self.rings.get(name)) is not None and few.changed > position:
+                    yield few
+            return
+        for name, ring in reversed(self.rings.items()):
+            if ring.changed <= position:
+                return
+            if name in exact or (name.startswith(prefixes) and not name.endswith("*")):
+                yield ring
+
+    def _range(self, prefix: str) -> tuple[int, int]:
+        start = prefix[:-1]
+        first = bisect_left(self._topics, start)
+        return first, bisect_left(self._topics, start[:-1] + "/", first)  # "/" follows ".".
+
+    # ---- Several topics
+
+    def merge(self, names: tuple[str, ...]) -> Merged:
+        """Add a ring that merges several topics."""
+        merged = self.merged[names] = Merged(names, self)
+        merged.disconnects = all(policy_of(name, self._policies) == "disconnect" for name in names)
+        self.ledger.size += RING_COST
+        for name in names:
+            self._merged_of.setdefault(name, set()).add(merged)
+        return merged
+
+    def drop_merged(self, names: tuple[str, ...]) -> None:
+        """Drop the ring that merges several topics, if there is one."""
+        if (merged := self.merged.pop(names, None)) is None:
+            return
+        self.ledger.size -= RING_COST
+        for name in names:
+            self._merged_of[name].discard(merged)
+            if not self._merged_of[name]:
+                del self._merged_of[name]
+
+    def merged_of(self, name: str) -> set[Merged]:
+        """Return the merged rings that contain a topic or prefix."""
+        if not self.merged:
+            return set()
+        return set().union(*(self._merged_of.get(part, ()) for part in parts_of(name)))
+
+    # ---- All
+
+    def all_rings(self) -> list[Ring]:
+        return [*self.rings.values(), *self.merged.values()]
+
+    def subscriptions(self) -> set[Reader]:
+        return set().union(*(ring.subscriptions for ring in self.all_rings()))
+
+    def begin(self, position: Position) -> None:
+        """Begin another epoch: evict all events."""
+        self.epoch, self.top = position
+        for ring in self.all_rings():
+            ring.clear(self.top)
+            ring.changed = self.top
+
     def bound(self, newest: Ring, loading: int) -> None:
-        """Evict events and topics until the process keeps no more than it may."""
+        """Evict events and drop topics until the process keeps no more than the settings allow."""
         rings, spared = self.rings, 0
         kept = self._settings.max_topics + loading
         while len(rings) - len(self.own) > kept:
             name, ring = next(iter(rings.items()))
             if name in self.own:
-                rings.touch(name, ring)
+                self.touch(name, ring)
             else:
                 BOUNDS["realtime.max_topics"] += 1
                 self.drop(name)
@@ -87,14 +266,12 @@ class Store:
             if len(ring) > (ring is newest):
                 BOUNDS["realtime.history_total"] += 1
                 ring.evict()
-                for merged in self.merged.of(name):
-                    merged.evict_to(ring.floor)
             if name in self.own or ring is newest:
                 if len(ring) <= (ring is newest):
-                    rings.touch(name, ring)
+                    self.touch(name, ring)
                     spared += 1
             elif not ring:
                 self.drop(name)
 
-    def _replaces(self, event: Event) -> Hashable:
+    def _slot_of(self, event: Event) -> Hashable:
         return POLICIES[policy_of(event.topic, self._policies)](event)

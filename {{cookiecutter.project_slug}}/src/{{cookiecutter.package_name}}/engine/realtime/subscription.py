@@ -1,23 +1,29 @@
-"""A subscription: what somebody follows, and how far they have read."""
+"""Subscriptions: the topics that a client follows, and the position that it has read up to."""
 
-import asyncio
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from ..kernel.measures import BOUNDS
-from ..kernel.outcomes import SlowClient
+from ..kernel.exchange import SlowClient
+from ..kernel.kernel import BOUNDS
 from .ring import Event, Evicted, Ring
-from .rings import Merged, Replay
+from .store import Merged, Replay, Store
 from .topics import Position
 
-if TYPE_CHECKING:
-    from .hub import Hub
-
-#: Subscribers that are sent an event before the loop looks at anything else: some milliseconds.
-WAKE_AT_ONCE = 500
-#: About how much is sent at once: what a stalled client holds of it is a copy of its own.
+#: About the number of bytes that are sent at once: a stalled client holds a copy of them.
 MESSAGE_SIZE = 64 << 10
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counts that only grow."""
+
+    delivered: int = 0
+    published: int = 0
+    #: Subscriptions by how they began ("fresh", "replayed"), and reported gaps ("reset").
+    resumes: Counter[str] = field(default_factory=Counter)
 
 
 class Reset(NamedTuple):
@@ -29,53 +35,61 @@ class Reset(NamedTuple):
 
 
 class Subscription:
-    """A position in a ring; `wake` is called when something lies behind it."""
+    """A position in a ring; `wake` is called when there are events after it."""
 
     __slots__ = (
-        "_caught_up", "_gap", "client", "hub", "names", "position", "replay", "ring", "wake",
+        "_caught_up", "_closed", "_counters", "_gap", "_store", "names", "position", "replay",
+        "ring", "wake",
     )  # fmt: skip
 
     def __init__(
-        self, hub: "Hub", names: tuple[str, ...], ring: Ring, position: int, client: str = ""
+        self,
+        names: tuple[str, ...],
+        ring: Ring,
+        position: int,
+        store: Store,
+        counters: Counters,
+        closed: Callable[[], None],
     ) -> None:
-        self.hub = hub
+        """`closed` is called once, when the subscription is closed."""
         self.names = names
         self.ring = ring
         self.position = position
-        self.client = client
-        self.wake: Callable[[], None] = _nobody
-        #: While it reads what it has missed.
+        self.wake: Callable[[], None] = _ignore
+        #: While it reads events that it has missed.
         self.replay: Replay | None = None
+        self._store = store
+        self._counters = counters
+        self._closed = closed
         self._gap: str | None = None
         self._caught_up = False
+        ring.subscriptions.add(self)
 
     @property
     def event_id(self) -> str:
-        """The id to come back with."""
-        return str(Position(self.hub.epoch, self.position))
+        """The id to resume from."""
+        return str(Position(self._store.epoch, self.position))
 
     @property
     def several(self) -> bool:
-        """Whether it is of more than one topic."""
+        """Whether its events can have several topics."""
         return len(self.names) > 1 or self.names[0].endswith(".*")
 
     @property
     def lag(self) -> int:
-        """How far the ring is ahead, in numbers over all topics."""
         return max(self.ring.last - self.position, 0)
 
-    def tell_gap(self, reason: str) -> None:
-        """Have the subscriber told that it has missed something, and go on from now."""
+    def report_gap(self, reason: str) -> None:
+        """Make the next `take` return a reset, and continue with events from now on."""
         self._gap, self.replay = reason, None
-        self.position = self.hub.top
+        self.position = self._store.top
         self.wake()
 
     def take(self) -> tuple[Reset | None, list[Event]]:
-        """Return what to tell of a gap, if there is one, and the next events.
+        """Return a reset if there is a gap, and the next events.
 
-        The position moves behind the events; a gap is told once, with the position after it.
-        Raises SlowClient when the subscriber fell behind what its topics keep, and is not to be
-        told but to come back.
+        The position moves past the events; a gap is reported once, with the position after it.
+        Raises SlowClient if the client fell behind the history of topics that disconnect.
         """
         try:
             events = self._next()
@@ -83,17 +97,17 @@ class Subscription:
             if self._caught_up and self.ring.disconnects:
                 raise SlowClient("behind the history of the topic") from None
             events, self._gap, self.replay = [], "evicted", None
-            self.position = max(self.hub.top, self.ring.last)
+            self.position = max(self._store.top, self.ring.last)
         reset = None
         if self._gap is not None:
             reset = Reset(",".join(self.names), self._gap, self.event_id)
-            self.hub.counters.resumes["reset"] += 1
+            self._counters.resumes["reset"] += 1
             self._gap = None
         if len(events) > 1:
             events = events[: _share(events)]
         if events:
             self.position = events[-1].sequence
-            self.hub.counters.delivered += len(events)
+            self._counters.delivered += len(events)
             if self.replay is not None:
                 self._count(self.replay, sum(each.weight for each in events))
         else:
@@ -101,43 +115,40 @@ class Subscription:
         return reset, events
 
     @property
-    def has_had_enough(self) -> bool:
-        """Whether it has got as many missed events as one request may; the client comes back."""
+    def is_exhausted(self) -> bool:
+        """Whether the response has as many missed events as it may; the client reconnects."""
         return self.replay is not None and self.replay.left <= 0
 
     def close(self) -> None:
-        self.hub.closed(self)
+        """Unsubscribe; may be called again."""
+        if self in self.ring.subscriptions:
+            self.ring.subscriptions.discard(self)
+            self._closed()
 
     def _next(self) -> list[Event]:
         ring = self.ring
-        if self.position >= ring.floor or not isinstance(ring, Merged):
+        if not isinstance(ring, Merged):
             return ring.after(self.position)
         if self.replay is None:
-            self.replay = Replay(inf, ring.last)  # It is slow, and has not come back.
+            if (events := ring.latest_after(self.position)) is not None:
+                return events
+            self.replay = Replay(inf, ring.last)  # A slow client, which did not reconnect.
         return self.replay.take(ring, self.position, MESSAGE_SIZE)
 
     def _count(self, replay: Replay, weight: int) -> None:
         replay.left -= weight
         if self.position >= replay.until:
-            self.replay = None  # Whatever comes now is new.
+            self.replay = None  # All further events are new.
         elif replay.left <= 0:
             BOUNDS["realtime.max_replay"] += 1
 
 
-def wake_all(subscriptions: tuple[Subscription, ...]) -> None:
-    """Wake some at once and the others when the loop has looked at everything else."""
-    for subscription in subscriptions[:WAKE_AT_ONCE]:
-        subscription.wake()
-    if rest := subscriptions[WAKE_AT_ONCE:]:
-        asyncio.get_running_loop().call_soon(wake_all, rest)
-
-
-def _nobody() -> None:
-    """Nobody waits yet."""
+def _ignore() -> None:
+    """Do nothing: the subscription has no channel yet."""
 
 
 def _share(events: list[Event]) -> int:
-    """Return how many events go out in one message; the subscriber comes back for the others."""
+    """Return how many of the events fit in one message; `take` returns the others later."""
     size = 0
     for number, event in enumerate(events, 1):
         size += len(event.message.data)

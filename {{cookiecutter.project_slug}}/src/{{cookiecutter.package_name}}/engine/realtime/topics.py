@@ -1,20 +1,9 @@
-"""The names of topics, the ids of events, and the policies of topics, as they are written."""
+"""Names of topics, positions in the sequence of events, and policies for slow subscribers."""
 
 import re
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from ..kernel.problem import INVALID, Problem, ProblemType
-
-FULL = ProblemType(
-    "too-many-subscribers",
-    "The topic has too many subscribers",
-    "As many clients follow one of the topics as may. Come back after the seconds of"
-    " `Retry-After`, or follow others.",
-)
-
-if TYPE_CHECKING:
-    from .ring import Event
+from ..kernel.problem import INVALID, Problem
 
 #: Topics and prefixes of one subscription.
 MAX_TOPICS = 32
@@ -30,10 +19,10 @@ _POSITION = re.compile(r"([0-9a-z]+)-(\d{1,18})", re.ASCII)
 
 
 class Position(NamedTuple):
-    """The number of an event, and the epoch that tells apart what two brokers numbered alike.
+    """The number of an event in an epoch; two brokers, or two runs of one, have different epochs.
 
-    Clients keep it as text and send it back. It has no version: a text that is no position of this
-    broker is one of another epoch, and its client is told of a gap.
+    Clients store its text and send it back. The text has no version: a malformed one counts as a
+    position of another epoch, so its client receives a `reset`.
     """
 
     epoch: str
@@ -44,27 +33,27 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, event_id: str) -> "Position":
-        """Return the position behind an event; of no epoch, for what is no id of ours."""
+        """Return the position of an event; its epoch is empty if the id is malformed."""
         match = _POSITION.fullmatch(event_id)
         return cls(match[1], int(match[2])) if match else cls("", 0)
 
 
 def offered_position(*offered: str | None) -> str | None:
-    """Return the first position that a client names; an empty one is none (WHATWG HTML, 9.2.3)."""
+    """Return the first position that is not empty (WHATWG HTML, section 9.2.3), or None."""
     return next(filter(None, (each.strip() for each in offered if each)), None)
 
 
 def parse_topic(name: str) -> str:
-    """Return the name of one topic; raises Problem 422 for anything else."""
+    """Return the name of one topic; raises Problem 422 if it is malformed."""
     if not _TOPIC.fullmatch(name):
         raise _invalid("A topic is 1 to 128 of the characters A-Z, a-z, 0-9, _, . and -.")
     return name
 
 
 def parse_topics(names: str) -> tuple[str, ...]:
-    """Return the topics and prefixes (`name.*`) of a list with commas, each once, in order.
+    """Return the topics and prefixes (`name.*`) of a list with commas, sorted and without repeats.
 
-    Raises Problem 422 for a malformed list, and for one of more than MAX_TOPICS.
+    Raises Problem 422 if the list is malformed or has more than MAX_TOPICS.
     """
     parts = tuple(sorted(set(names.split(","))))
     if len(parts) > MAX_TOPICS:
@@ -75,13 +64,15 @@ def parse_topics(names: str) -> tuple[str, ...]:
 
 
 def covers(part: str, topic: str) -> bool:
-    """Whether a topic is the one that is named, or starts with the prefix that is named."""
+    """Whether a part of a selection names the topic, or is a prefix of it."""
     return topic == part or (part.endswith(".*") and topic.startswith(part[:-1]))
 
 
-def parts_of(topic: str) -> list[str]:
-    """Return what covers a topic: its name, and the prefixes that it starts with."""
-    return [topic, *(topic[: dot.end()] + "*" for dot in _DOT.finditer(topic))]
+def parts_of(name: str) -> list[str]:
+    """Return the parts that cover a topic: its name and its prefixes. A prefix covers itself."""
+    if name.endswith(".*"):
+        return [name]
+    return [name, *(name[: dot.end()] + "*" for dot in _DOT.finditer(name))]
 
 
 def policy_of(name: str, policies: dict[str, str]) -> str:
@@ -89,25 +80,12 @@ def policy_of(name: str, policies: dict[str, str]) -> str:
     return next((policy for part, policy in policies.items() if covers(part, name)), "disconnect")
 
 
-def topic_full() -> Problem:
-    detail, headers = "The topic has too many subscribers.", {"Retry-After": "5"}
-    return Problem(503, detail, type=FULL, headers=headers)
+def parse_policies(text: str) -> dict[str, str]:
+    """Return the policy of each topic or prefix in `topic=policy,prefix.*=policy`."""
+    pairs = (pair.partition("=") for pair in text.split(",") if pair.strip())
+    return {name.strip(): policy.strip() for name, _, policy in pairs}
 
 
 def _invalid(detail: str) -> Problem:
     error = {"pointer": "/path/topics", "detail": detail, "code": "topic_invalid"}
     return Problem(422, detail, type=INVALID, errors=[error])
-
-
-#: What an event replaces, by the policy of its topic.
-POLICIES: dict[str, Callable[["Event"], Hashable]] = {
-    "disconnect": lambda event: None,
-    "latest": lambda event: event.topic,
-    "coalesce": lambda event: (event.topic, event.message.key) if event.message.key else None,
-}
-
-
-def parse_policies(text: str) -> dict[str, str]:
-    """Return the policy of each topic or prefix in `topic=policy,prefix.*=policy`."""
-    pairs = (pair.partition("=") for pair in text.split(",") if pair.strip())
-    return {name.strip(): policy.strip() for name, _, policy in pairs}

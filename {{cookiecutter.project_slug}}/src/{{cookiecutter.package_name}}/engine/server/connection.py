@@ -12,8 +12,8 @@ from typing import Any
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
-from ..kernel import extensions
-from ..kernel.outcomes import SlowClient
+from ..kernel.exchange import HANG_UP, SlowClient
+from ..streams.push import DIRECT
 from . import direct, sendfile
 from .config import limits_of
 from .head import HeadLimits
@@ -41,10 +41,10 @@ class Abortable:
         cycle = self.cycle
         framing = _CloseDelimited(cycle, send) if scope["http_version"] == "1.0" else None
         scope["extensions"] = sendfile.extensions(scope["scheme"])
-        scope["extensions"][extensions.HANG_UP] = {}
+        scope["extensions"][HANG_UP] = {}
         if framing is None:
             scope["extensions"]["http.response.informational"] = {}
-            scope["extensions"][direct.DIRECT] = {}
+            scope["extensions"][DIRECT] = {}
         try:
             await self.app(scope, self.receive, self._extended(framing.send if framing else send))
         except BaseException as error:
@@ -87,14 +87,14 @@ class Abortable:
                     await send(message)
                     sendfile.announce(cycle)
                     direct.offer(cycle, message)
-                case sendfile.ZERO_COPY_SEND:
+                case "http.response.zerocopysend":
                     await sendfile.send_part(cycle, message)
                 case sendfile.PATH_SEND:
                     await sendfile.send_path(cycle, message, self.send_timeout)
                 case "http.response.informational":  # RFC 9110, section 15.2.
                     if not cycle.response_started and not cycle.disconnected:
                         cycle.transport.write(_interim(message))
-                case extensions.HANG_UP:
+                case "http.connection.close":
                     # Else uvicorn sends a 500 for an application that returns without a response.
                     cycle.disconnected = True
                     cycle.transport.abort()

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..kernel.measures import REFUSALS
+from ..kernel.kernel import REFUSALS
 from .config import Limits
 
 #: Seconds in which a client has to move what the minimum rate asks for.

@@ -8,9 +8,7 @@ from typing import Any
 
 from starlette.types import Message
 
-from ..kernel import extensions
-
-DIRECT = extensions.DIRECT
+from ..streams.push import DIRECT
 
 
 class DirectWriter:

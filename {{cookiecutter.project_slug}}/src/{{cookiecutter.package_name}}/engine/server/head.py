@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from httptools import HttpParserError, parse_url
 
 from ..kernel.body import UNWANTED
-from ..kernel.measures import REFUSALS
+from ..kernel.kernel import REFUSALS
 from ..kernel.origins import handshake_flaw
 from .config import limits_of
 from .connections import connections_of

@@ -8,7 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from .config import limits_of
 from .reading import Reading
 

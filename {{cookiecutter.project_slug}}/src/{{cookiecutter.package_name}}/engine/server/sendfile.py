@@ -13,13 +13,11 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from ..kernel import extensions as asgi
-from ..kernel.deadlines import send_within
-from ..kernel.pages import FilePart
+from ..streams.file_parts import ZERO_COPY as ZERO_COPY_SEND, FilePart
+from ..streams.pull import send_within
 
 ZERO_COPY: bool = sys.platform == "linux" and hasattr(os, "sendfile")
 
-ZERO_COPY_SEND = asgi.ZERO_COPY
 PATH_SEND = "http.response.pathsend"
 
 

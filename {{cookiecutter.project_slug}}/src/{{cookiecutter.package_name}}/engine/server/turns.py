@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import uvicorn
 
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from .config import limits_of
 
 #: Bytes that are parsed without a look at the clock: about 700 frames or 1000 header lines.

@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from ..kernel.measures import BOUNDS
-from ..kernel.outcomes import SlowClient
+from ..kernel.exchange import SlowClient
+from ..kernel.kernel import BOUNDS
 from .config import limits_of
 from .connection import reset
 from .turns import Sliced

@@ -1,24 +1,18 @@
 """Storage: immutable files with server-made ids, and a record of each.
 
-* `interface`: the `Storage` protocol, which an object store fits as well as a directory.
-* `local`: files in a directory, their records in one SQLite catalogue (`catalogue`), locks
-  (`claims`), blocks on their way (`writer`), quota and free space (`room`); `partials`: files
-  that arrive in several requests (each a `partial`; `concatenation` puts some together), when
-  uploads can be resumed.
-* `opening`: checks it, opens it, sweeps it and measures it; `place`: whether its paths still lead
-  to what was opened.
-* `reading`: from the page cache, or in a thread.
-* `callbacks`: what the service does when a file comes or goes.
-* `conditional`: what the preconditions of a request ask for; pure functions.
-* `records`: what a file is, and what becomes of a client's file name.
-* `importing`: `serve import PATH…`.
+* `interface`: the `Storage` protocol, which an object store can implement too, and `Callbacks`.
+* `records`: `FileRecord`, ids and file names.
+* `local`: the store of a directory. Its parts are `writer` (blocks of bytes), `reading` (open
+  files), `catalogue` (the records, in SQLite), `claims` (locks) and `place` (whether the directory
+  is still there, can be written and has space). `partials` stores unfinished uploads.
+* `conditional`: preconditions of requests, as pure functions.
+* `part`: opens the store when the service starts, and `serve import PATH…`.
 
 Routes: `GET /files`, `GET /files/{id}/record`, `DELETE /files/{id}`.
 Settings: `APP_STORAGE__…`. Source: RFC 9562 (UUIDv7).
 """
 
-from .callbacks import Callbacks
-from .interface import Storage
+from .interface import Callbacks, Storage
 from .part import Files
 from .records import Draft, FileRecord
 from .router import StorageDep, file_url

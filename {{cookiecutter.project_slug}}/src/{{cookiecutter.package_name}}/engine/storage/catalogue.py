@@ -1,7 +1,7 @@
-"""The records of all files, in one SQLite database with one thread of its own.
+"""The records of all files, in an SQLite database that is used from one thread.
 
-WAL, so that readers and the writer do not wait for each other; `synchronous=FULL`, so that a
-committed record survives a power cut. The order of `position` is the order of completion.
+With WAL, readers and the writer do not wait for each other; with `synchronous=FULL`, a committed
+record survives a power cut. The order of `position` is the order of completion.
 """
 
 import json
@@ -12,22 +12,22 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from ..kernel.threads import in_thread
 from .place import Place
 from .records import FileRecord
 
-#: The version of all that a directory of files holds: the tables and the JSON in them, the names
-#: and places of files, unfinished uploads and claims. The database has it as its `user_version`; 0
-#: is the data of 0.1.0, which is the same.
+#: The version of the formats in the directory: tables, the JSON in them, paths, unfinished uploads
+#: and claims. It is the `user_version` of the database; 0 is the data of 0.1.0, which is the same.
 FORMAT = 1
-#: Where the header of a database has it, and in how many bytes (sqlite.org/fileformat.html).
+#: The bytes of the version in the header of a database (sqlite.org/fileformat.html).
 _VERSION_AT = slice(60, 64)
 #: Seconds that a statement waits for other processes.
 BUSY_SECONDS = 30.0
-#: A page of records ends when it is so large: their metadata can be long.
+#: Bytes after which a page of records ends, since their metadata can be long.
 PAGE_BYTES = 256 << 10
-#: Records that are looked up by one statement, and made by one turn of the loop.
+#: Records per lookup, which are validated without a pause of the event loop.
 LOOKED_UP = 200
 
 _OPEN = """
@@ -48,7 +48,16 @@ CREATE INDEX IF NOT EXISTS owned ON files (
 
 def check_format(path: Path) -> None:
     """Raise OSError when a newer release has written the database; nothing is changed."""
-    found = _format_of(path) if path.exists() else 0
+    if not path.exists():
+        return
+    if path.with_name(path.name + "-wal").exists():
+        # The log may have a newer header than the file. A read-only connection does not merge them.
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, BUSY_SECONDS, uri=True)) as database:
+            found = int(database.execute("PRAGMA user_version").fetchone()[0])
+    else:
+        with path.open("rb") as file:  # A connection would create files next to it.
+            found = int.from_bytes(file.read(_VERSION_AT.stop)[_VERSION_AT])
     if found > FORMAT:
         raise OSError(
             f"{path.parent} is of a newer release (format {found}, this one reads up to {FORMAT});"
@@ -56,35 +65,25 @@ def check_format(path: Path) -> None:
         )
 
 
-def _format_of(path: Path) -> int:
-    if not path.with_name(path.name + "-wal").exists():
-        with path.open("rb") as file:  # To open it as a database would make files beside it.
-            return int.from_bytes(file.read(_VERSION_AT.stop)[_VERSION_AT])
-    # The log may have a newer header than the file. A reader does not merge the two.
-    address = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(address, BUSY_SECONDS, uri=True)) as database:
-        return int(database.execute("PRAGMA user_version").fetchone()[0])
-
-
 class Catalogue:
     """A table of FileRecords; every call is one short transaction."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, place: Place) -> None:
         """Open the database; blocking."""
-        #: Of files, in this process.
+        #: Files that this process has stored and removed.
         self.counts = Counter(stored=0, removed=0)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="catalogue")
         self._database = sqlite3.connect(
             path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         self._open()
-        self.place = Place()
-        # The log has what was committed last; without its name it is lost with its last process.
+        self._place = place
+        # The log contains the last commits; if its name is removed, they are lost on a restart.
         files = (path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
-        self.place.watch(*filter(Path.exists, files))
+        place.watch(*filter(Path.exists, files))
 
     def _open(self) -> None:
-        # Workers start at once, and for a change of the journal's mode SQLite does not wait.
+        # Several workers start at once, and SQLite does not wait to change the journal's mode.
         end = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -98,26 +97,27 @@ class Catalogue:
             else:
                 return
 
-    def execute(self, statement: str, *values: object) -> list[tuple[object, ...]]:
-        """Run one statement as one transaction; blocking, and only from one thread at a time."""
+    def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run one statement as one transaction; blocking, only from one thread at a time."""
         return self._database.execute(statement, values).fetchall()
 
-    async def run(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+    async def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement as one transaction, in the thread."""
         return await in_thread(self._thread, self.execute, statement, *values)
 
-    async def write(self, statement: str, *values: object) -> list[tuple[object, ...]]:
-        """Run one statement; raises Problem 503 when it might be lost, as the store was moved."""
-        return await in_thread(self._thread, self._execute_there, statement, *values)
+    async def write(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run one statement; raises Problem 503 when the store was moved, so it may be lost."""
 
-    def _execute_there(self, statement: str, *values: object) -> list[tuple[object, ...]]:
-        self.place.check()
-        rows = self.execute(statement, *values)
-        self.place.check()
-        return rows
+        def execute() -> list[tuple[Any, ...]]:
+            self._place.check()
+            rows = self.execute(statement, *values)
+            self._place.check()
+            return rows
+
+        return await in_thread(self._thread, execute)
 
     async def add(self, record: FileRecord, *, announced: bool) -> None:
-        """Add a record, unless it is there: whoever completes a file twice changes nothing."""
+        """Add a record; a record that exists already is kept."""
         rows = await self.write(
             "INSERT OR IGNORE INTO files (id, record, announced) VALUES (?, ?, ?) RETURNING id",
             record.id,
@@ -131,10 +131,7 @@ class Catalogue:
         return _record(rows[0][0]) if rows else None
 
     async def find(self, file_ids: Sequence[str]) -> dict[str, FileRecord]:
-        """Return the records of those files that there are, by their ids.
-
-        Without the metadata, which can be long: nobody needs those of many files at once.
-        """
+        """Return the records of the given files that exist, by id and without metadata."""
         found = {}
         for start in range(0, len(file_ids), LOOKED_UP):
             rows = await self.run(
@@ -142,7 +139,7 @@ class Catalogue:
                 " WHERE id IN (SELECT value FROM json_each(?))",
                 json.dumps(file_ids[start : start + LOOKED_UP]),
             )
-            found.update({str(row[0]): _record(row[1]) for row in rows})
+            found.update({file_id: _record(record) for file_id, record in rows})
         return found
 
     async def remove(self, file_id: str) -> FileRecord | None:
@@ -152,7 +149,7 @@ class Catalogue:
         return _record(rows[0][0]) if rows else None
 
     async def page(self, after: int, limit: int) -> list[tuple[int, FileRecord]]:
-        """Return up to `limit` (position, record) behind the position `after`, fewer large ones."""
+        """Return (position, record) after the position `after`: up to `limit`, or PAGE_BYTES."""
         rows = await in_thread(self._thread, self._page, after, limit)
         return [(position, _record(record)) for position, record in rows]
 
@@ -161,7 +158,7 @@ class Catalogue:
             "SELECT position, record FROM files WHERE position > ? ORDER BY position LIMIT ?"
         )
         rows, size = [], 0
-        # Closed, as one that is not read to its end would keep its transaction open.
+        # A cursor that is neither exhausted nor closed would keep its transaction open.
         with closing(self._database.execute(statement, (after, limit))) as found:
             for position, record in found:
                 rows.append((position, record))
@@ -173,25 +170,24 @@ class Catalogue:
     async def unannounced(self) -> list[str]:
         """Return the ids of the files that `on_stored` has not confirmed."""
         rows = await self.run("SELECT id FROM files WHERE announced = 0")
-        return [str(row[0]) for row in rows]
+        return [file_id for (file_id,) in rows]
 
     async def confirm(self, file_id: str) -> None:
         await self.write("UPDATE files SET announced = 1 WHERE id = ?", file_id)
 
     async def stored_bytes(self, owner: str | None) -> int:
-        """Return how many bytes the files of an owner have together."""
+        """Return the total size of an owner's files."""
         rows = await self.run(
             "SELECT sum(json_extract(record, '$.size')) FROM files"
             " WHERE json_extract(record, '$.owner') IS ?",
             owner,
         )
-        return int(str(rows[0][0] or 0))
+        return int(rows[0][0] or 0)
 
     async def close(self) -> None:
         await in_thread(self._thread, self._database.close)
-        self.place.close()
         self._thread.shutdown(wait=False)
 
 
-def _record(value: object) -> FileRecord:
-    return FileRecord.model_validate_json(str(value))
+def _record(text: str) -> FileRecord:
+    return FileRecord.model_validate_json(text)

@@ -1,29 +1,32 @@
-"""Claims: who works on an id, known to every process and forgotten by none that dies.
+"""Claims: locks on ids, which all processes see and which end with the process that holds them.
 
-A claim is a locked file. The kernel drops the lock when its process ends, however it ends, so an
-unlocked claim means that its work was cut short and must be reconciled.
+A claim is a locked file. The kernel releases the lock when its process ends, so an unlocked claim
+means that its work was interrupted and must be reconciled.
 
-Who wants a claim that another process holds can ask for it: the time of modification of the file is
-that at which the newest request for it was made. The holder looks at it, and decides what to do.
+A process can ask for a claim that another holds: it sets the modification time of the file to the
+time of its request. The holder can compare that with its own request.
 """
 
 import asyncio
 import errno
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from ..kernel.threads import complete
+from ..kernel.threads import complete, in_thread
 from .records import new_id
 
-#: Random ids that are tried for a new claim: a sweep may hold one for a moment, never several.
+T = TypeVar("T")
+
+#: Random ids to try for a new claim, since a sweep can briefly hold one of them.
 TRIES = 5
-#: What it means that another holds a lock, or has just removed its file. After any other error
-#: nothing can be claimed, however often it is tried.
+#: Errors when another process holds a lock, or has just removed its file. After any other error
+#: nothing can be claimed at all.
 TAKEN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.ENOENT}
 
 if sys.platform == "win32":
@@ -39,19 +42,21 @@ else:
 
 
 class Claim:
-    """The sole right to change what belongs to one id."""
+    """The exclusive right to change the files and records of one id."""
 
+    #: The time of the request that it was taken for.
     _asked_at = 0
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
-        self._path = path
+        self.path = path
+        self.id = path.stem
         self._file = file
 
     @classmethod
     def take(cls, path: Path) -> "Claim | None":
-        """Claim a path; None when another task or process holds it.
+        """Claim a path; return None when another task or process holds it.
 
-        Raises OSError where the file system cannot lock, and leaves no file of its own there.
+        Raises OSError where the file system cannot lock, and leaves no new file there.
         """
         try:
             file, is_new = path.open("xb", buffering=0), True
@@ -59,73 +64,84 @@ class Claim:
             file, is_new = path.open("ab", buffering=0), False
         try:
             _lock(file.fileno())
-            # Locked, but is it still the file of that name? Its last holder may have removed it.
+            # The last holder may have removed the file after it was opened here.
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return cls(path, file)
         except OSError as error:
             if error.errno not in TAKEN:
                 file.close()
-                if is_new:  # Else it may be the claim of another, who locked it when that worked.
+                if is_new:  # Otherwise it may be the claim of another process.
                     path.unlink(missing_ok=True)
                 raise
         file.close()
         return None
 
     @classmethod
-    def new(cls, folder: Path) -> "tuple[str, Claim]":
-        """Claim an id that is in use nowhere; raises OSError where the file system cannot lock."""
-        for _ in range(TRIES):
-            file_id = new_id()
-            if claim := cls.take(folder / f"{file_id}.lock"):
-                return file_id, claim
-        raise OSError(errno.ENOLCK, "no new file can be locked", str(folder))
-
-    @classmethod
     def take_or_ask(cls, path: Path, asked_at: int) -> "Claim | None":
-        """Claim a path, or ask for it; `asked_at` is in nanoseconds of the monotonic clock.
+        """Claim a path, or ask its holder for it.
 
-        All processes of a machine share that clock, and nobody sets it back.
+        `asked_at` is in nanoseconds of the monotonic clock, which all processes of a machine share
+        and which is never set back.
         """
         claim = cls.take(path)
-        with suppress(OSError):  # Its holder has just released it, or is of another user.
+        with suppress(OSError):  # It was released just now, or belongs to another user.
             if claim is not None or path.stat().st_mtime_ns < asked_at:
                 os.utime(path, ns=(asked_at, asked_at))
         if claim is not None:
             claim._asked_at = os.fstat(claim._file.fileno()).st_mtime_ns
         return claim
 
-    def is_wanted(self) -> bool:
-        """Whether a newer request has asked for a claim that was taken with `take_or_ask`."""
-        return os.fstat(self._file.fileno()).st_mtime_ns > self._asked_at
-
     @classmethod
     async def take_in_thread(
         cls, threads: Executor, path: Path, asked_at: int | None = None
     ) -> "Claim | None":
-        """Claim a path without blocking, or ask; a cancellation meanwhile gives it back."""
-        take = cls.take if asked_at is None else partial(cls.take_or_ask, asked_at=asked_at)
-        taking = asyncio.get_running_loop().run_in_executor(threads, take, path)
-        try:
-            return await complete(taking)
-        except asyncio.CancelledError:
-            if taking.exception() is None and (claim := taking.result()) is not None:
-                claim.release()
-            raise
+        """Take or ask for a claim in a thread; a cancellation releases it."""
+        if asked_at is None:
+            return await acquire(threads, partial(cls.take, path), _release)
+        return await acquire(threads, partial(cls.take_or_ask, path, asked_at), _release)
+
+    @classmethod
+    def new(cls, folder: Path) -> "Claim":
+        """Claim a new id; raises OSError where the file system cannot lock."""
+        for _ in range(TRIES):
+            if claim := cls.take(folder / f"{new_id()}.lock"):
+                return claim
+        raise OSError(errno.ENOLCK, "no new file can be locked", str(folder))
+
+    def is_wanted(self) -> bool:
+        """Whether a newer request has asked for a claim that was taken with `take_or_ask`."""
+        return os.fstat(self._file.fileno()).st_mtime_ns > self._asked_at
 
     def release(self) -> None:
-        """Give the claim up: its work is done or undone.
+        """End the claim, as its work is done or undone.
 
-        A file that cannot be removed is no claim once it is unlocked, and left for the sweep.
+        If the file cannot be removed, it is unlocked and the sweep removes it.
         """
-        if sys.platform == "win32":  # It removes no open file.
+        if sys.platform == "win32":  # Windows cannot remove an open file.
             self._file.close()
         with suppress(OSError):
-            self._path.unlink()
+            self.path.unlink()
         self._file.close()
 
     def abandon(self) -> None:
-        """Leave the work to whoever sweeps next."""
+        """Unlock the claim but keep its file, so that the next sweep reconciles it."""
         self._file.close()
+
+
+def _release(claim: Claim | None) -> None:
+    if claim is not None:
+        claim.release()
+
+
+async def acquire(threads: Executor, take: Callable[[], T], undo: Callable[[T], object]) -> T:
+    """Return the result of `take` in a thread; if cancelled, wait for it and call `undo`."""
+    taking = asyncio.get_running_loop().run_in_executor(threads, take)
+    try:
+        return await complete(taking)
+    except asyncio.CancelledError:
+        if not taking.cancelled() and taking.exception() is None:
+            await in_thread(threads, undo, taking.result())
+        raise
 
 
 def check_locks(folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""Preconditions: what a request asks for, given what is stored.
+"""Preconditions of requests: pure functions of headers and a FileRecord.
 
-Pure functions over header fields and a FileRecord. Source: RFC 9110, section 13.
+Source: RFC 9110, section 13.
 """
 
 import re
@@ -17,7 +17,7 @@ _DAY_NAME = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY_NAME = "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
 _MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
 _TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>[0-5]\d|60)"
-#: IMF-fixdate, which everybody sends, and the two that a recipient must still know.
+#: IMF-fixdate, and the two obsolete formats that a recipient must accept.
 _DATE_FORMATS = [
     re.compile(pattern, re.ASCII)
     for pattern in (
@@ -29,7 +29,7 @@ _DATE_FORMATS = [
 
 
 class Verdict(Enum):
-    """What to do; the values are the status codes that it leads to for a GET."""
+    """The result of the preconditions; the values are the status codes of a GET."""
 
     PERFORM = 200
     SEND_RANGES = 206
@@ -38,9 +38,10 @@ class Verdict(Enum):
 
 
 def evaluate(method: str, fields: Mapping[str, str], record: FileRecord, now: datetime) -> Verdict:
-    """Evaluate the preconditions of a request for what is stored, in the order of 13.2.2.
+    """Evaluate the preconditions of a request in the order of section 13.2.2.
 
-    `fields` are combined; `now` is in UTC. SEND_RANGES says that Range applies, whatever it holds.
+    `fields` are combined headers; `now` is in UTC. SEND_RANGES means that Range applies, even if it
+    is not valid.
     """
     modified = last_modified(record)
     reads = method in ("GET", "HEAD")
@@ -65,7 +66,7 @@ def last_modified(record: FileRecord) -> datetime:
 
 
 def parse_date(field: str | None, now: datetime) -> datetime | None:
-    """Return the date of one of the three formats of section 5.6.7; None for anything else."""
+    """Return a date in one of the three formats of section 5.6.7; None if it is not valid."""
     if field is None:
         return None
     matches = (date_format.fullmatch(field) for date_format in _DATE_FORMATS)
@@ -77,18 +78,18 @@ def parse_date(field: str | None, now: datetime) -> datetime | None:
     month = _MONTHS.index(match["month"]) + 1
     if len(match["year"]) == 2:
         year += now.year // 100 * 100
-        # More than 50 years ahead stands for the past.
+        # A date more than 50 years ahead means the past.
         if (year - 50, month, day, hour, minute, second) > now.timetuple()[:6]:
             year -= 100
     try:
         minutes = datetime(year, month, day, hour, minute, tzinfo=UTC)
-        return minutes + timedelta(seconds=second)  # A leap second has the number 60.
+        return minutes + timedelta(seconds=second)  # A leap second is 60.
     except (ValueError, OverflowError):
         return None
 
 
 def _matches(field: str, etag: str, *, weak: bool) -> bool:
-    """Compare a list of entity tags (13.1.1, 13.1.2); what is no such list matches nothing."""
+    """Compare a list of entity tags (13.1.1, 13.1.2); an invalid list matches nothing."""
     if field == "*":
         return True
     found, position = False, 0

@@ -1,76 +1,122 @@
-"""What a store must do. It fits an object store too: nothing appends, renames or seeks to write.
+"""The interface of a store, and the functions of the service that it calls.
 
-A writer collects what it is given into parts as large as the store likes (a directory: 1 MiB, an
-object store: at least 5 MiB), so a file is a sequence of parts and one commit.
+An object store can implement it too: nothing appends, renames or seeks while writing. A writer
+collects bytes into parts of a size that suits the store (1 MiB in a directory, at least 5 MiB in an
+object store); the store then commits the file as a whole.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
-from ..kernel.pages import FilePart
+from ..streams.file_parts import FilePart
 from .records import Draft, FileRecord
 
-#: Bytes on their way; whoever gives them away changes them no more.
+logger = logging.getLogger(__name__)
+
+#: Bytes of an upload; the caller must not change them after it has passed them on.
 Chunk = bytes | memoryview
-#: Called with every chunk in the thread that writes it; a digest is computed there.
+#: Called with every chunk in the thread that writes it; digests are computed there.
 Tap = Callable[[Chunk], None]
 
 
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that are called when files are stored and deleted; all are optional.
+
+    `Files` takes any number of these, and calls the functions of each in turn. A failure of an
+    `on_…` function is logged and does not fail the request.
+    """
+
+    #: Called once per file with its first 4 KiB, or all of a smaller file; raises Problem to refuse
+    #: the file.
+    accept: Callable[[Draft, bytes], None] | None = None
+    #: Called with the whole file before it becomes visible. If it raises a Problem below 500, the
+    #: client gets that problem and the bytes are moved to the folder `quarantine`.
+    inspect: Callable[[FileRecord, AsyncIterator[bytes]], Awaitable[None]] | None = None
+    #: Called after each block with the id and the number of bytes written; the upload waits for it.
+    on_progress: Callable[[str, int], Awaitable[None]] | None = None
+    #: Called when a file is stored, before the response. It is called again after a failure or a
+    #: crash, so it must be idempotent.
+    on_stored: Callable[[FileRecord], Awaitable[None]] | None = None
+    #: Called after a file was deleted; not called again after a failure.
+    on_deleted: Callable[[FileRecord], Awaitable[None]] | None = None
+
+
+async def notify(
+    functions: Sequence[Callable[..., Awaitable[None]] | None], file_id: str, *arguments: object
+) -> bool:
+    """Call each function; return False if one failed, which is logged."""
+    succeeded = True
+    for function in filter(None, functions):
+        try:
+            await function(*arguments)
+        except Exception:
+            logger.exception("%r failed for %s", function, file_id)
+            succeeded = False
+    return succeeded
+
+
 class Writer(Protocol):
-    """A file that is being written; nobody else can see it."""
+    """A file that is being written; it is not visible until the store commits it."""
 
     id: str
     draft: Draft
     size: int
 
     async def write(self, data: Chunk) -> None:
-        """Take more bytes; raises Problem 507 when there is no space for them."""
+        """Take more bytes; raises Problem 507 when there is no space for them.
+
+        Raises the Problem of `Callbacks.accept` when the first 4 KiB are complete.
+        """
 
     async def flush(self) -> None:
-        """Write what is collected, so that the tap has seen all of it."""
-
-    async def commit(self, digest: dict[str, str] | None = None) -> FileRecord:
-        """Make the file durable, then visible; only after that may success be reported.
-
-        Whatever a callback raises to refuse the file is raised here.
-        """
+        """Write the collected bytes; the tap has seen all bytes when this returns."""
 
 
 class OpenFile(Protocol):
     """A stored file that is open for reading."""
 
     def parts(self, start: int, stop: int) -> AsyncGenerator[bytes | FilePart]:
-        """Yield what is between `start` and `stop` (exclusive), as it is sent best."""
+        """Yield the bytes from `start` up to `stop` (exclusive), as bytes or as parts of a file."""
 
 
 class Storage(Protocol):
-    """Immutable files with records; `storage: StorageDep` gives a route that of the service.
+    """Immutable files with records; a parameter `storage: StorageDep` is the service's store.
 
     async with storage.create(Draft(filename="a.txt")) as writer:
         await writer.write(b"…")
-        record = await writer.commit()
+        record = await storage.commit(writer)
     """
 
     def create(
         self, draft: Draft, tap: Tap | None = None, size: int = 0
     ) -> AbstractAsyncContextManager[Writer]:
-        """Begin a file; leaving the context without a commit removes every trace of it.
+        """Begin a file; leaving the context without a commit removes it.
 
-        Raises Problem 413 or 507 when there is no room for a file of `size` bytes, 0 for unknown.
+        `size` is the expected number of bytes, 0 if unknown. Raises Problem 413 when they exceed
+        the owner's quota, 507 when the disk has no space for them.
+        """
+
+    async def commit(self, writer: Writer, digest: dict[str, str] | None = None) -> FileRecord:
+        """Make the file durable, then visible, and return its record.
+
+        Raises the Problem of a callback that refuses the file, and Problem 413 for the quota.
         """
 
     async def record(self, file_id: str) -> FileRecord:
         """Return the record of a complete file; raises Problem 404."""
 
     async def find(self, file_ids: Sequence[str]) -> dict[str, FileRecord]:
-        """Return the records of those complete files that there are, by their ids.
+        """Return the records of the given files that exist, by id and without metadata.
 
-        They are without metadata, so they are not for `open`, which may keep them.
+        Do not pass these records to `open`, which may cache them.
         """
 
     def open(self, record: FileRecord) -> AbstractAsyncContextManager[OpenFile]:
-        """Open a file; raises Problem 404, at the latest with its first bytes."""
+        """Open a file; raises Problem 404, at the latest when the first bytes are read."""
 
     def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` up to `stop` (exclusive); raises Problem 404."""
@@ -78,10 +124,10 @@ class Storage(Protocol):
     def records(
         self, after: int = 0, limit: int | None = None
     ) -> AsyncGenerator[tuple[int, FileRecord]]:
-        """Yield (cursor, record) in order of completion, from behind the cursor `after`."""
+        """Yield (cursor, record) in order of completion, starting after the cursor `after`."""
 
     async def delete(self, file_id: str) -> None:
-        """Remove a file; raises Problem 404. Who is reading it reads on."""
+        """Delete a file; raises Problem 404. Downloads in progress are not interrupted."""
 
     async def sweep(self) -> None:
-        """Remove what dead writers left behind; never touch what a living one works on."""
+        """Remove files of writers that died; files of running writers are not touched."""

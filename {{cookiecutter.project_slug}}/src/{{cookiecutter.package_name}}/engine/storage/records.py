@@ -1,7 +1,7 @@
-"""What a stored file is: server-made id, immutable bytes, and the client's words about them.
+"""The record of a stored file: an id, immutable bytes, and what the client said about them.
 
-The client's file name is made harmless, and never a path. Sources: RFC 6266, section 4.3; Unicode
-TR36 (bidirectional controls); naming files on Windows.
+The client's file name is sanitized, and never used as a path. Sources: RFC 6266, section 4.3;
+Unicode TR36 (bidirectional controls); naming files on Windows.
 """
 
 import re
@@ -17,20 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..kernel.problem import Problem
 
-#: Text, as what is no UUID is simply the id of no file.
+#: A string, so that an id that is no UUID is a 404 and not a 422.
 FileId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 MAX_BYTES = 255
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-#: Invisible, but part of how Persian, Hindi and emoji are written.
+#: Invisible, but used in Persian, Hindi and emoji.
 _JOINERS = "\u200c\u200d"
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³])(\.|$)")
 
 
 class Draft(BaseModel):
-    """What a client says of a file before its bytes have come; nothing of it is verified.
+    """The client's description of a file, before its bytes are received; it is not verified.
 
-    `content_type` is a media type, `metadata` has the other fields of a form or of tus, and `owner`
-    is the id of the request's Principal.
+    `content_type` is a media type, `metadata` the other fields of a form or of tus, and `owner` the
+    id of the request's Principal.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,7 +45,7 @@ class FileRecord(Draft):
     """A stored file; its bytes never change.
 
     `id` is a UUIDv7 (RFC 9562), `size` in bytes, `created_at` in UTC; `digest` is base64 by
-    algorithm (`sha-256`, `sha-512`; RFC 9530) when one was asked for, else None.
+    algorithm (`sha-256`, `sha-512`; RFC 9530) if the client asked for one, else None.
     """
 
     id: FileId
@@ -55,19 +55,19 @@ class FileRecord(Draft):
 
     @property
     def etag(self) -> str:
-        """A strong validator, for nothing: the bytes under an id never change."""
+        """A strong validator: the bytes of an id never change."""
         return f'"{self.id}"'
 
 
 def new_id() -> str:
-    """Return a UUIDv7 (RFC 9562, section 5.7): sorts by time, 74 bits nobody can guess."""
+    """Return a UUIDv7 (RFC 9562, section 5.7): ordered by time, with 74 random bits."""
     milliseconds = time.time_ns() // 1_000_000
     value = milliseconds << 80 | 0x7 << 76 | secrets.randbits(12) << 64
     return str(UUID(int=value | 0b10 << 62 | secrets.randbits(62)))
 
 
 def created_at(file_id: str) -> float:
-    """Return when an id was made, in seconds since the epoch."""
+    """Return the time of an id in seconds since the epoch."""
     return (UUID(file_id).int >> 80) / 1000
 
 
@@ -80,7 +80,7 @@ def is_id(text: str) -> bool:
 
 
 def checked_id(text: str) -> str:
-    """Return an id of ours; raise Problem 404 for what can never have been one."""
+    """Return the id; raise Problem 404 if it is no UUID."""
     if is_id(text):
         return text
     raise not_found()
@@ -93,20 +93,16 @@ def not_found() -> Problem:
 def clean_filename(name: str | None) -> str:
     """Return a base name of at most 255 bytes in UTF-8, in NFC, without controls; `file` if empty.
 
-    The extension survives the shortening; a name that Windows reserves gets an underscore.
+    A shortened name keeps its extension; a name that Windows reserves gets an underscore.
     """
     name = unicodedata.normalize("NFC", name or "").replace("\\", "/").rpartition("/")[2]
     name = "".join(c for c in name if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
     name = name.strip().lstrip(".").rstrip(". ")
     if _RESERVED.match(name):
         name = f"_{name}"
-    return _shorten(name) or "file"
-
-
-def _shorten(name: str) -> str:
-    if len(name.encode()) <= MAX_BYTES:
-        return name
-    suffix = PurePosixPath(name).suffix
-    suffix = suffix if len(suffix.encode()) <= 32 else ""
-    stem = name.encode()[: MAX_BYTES - len(suffix.encode())]
-    return stem.decode(errors="ignore") + suffix
+    if len(name.encode()) > MAX_BYTES:
+        suffix = PurePosixPath(name).suffix
+        suffix = suffix if len(suffix.encode()) <= 32 else ""
+        stem = name.encode()[: MAX_BYTES - len(suffix.encode())]
+        name = stem.decode(errors="ignore") + suffix
+    return name or "file"

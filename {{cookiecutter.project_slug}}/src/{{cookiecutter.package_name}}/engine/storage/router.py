@@ -1,6 +1,6 @@
-"""The routes of every project that stores files, and what the other modules need to name a file."""
+"""The routes of every project that stores files, and the URLs of files."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated
@@ -11,11 +11,11 @@ from starlette.routing import NoMatchFound
 from ..kernel.admission import Admission
 from ..kernel.body import whole_request
 from ..kernel.fields import combined
-from ..kernel.jsonl import JsonLines, described
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.origins import base_of
 from ..kernel.part import opened
 from ..kernel.problem import Problem
+from ..streams.rows import JsonLines, described
 from .conditional import Verdict, evaluate
 from .interface import Storage
 from .records import FileId, FileRecord
@@ -23,83 +23,71 @@ from .settings import StorageSettings
 
 router = APIRouter(tags=["files"])
 
-_LIMIT = "Files of one page; the service sends fewer when that is more than it lists at once."
+_LIMIT = "Files of one page; the settings of the service can lower it."
 
 
 class StoredFile(FileRecord):
-    """A FileRecord as clients see it."""
+    """A FileRecord with its URL, as clients see it."""
 
     url: str
 
 
 class ListedFile(StoredFile):
-    """A line of the listing; `cursor` continues behind it."""
+    """A line of the listing; the next page starts after `cursor`."""
 
     cursor: int
 
 
-def storage_of(request: Request) -> Storage:
-    """Return the application's store."""
+async def storage_of(request: Request) -> Storage:
+    """Return the application's store; FastAPI would run a synchronous dependency in a thread."""
     storage: Storage = opened(request.app, "storage")
     return storage
 
 
-async def _storage(request: Request) -> Storage:
-    return storage_of(request)  # A synchronous dependency would be run in a thread.
-
-
-StorageDep = Annotated[Storage, Depends(_storage)]
+StorageDep = Annotated[Storage, Depends(storage_of)]
 """The store of the service, as a parameter of a path operation."""
 
 
 def file_url(request: Request, file_id: str) -> str:
-    """Return the absolute URL of a file: of its bytes, or of its record without download.
+    """Return the absolute URL of a file, or of its record if the service has no downloads.
 
-    It begins with `APP_SERVER__PUBLIC_URL`, or else as the URL of the request does.
+    It begins with `APP_SERVER__PUBLIC_URL`, or else like the URL of the request.
     """
-    return _file_urls(request)(file_id)
-
-
-def _file_urls(request: Request) -> Callable[[str], str]:
-    """Return `file_url` of many files: the route is looked up once, as that takes the longest."""
     try:
-        path = request.app.url_path_for("download_file", file_id="*")
+        path = request.app.url_path_for("download_file", file_id=file_id)
     except NoMatchFound:
-        path = request.app.url_path_for("file_record", file_id="*")
-    before, _, after = f"{base_of(request.scope)}{path}".rpartition("*")
-    return lambda file_id: f"{before}{file_id}{after}"
+        path = request.app.url_path_for("file_record", file_id=file_id)
+    return f"{base_of(request.scope)}{path}"
 
 
 class _Page:
-    """As many records as one response may have; `next` is the cursor that the others are behind."""
+    """The files of one response; `next` is the cursor of the next page, if there is one."""
 
-    def __init__(self, request: Request, after: int, limit: int | None) -> None:
-        settings: StorageSettings = request.app.state.settings.storage
+    def __init__(self, request: Request, storage: Storage, after: int, limit: int | None) -> None:
         self.next: int | None = None
-        self._request = request
-        self._after = after
-        self._limit = min(limit or settings.max_listed, settings.max_listed)
-        self._is_wanted = limit == self._limit
-        self._size = settings.max_listed_bytes
+        self._request, self._storage = request, storage
+        self._after, self._limit = after, limit
 
     async def rows(self) -> AsyncGenerator[ListedFile]:
-        cursor, left, size = self._after, self._limit, self._size
-        url_of = _file_urls(self._request)
-        # One more than is sent: only that shows whether there is more.
-        async with aclosing(storage_of(self._request).records(cursor, left + 1)) as records:
+        settings: StorageSettings = self._request.app.state.settings.storage
+        left = min(self._limit or settings.max_listed, settings.max_listed)
+        cursor, size, is_wanted = self._after, settings.max_listed_bytes, left == self._limit
+        # The route is looked up once for all files, as that takes the longest.
+        start, _, end = file_url(self._request, "*").rpartition("*")
+        # One more than is sent shows whether there is another page.
+        async with aclosing(self._storage.records(cursor, left + 1)) as records:
             async for following, record in records:
                 if left == 0 or size <= 0:
                     self.next = cursor
-                    self._report("max_listed_bytes" if left else "max_listed")
+                    if left:
+                        BOUNDS["storage.max_listed_bytes"] += 1
+                    elif not is_wanted:
+                        BOUNDS["storage.max_listed"] += 1
                     return
-                cursor, url = following, url_of(record.id)
+                cursor, url = following, f"{start}{record.id}{end}"
                 row = ListedFile(**record.model_dump(), url=url, cursor=cursor)
                 left, size = left - 1, size - len(row.model_dump_json().encode())
                 yield row
-
-    def _report(self, setting: str) -> None:
-        if setting != "max_listed" or not self._is_wanted:
-            BOUNDS[f"storage.{setting}"] += 1
 
 
 @router.get(
@@ -110,21 +98,22 @@ class _Page:
 )
 async def list_files(
     request: Request,
-    after: Annotated[int, Query(ge=0, lt=1 << 63, description="A cursor: begin behind it.")] = 0,
+    storage: StorageDep,
+    after: Annotated[int, Query(ge=0, lt=1 << 63, description="A cursor: start after it.")] = 0,
     limit: Annotated[int | None, Query(ge=1, lt=1 << 31, description=_LIMIT)] = None,
 ) -> JsonLines:
-    """List the stored files as JSON Lines, in the order in which they were completed.
+    """List the stored files as JSON Lines, in order of completion.
 
-    One response is a page. When there are more files, the `$end` of its last line has a `next`:
-    ask again with that as `after`.
+    A response is one page. If there are more files, the `$end` of its last line has a `next`: pass
+    it as `after` to get the next page.
     """
-    page = _Page(request, after, limit)
+    page = _Page(request, storage, after, limit)
     return JsonLines(page.rows(), following=lambda: page.next)
 
 
 @router.get("/files/{file_id}/record", responses={404: {}})
 async def file_record(file_id: FileId, request: Request, storage: StorageDep) -> StoredFile:
-    """Return what is known of a file."""
+    """Return the record of a file."""
     record = await storage.record(file_id)
     return StoredFile(**record.model_dump(), url=file_url(request, file_id))
 
@@ -137,7 +126,7 @@ async def file_record(file_id: FileId, request: Request, storage: StorageDep) ->
     dependencies=[Depends(whole_request)],
 )
 async def delete_file(file_id: FileId, request: Request, storage: StorageDep) -> None:
-    """Remove a file; who is downloading it gets the rest of it."""
+    """Delete a file; downloads in progress are not interrupted."""
     record = await storage.record(file_id)
     verdict = evaluate("DELETE", combined(request.headers), record, datetime.now(UTC))
     if verdict is Verdict.PRECONDITION_FAILED:

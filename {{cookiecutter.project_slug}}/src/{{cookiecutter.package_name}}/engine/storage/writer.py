@@ -1,72 +1,79 @@
-"""Chunks on their way into a file: one block is written in a thread while the next one fills.
+"""Writing: one block of a file is written in a thread while the next one is collected.
 
-Blocks are large, so that the hop into a thread costs little per byte, and made of the chunks as
-they came: nothing is copied on this side of the disk.
+Blocks are large, so that a thread costs little per byte, and keep the chunks as they arrived, so
+that nothing is copied in memory.
 """
 
 import asyncio
 import os
-import sys
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from aiofiles.threadpool.binary import AsyncFileIO
 
 from ..kernel.threads import complete, in_thread
-from .interface import Chunk, Tap
-from .records import Draft, FileRecord
+from .interface import Callbacks, Chunk, Tap, notify
+from .place import Place
+from .records import Draft
 
-if TYPE_CHECKING:
-    from .local import LocalStorage
-
-#: Bytes of a block, and the most buffers that one call of the system takes.
+#: Threads that write: each that runs competes with the event loop for the interpreter.
+THREADS = min(4, os.cpu_count() or 1)
+#: Bytes of a block, and the maximum number of buffers in one system call.
 BLOCK = 1 << 20
 MAX_CHUNKS = 1024
-#: Bytes that all writers of a process hold; above that each writes what it has, and waits for it.
+#: Bytes that all writers of a store hold; above that each write waits until its bytes are written.
 MAX_BUFFERED = 24 << 20
-#: Bytes that the disk is told to begin with at once, in files that are larger than this.
+#: In files larger than LARGE, every WRITE_BACK bytes the kernel is asked to write them to the disk.
 WRITE_BACK = 8 << 20
 LARGE = 32 << 20
-#: Bytes by which a file's type is recognised.
+#: The first bytes of a file, which `Callbacks.accept` sees.
 HEAD = 4096
 
 
-class LocalWriter:
-    """The bytes of one file, from `size` on; `written` of them are in it."""
+class WriterPool:
+    """The threads that write, and the bytes that all writers of the store hold in memory."""
 
-    def __init__(
-        self,
-        storage: "LocalStorage",
-        file_id: str,
-        draft: Draft,
-        part: Path,
-        file: AsyncFileIO,
-        tap: Tap | None = None,
-        size: int = 0,
-    ) -> None:
-        self.id = file_id
-        self.draft = draft
-        self.size = size
-        self.written = size
-        self._started = size
-        self.committed = False
-        #: Whether the first bytes are those of a file, and tell its type.
-        self.is_file = True
-        self._storage = storage
-        self._part = part
-        self._file = file
-        self._tap = tap
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="writer")
+        self.buffered = 0
+
+
+@dataclass(eq=False)
+class LocalWriter:
+    """Writes the bytes of one file from the offset `size` on."""
+
+    id: str
+    draft: Draft
+    path: Path
+    file: FileIO
+    pool: WriterPool
+    callbacks: Sequence[Callbacks]
+    tap: Tap | None = None
+    size: int = 0
+    #: The first bytes, until `accept` has seen them; then None.
+    head: bytes | None = b""
+    committed: bool = False
+
+    def __post_init__(self) -> None:
+        #: How many bytes are in the file; `size` includes those in memory.
+        self.written = self.size
+        self._written_back = self.size
         self._chunks: list[Chunk] = []
         self._collected = 0
         self._writing: asyncio.Future[None] | None = None
 
     async def write(self, data: Chunk) -> None:
+        if self.head is not None:
+            self.head += data[: HEAD - len(self.head)]
+            if len(self.head) == HEAD:
+                self._accept(self.head)
         self._chunks.append(data)
         self._collected += len(data)
         self.size += len(data)
-        self._storage.buffered += len(data)
-        if self._storage.buffered > MAX_BUFFERED:
+        self.pool.buffered += len(data)
+        if self.pool.buffered > MAX_BUFFERED:
             await self.flush()
         elif self._collected >= BLOCK or len(self._chunks) >= MAX_CHUNKS:
             await self._settle()
@@ -78,108 +85,84 @@ class LocalWriter:
             self._begin()
             await self._settle()
 
-    async def commit(self, digest: dict[str, str] | None = None) -> FileRecord:
+    async def finish(self) -> None:
+        """Write the rest; raises the Problem of `accept` for a file smaller than 4 KiB."""
         await self.flush()
-        storage = self._storage
-        if storage.callbacks.accept:
-            await complete(self._file.seek(0))
-            storage.callbacks.accept(self.draft, await complete(self._file.read(HEAD)))
-        record = FileRecord(
-            **self.draft.model_dump(),
-            id=self.id,
-            size=self.size,
-            created_at=datetime.now(UTC),
-            digest=digest,
-        )
-        with storage.place.guarding():
-            await storage.inspect(record, self._part)
-            if sys.platform == "win32":  # It renames no open file; closing it once more is fine.
-                await in_thread(storage.threads, os.fsync, self._file.fileno())
-                await complete(self._file.close())
-            async with storage.room.within_quota(self.draft, self.size):
-                # Once begun it goes to its end: a record must never be without its bytes.
-                descriptor = None if self._file.closed else self._file.fileno()
-                await complete(storage.publish(descriptor, self._part, record))
-        self.committed = True
-        await storage.announce(record)
-        return record
+        if self.head is not None:
+            self._accept(self.head)
 
     async def close(self, *, keep: bool = False) -> None:
-        """Close the file; what is collected is written first when it is to be kept."""
+        """Close the file; with `keep` the collected bytes are written first."""
         try:
             if keep:
                 await self.flush()
             elif self._writing is not None:
                 await asyncio.wait({self._writing})
         finally:
-            self._storage.buffered -= self._collected
+            self.pool.buffered -= self._collected
             if self._writing is not None:
-                self._writing.exception()  # Seen: whoever wrote was told, or has left.
-            await self._file.close()
+                self._writing.exception()  # Mark it as retrieved: `write` has raised it already.
+            if not self.file.closed:
+                await in_thread(self.pool.threads, self.file.close)
+
+    def _accept(self, head: bytes) -> None:
+        for each in self.callbacks:
+            if each.accept is not None:
+                each.accept(self.draft, head)
+        self.head = None
 
     def _begin(self) -> None:
-        """Hand what is collected to a thread; only when nothing is being written."""
-        accept = self._storage.callbacks.accept
-        if accept and self.is_file and not self.written and self._collected >= HEAD:
-            accept(self.draft, b"".join(self._chunks[:HEAD])[:HEAD])
+        """Start to write the collected chunks; no other block may be being written."""
         chunks, size = self._chunks, self._collected
         self._chunks, self._collected = [], 0
         loop = asyncio.get_running_loop()
-        self._writing = loop.run_in_executor(self._storage.writers, self._write, chunks)
-        self._writing.add_done_callback(lambda _: self._storage.release(size))
+        self._writing = loop.run_in_executor(self.pool.threads, self._write, chunks)
+
+        def release(_: object) -> None:
+            self.pool.buffered -= size
+
+        self._writing.add_done_callback(release)
 
     async def _settle(self) -> None:
-        """Wait for the block that is being written; a failed one stays, so that none follows it."""
+        """Wait for the current block; after a failure every further call raises it again."""
         if self._writing is not None:
-            with self._storage.place.guarding():
+            with self.pool.place.guarding():
                 await complete(self._writing)
             self._writing = None
-            await self._storage.callbacks.progress(self.id, self.written)
+            progress = [each.on_progress for each in self.callbacks]
+            await notify(progress, self.id, self.id, self.written)
 
     def _write(self, chunks: list[Chunk]) -> None:
-        if self._tap is not None:
+        if self.tap is not None:
             for chunk in chunks:
-                self._tap(chunk)
-        self._storage.room.check_reserve()
+                self.tap(chunk)
+        self.pool.place.check_space()
         rest = list(chunks)
         while rest:
-            count = write_at(self._file.fileno(), rest, self.written)
+            count = write_at(self.file.fileno(), rest, self.written)
             self.written += count
             while rest and count >= len(rest[0]):
                 count -= len(rest.pop(0))
             if count:
                 rest[0] = memoryview(rest[0])[count:]
-        self._storage.place.check()
-        unstarted = self.written - self._started
-        if self.written > LARGE and unstarted >= WRITE_BACK and hasattr(os, "posix_fadvise"):
-            # The only word by which Python lets Linux begin to write these pages to the disk, and
-            # not wait. Without it all of a large file would be waited for at its end, by fsync.
+        self.pool.place.check()
+        size = self.written - self._written_back
+        if self.written > LARGE and size >= WRITE_BACK and hasattr(os, "posix_fadvise"):
+            # This makes Linux start to write the pages without waiting for them. Otherwise the
+            # fsync of a large file would have to wait for all of its bytes.
             advice = os.POSIX_FADV_DONTNEED
-            os.posix_fadvise(self._file.fileno(), self._started, unstarted, advice)
-            self._started = self.written
+            os.posix_fadvise(self.file.fileno(), self._written_back, size, advice)
+            self._written_back = self.written
 
 
 if hasattr(os, "pwritev"):
 
     def write_at(descriptor: int, chunks: list[Chunk], offset: int) -> int:
-        """Write buffers at an offset in bytes; return how many bytes were taken."""
+        """Write buffers at an offset in bytes; return how many bytes were written."""
         return os.pwritev(descriptor, chunks, offset)
 else:
 
     def write_at(descriptor: int, chunks: list[Chunk], offset: int) -> int:
-        """Write buffers at an offset in bytes; return how many bytes were taken."""
+        """Write buffers at an offset in bytes; return how many bytes were written."""
         os.lseek(descriptor, offset, os.SEEK_SET)
         return os.write(descriptor, b"".join(chunks))
-
-
-def move_durably(descriptor: int | None, part: Path, final: Path) -> None:
-    """Flush an open file to the disk (a closed one is there), then give it its final name."""
-    if descriptor is not None:
-        os.fsync(descriptor)
-    part.replace(final)
-    if sys.platform != "win32":  # Windows opens no directory, and its rename is in the journal.
-        descriptor = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,13 +1,13 @@
-"""Upload: request bodies of any size into storage, as they arrive.
+"""Upload: request bodies of any size, written to storage as they arrive.
 
-* `router`: `POST /files`, the raw body of one file; `multipart`: a form of several.
-* `form_parser` finds the `parts` of a form.
-* `descriptions`: what the headers say of it: name, type, digests; `types`: what its bytes say.
-* `ingest`: the router of functions that take `rows` as they arrive; `reports` on them.
-* `resumable`: `/uploads`, when uploads can be resumed.
+* `router`: `POST /files`, for the raw body of one file or a form of several.
+* `metadata`: name, owner and media type of a file, and the types that are allowed.
+* `forms`: the files of a form; `multipart`: the parser of forms.
+* `ingest`: the router for functions that take typed rows; `rows`: the parser of rows.
+* `resumable`: `/uploads`, for resumable uploads.
 
-A file appears when all of it is durable, or never. Settings: `APP_UPLOAD__…`, and the deadlines of
-`APP_STREAMING__…`. Sources: RFC 9110, RFC 6266, RFC 7578, RFC 9530, and those of the protocols.
+A file becomes visible when all of it is durable, or never. Settings: `APP_UPLOAD__…`, and the
+deadlines of `APP_STREAMING__…`. Sources: RFC 9110, RFC 6266, RFC 7578, RFC 9530.
 """
 
 from .ingest import IngestRouter

@@ -1,4 +1,4 @@
-"""Ingestions: typed rows, validated as they arrive and handed on in batches.
+"""Ingestions: typed rows, validated as they arrive and passed on in batches.
 
 Sources: jsonlines.org; RFC 4180.
 """
@@ -8,20 +8,19 @@ import inspect
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, TypeVar, get_args
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
 from ..kernel.admission import Admission
-from ..kernel.body import RequestBody, require_text
+from ..kernel.body import RequestBody
 from ..kernel.exchange import exchange_of
-from ..kernel.problem import Problem
-from .reports import Report, sift
-from .rows import CsvRows, JsonRows, Record, Rows
+from ..kernel.problem import Problem, places
+from ..streams.content import require_text
+from .rows import CsvRows, JsonRows, Record, Rows, flaw_of_line
 
 Ingestion = TypeVar("Ingestion", bound=Callable[..., Awaitable[None]])
 Consume = Callable[[list[Any]], Awaitable[None]]
@@ -32,6 +31,8 @@ _ADMISSION = Depends(Admission("upload"))
 
 CSV = "text/csv"
 FORMATS = ("application/jsonl", "application/x-ndjson", CSV)
+#: The reported errors of one row, and of one body.
+MAX_ERRORS = 100
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"description": "The body is UTF-16, or the header row of the CSV is not valid."},
@@ -40,48 +41,20 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@dataclass
-class _Intake:
-    """One request, and its rows on their way to the consumer."""
+class LineError(BaseModel):
+    """An error in the row that begins in a line; `pointer` is a JSON Pointer into the row."""
 
-    request: Request
-    rows: Rows
-    consume: Consume
-    report: Report = field(default_factory=Report)
+    pointer: str
+    detail: str
+    line: int
 
-    async def take(self) -> Report:
-        """Read the body, and report what became of its rows."""
-        try:
-            async with aclosing(self._batches()) as batches:
-                async for batch in batches:
-                    if batch:
-                        await self._take(batch)
-        except Problem as problem:
-            problem.members.update(self.report.model_dump())  # What is done is done.
-            raise
-        return self.report
 
-    async def _batches(self) -> AsyncGenerator[list[Record]]:
-        limit = self.request.app.state.settings.upload.max_size
-        async for chunk in RequestBody(self.request, limit):
-            for batch in self.rows.feed(chunk):
-                yield batch
-                await asyncio.sleep(0)  # To validate is not to wait: let others run.
-        for batch in self.rows.end():
-            yield batch
+class Report(BaseModel):
+    """How many rows were accepted and rejected, and the first errors."""
 
-    async def _take(self, batch: list[Record]) -> None:
-        valid, errors = sift(self.rows, batch, self.report.room())
-        try:
-            if valid:
-                await self.consume(valid)
-        except HTTPException:
-            raise
-        except Exception as error:
-            exchange = exchange_of(self.request.scope)
-            logger.exception("%s failed: id=%s", exchange.route, exchange.request_id)
-            raise Problem(500, "The rows could not be taken in.") from error
-        self.report.add(len(valid), len(batch) - len(valid), errors)
+    accepted: int = 0
+    rejected: int = 0
+    errors: list[LineError] = []
 
 
 class IngestRouter(APIRouter):
@@ -91,10 +64,10 @@ class IngestRouter(APIRouter):
         """Register a consumer, `async def …(rows: list[Model], …) -> None`, for POST.
 
         Its first parameter has the model of a row, further ones are those of a path operation, its
-        docstring is the documentation. The body is read on when it has returned: a slow database
-        slows its client, and nothing piles up. What it raises ends the request, a Problem as it is
-        and anything else as 500; the rows that it was given then count as not accepted. `options`
-        are those of `APIRouter.post`.
+        docstring is the documentation. The next bytes are read after it has returned, so a slow
+        database slows the client down and nothing piles up. An exception ends the request, with a
+        Problem as it is and with 500 for any other; the rows of that call then count as not
+        accepted. `options` are those of `APIRouter.post`.
         """
 
         def register(consume: Ingestion) -> Ingestion:
@@ -107,16 +80,19 @@ class IngestRouter(APIRouter):
             async def bind(**parameters: Any) -> Consume:
                 return partial(consume, **parameters)  # A synchronous dependency has a thread.
 
-            # The parameters that FastAPI sees: all but the rows.
+            # The parameters that FastAPI sees: all except the rows.
             kind = inspect.Parameter.KEYWORD_ONLY
             bound: Any = bind
             bound.__signature__ = inspect.Signature([each.replace(kind=kind) for each in given])
+            # With an id, references within the schema of a row resolve in that schema.
+            row = {"$id": self.prefix + path, **adapter.json_schema()}
+            content = {media_type: {"itemSchema": row} for media_type in FORMATS}
             usual: dict[str, Any] = {
                 "name": f"ingest_{consume.__name__}",
                 "description": inspect.getdoc(consume),
                 "response_model": Report,
                 "responses": _RESPONSES,
-                "openapi_extra": _request_body(self.prefix + path, adapter),
+                "openapi_extra": {"requestBody": {"content": content}},
             }
             dependencies = [_ADMISSION, *options.pop("dependencies", ())]
 
@@ -124,23 +100,17 @@ class IngestRouter(APIRouter):
             async def ingest(
                 request: Request, consume: Annotated[Consume, Depends(bound)]
             ) -> Report:
-                return await _Intake(request, _rows_of(request, adapter), consume).take()
+                return await _ingest(request, _rows_of(request, adapter), consume)
 
             return consume
 
         return register
 
 
-def _request_body(path: str, adapter: TypeAdapter[Any]) -> dict[str, Any]:
-    # With an id of its own, so that references within the schema stay within it.
-    row = {"$id": path, **adapter.json_schema()}
-    return {"requestBody": {"content": {each: {"itemSchema": row} for each in FORMATS}}}
-
-
 def _rows_of(request: Request, adapter: TypeAdapter[Any]) -> Rows:
-    """Return the reader of a body; raises Problem 415.
+    """Return the parser of a body; raises Problem 415.
 
-    CSV may come without a header (RFC 4180, section 3): then its fields are the model's, in order.
+    CSV may have no header row (RFC 4180, section 3): its fields are then those of the model.
     """
     media_type, parameters = require_text(request, *FORMATS)
     if media_type != CSV:
@@ -151,3 +121,69 @@ def _rows_of(request: Request, adapter: TypeAdapter[Any]) -> Rows:
         case "absent" if names := adapter.json_schema().get("properties"):
             return CsvRows(adapter, list(names))
     raise Problem(415, "The fields of this CSV have no names: send them as its first row.")
+
+
+async def _ingest(request: Request, rows: Rows, consume: Consume) -> Report:
+    """Read a body and pass its valid rows to the consumer; errors include the report so far."""
+    report = Report()
+    try:
+        async with aclosing(_batches(request, rows)) as batches:
+            async for batch in batches:
+                valid, errors = _validated(rows, batch, MAX_ERRORS - len(report.errors))
+                try:
+                    if valid:
+                        await consume(valid)
+                except HTTPException:
+                    raise
+                except Exception as error:
+                    exchange = exchange_of(request.scope)
+                    logger.exception("%s failed: id=%s", exchange.route, exchange.request_id)
+                    raise Problem(500, "The rows could not be processed.") from error
+                report.accepted += len(valid)
+                report.rejected += len(batch) - len(valid)
+                report.errors += errors
+    except Problem as problem:
+        problem.members.update(report.model_dump())
+        raise
+    return report
+
+
+async def _batches(request: Request, rows: Rows) -> AsyncGenerator[list[Record]]:
+    async for chunk in RequestBody(request, request.app.state.settings.upload.max_size):
+        for batch in rows.feed(chunk):
+            yield batch
+            await asyncio.sleep(0)  # Validation does not block; give other requests a turn.
+    for batch in rows.end():
+        yield batch
+
+
+def _validated(
+    rows: Rows, batch: list[Record], max_errors: int
+) -> tuple[list[Any], list[LineError]]:
+    """Return the valid rows of a batch, and the first errors of the others.
+
+    Explaining an error costs ten times as much as finding it.
+    """
+    valid: list[Any] = []
+    errors: list[LineError] = []
+    for line, content in batch:
+        try:
+            valid.append(rows.parse(content))
+        except ValueError as error:
+            if len(errors) < max_errors:
+                errors += _errors(line, content, error)
+    return valid, errors[:max_errors]
+
+
+def _errors(line: int, content: Any, error: ValueError) -> list[LineError]:
+    """Explain why the content of a row is not valid, or how many reasons there are."""
+    if not isinstance(error, ValidationError):
+        return [LineError(pointer="", detail=f"The row {error}", line=line)]
+    if error.error_count() > MAX_ERRORS:
+        detail = f"The row has {error.error_count()} errors."
+        return [LineError(pointer="", detail=detail, line=line)]
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    is_json = errors[0]["type"] != "json_invalid" or not isinstance(content, bytes)
+    if not is_json and (flaw := flaw_of_line(content)):
+        return [LineError(pointer="", detail=f"The row {flaw}", line=line)]
+    return [LineError(**place, line=line) for place in places(errors)]

@@ -1,190 +1,221 @@
-"""Forms: the files of a `multipart/form-data` body, straight into storage as they arrive.
+"""Parsing of `multipart/form-data` bodies as they arrive.
 
-A part with a file name is a file, any other is a field. The fields become the `metadata` of all
-files, also of those before them, and a form is stored whole or not at all: so every file stays open
-until the form has ended. Fields of one name are joined, one value per line.
+`FormParser` splits a body into the headers and the data of its parts, wherever the chunks end. It
+searches for boundaries at memory speed and keeps no data. A boundary in an unexpected place is
+refused, so that the bytes of one part never end up in another. `part_of` parses the headers.
 
-Sources: RFC 7578; RFC 9530, also for the whole form.
+Sources: RFC 7578; RFC 2046, section 5.1; RFC 5322, section 2.2.3 (folded lines); HTML, "Multipart
+form data" (escapes in names).
 """
 
-import asyncio
-from contextlib import AsyncExitStack, suppress
-from typing import Any
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
-from fastapi import Request
+from ..kernel.body import partial_body
+from ..kernel.problem import Problem, ProblemType
+from ..streams.content import decode, parameters
 
-from ..kernel.body import TOO_LARGE, RequestBody
-from ..kernel.digests import Digester, wanted_digest
-from ..kernel.fields import joined
-from ..kernel.measures import BOUNDS
-from ..kernel.problem import Problem
-from ..kernel.threads import complete
-from ..storage.interface import Storage, Writer
-from ..storage.records import Draft, FileRecord, clean_filename
-from .descriptions import content_type_of, owner_of, refuse_pieces
-from .form_parser import MAX_HEADER, MAX_OUTSIDE, FormParser, malformed
-from .parts import Part, part_of, text_of
+MALFORMED = ProblemType(
+    "malformed-form",
+    "The form is malformed",
+    "The body is not a form as RFC 7578 describes it. Nothing of it was stored. This is a bug in"
+    " the program that made the form.",
+)
 
-#: What is read of headers before others run, in bytes; a part is counted as so many more. File data
-#: costs a thousandth of it, and waits for the disk.
-TURN_BYTES = 4 << 10
-PART_BYTES = 512
-#: The field that names the charset of the others.
-_CHARSET = "_charset_"
+#: Bytes and lines of the headers of one part.
+MAX_HEADER = 16 << 10
+MAX_HEADER_LINES = 32
+#: Ignored bytes before the first part and after the last one.
+MAX_OUTSIDE = 64 << 10
+
+#: The characters of RFC 2046 and those of a token: old Android code sends `*****` and `&`.
+_BOUNDARY = re.compile(r"[\w'()+,./:=? !#$%&*^`|~-]{0,69}[\w'()+,./:=?!#$%&*^`|~-]", re.ASCII)
+#: A boundary is followed by the end of the form, or by padding and a part; at the end of a chunk it
+#: may be either. Other text after padding is malformed. Without a match, the bytes are data.
+_AFTER = rb"(?:(?P<end>--)|(?P<part>[ \t]{0,256}\r\n)|(?P<cut>(?:-|[ \t]{0,256}\r?)\Z)|[ \t\n])"
+#: Outside of the boundaries this is a part that would be lost.
+_LOST = b"content-disposition:"
+
+_FOLD = re.compile(rb"\r\n[ \t]+")
+_LINE = re.compile(rb"([\w!#$%&'*+.^`|~-]+):([^\r\n\0]*)")
+#: Browsers escape these characters in names and no others, not even the percent sign.
+_ESCAPE = re.compile("%(22|0D|0A)")
+_CODINGS = {b"content-transfer-encoding", b"content-encoding"}
+_IDENTITY = {b"binary", b"7bit", b"8bit", b"identity"}
 
 
-async def store_form(request: Request, storage: Storage) -> list[FileRecord]:
-    """Store all files of a form, in its order, and return their records.
+class FormParser:
+    """Splits a form into headers and data; raises Problem 400 for one that is malformed."""
 
-    Raises Problem 400 for a form that is malformed or does not match its digest, 413 for one with
-    too much of something, 415 for parts with a transfer encoding, 422 for one without a file.
+    def __init__(self, content_type: str) -> None:
+        try:
+            _, found = parameters(content_type)
+        except ValueError as error:
+            raise malformed(f"in its Content-Type {error}") from None
+        boundary = found.get("boundary", "")
+        if not _BOUNDARY.fullmatch(boundary):
+            raise malformed("its boundary is 1 to 70 of the characters in RFC 2046")
+        #: Bytes of the last boundary and of its line breaks.
+        self.closing = len(f"\r\n--{boundary}--\r\n")
+        self._delimiter = f"\r\n--{boundary}".encode()
+        self._boundary = re.compile(re.escape(self._delimiter) + _AFTER)
+        self._place: Literal["before", "header", "data", "after"] = "before"
+        #: Bytes that need the next chunk. The first boundary may have no line break before it.
+        self._rest = b"\r\n"
+        #: Leading bytes of the data that are the line break of a boundary or of the headers.
+        self._skip = 0
+        self._outside = 0
+
+    def feed(self, chunk: bytes) -> Iterator[bytes | memoryview]:
+        """Yield the headers of each part as bytes, and its data as memoryviews.
+
+        The caller must exhaust the iterator before it passes the next chunk.
+        """
+        read = len(self._rest)
+        data, start = self._rest + chunk if read else chunk, 0
+        while True:
+            if self._place == "header":
+                end = data.find(b"\r\n\r\n", max(start, read - 3))
+                if (len(data) if end < 0 else end) - start > MAX_HEADER:
+                    raise malformed(f"the headers of a part have at most {MAX_HEADER} bytes")
+                if end < 0:
+                    break
+                yield data[start + 2 : end]
+                # In a part without data the line break of the empty line belongs to the boundary.
+                start, self._place, self._skip = end + 2, "data", 2
+            match = self._next_boundary(data, start)
+            end = match.start() if match else self._safe(data, start)
+            if self._place != "data":
+                self._pass_over(data[start : match.start() if match else None], end - start)
+            elif end > start:
+                if end > start + self._skip:
+                    yield memoryview(data)[start + self._skip : end]  # A slice would be a copy.
+                self._skip = 0
+            start = end
+            if match is None or match.lastgroup == "cut":
+                break
+            start, self._place = match.end(), "after"
+            if match.lastgroup == "part":
+                # In a part without headers the line break of the boundary begins the empty line.
+                start, self._place = match.end() - 2, "header"
+        self._rest = data[start:]
+
+    def finish(self) -> None:
+        """Raise Problem 400 when the last boundary is missing."""
+        if self._place != "after":
+            raise malformed("it ends before its last boundary")
+
+    def _next_boundary(self, data: bytes, start: int) -> re.Match[bytes] | None:
+        if self._place == "data":
+            index = data.find(self._delimiter, start)  # Faster than the expression.
+            match = self._boundary.search(data, index) if index >= 0 else None
+        else:
+            # A boundary within a line counts too: to ignore it would lose the part that follows.
+            index = data.find(self._delimiter[2:], start)
+            if index < 0:
+                return None
+            match = self._boundary.match(data, index - 2)
+            if match is None or self._place == "after":
+                raise malformed("a boundary is in a place where none is allowed")
+        if match and match.lastgroup is None:
+            raise malformed("a boundary does not end its line")
+        return match
+
+    def _safe(self, data: bytes, start: int) -> int:
+        """Return the position from which bytes may belong to a boundary in the next chunk."""
+        if self._place != "data":
+            return max(start, len(data) - len(self._delimiter) - len(_LOST))
+        index = data.rfind(b"\r", max(start, len(data) - len(self._delimiter) + 1))
+        return index if index >= 0 and self._delimiter.startswith(data[index:]) else len(data)
+
+    def _pass_over(self, text: bytes, size: int) -> None:
+        self._outside += size
+        if self._outside > MAX_OUTSIDE:
+            raise malformed("there is too much text around its parts")
+        if _LOST in text.lower():
+            raise malformed("a part is not between two boundaries")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The headers of a part; `filename` is None for a field, "" for a file without a name."""
+
+    name: str
+    filename: str | None
+    content_type: str
+    #: The charset of a field, if its Content-Type has one.
+    charset: str = ""
+    #: Whether the names were not UTF-8 and were decoded as Latin-1.
+    guessed: bool = False
+
+
+def part_of(block: bytes, charset: str = "") -> Part:
+    """Parse the headers of a part; `charset` is the one that the form declares for names.
+
+    Raises Problem 400 for malformed headers and 415 for a part with a transfer or content coding.
     """
-    form = _Form(request, storage)
+    headers = _headers(block)
+    octets, guessed = headers.get(b"content-disposition", b""), False
     try:
-        async with form.files:
-            await form.receive()
-            return await form.commit()
-    except BaseException:
-        await complete(form.withdraw())
-        raise
+        disposition = text_of(octets, charset, "the name of a part")
+    except Problem:
+        if charset:
+            raise
+        disposition, guessed = octets.decode("latin-1"), True
+    content_type = headers.get(b"content-type", b"").decode("latin-1")
+    try:
+        kind, names = parameters(disposition, _unescape)
+        if kind != "form-data" or "name" not in names:
+            raise ValueError("there is no `Content-Disposition: form-data` with a name")
+        filename = names.get("filename")
+        # The type of a file is stored unchanged, even if it is not valid.
+        media_type, of_type = parameters(content_type) if filename is None else ("", {})
+    except ValueError as error:
+        raise malformed(f"in the headers of a part {error}") from None
+    if b"content-range" in headers:
+        raise partial_body("`Content-Range` in a part")
+    codings = {headers[name].lower() for name in _CODINGS & headers.keys()}
+    if media_type.startswith("multipart/") or codings - _IDENTITY:
+        raise Problem(415, "Send each file as a separate part, without an encoding.")
+    return Part(names["name"], filename, content_type, of_type.get("charset", ""), guessed)
 
 
-class _Form:
-    """What has been received of a form."""
+def text_of(octets: bytes, charset: str, subject: str) -> str:
+    """Decode text of a form, as UTF-8 if `charset` is empty; errors name the `subject`.
 
-    def __init__(self, request: Request, storage: Storage) -> None:
-        refuse_pieces(request.query_params)
-        headers = request.headers
-        self._owner = owner_of(request)
-        self._wanted = wanted_digest(joined(headers, "want-repr-digest"))
-        digests = headers.getlist("content-digest") + headers.getlist("repr-digest")
-        self._digester = Digester(digests)
-        self._parser = FormParser(headers.get("content-type", ""))
-        self._limits = limits = request.app.state.settings.upload
-        self._max_size: int = limits.max_size
-        self._max_parts: int = limits.max_files + limits.max_fields
-        overhead = self._max_parts * MAX_HEADER + limits.max_field_bytes + 2 * MAX_OUTSIDE
-        self._body = RequestBody(request, limit=limits.max_files * self._max_size + overhead)
-        self._storage = storage
-        #: The files that are open; they vanish when this is left, unless they were committed.
-        self.files = AsyncExitStack()
-        self._writers: list[tuple[Writer, Digester]] = []
-        self._committed: list[str] = []
-        self._fields: list[tuple[Part, bytearray]] = []
-        self._field_bytes = 0
-        self._part: Part
-        self._parts = 0
-        #: Bytes of headers, and of parts, since others could run.
-        self._read = 0
-        #: Whether a name has been taken for Latin-1.
-        self._guessed = False
-        self._writer: Writer | None = None
-
-    async def receive(self) -> None:
-        async for chunk in self._body:
-            self._digester.update(chunk)
-            for event in self._parser.feed(chunk):
-                if isinstance(event, bytes):
-                    await self._take_turns(len(event))
-                    await self._begin(part_of(event, self._charset()))
-                else:
-                    await self._write(event)
-        self._parser.finish()
-        self._digester.verify()
-
-    async def _take_turns(self, size: int) -> None:
-        """Let others run once the headers of several parts have been read."""
-        self._read += size + PART_BYTES
-        if self._read > TURN_BYTES:
-            self._read = 0
-            await asyncio.sleep(0)
-
-    async def commit(self) -> list[FileRecord]:
-        if not self._writers:
-            raise Problem(422, "The form has no file.")
-        metadata = self._metadata()
-        refuse_pieces(metadata)
-        for writer, _ in self._writers:
-            await writer.flush()  # What can fail does so before the first one is visible.
-            writer.draft = writer.draft.model_copy(update={"metadata": metadata})
-        records = []
-        for writer, digester in self._writers:
-            self._committed.append(writer.id)
-            records.append(await writer.commit(digester.encoded() or None))
-        return records
-
-    async def withdraw(self) -> None:
-        """Remove the files that became visible before another one could not."""
-        for file_id in self._committed:
-            with suppress(Problem):  # The one that could not, or nobody needs to remove any more.
-                await self._storage.delete(file_id)
-
-    async def _begin(self, part: Part) -> None:
-        if self._writer is not None:
-            await self._writer.flush()  # Many files may be open: only one has bytes in memory.
-        self._part, self._writer = part, None
-        self._parts += 1
-        if self._parts > self._max_parts:  # An input left empty is neither.
-            raise _too_many("max_files", f"A form may have at most {self._max_parts} parts.")
-        self._guessed = self._guessed or part.guessed
-        if part.filename:
-            self._writer = await self._open(part)
-        elif part.filename is None:
-            if len(self._fields) == (limit := self._limits.max_fields):
-                raise _too_many("max_fields", f"A form may have at most {limit} fields.")
-            if part.name == _CHARSET and self._guessed:
-                raise malformed(f"`{_CHARSET}` comes after names that are in it")
-            self._fields.append((part, bytearray()))
-            self._count_field(len(part.name.encode()))
-
-    async def _write(self, data: memoryview) -> None:
-        if self._part.filename is None:
-            self._count_field(len(data))
-            self._fields[-1][1].extend(data)
-            return
-        if self._writer is None:  # Without a name: a browser sends that for an input left empty.
-            self._writer = await self._open(self._part)
-        if self._writer.size + len(data) > self._max_size:
-            limit = self._max_size
-            detail = f"A file may have at most {limit} bytes."
-            raise Problem(413, detail, type=TOO_LARGE, limit=limit)
-        await self._writer.write(data)
-
-    async def _open(self, part: Part) -> Writer:
-        if len(self._writers) == (limit := self._limits.max_files):
-            raise _too_many("max_files", f"A form may have at most {limit} files.")
-        filename = clean_filename(part.filename)
-        content_type = content_type_of(part.content_type, filename)
-        draft = Draft(filename=filename, content_type=content_type, owner=self._owner)
-        digester = Digester([], [self._wanted] if self._wanted else [])
-        tap = digester.update if digester else None
-        # There must be room for all that follows, be it this file's or another's.
-        rest = (self._body.declared or 0) - self._body.received - self._parser.closing
-        creating = self._storage.create(draft, tap, max(rest, 0))
-        writer = await self.files.enter_async_context(creating)
-        self._writers.append((writer, digester))
-        return writer
-
-    def _count_field(self, size: int) -> None:
-        self._field_bytes += size
-        if self._field_bytes > (limit := self._limits.max_field_bytes):
-            detail = f"All fields together may have at most {limit} bytes."
-            raise _too_many("max_field_bytes", detail, limit=limit)
-
-    def _metadata(self) -> dict[str, str]:
-        values: dict[str, list[str]] = {}
-        for part, data in self._fields:
-            charset = part.charset or self._charset()
-            text = text_of(bytes(data), charset, f"the field {part.name[:40]!r}")
-            values.setdefault(part.name, []).append(text)
-        return {name: "\n".join(lines) for name, lines in values.items()}
-
-    def _charset(self) -> str:
-        """Return the charset that the form itself names for what follows (RFC 7578, 4.6)."""
-        said = (data for part, data in self._fields if part.name == _CHARSET)
-        return b"".join(said).decode("latin-1")
+    Raises Problem 415 for an unknown charset and 400 for bytes that are not valid in it.
+    """
+    try:
+        return decode(octets, charset or "utf-8")
+    except LookupError:
+        detail = f"{subject} is in {charset[:40]!r}, which is not supported: use UTF-8."
+        raise Problem(415, detail) from None
+    except UnicodeError:
+        raise malformed(f"{subject} is not text in {charset or 'UTF-8'}") from None
 
 
-def _too_many(setting: str, detail: str, **members: Any) -> Problem:
-    BOUNDS[f"upload.{setting}"] += 1
-    return Problem(413, detail, type=TOO_LARGE, **members)
+def malformed(reason: str) -> Problem:
+    return Problem(400, f"The form is malformed: {reason}.", type=MALFORMED)
+
+
+def _headers(block: bytes) -> dict[bytes, bytes]:
+    """Return headers by their names in lower case."""
+    lines = _FOLD.sub(b" ", block).split(b"\r\n")
+    if len(lines) > MAX_HEADER_LINES:
+        raise malformed(f"the headers of a part have at most {MAX_HEADER_LINES} lines")
+    headers: dict[bytes, bytes] = {}
+    for line in lines if block else []:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise malformed("a header of a part is not valid")
+        name = match[1].lower()
+        if name in headers and name.startswith(b"content-"):
+            raise malformed("a header of a part is repeated")
+        headers[name] = match[2].strip(b" \t")
+    return headers
+
+
+def _unescape(value: str) -> str:
+    return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), value)

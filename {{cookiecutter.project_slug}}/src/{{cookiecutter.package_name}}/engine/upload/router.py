@@ -7,19 +7,20 @@ from typing import Any, ClassVar
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from ..kernel.admission import Admission
-from ..kernel.body import RequestBody, refuse_coding
-from ..kernel.fields import members
+from ..kernel.body import RequestBody
+from ..kernel.fields import joined, members
 from ..kernel.part import Part
 from ..kernel.problem import Problem
-from ..storage.callbacks import Callbacks, combined
+from ..storage.interface import Callbacks
 from ..storage.part import Files
 from ..storage.router import StorageDep, StoredFile
-from .descriptions import digester_of, draft_of, is_form, stored_answer
-from .form_parser import MALFORMED
-from .multipart import store_form
+from ..streams.content import ENCODED
+from ..streams.digests import MISMATCH, Digester, wanted_digest
+from .forms import store_form
+from .metadata import NOT_STORED, AllowedTypes, draft_of, is_form, stored_response
+from .multipart import MALFORMED
 from .rows import MALFORMED_ROWS
 from .settings import UploadSettings
-from .types import NOT_STORED, AllowedTypes
 
 router = APIRouter(tags=["upload"])
 
@@ -29,14 +30,14 @@ _FORM = {
     "properties": {"files": {"type": "array", "items": _FILE, "minItems": 1}},
     "required": ["files"],
 }
-_NAME = "The file's name; else `Content-Disposition` says it."
-#: For OpenAPI: a body parameter would make FastAPI read the body before we can.
+_NAME = "The file name; by default the one in `Content-Disposition`."
+#: For OpenAPI: with a body parameter FastAPI would read the body before this module can.
 _ANY_BODY: dict[str, Any] = {
     "parameters": [
         {"name": "filename", "in": "query", "schema": {"type": "string"}, "description": _NAME}
     ],
     "requestBody": {
-        "description": "The file, as its own media type; or a form of files.",
+        "description": "The file, with its own media type; or a form with files.",
         "content": {
             "application/octet-stream": {"schema": _FILE},
             "multipart/form-data": {"schema": _FORM},
@@ -59,25 +60,27 @@ _STORED: dict[str, Any] = {
     dependencies=[Depends(Admission("upload"))],
 )
 async def upload_files(request: Request, storage: StorageDep) -> Response:
-    """Store the raw body as a file, or all files of a form; answers when they are durable.
+    """Store the raw body as a file, or all files of a form; responds when they are durable.
 
-    `Content-Digest` and `Repr-Digest` are verified, `Want-Repr-Digest` is answered (RFC 9530).
+    `Content-Digest` and `Repr-Digest` are verified; `Want-Repr-Digest` is honoured (RFC 9530).
     """
-    if b"?0" in members(request.headers.raw, b"upload-complete"):
-        # Where uploads can be resumed this is taken elsewhere. Stored, it would be half a file.
+    headers = request.headers
+    if b"?0" in members(headers.raw, b"upload-complete"):
+        # ResumableUploads has a route for these. Stored here, the file would be incomplete.
         raise Problem(400, "Uploads in several requests are not available here.")
-    refuse_coding(request)
     if is_form(request):
-        return stored_answer(request, await store_form(request, storage))
+        return stored_response(request, await store_form(request, storage))
     body = RequestBody(request, limit=request.app.state.settings.upload.max_size)
-    digester = digester_of(request)
+    wanted = wanted_digest(joined(headers, "want-repr-digest"))
+    digests = headers.getlist("content-digest") + headers.getlist("repr-digest")
+    digester = Digester(digests, [wanted] if wanted else [])
     tap = digester.update if digester else None
     async with storage.create(draft_of(request), tap, body.declared or 0) as writer:
         async for chunk in body:
             await writer.write(chunk)
         await writer.flush()
         digester.verify()
-        return stored_answer(request, await writer.commit(digester.encoded() or None))
+        return stored_response(request, await storage.commit(writer, digester.encoded() or None))
 
 
 class Uploads(Part):
@@ -87,9 +90,9 @@ class Uploads(Part):
     """
 
     needs = (Files,)
-    rank = 40  # Uploads in several requests are under the same path, and come first.
+    rank = 40  # After ResumableUploads, whose route of the same path must be tried first.
     sections: ClassVar[dict[str, Any]] = {"upload": UploadSettings}
-    problem_types = (MALFORMED, MALFORMED_ROWS, NOT_STORED)
+    problem_types = (ENCODED, MALFORMED, MALFORMED_ROWS, MISMATCH, NOT_STORED)
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)
@@ -99,5 +102,5 @@ class Uploads(Part):
         storage, types = app.state.storage, app.state.settings.upload.allowed_types
         if types:
             accept = Callbacks(accept=AllowedTypes(types))
-            storage.callbacks = combined([accept, storage.callbacks])
+            storage.callbacks = [accept, *storage.callbacks]
         yield

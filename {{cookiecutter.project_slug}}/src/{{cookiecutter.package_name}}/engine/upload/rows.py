@@ -1,9 +1,9 @@
-"""The rows of a request body: cut out of the chunks in which they arrive, and validated.
+"""The rows of a request body, split and parsed as its chunks arrive.
 
-A record of JSON Lines is a line. One of CSV ends where Python's csv module sees its end, also when
-it is malformed: it is reported, and costs no other. A quoted field that is not closed goes on to
-the end of the body, or to the limit of a row, which ends the request: a guess at where it was meant
-to end would make up rows.
+A record of JSON Lines is one line. A record of CSV ends where Python's csv module ends it, also
+when it is malformed: it is then reported, and the rows after it are still read. A quoted field
+without its closing quote extends to the end of the body, or to the limit of a row, which ends the
+request: a guess at the intended end would invent rows.
 
 Sources: jsonlines.org; RFC 8259 (JSON); RFC 4180 (CSV).
 """
@@ -17,91 +17,84 @@ from itertools import chain, islice
 from threading import Lock
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import TypeAdapter
 
 from ..kernel.body import TOO_LARGE
-from ..kernel.measures import BOUNDS
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem, ProblemType
 
+#: Bytes of a row.
 ROW_LIMIT = 1 << 20
-#: What is validated at a stretch: a few milliseconds of the event loop.
+#: Rows and bytes that are validated in one turn of the event loop: a few milliseconds.
 BATCH_ROWS = 250
 BATCH_BYTES = 16 << 10
-#: Fields of a row of CSV: an object for each, and its name in every row.
+#: Fields of a row of CSV; each row becomes an object with as many names.
 MAX_COLUMNS = 20_000
 
 MALFORMED_ROWS = ProblemType(
     "malformed-rows",
     "The rows cannot be read",
     "Rows are lines of UTF-8 that end with LF or CRLF, and the first row of CSV gives each field a"
-    " name of its own. `detail` says what is wrong. Nothing was taken in.",
+    " different name. `detail` has the reason. No row was accepted.",
 )
 
-#: The number of its first line, counted from 1, and what a row is made of.
+#: The number of its first line, counted from 1, and the content of a row.
 Record = tuple[int, Any]
 
-_CARRIAGE_RETURN = "has a carriage return that ends no line: lines end with LF or CRLF."
+_CARRIAGE_RETURN = "has a carriage return within a line: lines end with LF or CRLF."
 _MARK = "begins with a byte order mark."
 _NOT_CLOSED = "has a quoted field that is not closed, so the rest of the body belongs to it."
 _NOT_UTF8 = "is not UTF-8."
 _NUL = "has a NUL character."
 _STRAY_QUOTE = "has a quoted field that does not end at its closing quote."
 
-#: The csv module has one limit on fields (128 KiB) for the whole process.
+#: The csv module has one limit on the size of fields (128 KiB) for the whole process.
 _FIELD_LIMIT = Lock()
 
 
 class Rows(ABC):
-    """Cuts the chunks of a body into records, wherever the chunks end, and makes rows of them."""
+    """Splits the chunks of a body into records, wherever the chunks end, and parses these."""
 
     def __init__(self, adapter: TypeAdapter[Any]) -> None:
         self._adapter = adapter
-        self._held = bytearray()  # What has arrived of a record that has not ended.
+        self._held = bytearray()  # The bytes of an incomplete record.
         self._line = 1  # The number of its first line.
         self._has_begun = False
 
     @abstractmethod
-    def row(self, content: Any) -> Any:
-        """Return the row of a record; raises ValueError."""
-
-    @abstractmethod
     def parse(self, content: Any) -> Any:
-        """Return the row of a record; raises ValidationError, which says what is wrong with it."""
+        """Return the row of a record; raises ValidationError, or ValueError with the reason."""
 
     @abstractmethod
     def _cut(self, size: int, is_last: bool) -> Iterator[Record | None]:
-        """Yield the records that end in the first `size` bytes held, and drop their bytes.
+        """Yield the records that end in the first `size` bytes held, and remove their bytes.
 
-        An empty line is None: it is no record, but takes its time.
-
-        These are whole lines, but for the last of the body. Raises Problem 400 for a header that is
-        none, and 413 when the first record is too long.
+        These bytes are complete lines, except at the end of the body. An empty line yields None: it
+        is not a record, but it counts for the size of a batch. Raises Problem 400 for an invalid
+        header row, and 413 when the first record is too long.
         """
 
     def feed(self, chunk: bytes) -> Iterator[list[Record]]:
         """Yield batches of the records that end in a chunk.
 
-        Some are empty: to read bytes without a record takes its time, too.
-
-        Raises Problem 413 after them when the next one is longer than a row may be, and Problem 400
-        for a body that has no rows.
+        Some are empty, because reading bytes without a record takes time too. Raises Problem 413
+        after them when the next record is too long, and Problem 400 for a body without rows.
         """
-        # A part is shorter than a row may be, so that only the first record held can be too long.
+        # A block is shorter than ROW_LIMIT, so only the first record held can be too long.
         for start in range(0, len(chunk), BATCH_BYTES):
-            part = chunk[start : start + BATCH_BYTES]
-            self._held += part
-            if not self._has_begun and (len(self._held) > 3 or b"\n" in part):
+            block = chunk[start : start + BATCH_BYTES]
+            self._held += block
+            if not self._has_begun and (len(self._held) > 3 or b"\n" in block):
                 self._skip_mark()
-            if b"\n" in part:
+            if b"\n" in block:
                 yield from self._batches(self._held.rfind(b"\n") + 1, is_last=False)
             if len(self._held) > ROW_LIMIT:
                 raise self._too_long()
-            if len(part) == BATCH_BYTES:
+            if len(block) == BATCH_BYTES:
                 yield []
 
     def end(self) -> Iterator[list[Record]]:
-        """Yield what the body ended in, whole or not."""
+        """Yield the records that remain at the end of the body, complete or not."""
         if not self._has_begun:
             self._skip_mark()
         return self._batches(len(self._held), is_last=True)
@@ -115,11 +108,11 @@ class Rows(ABC):
         return list(islice(records, BATCH_ROWS))
 
     def _skip_mark(self) -> None:
-        """Drop the byte order mark that some programs write; raises Problem 400 for UTF-16."""
+        """Remove a byte order mark, which some programs write; raises Problem 400 for UTF-16."""
         self._has_begun = True
         first = self._held[:4]
         marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
-        # Nearly all text begins with ASCII: two of its first four bytes are 0 in UTF-16 and UTF-32.
+        # Most text begins with ASCII: in UTF-16 and UTF-32 two of its first four bytes are 0.
         if first.startswith(marks) or b"\0\0" in (first[0::2], first[1::2]):
             raise Problem(400, "The body is UTF-16 or UTF-32: send UTF-8.", type=MALFORMED_ROWS)
         if first.startswith(codecs.BOM_UTF8):
@@ -135,17 +128,8 @@ class Rows(ABC):
 class JsonRows(Rows):
     """One JSON value per line."""
 
-    def row(self, content: bytes) -> Any:
-        return self._adapter.validate_json(content)
-
     def parse(self, content: bytes) -> Any:
-        try:
-            return self._adapter.validate_json(content)
-        except ValidationError as error:
-            is_json = error.errors(include_url=False)[0]["type"] != "json_invalid"
-            if is_json or not (flaw := _flaw_of_line(content)):
-                raise
-        raise _invalid(f"The row {flaw}")
+        return self._adapter.validate_json(content)
 
     def _cut(self, size: int, is_last: bool) -> Iterator[Record | None]:
         lines = bytes(self._held[:size]).removesuffix(b"\n").split(b"\n")
@@ -158,25 +142,20 @@ class JsonRows(Rows):
 
 
 class CsvRows(Rows):
-    """Values separated by commas; the first record names the fields, unless `names` does."""
+    """Comma-separated values; the first record names the fields, unless `names` does."""
 
     def __init__(self, adapter: TypeAdapter[Any], names: Sequence[str] = ()) -> None:
         super().__init__(adapter)
         self._names = names
-        self._quoted = 0  # How many of the bytes held are lines that end within a quoted field.
-
-    def row(self, content: list[str] | str) -> Any:
-        if isinstance(content, str) or len(content) != len(self._names):
-            raise ValueError
-        return self._adapter.validate_strings(dict(zip(self._names, content, strict=True)))
+        self._quoted = 0  # Leading bytes held whose lines all end within one quoted field.
 
     def parse(self, content: list[str] | str) -> Any:
-        """Return the row with these values, or raise ValidationError for what is wrong with it."""
+        """Return the row of these values; raises ValueError with text, which is an error."""
         if isinstance(content, str):
-            raise _invalid(f"The row {content}")
+            raise ValueError(content)
         if len(content) != len(self._names):
-            raise _invalid(f"The row has {len(content)} fields, not {len(self._names)}.")
-        return self.row(content)
+            raise ValueError(f"has {len(content)} fields, not {len(self._names)}.")
+        return self._adapter.validate_strings(dict(zip(self._names, content, strict=True)))
 
     def _cut(self, size: int, is_last: bool) -> Iterator[Record | None]:
         if self._quoted and not is_last and self._goes_on(size):
@@ -193,13 +172,13 @@ class CsvRows(Rows):
             except csv.Error:
                 end, flaw = _end_of_malformed(text, borders, start)
                 if flaw == _NOT_CLOSED and not is_last:
-                    break  # More of it will come.
+                    break  # The next chunk may close the field.
                 lines.seek(end)
                 line = self._line + text.count("\n", start, end)
             if size > ROW_LIMIT and not start and len(_encoded(text[:end])) > ROW_LIMIT + 1:
                 raise self._too_long()
             if is_odd and not flaw:
-                flaw = _flaw_of(_encoded("".join(values)))
+                flaw = flaw_of(_encoded("".join(values)))
             if not self._names and (values or flaw):
                 self._names = _header(values, flaw)
             else:
@@ -210,14 +189,14 @@ class CsvRows(Rows):
 
     def _take(self, records: Iterator[Record | None]) -> list[Record | None]:
         with _FIELD_LIMIT:
-            limit = csv.field_size_limit(2 * ROW_LIMIT)  # The limit on rows comes first.
+            limit = csv.field_size_limit(2 * ROW_LIMIT)  # ROW_LIMIT applies first.
             try:
                 return super()._take(records)
             finally:
                 csv.field_size_limit(limit)
 
     def _goes_on(self, size: int) -> bool:
-        """Tell whether the field of earlier lines goes on; looks at new lines only."""
+        """Whether the open field extends to the end of `size` bytes; reads the new lines only."""
         text = '"' + _decoded(self._held[self._quoted : size])[0]
         _, flaw = _end_of_malformed(text, io.StringIO(text, newline=""), 0)
         if flaw == _NOT_CLOSED:
@@ -225,11 +204,29 @@ class CsvRows(Rows):
         return flaw == _NOT_CLOSED
 
 
-def _end_of_malformed(text: str, lines: io.StringIO, start: int) -> tuple[int, str]:
-    """Return where the record ends that begins at `start`, and what is wrong with it.
+def flaw_of(data: bytes) -> str:
+    """Return why bytes are not text; empty if they are."""
+    if b"\0" in data:
+        return _NUL
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return _NOT_UTF8
+    return ""
 
-    A lone carriage return ends a record of the csv module. We take what it cuts for one record, to
-    the end of the line: most often it is a character of a field.
+
+def flaw_of_line(line: bytes) -> str:
+    """Return why a line is not JSON if the reason is not visible in it; else empty."""
+    if line.startswith(codecs.BOM_UTF8):
+        return _MARK
+    return flaw_of(line) or (_CARRIAGE_RETURN if b"\r" in line.rstrip(b"\r") else "")
+
+
+def _end_of_malformed(text: str, lines: io.StringIO, start: int) -> tuple[int, str]:
+    """Return the end of the malformed record that begins at `start`, and the reason.
+
+    A lone carriage return ends a record of the csv module. Here the record goes on to the end of
+    the line, because the carriage return is most often a character of a field.
     """
     flaw = _STRAY_QUOTE
     # The reader asks for another line only within quotes, which this one closes.
@@ -248,7 +245,7 @@ def _end_of_malformed(text: str, lines: io.StringIO, start: int) -> tuple[int, s
 def _header(names: list[str], flaw: str) -> list[str]:
     """Return the names of the fields; raises Problem 400."""
     if not flaw and names[0].startswith("\ufeff"):
-        flaw = _MARK  # Another one.
+        flaw = _MARK  # A second one.
     if len(names) > MAX_COLUMNS:
         BOUNDS["upload.max_columns"] += 1
         raise Problem(413, f"A row may have at most {MAX_COLUMNS} fields.", type=TOO_LARGE)
@@ -264,7 +261,7 @@ def _header(names: list[str], flaw: str) -> list[str]:
 
 
 def _decoded(data: bytearray) -> tuple[str, bool]:
-    """Return the text, and whether some of it is not UTF-8 or NUL."""
+    """Return the text, and whether it has NUL or bytes that are not UTF-8."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -274,26 +271,3 @@ def _decoded(data: bytearray) -> tuple[str, bool]:
 
 def _encoded(text: str) -> bytes:
     return text.encode(errors="surrogateescape")
-
-
-def _flaw_of(data: bytes) -> str:
-    """Return what makes bytes no text, if anything does."""
-    if b"\0" in data:
-        return _NUL
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return _NOT_UTF8
-    return ""
-
-
-def _flaw_of_line(line: bytes) -> str:
-    """Return why a line is not JSON, when that is not seen by looking at it."""
-    if line.startswith(codecs.BOM_UTF8):
-        return _MARK
-    return _flaw_of(line) or (_CARRIAGE_RETURN if b"\r" in line.rstrip(b"\r") else "")
-
-
-def _invalid(detail: Any) -> ValidationError:
-    error = PydanticCustomError("row_invalid", detail)
-    return ValidationError.from_exception_data("row", [{"type": error, "loc": (), "input": None}])

@@ -8,14 +8,14 @@ from ..kernel.limits import ModuleLimits, Size
 
 
 class UploadSettings(ModuleLimits):
-    """What may be uploaded, and limits of its own: `APP_UPLOAD__…`."""
+    """Limits of uploads: `APP_UPLOAD__…`."""
 
     max_size: Size = 10 << 30
     """Bytes of one file."""
     max_files: Annotated[int, Field(ge=1)] = 50
     """Files of one form."""
     max_fields: Annotated[int, Field(ge=0)] = 100
-    """Other fields of one form; its parts are as many as both, those without a name included."""
+    """Other fields of one form; all parts together, also unnamed ones, are limited to the sum."""
     max_field_bytes: Size = 64 << 10
     """Bytes of the names and values of all fields of one form."""
     allowed_types: str = ""

@@ -1,1 +1,1 @@
-"""RFC 9110 and its neighbours, as docs/protocols.md counts them, on every server in every way."""
+"""The requirements of RFC 9110 in docs/protocols.md, on every server and way of sending."""

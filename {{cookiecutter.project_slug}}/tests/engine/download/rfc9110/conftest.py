@@ -1,4 +1,4 @@
-"""Fixtures: one file, on each server in each way of sending."""
+"""Fixtures: a file on each server, with each way of sending."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""A file on a server, and what the server answers to requests for it."""
+"""A file on a server, and the responses to requests for it."""
 
 import hashlib
 import random
@@ -12,15 +12,15 @@ from starlette.datastructures import Headers
 from ...peer import connect
 from ...service import Service
 
-#: Large enough for parts that are not sent in one message.
+#: Large enough to be sent in several messages.
 DATA = random.randbytes(300_000)
 SIZE = len(DATA)
-#: What servers and the kernel add to any answer.
+#: Headers that servers and the kernel add to every response.
 _ADDED = {"date", "server", "connection", "x-request-id"}
 
 
 def sha256(data: bytes) -> str:
-    """Return a hash: a failed test shows it instead of the bytes."""
+    """Return a hash, which a failed test shows instead of the bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def names(self) -> set[str]:
-        """The names of the fields that are ours."""
+        """The names of the headers that the application sets."""
         return set(self.headers) - _ADDED
 
     def fields(self, *names: str) -> list[str | None]:
@@ -40,7 +40,7 @@ class Answer:
 
 
 class Served:
-    """A stored file; `TAG` in the lines of a request stands for its ETag."""
+    """A stored file; `TAG` in a request is replaced by its ETag."""
 
     def __init__(self, service: Service, file_id: str, modified: datetime) -> None:
         self.service = service
@@ -55,7 +55,7 @@ class Served:
         return await self.ask("HEAD", lines)
 
     async def ask(self, method: str, lines: Sequence[str] = (), path: str = "") -> Answer:
-        """Send one request, read until the server closes, and look at the framing."""
+        """Send one request, read until the server closes, and check the framing."""
         head = [f"{method} {path or self.path} HTTP/1.1", "Host: test", "Connection: close"]
         head += [line.replace("TAG", self.tag) for line in lines]
         async with connect(self.service.port) as peer:
@@ -72,7 +72,7 @@ class Served:
         return answer
 
     def dates(self, seconds: int) -> dict[str, str]:
-        """Return the moment so long after the Last-Modified in the three formats."""
+        """Return the Last-Modified plus an offset in the three date formats."""
         moment = self.modified + timedelta(seconds=seconds)
         return {
             "IMF-fixdate": format_datetime(moment, usegmt=True),
@@ -82,7 +82,7 @@ class Served:
 
 
 class Clock:
-    """Stands in for the `datetime` of a module; it shows how long ago the file was stored."""
+    """Replaces the `datetime` of a module, at a given time after the file was stored."""
 
     def __init__(self, file: Served, seconds: float) -> None:
         self._now = file.modified + timedelta(seconds=seconds)

@@ -1,4 +1,4 @@
-"""RFC 9110, section 13: a request is performed only if its preconditions hold."""
+"""RFC 9110, section 13: preconditions."""
 
 from importlib import import_module
 
@@ -6,7 +6,7 @@ import pytest
 
 from .served import SIZE, Clock, Served
 
-#: The module: in its package the router itself has this name.
+#: The module `router`, because in the package this name is the object.
 ROUTER = import_module("{{cookiecutter.package_name}}.engine.download.router")
 
 UNKNOWN = "/files/01a203f1-0be9-76ef-96de-a7f65289fcd1"

@@ -1,4 +1,4 @@
-"""RFC 9110, section 14: the parts that are asked for, and nothing that only looks like them."""
+"""RFC 9110, section 14: range requests."""
 
 import re
 from typing import Any
@@ -16,7 +16,7 @@ SAFETY = {
     "cross-origin-resource-policy",
     "referrer-policy",
 }
-#: Nothing else is in a 206 with If-Range: the client has the rest.
+#: The only headers of a 206 with If-Range: the client has the others.
 NEEDED = {"etag", "cache-control", "content-length", "accept-ranges", "content-disposition"}
 
 
@@ -99,7 +99,7 @@ async def test_several_ranges_are_several_parts_in_the_order_asked_for(
 
 
 def parts_of(answer: Answer) -> list[dict[str, str]]:
-    """Return the fields and the hash of each part of a multipart/byteranges."""
+    """Return the headers and the hash of each part of a multipart/byteranges body."""
     boundary = answer.headers["content-type"].removeprefix("multipart/byteranges; boundary=")
     first, *parts, last = (b"\r\n" + answer.body).split(b"\r\n--" + boundary.encode())
     assert (first, last) == (b"", b"--\r\n")

@@ -1,30 +1,21 @@
-"""Brokers: where events get their numbers, and what is kept of topics; a module for each.
+"""Brokers: they number events, keep them, and deliver them to the hub. One module for each.
 
 `APP_REALTIME__BROKER_URL` chooses: `memory:` is this process, `redis://…` is shared by many.
 """
 
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from ...kernel.problem import Problem, ProblemType
-from ..messages import Message
-from ..ring import History
+from ...kernel.problem import ProblemType
+from ..messages import Message, Once
+from ..ring import Event, History, Ledger
 from ..settings import RealtimeSettings
+from ..topics import Position
 
-if TYPE_CHECKING:
-    from ..hub import Hub
-    from ..topics import Position
-
-#: The module of a scheme of which it is not the name.
+#: Modules whose names are not the scheme.
 _MODULES = {"rediss": "redis", "unix": "redis"}
 
-KEY_REUSED = ProblemType(
-    "idempotency-key-reused",
-    "The idempotency key was used before",
-    "An `Idempotency-Key` stands for one event, and this one came with another. Send a repeated"
-    " event as it was, and a new one with a new key.",
-)
 UNAVAILABLE = ProblemType(
     "broker-unavailable",
     "The broker does not answer",
@@ -33,70 +24,87 @@ UNAVAILABLE = ProblemType(
 )
 
 
-class Once(NamedTuple):
-    """What tells that a message was published before: the sender's key, and what it was for."""
+class Listener(Protocol):
+    """The receiver of a backend's events: the hub. Its methods never call the backend."""
 
-    key: str
-    fingerprint: str
+    ledger: Ledger
+    """The memory for history, in which a backend counts what it keeps in this process."""
 
-    def refuse_other(self, fingerprint: str) -> None:
-        """Raise Problem 422 when the key was used for something else."""
-        if fingerprint != self.fingerprint:
-            detail = "This Idempotency-Key was used for another event."
-            raise Problem(422, detail, type=KEY_REUSED)
+    @property
+    def epoch(self) -> str:
+        """The epoch that was last heard of."""
+
+    @property
+    def top(self) -> int:
+        """The highest number in the epoch that was heard of."""
+
+    def deliver(self, event: Event) -> bool:
+        """Pass an event to its subscribers; False if events before it are missing.
+
+        Events come in the order of their numbers, and may come twice.
+        """
+
+    def heard(self, position: Position) -> None:
+        """Take the broker's position; a new epoch is a gap for all subscribers."""
+
+    def skip(self, topic: str, floor: int) -> None:
+        """Report a gap if events of a topic or prefix up to this number did not arrive."""
+
+    def followed(self) -> dict[str, int]:
+        """Return the topics and prefixes that are kept, with the number of the newest event."""
 
 
 class Backend(Protocol):
-    """What a hub needs of a broker; it tells the hub what happens (`deliver`, `heard`, `skip`).
+    """A broker.
 
-    All of them raise Problem 503 with Retry-After when the broker does not answer. A `name` is a
-    topic or a prefix (`name.*`).
+    The methods raise Problem 503 with Retry-After if it does not answer. A `name` is a topic or a
+    prefix (`name.*`).
     """
 
     @property
     def up(self) -> bool:
-        """Whether the broker answered when it was last asked."""
+        """Whether the broker answered the last request."""
 
     async def publish(self, topic: str, message: Message, once: Once | None) -> str:
-        """Number a message, keep it, and deliver it everywhere; return its id.
+        """Number a message, keep it, and deliver it to all processes; return its id.
 
-        With `once` it happens only the first time; the id is the first one's. Raises Problem 422
-        when the key was used for something else.
+        A repeated publication with an equal `once` only returns the id of the first one. Raises
+        Problem 422 if its key was used with another content.
         """
 
     async def history(self, name: str) -> dict[str, History]:
-        """Return what is kept, by topic.
+        """Return the events that the broker keeps and the listener lacks, by topic.
 
-        Also under the name itself: for a prefix no events, but the number up to which topics that
-        begin with it may have been forgotten.
+        There is always a history under `name` itself: for a prefix without events, with the highest
+        number of its topics that may have been dropped.
         """
 
-    async def top(self) -> "Position":
-        """Return the position of the newest event of all topics."""
+    async def top(self) -> Position:
+        """Return the position of the newest event over all topics."""
 
     async def subscribe(self, name: str) -> None:
-        """Deliver from now on what is published."""
+        """Begin to deliver events."""
 
     async def unsubscribe(self, name: str) -> None:
-        """Deliver it no more; also for what was never subscribed."""
-
-    async def close(self) -> None:
-        """End everything that was begun."""
+        """Stop delivering events, if `subscribe` was called."""
 
 
-def open_backend(hub: "Hub", settings: RealtimeSettings) -> AbstractAsyncContextManager[Backend]:
-    """Return the backend of the settings' broker, which is closed behind the block."""
-    opened: AbstractAsyncContextManager[Backend] = _module(settings).open_backend(hub, settings)
+def open_backend(
+    listener: Listener, settings: RealtimeSettings
+) -> AbstractAsyncContextManager[Backend]:
+    """Open the backend of the settings' broker for the duration of a block."""
+    opened: AbstractAsyncContextManager[Backend]
+    opened = _module(settings).open_backend(listener, settings)
     return opened
 
 
 def check_backend(settings: RealtimeSettings) -> None:
-    """End the process with one line when the broker has what this release cannot read."""
+    """End the process with one line if the broker has data that this release cannot read."""
     if settings.broker_url != "memory:":
         _module(settings).check(settings)
 
 
 def _module(settings: RealtimeSettings) -> Any:
     scheme = settings.broker_url.partition(":")[0]
-    # By name: of the modules only those that were chosen are there.
+    # Imported by name, as the module of a broker that was not chosen is not generated.
     return import_module(f"{__name__}.{_MODULES.get(scheme, scheme)}")

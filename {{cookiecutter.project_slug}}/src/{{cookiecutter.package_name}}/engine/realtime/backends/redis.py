@@ -1,60 +1,68 @@
-"""The broker of many processes: Redis or Valkey numbers the events, keeps them and passes them on.
+"""The broker of many processes: Redis or Valkey numbers events, keeps them and passes them on.
 
-What is published comes back to each process on one PUB/SUB connection, the link. Redis tells
-nobody what they missed while a link was broken: `redis_kept` reads that. The keys are in
-`redis_lua`.
+Each process receives all events on one PUB/SUB connection, the link. Redis does not repeat what was
+lost with a link, so the backend heals: after a reconnect, after an event whose predecessor is
+missing, and every CHECK_SECONDS it finds the topics with events after the number up to which it is
+complete, and reads those that the listener lacks. That costs what was missed, not what is followed.
 """
 
 import asyncio
 import logging
 import random
+import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from operator import attrgetter
+from typing import Any
 
+import pydantic_core
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
+from ...kernel.kernel import BOUNDS
 from ...kernel.problem import Problem
-from ..messages import Message
-from ..ring import History
+from ..messages import Message, Once
+from ..ring import Event, History
 from ..settings import RealtimeSettings
-from ..topics import Position
-from . import Once
-from .redis_kept import Kept
-from .redis_scripts import (
+from ..topics import Position, parts_of
+from . import Listener
+from .redis_data import (
     COMMAND_SECONDS,
     PREFIX,
-    Scripts,
+    Reading,
     asking,
     check_format,
     parse_event,
     unavailable,
 )
+from .redis_lua import LOOK, PUBLISH
 
-if TYPE_CHECKING:
-    from ..hub import Hub
-
-#: Seconds of silence after which the link is tried, and as many again after which it is dead.
+#: Seconds for which an Idempotency-Key is remembered.
+REMEMBER_SECONDS = 86400
+#: Seconds of silence after which the link is probed; after as many again it is closed.
 PROBE_SECONDS = 5.0
-#: Seconds between two checks whether anything was missed.
+#: Seconds between two checks for missed events.
 CHECK_SECONDS = 30.0
 #: Seconds between two attempts to connect: the first, doubled each time up to the second.
 RECONNECT_SECONDS = (0.1, 5.0)
 #: Channels in one command.
 CHANNELS_AT_ONCE = 500
+#: Events that are delivered before other tasks run.
+EVENTS_AT_ONCE = 500
 
 logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_backend(hub: "Hub", settings: RealtimeSettings) -> AsyncGenerator["RedisBackend"]:
-    """Open the backend; it is there also without Redis, and connects as soon as that is."""
-    backend = RedisBackend(hub, settings)
+async def open_backend(
+    listener: Listener, settings: RealtimeSettings
+) -> AsyncGenerator["RedisBackend"]:
+    """Open the backend, also while Redis is down: it connects as soon as possible."""
+    backend = RedisBackend(listener, settings)
     try:
         await backend.tried.wait()
         yield backend
@@ -63,37 +71,50 @@ async def open_backend(hub: "Hub", settings: RealtimeSettings) -> AsyncGenerator
 
 
 def check(settings: RealtimeSettings) -> None:
-    """End the process with one line when this release cannot read what is in Redis."""
+    """End the process with one line if this release cannot read the data in Redis."""
     asyncio.run(check_format(settings.broker_url))
 
 
 class RedisBackend:
-    """Publishes through Redis, and delivers what everybody publishes, in the order of Redis."""
+    """Publishes through Redis, and delivers the events of all processes, in the order of Redis."""
 
-    def __init__(self, hub: "Hub", settings: RealtimeSettings) -> None:
+    def __init__(self, listener: Listener, settings: RealtimeSettings) -> None:
         #: Whether the link works, and whether Redis took the last write: a full one takes none.
         self._is_linked, self._takes_writes = False, True
-        #: Set when Redis has been asked for the first time, with or without success.
+        #: Set after the first attempt to connect.
         self.tried = asyncio.Event()
-        self._hub = hub
+        self._listener = listener
+        self._settings = settings
         self._pool = BlockingConnectionPool.from_url(
             settings.broker_url,
             protocol=2,
-            # A publication whose answer was lost must not be sent again.
+            # A publication must not be repeated because its reply was lost.
             retry=Retry(NoBackoff(), 0),
-            # Those of redis-py are `wait_for`, in which Python 3.11 loses a cancellation.
+            # redis-py uses `wait_for`, in which Python 3.11 loses a cancellation.
             socket_timeout=None,
             max_connections=16,
         )
         self._redis = Redis(connection_pool=self._pool)
-        self._scripts = Scripts(self._redis, settings)
-        raw = Redis(connection_pool=self._pool)
-        raw.response_callbacks.clear()
-        self._kept = Kept(hub, self._scripts, raw, settings)
+        self._redis.response_callbacks.clear()  # Replies are parsed here.
+        self._scripts: dict[str, Any] = {
+            script: self._redis.register_script(script) for script in (PUBLISH, LOOK)
+        }
+        self._bounds = (
+            settings.history_size,
+            min(settings.history_bytes, settings.history_total),
+            round(settings.history_age * 1000),
+            settings.max_topics,
+            settings.history_total,
+            settings.max_keys,
+        )
         # Channels, unlike keys, are common to all databases of a server.
         database = self._pool.connection_kwargs.get("db", 0)
         self._channels = f"{PREFIX}{database}:"
-        #: The names to be subscribed to, and the subscribers that wait for Redis, in order.
+        #: The newest event, the number up to which events were delivered, and the number up to
+        #: which they are known to be complete.
+        self._newest: Event | None = None
+        self._seen = self._checked = 0
+        #: The names to subscribe to, and the subscribers that wait for Redis, in order.
         self._wanted: set[str] = set()
         self._unconfirmed: deque[asyncio.Future[None]] = deque()
         self._link: Any = self._pool.connection_class(**self._pool.connection_kwargs)
@@ -102,30 +123,66 @@ class RedisBackend:
 
     @property
     def up(self) -> bool:
-        """Whether events can be published and are delivered, as far as this process has seen."""
+        """Whether events can be published and are delivered, as far as this process knows."""
         return self._is_linked and self._takes_writes
 
     async def publish(self, topic: str, message: Message, once: Once | None) -> str:
-        hub = self._hub
-        seen = Position(hub.epoch, hub.top)
-        channel = self._channels + topic
+        packed = pydantic_core.to_json([message.data, message.event, message.is_json, message.key])
+        keys = [f"{PREFIX}keys", f"{PREFIX}topic:{topic}"]
+        keys += [f"{PREFIX}once:{once.key}"] if once else []
+        args = (topic, self._channels + topic, packed, once.fingerprint if once else "-")
         try:
-            position = await self._scripts.publish(seen, channel, topic, message, once)
+            reply, *dropped = await self._run(PUBLISH, keys, *args, REMEMBER_SECONDS, *self._bounds)
         except Problem as problem:
             if isinstance(problem.__cause__, ResponseError | BusyLoadingError):
                 self._takes_writes = False
             raise
         self._takes_writes = True
-        if position.epoch == hub.epoch:  # Another one is told by what comes on the link.
-            hub.heard(position)
+        for bound, count in zip(("max_topics", "history_total", "max_keys"), dropped, strict=True):
+            if count:
+                BOUNDS[f"realtime.{bound}"] += count
+        fingerprint, event_id = reply.decode().split(" ")
+        if once is not None:
+            once.check(fingerprint)
+        position = Position.parse(event_id)
+        if position.epoch == self._listener.epoch:  # Another epoch is reported by its first event.
+            self._listener.heard(position)
         return str(position)
 
     async def history(self, name: str) -> dict[str, History]:
-        # Its confirmation comes behind what is still under way of what was read.
-        return await self._kept.history(name, partial(self.subscribe, name))
+        listener, floor, topics = self._listener, 0, [name]
+        position = await self.top()
+        reading = Reading(self._redis, self._settings, position.epoch)
+        if name.endswith(".*"):
+            topics = await reading.named(name[:-1])
+            floor = reading.forgotten
+        lasts = await reading.lasts(topics)
+        followed = listener.followed()
+        after = {topic: 0 for topic in lasts if topic not in followed}
+        found, _ = await reading.events(after, position.sequence, reading.most)
+        # Confirmed after the delivery of all events that were published before the reading.
+        await self.subscribe(name)
+        if listener.epoch != position.epoch:
+            raise unavailable()  # These numbers would hide those of the new epoch.
+        # Topics that were not read, or that the listener has dropped meanwhile.
+        gone = lasts.keys() - found.keys() - listener.followed().keys()
+        floor = max(floor, reading.forgotten, *(lasts[topic] for topic in gone))
+        return {name: History(floor, []), **found}
 
     async def top(self) -> Position:
-        return await self._kept.look()
+        newest = self._newest
+        known = (newest.topic, newest.sequence, round(newest.at * 1000)) if newest else ("", 0, 0)
+        epoch, top = await self._run(LOOK, [], *known)
+        position = Position(epoch.decode(), top)
+        self._heard(position)
+        return position
+
+    async def _run(self, script: str, keys: list[str], *args: Any) -> Any:
+        listener = self._listener
+        seen = (secrets.token_hex(4), listener.epoch, listener.top)
+        names = [f"{PREFIX}position", f"{PREFIX}topics", f"{PREFIX}names", *keys]
+        async with asking():
+            return await self._scripts[script](names, [f"{PREFIX}topic:", *seen, *args])
 
     async def subscribe(self, name: str) -> None:
         confirmed = asyncio.get_running_loop().create_future()
@@ -144,6 +201,7 @@ class RedisBackend:
             await self._send(*self._commands("UNSUBSCRIBE", [name]))
 
     async def close(self) -> None:
+        """End the link, and close all connections."""
         self._task.cancel()
         await asyncio.wait({self._task})
         await self._redis.aclose()
@@ -164,7 +222,9 @@ class RedisBackend:
                 reason = str(error.__cause__ or error) or "It does not answer."
                 logger.warning("No link to Redis: %s", reason)
                 if isinstance(error, Problem):
-                    await self._renew_pool()
+                    # The connections for commands may lead to a server that became a replica.
+                    with suppress(RedisError, OSError):
+                        await self._pool.disconnect(inuse_connections=False)
             except Exception:
                 logger.exception("The link to Redis failed")
             finally:
@@ -173,13 +233,13 @@ class RedisBackend:
             pause = min(2 * pause, longest)
 
     async def _join(self) -> None:
-        """Subscribe to everything, and deliver what was missed before anything that is new."""
+        """Subscribe to all names, and deliver the missed events before new ones."""
         async with asyncio.timeout(COMMAND_SECONDS):
             await self._link.connect()
         self._is_open = True
         await self._send(*self._commands("SUBSCRIBE", self._wanted), ("PING",))
         while await self._next() not in (b"PONG", [b"pong", b""]):
-            pass  # Whatever comes before that is among what is read now.
+            pass  # Events before the reply are among those that the check reads.
         await self._check()
 
     async def _follow(self) -> None:
@@ -192,7 +252,7 @@ class RedisBackend:
                 checked_at = clock()
 
     async def _check(self) -> None:
-        """See whether Redis takes writes, and whether anything was missed."""
+        """Check whether Redis takes writes, and whether events were missed."""
         try:
             async with asking():
                 await self._redis.set(f"{PREFIX}probe", 1, ex=60)
@@ -202,23 +262,20 @@ class RedisBackend:
             self._takes_writes = False
         else:
             self._takes_writes = True
-        await self._kept.heal()
+        await self._heal()
 
     async def _leave(self) -> None:
         self._is_linked = self._is_open = False
         self.tried.set()
         while self._unconfirmed:
-            _settle(self._unconfirmed.popleft(), ConnectionError("The link is broken."))
+            confirmed = self._unconfirmed.popleft()
+            if not confirmed.done():  # Otherwise its subscriber was cancelled.
+                confirmed.set_exception(ConnectionError("The link is broken."))
         with suppress(RedisError, OSError):
             await self._link.disconnect(nowait=True)
 
-    async def _renew_pool(self) -> None:
-        """Close the connections for commands, which may lead to what is a replica by now."""
-        with suppress(RedisError, OSError):
-            await self._pool.disconnect(inuse_connections=False)
-
     async def _next(self) -> Any:
-        """Return what Redis says next; raises ConnectionError when it stays silent when asked."""
+        """Return the next reply on the link; raises ConnectionError if a probe has no reply."""
         for _ in range(2):
             reply = await self._link.read_response(timeout=PROBE_SECONDS, disconnect_on_error=False)
             if reply is not None:
@@ -231,7 +288,7 @@ class RedisBackend:
     ) -> None:
         """Send commands, in the order of the calls; raises ConnectionError or TimeoutError."""
         link = self._link
-        # A broken one would connect again by itself, and nobody would know what was missed.
+        # redis-py would reconnect a broken link by itself, without a check for missed events.
         if not self._is_open or not link.is_connected:
             raise ConnectionError("There is no link.")
         if confirmed is not None:
@@ -240,27 +297,89 @@ class RedisBackend:
             await link.send_packed_command(link.pack_commands(commands), check_health=False)
 
     def _commands(self, verb: str, names: Iterable[str]) -> Iterator[tuple[str, ...]]:
-        # No character of a name means anything in a pattern but the `*` at the end.
+        # The only special character of a pattern that a name contains is the `*` at the end.
         for command, is_prefix in ((verb, False), (f"P{verb}", True)):
             channels = [self._channels + n for n in names if n.endswith(".*") == is_prefix]
-            # In between Redis serves others.
+            # Redis serves other clients between two commands.
             for at in range(0, len(channels), CHANNELS_AT_ONCE):
                 yield command, *channels[at : at + CHANNELS_AT_ONCE]
 
     async def _take(self, reply: Any) -> None:
         match reply:
             case [b"subscribe" | b"psubscribe", *_] if self._unconfirmed:
-                _settle(self._unconfirmed.popleft())
+                confirmed = self._unconfirmed.popleft()
+                if not confirmed.done():
+                    confirmed.set_result(None)
             case [b"message", channel, data] | [b"pmessage", _, channel, data]:
                 epoch, *fields = data.split(b" ", 4)
                 event = parse_event(epoch, channel.removeprefix(self._channels.encode()), *fields)
-                await self._kept.deliver(Position(epoch.decode(), event.sequence - 1), event)
+                self._heard(Position(epoch.decode(), event.sequence - 1))
+                if not self._listener.deliver(event):
+                    await self._heal()
+                elif event.sequence > self._seen:
+                    self._newest, self._seen = event, event.sequence
 
+    # ---- Missed events
 
-def _settle(confirmed: asyncio.Future[None], error: OSError | None = None) -> None:
-    if confirmed.done():
-        return  # Nobody waits any more.
-    if error is None:
-        confirmed.set_result(None)
-    else:
-        confirmed.set_exception(error)
+    def _heard(self, position: Position) -> None:
+        if position.epoch != self._listener.epoch:
+            self._newest, self._seen, self._checked = None, position.sequence, position.sequence
+        self._listener.heard(position)
+
+    async def _heal(self) -> None:
+        """Deliver the missed events of all topics in one order, and report those that are gone."""
+        listener, seen, epoch = self._listener, self._seen, self._listener.epoch
+        position = await self.top()
+        if position.epoch != epoch:
+            return  # A new epoch was reported to all subscribers.
+        reading, known = Reading(self._redis, self._settings, epoch), set[str]()
+        after: dict[str, int] = {}
+        async for changed in reading.changed(self._checked):
+            known.update(changed)
+            after.update(self._lacking(changed))
+        until = reading.top
+        histories, unread = await reading.events(after, until)
+        if listener.epoch != epoch:
+            return
+        # All topics in Redis have numbers above `forgotten`, so they are among the known ones.
+        if reading.forgotten > seen:
+            for name in listener.followed().keys() - known:
+                listener.skip(name, reading.forgotten)
+        gone = dict.fromkeys(unread, until)
+        for topic, history in histories.items():
+            # Subscribers that have received newer events of other topics cannot receive older ones.
+            # (A topic's floor may be lower than `seen`, if it was dropped meanwhile.)
+            late = [event.sequence for event in history.events if event.sequence <= seen]
+            if late or history.floor > max(after[topic], seen):
+                gone[topic] = late[-1] if late else history.floor
+        self._skip(gone)
+        missed = chain.from_iterable(history.events for history in histories.values())
+        await self._deliver(sorted(missed, key=attrgetter("sequence")), epoch)
+        if listener.epoch == epoch:
+            self._seen = self._checked = until
+
+    async def _deliver(self, events: list[Event], epoch: str) -> None:
+        for number, event in enumerate(events, 1):
+            self._listener.deliver(event)
+            self._newest = event
+            if number % EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+                if self._listener.epoch != epoch:
+                    return
+
+    def _lacking(self, changed: dict[str, int]) -> dict[str, int]:
+        """Return the topics of which the listener lacks events, with the newest that it has."""
+        followed, found = self._listener.followed(), {}
+        for topic, last in changed.items():
+            numbers = [followed[name] for name in parts_of(topic) if name in followed]
+            number = followed.get(topic, max(numbers, default=last))
+            if number < last:
+                found[topic] = number
+        return found
+
+    def _skip(self, gone: dict[str, int]) -> None:
+        """Report that the events of topics up to a number each are gone."""
+        followed = self._listener.followed()
+        for topic, number in gone.items():
+            for name in [topic] if topic in followed else parts_of(topic):
+                self._listener.skip(name, number)

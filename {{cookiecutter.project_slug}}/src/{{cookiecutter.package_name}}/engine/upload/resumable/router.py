@@ -1,7 +1,7 @@
-"""`/uploads`: the resources of uploads that can be resumed, in two protocols.
+"""`/uploads`: resumable uploads in two protocols.
 
-A request with `Tus-Resumable` is one of tus, any other one of the IETF's draft; both see the same
-uploads, and `OPTIONS` tells of both. `POST /files` with `Upload-Complete` is a creation too.
+A request with `Tus-Resumable` speaks tus, any other the IETF draft. Both see the same uploads, and
+`OPTIONS` describes both. `POST /files` with `Upload-Complete` creates an upload too.
 """
 
 import logging
@@ -18,21 +18,22 @@ from starlette.types import Scope
 
 from ...kernel.admission import Admission
 from ...kernel.body import whole_request
-from ...kernel.exchange import exchange_of
+from ...kernel.exchange import HANG_UP, Exchange, Outcome, exchange_of
 from ...kernel.part import Part
 from ...kernel.problem import Problem
+from ...kernel.threads import repeating
 from ...storage.part import Files
+from ...storage.partials import LocalPartials
 from ...storage.records import FileId
 from ..router import Uploads
 from . import draft, tus
 from .draft import INCONSISTENT_LENGTH, MISMATCHING_OFFSET
-from .session import BUSY, TAKEN_OVER, Interrupted
-from .sessions import TOO_MANY, open_sessions
+from .sessions import BUSY, TAKEN_OVER, TOO_MANY, Interrupted, Sessions
 from .settings import ResumableUploadSettings
 
 logger = logging.getLogger(__name__)
 
-#: Of every address, as tus lets a client send any of them and mean another.
+#: Of every path, because tus lets a client send any of them with X-HTTP-Method-Override.
 METHODS = ["POST", "PATCH", "HEAD", "GET", "DELETE", "PUT"]
 ALLOW = {
     "/files": "GET, POST, OPTIONS",
@@ -40,30 +41,28 @@ ALLOW = {
     "/uploads/": "POST, OPTIONS",
     "/uploads/{upload_id}": "HEAD, GET, PATCH, DELETE, OPTIONS",
 }
-ACCEPT = f"{tus.MEDIA_TYPE}, {draft.MEDIA_TYPE}"
 
 _admission = Admission("upload")
 
-#: For OpenAPI: the fields and bodies of the draft; of the two protocols a client speaks one.
-_COMPLETE = {
-    "name": "Upload-Complete",
-    "in": "header",
-    "required": True,
-    "description": "Whether this is all (`?1`), or more will come.",
-    "schema": {"type": "string", "enum": ["?0", "?1"]},
-}
-_OFFSET = {
-    "name": "Upload-Offset",
-    "in": "header",
-    "required": True,
-    "description": "How many bytes are there.",
-    "schema": {"type": "integer", "minimum": 0, "maximum": 10**15 - 1},
-}
+
+def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    """Return a required header for OpenAPI."""
+    located = {"name": name, "in": "header", "required": True}
+    return {**located, "description": description, "schema": schema}
+
+
+#: For OpenAPI: the headers and bodies of the draft.
+_COMPLETE = _header(
+    "Upload-Complete", "`?1` if the body is complete, else `?0`.", type="string", enum=["?0", "?1"]
+)
+_OFFSET = _header(
+    "Upload-Offset", "The bytes received so far.", type="integer", minimum=0, maximum=10**15 - 1
+)
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _CREATION: dict[str, Any] = {
     "parameters": [_COMPLETE],
     "requestBody": {
-        "description": "The first bytes, as the media type of the file.",
+        "description": "The first bytes, with the media type of the file.",
         "content": {"application/octet-stream": _BYTES},
     },
 }
@@ -71,49 +70,49 @@ _APPEND: dict[str, Any] = {
     "parameters": [_OFFSET, _COMPLETE],
     "requestBody": {"content": {draft.MEDIA_TYPE: _BYTES}},
 }
-_STORED = {"description": "This was all, and is a file; or where to go on, from a `POST`."}
+_STORED = {"description": "The upload is a file now; after `POST` with `?0`, it was created."}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     404: {},
     410: {"description": "The upload has expired."},
-    423: {"description": "Another request works on it, to tus."},
+    423: {"description": "Another request works on it (tus)."},
     503: {"description": "Another request works on it."},
 }
 
 
 class _UploadRoute(APIRoute):
-    """Says in every answer, also in a refusal, what its protocol wants to be said."""
+    """Adds the headers of the protocol to every response, also to errors."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            more = {"Tus-Resumable": tus.VERSION} if tus.is_spoken(request) else {}
+            headers = {"Tus-Resumable": tus.VERSION} if tus.is_spoken(request) else {}
             try:
                 response = await handler(request)
             except HTTPException as error:
                 if error.status_code == 423 and not tus.is_spoken(request):
-                    error.status_code = 503  # At a 4xx the clients of the draft give up.
+                    error.status_code = 503  # Clients of the draft give up after a 4xx.
                 if error.status_code == 413:
-                    more["Upload-Limit"] = draft.limits(request)
+                    headers["Upload-Limit"] = draft.limits(request)
                 if "upload-complete" in request.headers:
-                    more["Upload-Complete"] = "?0"
-                error.headers = {**more, **(error.headers or {})}
+                    headers["Upload-Complete"] = "?0"
+                error.headers = {**headers, **(error.headers or {})}
                 if isinstance(error, Interrupted):
-                    await exchange_of(request.scope).hang_up(error.outcome)
+                    await _hang_up(exchange_of(request.scope), error.outcome)
                 raise
             except ClientDisconnect:
                 raise
             except Exception as error:
                 logger.exception("%s %s failed", request.method, request.url.path)
-                raise Problem(500, headers=more) from error
-            response.headers.update(more)
+                raise Problem(500, headers=headers) from error
+            response.headers.update(headers)
             return response
 
         return handle
 
 
 class _CreationRoute(_UploadRoute):
-    """Takes requests that begin an upload of the draft, and leaves all others to other routes."""
+    """Matches requests that create an upload of the draft; other routes get the rest."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
@@ -129,7 +128,7 @@ router = APIRouter(tags=["upload"], route_class=_UploadRoute, default_response_c
 @router.api_route("/uploads", methods=METHODS, include_in_schema=False)
 @router.post("/uploads", status_code=201, responses={201: _STORED}, openapi_extra=_CREATION)
 async def create_upload(request: Request) -> Response:
-    """Begin an upload, by the draft or (with `Tus-Resumable` and its own fields) by tus."""
+    """Create an upload with the draft, or with tus (`Tus-Resumable` and its headers)."""
     protocol = _protocol_of(request)
     if tus.method_of(request) != "POST":
         raise Problem(405, headers={"Allow": ALLOW["/uploads"]})
@@ -144,7 +143,7 @@ async def create_upload(request: Request) -> Response:
 @router.head(
     "/uploads/{upload_id}",
     status_code=204,
-    responses={**_RESPONSES, 200: {"description": "The same, to tus."}},
+    responses={**_RESPONSES, 200: {"description": "The same with tus."}},
 )
 @router.patch(
     "/uploads/{upload_id}",
@@ -153,18 +152,18 @@ async def create_upload(request: Request) -> Response:
     openapi_extra=_APPEND,
 )
 async def use_upload(request: Request, upload_id: FileId) -> Response:
-    """Tell the offset of an upload, append to it, or remove it, as the method says."""
+    """Return the offset of an upload, append to it, or delete it, depending on the method."""
     protocol, method = _protocol_of(request), tus.method_of(request)
     actions = {
         "HEAD": protocol.offset,
-        "GET": draft.offset,  # tus has no such question.
+        "GET": draft.offset,  # tus has no GET.
         "PATCH": protocol.append,
         "DELETE": protocol.cancel,
     }
     if method not in actions:
         raise Problem(405, headers={"Allow": ALLOW["/uploads/{upload_id}"]})
     if method == "PATCH":
-        await _admission(request)  # Not the others: they may free the slot of a stalled request.
+        await _admission(request)  # Not for the others: they may end a stalled PATCH.
     else:
         await whole_request(request)
     response: Response = await actions[method](request, upload_id)
@@ -176,9 +175,10 @@ async def use_upload(request: Request, upload_id: FileId) -> Response:
 @router.options("/uploads/", include_in_schema=False)
 @router.options("/uploads")
 async def upload_options(request: Request) -> Response:
-    """Tell the protocols, their extensions and limits."""
+    """Return the protocols, their extensions and limits."""
     headers = tus.options(request)
-    headers |= {"Upload-Limit": draft.limits(request), "Accept-Patch": ACCEPT}
+    headers["Upload-Limit"] = draft.limits(request)
+    headers["Accept-Patch"] = f"{tus.MEDIA_TYPE}, {draft.MEDIA_TYPE}"
     headers["Allow"] = ALLOW[request.scope["route"].path]
     return Response(headers=headers)
 
@@ -194,6 +194,7 @@ router.add_api_route(
 
 
 def _protocol_of(request: Request) -> Any:
+    """Return the module of the protocol; raises Problem 412 for another version of tus."""
     if not tus.is_spoken(request):
         return draft
     tus.check_version(request)
@@ -201,7 +202,7 @@ def _protocol_of(request: Request) -> Any:
 
 
 class ResumableUploads(Part):
-    """`/uploads`, by tus 1.0 and the IETF's draft; needs `Files`, and `Uploads` beside it.
+    """`/uploads`, with tus 1.0 and the IETF draft; needs `Files` and `Uploads`.
 
     Settings: those of `ResumableUploadSettings`, as `APP_UPLOAD__…`.
     """
@@ -217,7 +218,19 @@ class ResumableUploads(Part):
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncGenerator[None]:
         settings = app.state.settings
-        sweep_interval = settings.storage.sweep_interval
-        async with open_sessions(app.state.storage, settings.upload, sweep_interval) as sessions:
-            app.state.uploads = sessions
+        partials = LocalPartials(app.state.storage, settings.upload.max_concatenations)
+        sessions = app.state.uploads = Sessions(partials, settings.upload)
+        await sessions.sweep()  # Finishes the uploads that a crash interrupted.
+        async with repeating(settings.storage.sweep_interval, sessions.sweep):
             yield
+
+
+async def _hang_up(exchange: Exchange, outcome: Outcome) -> None:
+    """End the connection without a response and raise ClientDisconnect, if the server supports it.
+
+    Clients resume after a broken connection, but most of them give up at an error response.
+    """
+    exchange.outcome = outcome
+    if HANG_UP in (exchange.scope.get("extensions") or {}):
+        await exchange.send({"type": HANG_UP})
+        raise ClientDisconnect

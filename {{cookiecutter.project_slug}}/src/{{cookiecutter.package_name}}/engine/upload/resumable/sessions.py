@@ -1,65 +1,307 @@
-"""Sessions: the sole right to one upload, for the time of one request.
+"""Sessions: exclusive access to one upload for the duration of one request.
 
-The newest request wins: it cuts the one whose body is being received, in whatever process, and goes
-on where the bytes of that one end. So a client that comes back never waits for its own dead
-connection, and the offset that it is told is one that its next request may use. An upload that is
-busy for longer, such as by the inspection of its file, is answered with 423 (tus) or 503.
+The newest request wins: it ends the request that is receiving a body for the same upload, in any
+process, and continues from the last byte of that one. So a client that reconnects never waits for
+its own dead connection, and the offset that it gets is valid for its next request. An upload that
+stays busy, such as while its file is inspected, gets 423 (tus) or 503 (the IETF draft).
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from fastapi import Request
 
-from ...kernel.measures import BOUNDS
+from ...kernel.body import TOO_LARGE, RequestBody
+from ...kernel.exchange import Outcome
+from ...kernel.kernel import BOUNDS
+from ...kernel.origins import base_of
 from ...kernel.part import opened
 from ...kernel.problem import Problem, ProblemType
-from ...kernel.threads import complete, repeating
+from ...kernel.threads import complete
 from ...storage.claims import Claim
-from ...storage.local import LocalStorage
-from ...storage.partial import Partial
-from ...storage.partials import LocalPartials
-from ...storage.records import checked_id
-from ..descriptions import owner_of
-from .session import PATIENCE, Lane, Session, busy
+from ...storage.partials import LocalPartials, Partial
+from ...storage.records import FileRecord, checked_id
+from ...storage.router import file_url
+from ...storage.writer import LocalWriter
+from ...streams.content import refuse_coding
+from ..metadata import owner_of
 from .settings import ResumableUploadSettings
 
 logger = logging.getLogger(__name__)
 
+BUSY = ProblemType(
+    "upload-busy",
+    "Another request works on this upload",
+    "Only one request at a time may use an upload, and this one waited too long for it. Get the"
+    " offset after the seconds in `Retry-After` and continue from there. Clients of the IETF draft"
+    " get status 503.",
+)
+TAKEN_OVER = ProblemType(
+    "upload-taken-over",
+    "A newer request works on this upload",
+    "A newer request for the same upload ended this one. The bytes that it had sent are kept. Let"
+    " the newer request continue.",
+)
 TOO_MANY = ProblemType(
     "too-many-uploads",
     "Too many uploads are unfinished",
-    "Only so many uploads may wait for the rest of their bytes, of all clients (503) or of one"
-    " owner (429), and this one was not begun. Finish or delete others, or come back after the"
-    " seconds of `Retry-After`.",
+    "The number of unfinished uploads is limited, for all clients together (503) and for each owner"
+    " (429), so this one was not created. Finish or delete others, or try again after the seconds"
+    " in `Retry-After`.",
 )
-_MANY, _LATER = "Too many uploads are unfinished.", {"Retry-After": "60"}
-#: Seconds for which the sweep waits for another process.
-CONTENTION = 0.3
+
+_NOT_FOUND = "There is no upload with this id."
+_EXPIRED = "The upload has expired."
+
+#: Seconds in which an interrupted request may still receive what its client has sent.
+GRACE = 0.05
+#: Seconds for which a request waits for a busy upload, and for which the sweep does.
+PATIENCE = 5.0
+SWEEP_PATIENCE = 0.3
+#: Seconds between checks for a newer request while a body is received.
+CHECK_EVERY = 0.05
+
+
+class Check(Protocol):
+    """Verifies the bytes of one request: a Digester, or the Checksum of tus."""
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Hash the next bytes."""
+
+    def verify(self) -> None:
+        """Raise Problem when the bytes do not match."""
+
+
+#: Called with the offset each time that INFORM_EVERY bytes have been written.
+Inform = Callable[[int], Awaitable[object]]
+INFORM_EVERY = 8 << 20
+
+
+class Interrupted(Problem):
+    """The bytes so far are kept, and the client should continue.
+
+    Clients continue when their connection breaks and after a 5xx; after a 408 they give up. So the
+    connection is closed without a response; servers that cannot do that send this one.
+    """
+
+    def __init__(self, reason: Problem, outcome: Outcome) -> None:
+        super().__init__(503, reason.detail, type=reason.type, headers={"Retry-After": "1"})
+        self.reason = reason
+        self.outcome = outcome
+
+
+@dataclass
+class _UploadLock:
+    """The lock of one upload in this process; `requests` hold it or wait for it, in order."""
+
+    requests: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncGenerator[None]:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self.lock.acquire()
+        except TimeoutError:
+            raise _busy() from None
+        try:
+            yield
+        finally:
+            self.lock.release()
+
+
+@dataclass
+class Session:
+    """One upload, held by one request."""
+
+    partials: LocalPartials
+    lock: _UploadLock
+    claim: Claim
+    max_size: int
+    partial: Partial
+    #: The file, once the upload is complete.
+    record: FileRecord | None
+    #: Bytes received so far.
+    offset: int
+    #: When the upload last changed, in seconds since the epoch.
+    changed_at: float
+
+    @property
+    def length(self) -> int | None:
+        return self.record.size if self.record else self.partial.length
+
+    async def receive(
+        self,
+        body: RequestBody,
+        length: int | None,
+        check: Check | None,
+        inform: Inform | None = None,
+    ) -> None:
+        """Append a body, and store `length` as the length of the upload.
+
+        The bytes of an incomplete body are kept, unless it has a `check`. No byte is kept of a body
+        that exceeds its limit or fails its check. An upload that `completes` becomes a file with
+        its last byte. Raises Interrupted when the body stalls or a newer request takes over.
+        """
+        if self.record is not None:
+            # The response to the last byte may have been lost: the client repeats an empty body.
+            await self._write(body, None)
+            return
+        start, known = self.offset, self.partial.length
+        if check or length != known:
+            await self._change(length=length, rollback=start if check else None)
+        try:
+            tap = check.update if check else None
+            async with self.partials.open(self.partial, start, tap) as writer:
+                try:
+                    await self._write(body, writer, inform)
+                finally:
+                    await complete(writer.flush())
+                    self.offset, self.changed_at = writer.written, time.time()
+                if check:
+                    check.verify()
+                    check = None
+                    await self._change(rollback=None)
+                if self.partial.completes and self.offset == length:
+                    await self._commit(writer)
+        except BaseException:
+            too_long = max(body.declared or 0, body.received) > body.limit
+            if self.record is None and (check or too_long):
+                await complete(self.undo(start, known))
+            raise
+
+    async def finish_if_complete(self) -> None:
+        """Make a file of an upload that `completes`, if all its bytes or parts are there."""
+        if self.record is not None or not self.partial.completes:
+            return
+        if self.offset == self.partial.length or await self._concatenate():
+            await self.finish()
+
+    async def finish(self, digest: dict[str, str] | None = None) -> FileRecord:
+        """Make a file of the bytes so far; the upload is removed when a callback refuses it."""
+        if self.record is None:
+            async with self.partials.open(self.partial, self.offset) as writer:
+                return await self._commit(writer, digest)
+        return self.record
+
+    async def discard(self) -> None:
+        await complete(self.partials.remove(self.partial.id))
+
+    async def adopt(self, record: FileRecord) -> None:
+        """Store that the upload has become this file."""
+        self.record, self.offset, self.changed_at = record, record.size, time.time()
+        await self._change(length=record.size, rollback=None, completed_at=self.changed_at)
+
+    async def _commit(
+        self, writer: LocalWriter, digest: dict[str, str] | None = None
+    ) -> FileRecord:
+        try:
+            record = await self.partials.storage.commit(writer, digest)
+        except Problem as problem:
+            if problem.status_code < 500:
+                await self.discard()
+            raise
+        await self.adopt(record)
+        return record
+
+    async def _change(self, **changes: Any) -> None:
+        """Change the state of the upload durably."""
+        self.partial = self.partial.model_copy(update=changes)
+        await complete(self.partials.save(self.partial))
+
+    async def undo(self, offset: int, length: int | None) -> None:
+        """Truncate the upload to `offset`, and restore its length."""
+        await self.partials.truncate(self.partial.id, offset)
+        self.offset = offset
+        if (self.partial.rollback, self.partial.length) != (None, length):
+            await self._change(rollback=None, length=length)
+
+    async def _write(
+        self, body: RequestBody, writer: LocalWriter | None, inform: Inform | None = None
+    ) -> None:
+        informed = self.offset
+        try:
+            async with asyncio.timeout(None) as limit, self._giving_way(limit):
+                async for chunk in body:
+                    if writer is None:
+                        continue  # The limit of the body is 0, so this raises 413 next.
+                    await writer.write(chunk)
+                    if inform and writer.written - informed >= INFORM_EVERY:
+                        informed = writer.written
+                        await inform(informed)
+        except TimeoutError:
+            newer = Problem(503, "A newer request works on this upload.", type=TAKEN_OVER)
+            raise Interrupted(newer, Outcome.REJECTED) from None
+        except Problem as problem:
+            if problem.status_code == 408:
+                raise Interrupted(problem, Outcome.TIMEOUT) from None
+            raise
+
+    @asynccontextmanager
+    async def _giving_way(self, limit: asyncio.Timeout) -> AsyncGenerator[None]:
+        """Make the limit expire when a newer request of any process waits for the upload."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
+
+        def check() -> None:
+            nonlocal timer
+            if self.lock.requests > 1 or self.claim.is_wanted():
+                limit.reschedule(loop.time() + GRACE)
+            else:
+                timer = loop.call_later(CHECK_EVERY, check)
+
+        check()
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _concatenate(self) -> bool:
+        """Concatenate the parts of an upload; return False unless all of them are complete."""
+        if not self.partial.parts:
+            return False
+        length = 0
+        for part in self.partial.parts:
+            state, _ = await self.partials.load(part)
+            stat = await self.partials.stat(part)
+            if not state or not stat or state.rollback is not None or state.length != stat.st_size:
+                return False
+            length += stat.st_size
+        if length > self.max_size:
+            await self.discard()
+            raise _too_large(self.max_size)
+        await self.partials.concatenate(self.partial.id, self.partial.parts, length)
+        self.offset = length
+        await self._change(length=length)
+        return True
 
 
 class Sessions:
-    """All uploads that span requests; at `app.state.uploads`."""
+    """All resumable uploads of an application, at `app.state.uploads`."""
 
     def __init__(self, partials: LocalPartials, settings: ResumableUploadSettings) -> None:
         self.partials = partials
-        self._expire_after = settings.expire_after
         self._settings = settings
-        self._max_size = settings.max_size
-        self._lanes: dict[str, Lane] = {}
+        self._locks: dict[str, _UploadLock] = {}
 
     async def add(self, partial: Partial) -> None:
-        """Begin an upload; raises Problem 413, 429, 503 or 507 when there is no room for it."""
+        """Create an upload; raises Problem 409, 413, 429, 503 or 507 when a limit is reached."""
         owner, limits = partial.draft.owner, self._settings
-        everybody, own = await self.partials.count(owner)
-        if everybody >= limits.max_incomplete:
+        total, own = await self.partials.count(owner)
+        detail, headers = "Too many uploads are unfinished.", {"Retry-After": "60"}
+        if total >= limits.max_incomplete:
             BOUNDS["upload.max_incomplete"] += 1
-            raise Problem(503, _MANY, type=TOO_MANY, headers=_LATER)
+            raise Problem(503, detail, type=TOO_MANY, headers=headers)
         if owner is not None and own >= (limits.max_incomplete_per_owner or limits.max_incomplete):
             BOUNDS["upload.max_incomplete_per_owner"] += 1
-            raise Problem(429, _MANY, type=TOO_MANY, headers=_LATER)
+            raise Problem(429, detail, type=TOO_MANY, headers=headers)
         await self.partials.add(partial)
         if partial.parts and not await self.partials.use(partial, limits.max_reuse):
             await self.partials.remove(partial.id)
@@ -70,121 +312,98 @@ class Sessions:
     async def hold(
         self, upload_id: str, request: Request | None = None, patience: float = PATIENCE
     ) -> AsyncGenerator[Session]:
-        """Work on an upload; raises Problem 404 or 410, or 423 when others keep it for too long.
+        """Open an upload exclusively; raises Problem 404 or 410, or 423 when it stays busy.
 
-        For a `request` it has to be an upload of the one who sent that.
+        With a `request`, the upload must belong to the owner that sent it.
         """
         asked_at = time.monotonic_ns()
-        lane = self._lanes.setdefault(checked_id(upload_id), Lane())
-        lane.requests += 1
+        lock = self._locks.setdefault(checked_id(upload_id), _UploadLock())
+        lock.requests += 1
         try:
             with self.partials.storage.working():
                 claiming = self.partials.claimed(upload_id, patience, asked_at)
-                async with lane.turn(), claiming as claim:
+                async with lock.held(), claiming as claim:
                     if claim is None:
-                        raise busy()
-                    yield await self._open(upload_id, lane, claim, request)
+                        raise _busy()
+                    yield await self._open(upload_id, lock, claim, request)
         finally:
-            lane.requests -= 1
-            if not lane.requests:
-                del self._lanes[upload_id]
+            lock.requests -= 1
+            if not lock.requests:
+                del self._locks[upload_id]
 
     async def _open(
-        self, upload_id: str, lane: Lane, claim: Claim, request: Request | None
+        self, upload_id: str, lock: _UploadLock, claim: Claim, request: Request | None
     ) -> Session:
         partial, record = await self.partials.load(upload_id)
         if partial is None or (request and partial.draft.owner != owner_of(request)):
-            raise _not_found()
+            raise Problem(404, _NOT_FOUND)
         if partial.expired_at is not None:
-            raise _expired()
+            raise Problem(410, _EXPIRED)
         stat = None if record else await self.partials.stat(upload_id)
-        if record is None and stat is None and partial.completed_at is None:
-            record = await self.partials.recover(partial)
-        changed_at = partial.completed_at or (stat.st_mtime if stat else time.time())
         if record is None and stat is None:
-            raise _not_found()  # Deleted, or taken by a power cut.
+            if partial.completed_at is None:
+                record = await self.partials.recover(partial)
+            if record is None:
+                raise Problem(
+                    404, _NOT_FOUND
+                )  # Its file was deleted, or a power cut lost its bytes.
+        changed_at = partial.completed_at or (stat.st_mtime if stat else time.time())
         if self.expires_at(changed_at) < time.time():
-            raise _expired()
+            raise Problem(410, _EXPIRED)
         offset = record.size if record else stat.st_size if stat else 0
-        session = Session(
-            self.partials, lane, claim, self._max_size, partial, record, offset, changed_at
-        )
-        if record is None:
-            await session.roll_back()
-        elif partial.completed_at is None:
+        size = self._settings.max_size
+        session = Session(self.partials, lock, claim, size, partial, record, offset, changed_at)
+        if record is None and partial.rollback is not None:
+            # An earlier request left bytes whose digest was never checked.
+            await complete(session.undo(min(partial.rollback, offset), partial.length))
+        elif record is not None and partial.completed_at is None:
             await session.adopt(record)
         return session
 
     def expires_at(self, changed_at: float) -> float:
-        """Return until when an upload is kept that changed then, in seconds since the epoch."""
-        return changed_at + self._expire_after
+        """Return when an upload expires, from when it last changed; seconds since the epoch."""
+        return changed_at + self._settings.expire_after
 
-    async def settle_all(self) -> None:
-        """Make files of the uploads that a crash, or a missing part, has kept from it."""
+    async def finish_wholes(self, part: str) -> None:
+        """Make files of the uploads that waited for this part."""
+        for partial in await self.partials.waiting_for(part):
+            await self._finish(partial)
+
+    async def sweep(self) -> None:
+        """Finish uploads that a crash interrupted and expire old ones; one process does it for all.
+
+        A row remembers an expired upload for `expire_after`, so that requests get 410.
+        """
+        if not self.partials.storage.place.is_up():
+            return  # Another file system is mounted in its place.
+        async with self.partials.claimed("sweep") as leads:
+            if leads:
+                await self._finish_all()
+                before = time.time() - self._settings.expire_after
+                for upload_id in await self.partials.expired(before):
+                    with _logged(upload_id):
+                        async with self.partials.claimed(upload_id) as claim:
+                            if claim and await self.partials.expired(before, upload_id):
+                                await complete(self.partials.expire(upload_id))
+                with suppress(Problem):  # The disk is full; the next sweep may have space.
+                    await self.partials.forget(before)
+
+    async def _finish_all(self) -> None:
         after = ""
         while page := await self.partials.unfinished(after):
             after = page[-1].id
-            # In this order: an upload that begins meanwhile is not taken for one without bytes.
+            # Read after the page: an upload that is created meanwhile must not seem to be empty.
             sizes = await self.partials.sizes(page)
             for partial in page:
                 whole = partial.parts or sizes.get(partial.id) in (None, partial.length)
-                if whole and partial.id not in self._lanes:
-                    await self._settle(partial)
+                if whole and partial.id not in self._locks:
+                    await self._finish(partial)
 
-    async def settle_wholes(self, part: str) -> None:
-        """Make files of the uploads that have waited for this part."""
-        for partial in await self.partials.waiting_for(part):
-            await self._settle(partial)
-
-    async def _settle(self, partial: Partial) -> None:
+    async def _finish(self, partial: Partial) -> None:
         if partial.completes:
             with _logged(partial.id):
-                async with self.hold(partial.id, patience=CONTENTION) as session:
-                    await session.settle()
-
-    async def sweep(self) -> None:
-        """End what a crash cut short, and remove what has expired; one process does it for all.
-
-        That an upload has expired is known for as long again as it could be resumed.
-        """
-        if not self.partials.storage.place.is_up():
-            return  # What lies there is of another store.
-        async with self.partials.claimed("sweep") as leads:
-            if leads:
-                await self.settle_all()
-                before = time.time() - self._expire_after
-                for upload_id in await self.partials.expired(before):
-                    with _logged(upload_id):
-                        await self._expire(upload_id, before)
-                with suppress(Problem):  # The disk is full; the next sweep may find some room.
-                    await self.partials.forget(before)
-
-    async def _expire(self, upload_id: str, before: float) -> None:
-        async with self.partials.claimed(upload_id) as ours:  # Else somebody works on it.
-            if ours and await self.partials.expired(before, upload_id):
-                await complete(self.partials.expire(upload_id))
-
-
-@contextmanager
-def _logged(upload_id: str) -> Generator[None]:
-    """Do something about an upload; a failure must not keep others, or the start, from it."""
-    try:
-        yield
-    except Problem as problem:
-        logger.info("Upload %s: %s", upload_id, problem.detail)
-    except Exception:
-        logger.exception("Upload %s cannot be settled", upload_id)
-
-
-@asynccontextmanager
-async def open_sessions(
-    storage: LocalStorage, settings: ResumableUploadSettings, sweep_interval: float
-) -> AsyncGenerator[Sessions]:
-    """Open the unfinished uploads of a store, recover what a crash left, and keep sweeping."""
-    sessions = Sessions(LocalPartials(storage, settings.max_concatenations), settings)
-    await sessions.sweep()
-    async with repeating(sweep_interval, sessions.sweep):
-        yield sessions
+                async with self.hold(partial.id, patience=SWEEP_PATIENCE) as session:
+                    await session.finish_if_complete()
 
 
 def sessions_of(request: Request) -> Sessions:
@@ -192,9 +411,55 @@ def sessions_of(request: Request) -> Sessions:
     return sessions
 
 
-def _not_found() -> Problem:
-    return Problem(404, "There is no upload with this id.")
+def uploads_url(request: Request) -> str:
+    """Return the absolute URL of `/uploads`: some clients do not resolve relative ones."""
+    return base_of(request.scope) + "/uploads"
 
 
-def _expired() -> Problem:
-    return Problem(410, "The upload has expired.")
+def resource_headers(request: Request, session: Session) -> dict[str, str]:
+    """Return the headers that describe an upload in both protocols."""
+    headers = {"Cache-Control": "no-store"}
+    if session.length is not None:
+        headers["Upload-Length"] = str(session.length)
+    if session.record:
+        headers["Content-Location"] = urlsplit(file_url(request, session.record.id)).path
+    return headers
+
+
+def check_media_type(request: Request, media_type: str) -> None:
+    """Raise Problem 415 for an append that does not have the media type of its protocol."""
+    refuse_coding(request)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != media_type:
+        raise Problem(415, f"Send the bytes as {media_type}.", headers={"Accept-Patch": media_type})
+
+
+def body_of(request: Request, length: int | None, start: int = 0) -> RequestBody:
+    """Return the body of a request, limited to the rest of an upload of this length from `start`.
+
+    Raises Problem 413 when the length exceeds the limit.
+    """
+    limit: int = request.app.state.settings.upload.max_size
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    return RequestBody(request, (limit if length is None else length) - start)
+
+
+@contextmanager
+def _logged(upload_id: str) -> Generator[None]:
+    """Log a failure, so that it does not stop the work on other uploads, or the start."""
+    try:
+        yield
+    except Problem as problem:
+        logger.info("Upload %s: %s", upload_id, problem.detail)
+    except Exception:
+        logger.exception("Upload %s cannot be finished", upload_id)
+
+
+def _busy() -> Problem:
+    # Another connection may reach the process that works on the upload.
+    headers = {"Retry-After": "1", "Connection": "close"}
+    return Problem(423, "Another request works on this upload.", type=BUSY, headers=headers)
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, f"A file may have at most {limit} bytes.", type=TOO_LARGE, limit=limit)

@@ -1,4 +1,4 @@
-"""The settings of uploads that can be resumed, beside those of all uploads."""
+"""The settings of resumable uploads, in addition to those of all uploads."""
 
 from typing import Annotated
 
@@ -9,19 +9,19 @@ from ..settings import UploadSettings
 
 
 class ResumableUploadSettings(UploadSettings):
-    """What may be uploaded, at once and in pieces: `APP_UPLOAD__…`."""
+    """Limits of uploads in one or several requests: `APP_UPLOAD__…`."""
 
     expire_after: Annotated[Duration, Field(gt=0)] = 86400.0
     """Seconds for which an upload can be resumed after its last byte."""
     max_incomplete: Annotated[int, Field(ge=1)] = 10_000
-    """Uploads that wait for the rest of their bytes."""
+    """Unfinished uploads."""
     max_incomplete_per_owner: Annotated[int, Field(ge=1)] | None = None
-    """Those of one owner."""
+    """Unfinished uploads of one owner."""
     max_parts: Annotated[int, Field(ge=1)] = 100
-    """Parts of one file that is put together."""
+    """Parts that are concatenated into one file."""
     max_reuse: Annotated[int, Field(ge=1)] = 10
-    """Files that one part may be put into."""
+    """Files that one part may be concatenated into."""
     max_concatenations: Annotated[int, Field(ge=1)] = 16
-    """Files of this process that are put together at once: one is copied, the others wait."""
+    """Concatenations of this process at once: one is copied, the others wait."""
     interim_responses: bool = False
-    """Whether clients that ask for it get 104 responses; not every proxy understands them."""
+    """Whether clients that ask for it get 104 responses; not every proxy supports them."""

@@ -1,0 +1,110 @@
+"""Sending a stored file or ranges of it, by the service or by nginx.
+
+With `APP_DOWNLOAD__OFFLOAD=x-accel-redirect` nginx sends the file that X-Accel-Redirect names. It
+evaluates the request's Range and conditions again, so the service itself sends the responses for
+which nginx might come to a different result.
+"""
+
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+
+from fastapi import Request, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from ..kernel.exchange import exchange_of
+from ..kernel.fields import joined
+from ..kernel.kernel import kernel_of
+from ..storage.interface import Storage
+from ..storage.local import LocalStorage
+from ..storage.records import FileRecord
+from ..streams.file_parts import FilePart
+from ..streams.pull import ByteStream, send_within
+from .ranges import ByteRange
+
+#: Bytes that are sent as one message.
+SMALL = 64 << 10
+#: One range as nginx parses it; it rejects numbers with more digits.
+_RANGE = re.compile(r"(?i)bytes=(\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
+#: Headers that nginx sets itself.
+_FRAMING = {"accept-ranges", "content-length", "content-range"}
+
+
+class FileStream(ByteStream):
+    """Send pieces: bytes as they are, and ranges of a file.
+
+    `headers` must have the Content-Length. Raises Problem 404 for a missing file; a file that is
+    shorter than its record aborts the connection.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        record: FileRecord,
+        pieces: Sequence[bytes | ByteRange],
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._parts = _parts(storage, record, pieces)
+        super().__init__(self._parts, status_code, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if int(self.headers["content-length"]) > SMALL:
+            await super().__call__(scope, receive, send)
+            return
+        exchange = exchange_of(scope)
+        threads = kernel_of(scope).threads
+        async with aclosing(self._parts) as parts:
+            chunks = [
+                await part.read(threads) if isinstance(part, FilePart) else part
+                async for part in parts
+            ]
+
+        async def send_both(message: Message) -> None:
+            await send(self._start())
+            await send(message)
+
+        message = {"type": "http.response.body", "body": b"".join(chunks)}
+        await send_within(send_both, message, exchange.limits.send_timeout)
+
+
+async def _parts(
+    storage: Storage, record: FileRecord, pieces: Sequence[bytes | ByteRange]
+) -> AsyncGenerator[bytes | FilePart]:
+    async with storage.open(record) as file:
+        yield b""  # The file exists, so the headers can be sent.
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                async with aclosing(file.parts(piece.start, piece.stop)) as parts:
+                    async for part in parts:
+                        yield part
+
+
+def offload(
+    request: Request, storage: Storage, record: FileRecord, headers: Mapping[str, str]
+) -> Response | None:
+    """Return the response with which nginx sends the file or the selected range.
+
+    `headers` are those of the service's own response. Returns None when the service must send it.
+    """
+    if request.app.state.settings.download.offload != "x-accel-redirect":
+        return None
+    if not isinstance(storage, LocalStorage) or not _nginx_agrees(request, record, headers):
+        return None
+    kept = {name: value for name, value in headers.items() if name.lower() not in _FRAMING}
+    path = storage.path(record.id).relative_to(storage.root).as_posix()
+    return Response(headers={**kept, "X-Accel-Redirect": f"/_{path}"})
+
+
+def _nginx_agrees(request: Request, record: FileRecord, headers: Mapping[str, str]) -> bool:
+    """Whether nginx selects the same bytes for a request as the service does."""
+    fields = request.headers
+    if request.method != "GET" or "if-match" in fields or "if-unmodified-since" in fields:
+        return False
+    if "range" not in fields:
+        return True
+    single = _RANGE.fullmatch(joined(fields, "range"))
+    applies = fields.get("if-range", record.etag) == record.etag
+    return single is not None and applies and "Content-Range" in headers

@@ -1,0 +1,17 @@
+"""Streams: bodies in chunks, in both directions. Every project with a module that streams has it.
+
+* `pull` and `push`: the two ways to send. The response iterates a source, or other tasks write.
+* `rows`: rows in batches; JSON Lines with an end marker.
+* `codings`: compression without delay, by `Accept-Encoding`.
+* `content`: the headers that describe a body; `digests`: its integrity.
+* `file_parts`: parts of open files as chunks, sent without a copy where the server supports it.
+
+Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9530 (digests).
+"""
+
+from .codings import Gzip
+from .content import refuse_coding, require_text
+from .pull import ByteStream
+from .rows import JsonLines
+
+__all__ = ["ByteStream", "Gzip", "JsonLines", "refuse_coding", "require_text"]

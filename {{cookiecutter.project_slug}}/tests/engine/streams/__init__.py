@@ -1,0 +1,1 @@
+"""Streams: pull and push responses, rows, codings, connections that carry them."""

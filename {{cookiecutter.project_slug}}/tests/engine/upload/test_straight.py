@@ -1,0 +1,88 @@
+"""The path of a raw upload through the engine: short, and without a way back between its layers."""
+
+import threading
+from itertools import groupby
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+from {{cookiecutter.package_name}} import engine
+
+from ..service import Service
+
+ENGINE = Path(engine.__file__).parent
+STORE, WRITER = "storage/local.py", "storage/writer.py"
+#: Functions and files between the server and the disk, with every module of the engine.
+MAX_FUNCTIONS = 137
+MAX_FILES = 40
+
+
+class Trace:
+    """The calls of the engine's functions in all threads of a service, while it is on."""
+
+    def __init__(self) -> None:
+        self.on = False
+        #: A coroutine has one frame, which is called again each time that it is resumed.
+        self._frames: set[FrameType] = set()
+        self.calls: list[CodeType] = []
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        is_new = self.on and event == "call" and frame not in self._frames
+        if is_new and frame.f_code.co_filename.startswith(str(ENGINE)):
+            self._frames.add(frame)
+            self.calls.append(frame.f_code)
+
+    def end(self) -> list[CodeType]:
+        self.on = False
+        calls, self.calls, self._frames = self.calls, [], set()
+        return calls
+
+
+def file_of(code: CodeType) -> str:
+    return Path(code.co_filename).relative_to(ENGINE).as_posix()
+
+
+def functions(calls: list[CodeType]) -> set[tuple[str, str]]:
+    """Return the file and the name of each called function, without lambdas and comprehensions."""
+    named = (code for code in calls if not code.co_name.startswith("<"))
+    return {(file_of(code), code.co_qualname) for code in named}
+
+
+@pytest.fixture
+async def calls(serve: Any) -> list[CodeType]:
+    """The calls of a raw upload of 3 MiB: the fewest of three uploads, without those of timers."""
+    traces = []
+    trace = Trace()
+    threading.setprofile(trace)
+    try:
+        service: Service = await serve()
+        async with service.client() as client:
+            await client.post("/files", content=b"The first request fills caches.")
+            await service.ended("POST /files")
+            for _ in range(3):
+                trace.on = True
+                response = await client.post("/files", content=bytes(3 << 20))
+                await service.ended("POST /files")
+                traces.append(trace.end())
+                assert response.status_code == 201
+    finally:
+        threading.setprofile(None)
+    return min(traces, key=lambda each: len(functions(each)))
+
+
+async def test_the_path_through_the_engine_is_short(calls: list[CodeType]) -> None:
+    # The HTTP server calls the application; its own functions parse and write messages.
+    called = {each for each in functions(calls) if not each[0].startswith("server/")}
+
+    assert len(called) <= MAX_FUNCTIONS, sorted(called)
+    assert len({file for file, _ in called}) <= MAX_FILES
+
+
+async def test_a_commit_goes_from_the_writer_down_into_the_store(calls: list[CodeType]) -> None:
+    names = [code.co_qualname for code in calls]
+    commit = calls[names.index("LocalStorage.commit") : names.index("LocalWriter.close")]
+    between = [file for file in map(file_of, commit) if file in (STORE, WRITER)]
+
+    assert [file for file, _ in groupby(between)] == [STORE, WRITER, STORE]
