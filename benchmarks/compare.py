@@ -183,13 +183,18 @@ def parse() -> argparse.Namespace:
     names = [case.name for case in CASES]
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("base", help="the commit to compare with")
-    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"of each load ({PAIRS} or more)")
     parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=names, help=f"of {', '.join(names)}"
+        "--pairs", type=int, default=PAIRS, help=f"pairs per load (at least {PAIRS})"
     )
-    parser.add_argument("--smoke", action="store_true", help="see that all of it works, quickly")
+    parser.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        default=names,
+        help=f"some of {', '.join(names)}",
+    )
+    parser.add_argument("--smoke", action="store_true", help="test the benchmark with small loads")
     parser.add_argument("--bars", action="store_true", help="fail if a cost is worse")
-    parser.add_argument("--directory", type=Path, help="where the files go (build/benchmarks)")
+    parser.add_argument("--directory", type=Path, help="directory of the files (build/benchmarks)")
     options = parser.parse_args()
     if unknown := set(options.only) - set(names):
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(names)}")

@@ -63,7 +63,7 @@ def sip(plan: Plan) -> None:
     while time.monotonic() < until:
         for sock in sockets:
             if not sock.recv(SIP):
-                raise OSError(f"{plan.path}: it ended early")
+                raise OSError(f"{plan.path}: the response ended early")
         time.sleep(SIP_EVERY)
     for sock in sockets:
         sock.close()

@@ -120,7 +120,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = side_by_side.options(__doc__, "not used", [attack.name for attack in ATTACKS])
-    parser.add_argument("--seconds", type=float, default=5.0, help="for which each attacks (5)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of an attack (5)")
     parser.add_argument("--sides", type=lambda text: text.split(","), help="ours, workers, bare")
     parser.add_argument("--bars", action="store_true", help="fail if a target is missed")
     options = parser.parse_args()

@@ -54,7 +54,7 @@ class Answer:
     def take(self, data: bytes) -> bool:
         """Parse the next piece; return whether it was the last."""
         if not data:
-            raise OSError(f"the connection ended within an answer: {self.head[:200]!r}")
+            raise OSError(f"the connection was closed within a response: {self.head[:200]!r}")
         if b"\r\n\r\n" not in self.head:
             self.head, end, data = (self.head + data).partition(b"\r\n\r\n")
             self.head += end

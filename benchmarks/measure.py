@@ -150,7 +150,7 @@ def wait_for_answer(server: Server, seconds: float) -> None:
             ping(connection, server.variant.ping)
         except (OSError, http.client.HTTPException, MeasureError):
             if time.monotonic() > until:
-                raise MeasureError(f"no answer within {seconds} s") from None
+                raise MeasureError(f"no response within {seconds} s") from None
             time.sleep(0.1)
         else:
             return
@@ -165,7 +165,7 @@ def ping(connection: http.client.HTTPConnection, path: str) -> float:
     answer = connection.getresponse()
     answer.read()
     if answer.status != http.HTTPStatus.OK:
-        raise MeasureError(f"a ping was answered with {answer.status}")
+        raise MeasureError(f"the status of a ping was {answer.status}")
     return time.perf_counter() - started
 
 
@@ -185,7 +185,7 @@ def send(server: Server, words: Sequence[str], plan: bytes = b"", *, ping: bool 
                 client.kill()
                 raise
     if client.returncode:
-        raise MeasureError(f"the load ended with {client.returncode}")
+        raise MeasureError(f"the load exited with {client.returncode}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Loaded(output, pings, cpu)

@@ -53,7 +53,7 @@ def switch(package: str, name: str, value: object) -> None:
     ours = [module for key, module in sys.modules.items() if key.startswith(f"{package}.")]
     having = [module for module in ours if type(getattr(module, name, None)) is type(value)]
     if not having:
-        sys.exit(f"{package} has no {name} to switch")
+        sys.exit(f"{package} has no constant {name}")
     for module in having:
         setattr(module, name, value)
 

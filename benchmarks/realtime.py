@@ -66,7 +66,7 @@ def allowed(subscribers: int) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     room = most // DESCRIPTORS
     if room < subscribers:
-        side_by_side.say(f"More than {room:,} subscribers are left out: see `ulimit -Hn`.")
+        side_by_side.say(f"More than {room:,} subscribers are skipped: see `ulimit -Hn`.")
     return min(room, subscribers)
 
 

@@ -64,7 +64,7 @@ def ask(plan: Plan) -> tuple[int, int]:
         until = time.monotonic() + plan.seconds
         while waiting:
             if not (ready := poll.poll(load.PATIENCE)):
-                raise TimeoutError("no answer")
+                raise TimeoutError("no response")
             over = time.monotonic() > until
             for fd, _ in ready:
                 sock, answer = waiting[fd]

@@ -31,13 +31,13 @@ S = TypeVar("S", bound=Scenario)
 def options(description: str | None, size: str, names: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument("--size", type=int, help=size)
-    parser.add_argument("--rounds", type=int, default=3, help="loads of each kind (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each load (3)")
     parser.add_argument(
         "--only", type=lambda text: text.split(","), help=f"some of {', '.join(names)}"
     )
-    parser.add_argument("--smoke", action="store_true", help="see that all of it works, quickly")
-    parser.add_argument("--directory", type=Path, help="where the files go (build/benchmarks)")
-    parser.add_argument("--results", type=Path, help="where the report goes, also of a part of it")
+    parser.add_argument("--smoke", action="store_true", help="test the benchmark with small loads")
+    parser.add_argument("--directory", type=Path, help="directory of the files (build/benchmarks)")
+    parser.add_argument("--results", type=Path, help="directory of the report, also with --only")
     return parser
 
 
@@ -48,7 +48,7 @@ def choose(variants: Sequence[V], names: Sequence[str] | None) -> list[V]:
     chosen = [known[name] for name in names or known]
     for variant in chosen:
         if not variant.available:
-            say(f"{variant.label} is left out: there is no {variant.program} here.")
+            say(f"{variant.label} is skipped: {variant.program} is not installed.")
     return [variant for variant in chosen if variant.available]
 
 
@@ -97,7 +97,7 @@ def gather(
                     sample = measure(variant, scenario)
                 except MeasureError as error:
                     failed.add(variant)
-                    say(f"{variant.label} failed and is left out: {error}")
+                    say(f"{variant.label} failed and is skipped: {error}")
                     continue
                 samples[variant, scenario].append(sample)
                 say(f"{variant.label}; {scenario.title}: {describe(scenario, sample)}")

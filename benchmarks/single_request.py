@@ -47,7 +47,7 @@ def main() -> None:
     options = parse()
     requests = [r for r in REQUESTS if not options.only or any(o in r.name for o in options.only)]
     if not requests:
-        sys.exit("no request has such a name")
+        sys.exit("no request matches")
     found: Found = {}
     with side_by_side.workshop(options, GIB) as tools:
         for broker in options.brokers:
@@ -62,12 +62,14 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = side_by_side.options(__doc__, "events (330000)", [])
     parser.set_defaults(size=330_000)
-    parser.add_argument("--topics", type=int, default=10_000, help="that have events (10000)")
-    parser.add_argument("--files", type=int, default=100_000, help="in the catalogue (100000)")
+    parser.add_argument("--topics", type=int, default=10_000, help="topics with events (10000)")
+    parser.add_argument(
+        "--files", type=int, default=100_000, help="files in the catalogue (100000)"
+    )
     parser.add_argument(
         "--brokers", type=lambda text: text.split(","), default=BROKERS, help="memory, redis"
     )
-    parser.add_argument("--bars", action="store_true", help="fail when a target is not kept")
+    parser.add_argument("--bars", action="store_true", help="fail if a target is missed")
     options = parser.parse_args()
     if options.smoke:
         options.topics, options.size, options.files = 50, 500, 1000

@@ -54,7 +54,7 @@ def measure(
         cpu = processes.cpu_seconds(server.pid) - before
         memory = processes.peak(server.pid) - idle
         if variant.copies and stored(server.files) < plan.uploads * plan.size:
-            raise MeasureError(f"{variant.label} has not stored what was sent")
+            raise MeasureError(f"{variant.label} has not stored the sent bytes")
         if pings == "apart":
             _, answered = upload(server, plan, ping=True)
     gib = plan.uploads * plan.size / GIB
