@@ -62,7 +62,9 @@ def main(package: str, way: str) -> None:
     app_module: Any = import_module(f"{package}.app")
     engine = engine_of(package)
     cli = import_module(f"{engine}.server.cli")
-    import_module(f"{engine}.server.protocol")
+    for name in ("asgi", "protocol"):  # Before 0.3.0 it was `protocol`.
+        if find_spec(f"{engine}.server.{name}"):
+            import_module(f"{engine}.server.{name}")
     for name, value in WAYS[way].items():
         switch(package, name, value)
     create = app_module.create_app

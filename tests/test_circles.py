@@ -8,7 +8,6 @@ from baking import Project
 from imports import circle_in, graph_of
 
 
-@pytest.mark.xfail(reason="storage and realtime still have one each", strict=True)
 def test_the_engine_has_no_circle_of_imports(full: Project) -> None:
     assert circle_in(full.src / "engine") == []
 

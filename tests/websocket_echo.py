@@ -3,6 +3,10 @@
 import uvicorn  # type: ignore[import-not-found]
 from fastapi import FastAPI, WebSocket  # type: ignore[import-not-found]
 from streaming_service.app import create_app  # type: ignore[import-not-found]
+from streaming_service.engine.server.config import (  # type: ignore[import-not-found]
+    ServerConfig,
+)
+from streaming_service.settings import Settings  # type: ignore[import-not-found]
 
 
 async def echo(connection: WebSocket) -> None:
@@ -18,12 +22,5 @@ def app() -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        app,
-        factory=True,
-        port=0,
-        http="streaming_service.engine.server.protocol:Protocol",
-        ws="streaming_service.engine.server.websocket:WebSocketConnection",
-        ws_per_message_deflate=False,
-        ws_max_size=16 << 20,  # the largest message of the suite
-    )
+    # The largest message of the suite.
+    uvicorn.Server(ServerConfig(app, Settings(), port=0, ws_max_size=16 << 20)).run()

@@ -20,7 +20,6 @@ import httpx
 from fastapi import APIRouter
 
 from {{cookiecutter.package_name}}.app import create_app
-from {{cookiecutter.package_name}}.engine.server.protocol import Protocol
 from {{cookiecutter.package_name}}.engine.settings import ServerSettings
 from {{cookiecutter.package_name}}.engine.testing import LiveServer, client_of
 from {{cookiecutter.package_name}}.settings import Settings
@@ -50,10 +49,8 @@ def make_settings(**sections: Any) -> Settings:
 class Service(LiveServer):
     """The application on a socket; a test can also inspect its exchanges."""
 
-    def __init__(
-        self, *routers: APIRouter, http: Any = Protocol, **sections: dict[str, Any]
-    ) -> None:
-        """`http` is a protocol class for uvicorn, or the name of one of its own."""
+    def __init__(self, *routers: APIRouter, http: Any = None, **sections: dict[str, Any]) -> None:
+        """`http` names one of uvicorn's own protocols, in place of ours."""
         app = create_app(make_settings(**sections))
         for router in routers:
             app.include_router(router)
@@ -61,7 +58,7 @@ class Service(LiveServer):
         self._news = threading.Condition()
         self._observed = app.state.kernel.observe
         app.state.kernel.observe = self._observe
-        super().__init__(app, http)
+        super().__init__(app, **({"http": http} if http else {}))
 
     def raw_connection(self, receive_buffer: int | None = None) -> Any:
         return connect(self.port, receive_buffer)

@@ -121,7 +121,7 @@ async def test_a_refusal_is_counted_and_says_why(serve: Any) -> None:
         refused = await client.get("/it", headers={"Host": "evil.example"})
 
     assert await service.reached("server.allowed_hosts") == before + 1
-    assert refused.json()["detail"] == "The service may not be asked for by the name in Host."
+    assert refused.json()["detail"] == "Host is not a name of the service."
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,6 @@ async def test_no_route_takes_a_body_with_a_range(service: Service) -> None:
             headers = {"Content-Type": media_type, "Content-Range": "bytes 0-2/1000"}
             headers |= {"Upload-Complete": "?1"} if path == "/uploads" else {}
             answer = await client.post(path.replace("{", "").replace("}", ""), headers=headers)
-            answers[path] = (answer.status_code, "piece of a whole" in answer.text)
+            answers[path] = (answer.status_code, "part of a whole" in answer.text)
 
     assert answers == dict.fromkeys(bodies, (400, True))

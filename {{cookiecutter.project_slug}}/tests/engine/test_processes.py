@@ -126,19 +126,19 @@ def make_elsewhere(config: ServerConfig, answers: "Queue[Any]") -> None:
     config.load()
     made: Any = config.app
     limits = config.limits
-    answers.put((type(made()).__name__, limits.server.port, limits.min_rate))
+    answers.put((type(made()).__name__, limits.port, config.send_timeout))
 
 
 def test_a_configuration_crosses_to_a_process_that_shares_no_memory() -> None:
-    settings = make_settings(server={"port": 1234}, streaming={"min_rate": 4096})
+    settings = make_settings(server={"port": 1234}, streaming={"send_timeout": 50})
     spawn = multiprocessing.get_context("spawn")
     for factory in (partial(create_app, settings), partial(cli._create, create_app, Settings)):
         answers = spawn.Queue()
-        config = cli.server_config(factory, settings, workers=2)
+        config = ServerConfig(factory, settings, workers=2)
         process = spawn.Process(target=make_elsewhere, args=(config, answers))
         process.start()
         found = answers.get(timeout=60)
         process.join(60)
 
-        assert found == ("Service", 1234, 4096)
+        assert found == ("Service", 1234, 50)
         assert process.exitcode == 0

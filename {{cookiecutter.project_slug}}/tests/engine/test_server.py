@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from uvicorn.supervisors import multiprocess
 
 from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.engine.server import cli
@@ -39,7 +40,7 @@ def serve(directory: Path, *arguments: str, **environment: str) -> subprocess.Co
         ("APP_STREAMING__MIN_RATE", "-1"),
     ],
 )
-def test_a_wrong_setting_is_told_in_one_line_that_names_it(
+def test_a_wrong_setting_is_reported_in_one_line_that_names_it(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -120,9 +121,13 @@ async def test_readiness_fails_during_the_notice_and_then_the_service_ends(tmp_p
         assert await process.exit_code() == 0
 
 
-def test_who_waits_for_the_answer_of_a_worker_sees_that_it_has_died() -> None:
-    worker = cli.Worker(uvicorn.Config("no_such_application:app"), [])
-    worker.start()
+def test_a_health_check_ends_when_the_worker_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocess, "SIGNALS", {})
+    supervisor = cli.Supervisor(uvicorn.Config("no_such_application:app", workers=1), [])
+    supervisor.init_processes()
+    [worker] = supervisor.processes
+    monkeypatch.setattr(worker, "is_alive", lambda timeout: True)
+    supervisor.keep_subprocess_alive()
     worker.process.kill()
     worker.process.join()
 

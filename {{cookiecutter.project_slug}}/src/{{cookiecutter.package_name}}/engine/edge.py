@@ -208,14 +208,11 @@ def _document_errors(app: FastAPI, kernel: Kernel) -> None:
     its own content stays as it is.
     """
     generate = app.openapi
-    kept: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
-        nonlocal kept
+        if app.openapi_schema is not None:  # FastAPI caches the document.
+            return app.openapi_schema
         document = generate()
-        if document is kept:  # FastAPI caches the document.
-            return document
-        kept = document
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         name = kernel.error_schema["title"]
         if name in schemas:  # A model of the owner.

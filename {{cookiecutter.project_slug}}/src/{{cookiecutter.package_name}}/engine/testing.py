@@ -18,8 +18,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import uvicorn
 
-from .server.cli import server_config
-from .server.protocol import Protocol
+from .server.config import ServerConfig
 from .service import Service
 
 __all__ = ["LiveServer"]
@@ -68,14 +67,14 @@ class _PromptServer(uvicorn.Server):
 class LiveServer:
     """A context manager that serves an application on a socket of the loopback interface."""
 
-    def __init__(self, app: Service, http: Any = Protocol) -> None:
-        """`http` is a protocol class for uvicorn, or the name of one of its own."""
+    def __init__(self, app: Service, **options: Any) -> None:
+        """`options` are those of uvicorn, in place of what `serve` sets."""
         self.app = app
         self._socket = self._bind()
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        config = server_config(lambda: app, app.settings, http=http, lifespan="on", log_config=None)
-        self._server = _PromptServer(config)
+        options = {"lifespan": "on", "log_config": None} | options
+        self._server = _PromptServer(ServerConfig(lambda: app, app.settings, **options))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -87,7 +86,7 @@ class LiveServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._stop()
+        self._loop.call_soon_threadsafe(self._server.stop.set)
         await asyncio.to_thread(self._thread.join, PATIENCE)
         self._socket.close()
         if self._thread.is_alive():
@@ -115,6 +114,3 @@ class LiveServer:
             await self._server.serve(sockets=[self._socket])
         finally:
             self._server.ready.set()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._server.stop.set)

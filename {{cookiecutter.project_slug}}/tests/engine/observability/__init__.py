@@ -1,1 +1,1 @@
-"""What the service says of itself: the log, metrics, traces, and whether it is alive."""
+"""Observability: the log, metrics, traces and health."""

@@ -32,7 +32,7 @@ def requests(lines: Lines) -> Lines:
 
 
 @pytest.mark.trap("E9")
-async def test_the_line_comes_at_the_end_and_tells_how_it_was(
+async def test_a_request_is_logged_when_it_has_ended(
     service: Service, lines: Lines
 ) -> None:
     async with service.raw_connection() as peer:
@@ -79,7 +79,7 @@ async def test_a_client_that_leaves_is_no_error(service: Service, lines: Lines) 
         ("/health/ready", "/health/ready", "warning"),
     ],
 )
-async def test_the_level_of_a_line_says_who_should_look(
+async def test_the_level_of_a_line_follows_the_outcome(
     service: Service, lines: Lines, path: str, route: str, level: str
 ) -> None:
     await service.call(service.app.state.kernel.drain.begin)
@@ -165,7 +165,7 @@ async def test_no_line_has_a_secret_of_the_query(service: Service, lines: Lines,
         (b"token=a=b&x", "token=***&x"),
     ],
 )
-def test_a_query_is_shown_as_it_came_without_what_is_secret(query: bytes, shown: str) -> None:
+def test_a_query_is_shown_as_it_was_sent_without_its_secrets(query: bytes, shown: str) -> None:
     assert redaction.query(query) == shown
 
 
@@ -190,7 +190,7 @@ def test_the_lines_of_others_have_no_secrets_of_queries(text: str, shown: str) -
 
 @pytest.mark.trap("E12")
 @pytest.mark.slow
-async def test_what_goes_wrong_is_told_once_with_its_cause_and_the_id(
+async def test_an_error_is_logged_once_with_its_cause_and_the_id(
     process: Callable[..., ServiceProcess],
 ) -> None:
     async with process() as running, running.client() as client:
@@ -254,16 +254,17 @@ async def test_without_serve_the_lines_come_too_and_no_others_with_secrets(
 @pytest.mark.parametrize(
     "value", ["ä\ud800", b"\xff", float("nan"), {1: {2, 3}}, object(), {("a",): 1}]
 )
-def test_what_json_does_not_know_is_written_all_the_same(value: object) -> None:
+def test_values_without_a_form_in_json_are_written(value: object) -> None:
     at = datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
-    line = json.loads(log.as_json(None, "info", {"event": "x", "value": value, "timestamp": at}))
+    event = {"event": "x", "value": value, "timestamp": at.isoformat()}
+    line = json.loads(log.as_json(None, "info", event))
 
     assert line["event"] == "x"
     assert datetime.fromisoformat(line["timestamp"]) == at
     assert line["timestamp"].startswith("2026-01-31T12:30:00")
 
 
-def test_a_log_that_cannot_be_written_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_written_fails_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = TextIOWrapper(BytesIO())
     closed.close()
     full = TextIOWrapper(BufferedWriter(Full()))

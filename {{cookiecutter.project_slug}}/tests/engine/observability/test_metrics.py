@@ -1,4 +1,4 @@
-"""Metrics: what is counted, under labels that no client can multiply."""
+"""Metrics: requests are counted under labels that no client can multiply."""
 
 import asyncio
 import re
@@ -76,7 +76,7 @@ async def test_sizes_and_times_are_counted(service: Service) -> None:
         (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", "505"),
     ],
 )
-async def test_what_the_server_refuses_is_counted(
+async def test_refusals_of_the_server_are_counted(
     service: Service, request_: bytes, reason: str
 ) -> None:
     counter = "server_refusals_total", reason

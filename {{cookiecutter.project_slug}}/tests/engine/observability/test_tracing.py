@@ -1,4 +1,4 @@
-"""Traces: one span per request, whatever its response is; what clients do is no error of ours."""
+"""Traces: one span per request; an error of a client is no error of the service."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ async def test_a_client_that_leaves_is_no_error(traced: Service, exporter: Expor
 
 
 @pytest.mark.parametrize("path", ["/crash", "/broken"])
-async def test_what_goes_wrong_here_is_an_error(
+async def test_a_failure_of_the_service_is_an_error(
     traced: Service, exporter: Exporter, path: str
 ) -> None:
     async with traced.raw_connection() as peer:

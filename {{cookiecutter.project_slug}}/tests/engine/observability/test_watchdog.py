@@ -1,4 +1,4 @@
-"""The watchdog: a loop that is stuck is told of, and its process is not taken for alive."""
+"""The watchdog: a stuck event loop is reported, and its process is not live."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ async def until_live(process: ServiceProcess) -> None:
 
 @pytest.mark.bound("H12")
 @pytest.mark.slow
-async def test_a_stuck_loop_is_told_of_once_and_not_live_until_it_has_answered_for_a_while(
+async def test_a_stuck_loop_is_reported_once_and_not_live_until_it_has_run_for_a_while(
     process: Callable[..., ServiceProcess],
 ) -> None:
     async with process(SERVER__STUCK_AFTER="500 ms") as running:

@@ -1,4 +1,4 @@
-"""Metrics of several workers: any of them answers for all, also for those that have died."""
+"""Metrics of several workers: any of them responds for all, also for those that have died."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ async def worker(process: ServiceProcess) -> int:
 
 
 async def until(process: ServiceProcess, figure: tuple[str, ...], value: float) -> None:
-    """Wait until any worker says so: each tells the others a little later."""
+    """Wait until a worker reports this value: each shares its own a little later."""
     async with asyncio.timeout(PATIENCE):
         while (await scrape(process)).get(figure, 0) != value:
             pass
@@ -61,7 +61,7 @@ async def test_any_worker_answers_for_all_and_nothing_is_left_of_them(
 
 
 @pytest.mark.slow
-async def test_how_it_is_at_a_worker_is_known_to_others_and_what_it_counted_stays(
+async def test_levels_of_a_worker_are_shared_and_its_counters_outlive_it(
     workers: ServiceProcess,
 ) -> None:
     asked: list[int] = []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.server import connection
+from {{cookiecutter.package_name}}.engine.server import sockets
 
 from ..link import Link, LinkedService, linked
 from .conversation import ROUTE, shake_hands
@@ -23,7 +23,7 @@ def link() -> Iterator[Link]:
 async def test_subscribers_behind_a_lost_link_are_noticed_by_the_next_event(
     link: Link, sections: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "_user_timeout", lambda config: 400)  # Milliseconds.
+    monkeypatch.setattr(sockets, "USER_TIMEOUTS", 1)
     async with LinkedService(link, **sections) as service:
         stream, socket = await link.connect(service), await link.connect(service)
         await Subscriber(stream).open("news")

@@ -269,6 +269,25 @@ async def test_a_deletion_while_an_upload_completes_takes_no_bytes(service: Serv
     assert await bytes_of(service, id_of(url)) == b"abc"
 
 
+async def test_an_upload_in_pieces_is_accepted_once(service: Service) -> None:
+    seen: list[bytes] = []
+    accept = Callbacks(accept=lambda draft, head: seen.append(head))
+    service.app.state.storage.callbacks = [accept]
+    data = random.randbytes(10_000)
+    async with Tus(service) as tus:
+        url = await tus.upload(len(data), body=data[:100])
+        await tus.patch(url, 100, data[100:5000])
+        assert seen == [data[:4096]]
+        await tus.patch(url, 5000, data[5000:])
+        assert seen == [data[:4096]]
+
+        pieces = (data[:3000], data[3000:])
+        parts = [await tus.upload(len(p), {"Upload-Concat": "partial"}, p) for p in pieces]
+        whole = await tus.create({"Upload-Concat": f"final;{' '.join(parts)}"})
+    assert whole.status_code == 201
+    assert seen == [data[:4096]] * 2
+
+
 async def test_the_type_of_a_part_is_that_of_the_whole(serve: Any) -> None:
     service: Service = await serve(upload={"allowed_types": "image/*"})
     image = b"\x89PNG\r\n\x1a\n" + random.randbytes(20_000)

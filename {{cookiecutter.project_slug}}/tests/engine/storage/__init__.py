@@ -1,1 +1,1 @@
-"""Storage: files, records, and what requests may ask of them first."""
+"""Storage: files, records and preconditions."""

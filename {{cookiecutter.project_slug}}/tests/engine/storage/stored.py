@@ -1,4 +1,4 @@
-"""Files put into the store of a service and taken out of it, also where no route does that."""
+"""Store and read files without routes, for services that have none for it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Preconditions, as RFC 9110 decides them; pure functions, so tables of cases."""
+"""Preconditions by RFC 9110: tables of cases for pure functions."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
@@ -139,7 +139,7 @@ def test_the_order_is_that_of_the_flow_chart_for_all_combinations() -> None:
 
 
 def flow_chart(method: str, asked: dict[str, str]) -> int:
-    """Decide as the text of section 13.2.2 does, step by step, on the values above."""
+    """Return the result for the values above, step by step as in section 13.2.2."""
     step = 1 if "if-match" in asked else 2
     if step == 1 and asked["if-match"] != TAG:
         return 412

@@ -1,4 +1,4 @@
-"""What OpenAPI says of the listing."""
+"""The listing in the OpenAPI document."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The listing comes in pages: a request costs one of them, however many files there are."""
+"""The listing is paged, so that the cost of a request does not grow with the number of files."""
 
 import json
 from collections.abc import AsyncIterator
@@ -12,14 +12,14 @@ from {{cookiecutter.package_name}}.engine.storage.records import FileRecord, new
 from ..service import Service
 from .stored import store
 
-#: More than one response has, by default.
+#: More files than one page has by default.
 MANY = 12_000
-#: As long as the fields of a form may be.
+#: The maximum length of the fields of a form.
 LONG = {"note": "x" * (64 << 10)}
 
 
 async def fill(service: Service, count: int, **more: Any) -> list[str]:
-    """Put records into the catalogue, without the bytes of their files; return the ids."""
+    """Add records without files to the catalogue; return their ids."""
     ids = [new_id() for _ in range(count)]
     known: dict[str, Any] = {"filename": "f", "size": 1, "created_at": datetime.now(UTC), **more}
     records = [FileRecord(id=each, **known) for each in ids]
@@ -37,7 +37,7 @@ async def fill(service: Service, count: int, **more: Any) -> list[str]:
 
 @pytest.fixture
 def pages_read(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[list[FileRecord]]:
-    """The records that were read from the catalogue, as many as were held at once."""
+    """The pages of records that were read from the catalogue."""
     read: list[list[FileRecord]] = []
     catalogue = service.app.state.storage.catalogue
     original = catalogue.page
@@ -52,7 +52,7 @@ def pages_read(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[list[F
 
 
 async def page(service: Service, **query: int) -> tuple[list[str], dict[str, int]]:
-    """Return the ids of one page, and its end."""
+    """Return the ids of one page, and its `$end`."""
     async with service.client() as client:
         response = await client.get("/files", params=query)
     assert response.status_code == 200, response.text
@@ -62,7 +62,7 @@ async def page(service: Service, **query: int) -> tuple[list[str], dict[str, int
 
 
 async def pages(service: Service, **query: int) -> AsyncIterator[list[str]]:
-    """Yield the ids of each page: its end says where the next one begins."""
+    """Yield the ids of each page, following `next`."""
     while True:
         ids, end = await page(service, **query)
         yield ids
@@ -154,7 +154,7 @@ async def test_the_last_page_says_that_it_is(service: Service, limit: int) -> No
 async def test_pages_have_each_file_once_while_others_come_and_go(serve: Any) -> None:
     service: Service = await serve(storage={"max_listed": 2})
     ids = [await store(service, b"x") for _ in range(6)]
-    # The last one of the page that was sent, and the first one of the next.
+    # The last record of the page, and the first one of the next.
     changes = iter([ids[1:3], ids[4:5]])
     seen, added = [], []
 

@@ -1,7 +1,6 @@
-"""A file system that cannot lock: as some of networks and of users are, or become.
+"""File systems that cannot lock, as some network file systems.
 
-The kernel's answer is put in the place of `flock` by a module that Python itself imports first, so
-that the whole service runs as it does elsewhere.
+`sitecustomize`, which Python imports first, replaces `flock` in the processes of the service.
 """
 
 import errno
@@ -23,7 +22,7 @@ pytest.importorskip("fcntl")
 
 Break = Callable[[str, int], Path]
 
-#: While the file at MARK exists a call fails, and not at once: a loop of them stays small.
+#: While the file at MARK exists, a call fails after a pause, which limits loops of such calls.
 BROKEN = """
 import fcntl, os, time
 
@@ -45,7 +44,7 @@ def concerns(file):
 
 @pytest.fixture
 def break_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Break:
-    """Let a call fail in every process from now on, as long as the file at the path exists."""
+    """Return a function that makes a call fail in new processes while the returned path exists."""
 
     def put(name: str, number: int) -> Path:
         (tmp_path / "python").mkdir()
@@ -60,7 +59,7 @@ def break_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Break:
 
 
 def run(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `serve` with these arguments, which should end by itself."""
+    """Run `serve` with arguments that make it exit."""
     settings = {"APP_STORAGE__URL": "file:data", "APP_SERVER__PORT": "0", **environment}
     try:
         return subprocess.run(
@@ -84,7 +83,7 @@ async def status_of(client: httpx.AsyncClient, method: str, path: str, body: byt
 
 
 def imported(directory: Path) -> str:
-    """Put a file into the store in a directory, and return its id."""
+    """Store a file in a directory, and return its id."""
     (directory / "a.txt").write_bytes(b"hello")
     ended = run(directory, "import", "a.txt")
     assert ended.returncode == 0, ended.stderr
@@ -143,7 +142,7 @@ def test_locks_that_exclude_nobody_are_refused_too(tmp_path: Path, break_call: B
 @pytest.mark.slow
 def test_it_is_refused_before_there_are_several_workers(tmp_path: Path, break_call: Break) -> None:
     several = {"APP_SERVER__WORKERS": "2"}
-    if "realtime" in Settings.model_fields:  # Several workers need a broker; nobody asks for it.
+    if "realtime" in Settings.model_fields:  # Several workers need a broker.
         pytest.importorskip("{{cookiecutter.package_name}}.engine.realtime.backends.redis")
         several["APP_REALTIME__BROKER_URL"] = "redis://127.0.0.1:1"
     break_call("fcntl.flock", errno.ENOSYS).touch()
@@ -214,4 +213,4 @@ async def test_a_lock_file_that_cannot_be_removed_keeps_nobody_from_the_file(
         assert await status_of(client, "DELETE", f"/files/{response.json()['id']}") == 204
     mark.unlink()
     async with ServiceProcess(tmp_path):
-        assert locks(tmp_path) == []  # Unlocked, they are removed by the recovery.
+        assert locks(tmp_path) == []  # The recovery removes unlocked claims.

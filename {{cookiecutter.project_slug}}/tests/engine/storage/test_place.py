@@ -20,7 +20,7 @@ SETTINGS = {"STORAGE__URL": "file:data"}
 
 
 def swap(data: Path, how: str) -> None:
-    """Let the path lead elsewhere: to nothing, an empty directory, or another store."""
+    """Make the path lead elsewhere: to nothing, an empty directory, or another store."""
     if how == "link":
         data.rename(data.with_name("kept"))
         other = data.with_name("other")
@@ -45,7 +45,7 @@ def swap(data: Path, how: str) -> None:
 
 
 async def until_ready(client: httpx.AsyncClient, status: int) -> httpx.Response:
-    """Return the readiness when it has this status."""
+    """Wait until the readiness has this status, and return the response."""
     for _ in range(int(PATIENCE / 0.05)):
         if (response := await client.get("/health/ready")).status_code == status:
             break

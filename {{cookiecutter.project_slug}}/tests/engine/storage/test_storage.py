@@ -1,4 +1,4 @@
-"""Storage: immutable files, records in order, and nothing left over by anybody who died."""
+"""Storage: immutable files, ordered records, and recovery after a crash."""
 
 import asyncio
 import json
@@ -138,9 +138,17 @@ async def test_the_sweep_leaves_the_living_alone(tmp_path: Path) -> None:
     await storage.close()
 
 
+async def test_a_store_commits_only_its_own_writers(tmp_path: Path) -> None:
+    storage = local_storage(tmp_path)
+    writer: Any = object()
+    with pytest.raises(TypeError, match="another store"):
+        await storage.commit(writer)
+    await storage.close()
+
+
 @pytest.mark.parametrize("state", ["part", "renamed", "committed"])
 async def test_recovery_finishes_what_a_crash_interrupted(tmp_path: Path, state: str) -> None:
-    """The three places where a writer can die: before the rename, before and after the commit."""
+    """A writer can die before the rename, before the commit, and after it."""
     storage = local_storage(tmp_path)
     async with storage.create(Draft(filename="a")) as writer:
         record = await storage.commit(writer)
@@ -154,7 +162,7 @@ async def test_recovery_finishes_what_a_crash_interrupted(tmp_path: Path, state:
     await storage.close()
     lock.touch()
     claim.release()
-    lock.touch()  # What is left of a process that died: its claim, unlocked.
+    lock.touch()  # A process that died leaves an unlocked claim.
 
     settings = make_settings(storage={"url": f"file:{tmp_path}"}).storage
     async with open_storage(settings) as recovered:
@@ -205,7 +213,7 @@ async def test_a_file_can_be_deleted_while_a_sweep_looks_at_it(
     assert claim is not None
     async with service.client() as client:
         deletion = asyncio.create_task(client.delete(f"/files/{file_id}"))
-        # Answered behind the deletion's first look at the claim, which it finds taken.
+        # This response comes after the deletion has found the claim taken.
         assert (await client.get(f"/files/{file_id}/record")).status_code == 200
         claim.release()
         assert (await deletion).status_code == 204

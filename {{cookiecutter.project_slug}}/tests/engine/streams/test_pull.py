@@ -16,7 +16,7 @@ from {{cookiecutter.package_name}}.engine.testing import LiveServer
 from ..peer import PATIENCE
 from ..service import Service
 from ..test_handlers import Stamp, make
-from ..test_head import START
+from ..test_request_headers import START
 
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

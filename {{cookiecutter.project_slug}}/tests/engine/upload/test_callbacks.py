@@ -1,6 +1,7 @@
 """Callbacks: files are refused, quarantined, and reported to the owner's code."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,16 @@ async def test_the_code_is_told_of_progress_of_files_and_of_their_end(service: S
         ("stored", file_id, size),
         ("deleted", file_id, size),
     ]
+
+
+@pytest.mark.parametrize("size", [0, 100, 4096, 3 << 20])
+async def test_a_file_is_accepted_once_with_its_first_bytes(service: Service, size: int) -> None:
+    seen: list[bytes] = []
+    register(service, accept=lambda draft, head: seen.append(head))
+    content = random.randbytes(size)
+    async with service.client() as client:
+        assert (await client.post("/files", content=content)).status_code == 201
+    assert seen == [content[:4096]]
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,10 @@ class Directory:
         async def write(data: bytes) -> None:
             self.path(draft.filename).write_bytes(data)
 
-        async def commit() -> FileRecord:
-            return await self.record(draft.filename)
+        yield SimpleNamespace(write=write, name=draft.filename)
 
-        yield SimpleNamespace(write=write, commit=commit)
+    async def commit(self, writer: Any) -> FileRecord:
+        return await self.record(writer.name)
 
 
 async def save(request: Request, path: Path, mode: int) -> None:

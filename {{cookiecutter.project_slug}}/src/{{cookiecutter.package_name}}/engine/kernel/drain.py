@@ -32,17 +32,14 @@ class Drain:
     def __init__(self) -> None:
         self.draining = False
         self.notice = 0.0
-        self._listeners: list[Callable[[], None]] = []
-
-    def on_begin(self, listener: Callable[[], None]) -> None:
-        """Call `listener` in the event loop when the drain begins."""
-        self._listeners.append(listener)
+        #: Called in the event loop when the drain begins.
+        self.on_begin: list[Callable[[], None]] = []
 
     def begin(self) -> None:
         """Begin to drain; further calls do nothing."""
         if not self.draining:
             self.draining = True
-            for listener in self._listeners:
+            for listener in self.on_begin:
                 listener()
 
     def retry_after(self) -> float:

@@ -100,7 +100,7 @@ class Kernel:
         #: The open streams, by slot (`Admission`).
         self.streams: Counter[str] = Counter()
         self.channels: set[OpenResponse] = set()
-        self.drain.on_begin(self._end_channels)
+        self.drain.on_begin.append(self._end_channels)
         #: For synchronous sources: limited, and separate from the threads of other endpoints.
         self.threads = self._new_threads()
 

@@ -1,9 +1,9 @@
-"""Observability: what the service says of itself while it runs.
+"""Observability: the log, metrics, traces and health of the running service.
 
 * `log`: one line per request when its response has ended, and all other lines in its form;
-  `redaction`: what must not be in one.
-* `metrics`: `GET /metrics`, also of the modules' own `Measure`s and of several workers.
-* `tracing`: OpenTelemetry, one span per request, when its variables are set.
+  `redaction`: what is never logged.
+* `metrics`: `GET /metrics`, with the `Measure`s of modules and the metrics of all workers.
+* `tracing`: OpenTelemetry, one span per request, if its variables are set.
 * `health`: `GET /health/live` and `/health/ready`.
 
 Settings: `APP_LOG__…`, `OTEL_…`. Sources: Prometheus text format; W3C Trace Context.
@@ -17,14 +17,14 @@ from . import health, log, metrics, tracing
 
 
 def install(app: FastAPI) -> None:
-    """Add the routes for orchestrators and monitors, and watch what begins and ends."""
+    """Add the routes for orchestrators and monitors, and observe all requests."""
     kernel: Kernel = app.state.kernel
     log.configure(app.state.settings.log)
-    figures = app.state.metrics = metrics.Metrics(kernel)
+    of_app = app.state.metrics = metrics.Metrics(kernel)
     kernel.on_open += [tracing.begin, log.bind]
 
     def observe(exchange: Exchange) -> None:
-        figures.observe(exchange)
+        of_app.observe(exchange)
         log.log_exchange(exchange)
         tracing.end(exchange)
 
@@ -34,11 +34,11 @@ def install(app: FastAPI) -> None:
 
 
 def add_index(app: FastAPI) -> None:
-    """Say at `/` where to go on, unless a page is there."""
+    """Add a response at `/`, unless the service has one."""
     app.add_api_route("/", health.index, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 telemetry = tracing.options
 
-#: None: an owner uses its routes, its log and its variables.
+#: None: an owner uses the routes, the log and the variables.
 __all__: list[str] = []

@@ -1,8 +1,7 @@
-"""Liveness and readiness, for orchestrators and load balancers; never limited.
+"""Liveness and readiness for orchestrators and load balancers, which are never limited.
 
-Live: the event loop answers, and has not been stuck just now. Ready: it also takes new streams; 503
-from the first moment of a drain, and while something that streams need is down.
-`/` says where to go on, for people, unless a page is there.
+Live: the event loop runs, and was not stuck a moment ago. Ready: the service also accepts new
+streams; 503 from the beginning of a drain, and while something that streams need is down.
 """
 
 from fastapi import APIRouter, Request
@@ -16,7 +15,7 @@ router = APIRouter(tags=["health"])
 @router.head("/health/live", include_in_schema=False)
 @router.get("/health/live", responses={503: {"description": "Stuck."}})
 async def live(request: Request) -> JSONResponse:
-    """Answer 200 as long as the event loop runs, and 503 for a while when it was stuck."""
+    """Respond with 200 while the event loop runs, and with 503 for a while after it was stuck."""
     if not kernel_of(request.scope).watchdog.is_live():
         return JSONResponse({"status": "stuck"}, 503)
     return JSONResponse({"status": "live"})
@@ -25,16 +24,14 @@ async def live(request: Request) -> JSONResponse:
 @router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", responses={503: {"description": "Draining, or degraded."}})
 async def ready(request: Request) -> JSONResponse:
-    """Answer 200 when new streams are welcome, 503 while the service drains or lacks something."""
+    """Respond with 200 if new streams are accepted, and with 503 during a drain or an outage."""
     kernel = kernel_of(request.scope)
     checks = {name: "up" if check() else "down" for name, check in kernel.checks.items()}
-    if kernel.drain.draining:
-        return JSONResponse({"status": "draining", **checks}, 503)
-    if "down" in checks.values():
-        return JSONResponse({"status": "degraded", **checks}, 503)
-    return JSONResponse({"status": "ready", **checks})
+    degraded = "degraded" if "down" in checks.values() else "ready"
+    status = "draining" if kernel.drain.draining else degraded
+    return JSONResponse({"status": status, **checks}, 200 if status == "ready" else 503)
 
 
 async def index(request: Request) -> dict[str, str]:
-    """Name the service and where to go on."""
+    """Respond with the name of the service and its pages; at `/`, unless a page is there."""
     return {"service": request.app.title, "docs": "/docs", "health": "/health/ready"}

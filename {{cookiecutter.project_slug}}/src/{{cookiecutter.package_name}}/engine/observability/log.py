@@ -1,8 +1,8 @@
-"""The log: one line per request when its response has ended, and all others in the same form.
+"""The log: one line per request when its response has ended, and all other lines in the same form.
 
-`structlog.get_logger().info("…", key=value)` writes such a line, as does every logger of the
-standard library; inside a request both have its `request_id` (and `trace_id`), in threads as well.
-JSON, one object a line, or text with colours for people (`APP_LOG__FORMAT`), on standard output.
+`structlog.get_logger().info("…", key=value)` writes such a line, and so does every logger of the
+standard library. Within a request both have its `request_id` (and `trace_id`), in threads as well.
+JSON, one object per line, or text with colours (`APP_LOG__FORMAT`), on standard output.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import json
 import logging
 import logging.config
 import sys
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -21,18 +20,18 @@ from ..kernel.exchange import Exchange, Outcome, StreamAborted
 from ..settings import LogSettings
 from . import redaction
 
-#: Asked every few seconds, by machines.
+#: Paths that machines request every few seconds.
 PROBES = {"/health/live", "/health/ready", "/metrics"}
-#: Loggers that write down what an application has raised.
+#: Loggers of servers, which report the exceptions of applications.
 SERVERS = {"_granian", "uvicorn.error"}
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def configure(settings: LogSettings) -> None:
-    """Set up structlog and the loggers of the standard library, where nobody has done so before.
+    """Set up structlog and the loggers of the standard library, unless they are set up.
 
-    Logging is of the process: the first application in it decides on the form of all lines.
+    Logging belongs to the process: its first application decides on the form of all lines.
     """
     if not structlog.is_configured():
         structlog.configure(
@@ -43,11 +42,11 @@ def configure(settings: LogSettings) -> None:
         )
     if not logging.root.handlers:
         logging.config.dictConfig(standard_library(settings))
-    logging.getLogger("uvicorn.access").disabled = True  # It has the secrets of queries.
+    logging.getLogger("uvicorn.access").disabled = True  # It logs the secrets of queries.
 
 
 def standard_library(settings: LogSettings) -> dict[str, Any]:
-    """Return the configuration of the standard library's loggers; uvicorn takes it as its own."""
+    """Return the configuration of the standard library's loggers, which uvicorn uses as its own."""
     level = settings.level.upper()
     return {
         "version": 1,
@@ -55,17 +54,17 @@ def standard_library(settings: LogSettings) -> dict[str, Any]:
         "handlers": {"lines": {"()": _Handler, "settings": settings}},
         "root": {"handlers": ["lines"], "level": level},
         "loggers": {
-            # Of its own: uvicorn looks whether it is to trace every connection.
+            # A level of its own: uvicorn compares it to decide whether it traces connections.
             "uvicorn.error": {"level": level},
             "uvicorn.error.websocket": {"level": "WARNING"},
-            "watchfiles": {"level": "WARNING"},  # A log that lies in a watched directory is news.
+            "watchfiles": {"level": "WARNING"},  # It reports changes of a log in its directory.
         },
     }
 
 
 def bind(exchange: Exchange) -> None:
-    """Give every line that is written from now on in this request its ids."""
-    # uvicorn begins a request that came behind another one with what was bound for that.
+    """Add the ids of a request to every line that is written in it from now on."""
+    # uvicorn starts a pipelined request in the context of the one before.
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
     if exchange.trace_id:
@@ -102,12 +101,12 @@ def _level(exchange: Exchange, route: str) -> int:
     if exchange.outcome is Outcome.SERVER_ERROR:
         return logging.ERROR
     if exchange.status == 503:
-        return logging.WARNING  # Clients with good requests are sent away.
+        return logging.WARNING  # Valid requests are refused.
     return logging.DEBUG if route in PROBES else logging.INFO
 
 
 class Output:
-    """Standard output, a line at a time; no request fails when it is closed or full."""
+    """Writes lines to standard output; no request fails when it is closed or full."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -118,34 +117,35 @@ class Output:
             output.write(line.encode("utf-8", "backslashreplace") + b"\n")
             output.flush()
         except (AttributeError, OSError, ValueError):
-            pass  # There is none, it is closed, or the disk below it is full.
+            pass  # There is no standard output, it is closed, or its disk is full.
 
     debug = info = warning = error = critical = exception = msg
 
 
 class _Handler(logging.Handler):
-    """Writes the records of the standard library as the lines of structlog are written."""
+    """Writes the records of the standard library in the form of structlog's lines."""
 
     def __init__(self, settings: LogSettings) -> None:
         super().__init__()
         self._output = Output()
+        without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
         self.formatter = structlog.stdlib.ProcessorFormatter(
-            processors=[_without_meta, _renderer(settings)],
+            processors=[without_meta, _renderer(settings)],
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *_enriched()],
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        if _is_news(record):
+        if _is_wanted(record):
             self._output.msg(self.format(record))
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Show of an aborted stream what broke it, and nothing when that was the client."""
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """Return False for a stream that the client aborted; report the cause of any other abort."""
+    error = record.exc_info[1] if record.exc_info else None
     if record.name not in SERVERS:
         return True
-    error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, asyncio.CancelledError):
-        return False  # The drain was over before this request was.
+        return False  # The drain ended before this request.
     if not isinstance(error, StreamAborted):
         return True
     cause = error.__cause__
@@ -159,15 +159,10 @@ def _enriched() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        _with_time,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _without_secrets,
     ]
-
-
-def _with_time(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-    event["timestamp"] = datetime.now(UTC)  # Each form of a line has its own way to write it.
-    return event
 
 
 def _without_secrets(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
@@ -177,18 +172,12 @@ def _without_secrets(logger: WrappedLogger, name: str, event: EventDict) -> Even
     return event
 
 
-def _without_meta(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-    return structlog.stdlib.ProcessorFormatter.remove_processors_meta(logger, name, event)
-
-
 def _renderer(settings: LogSettings) -> Processor:
     terminal = bool(sys.stdout) and sys.stdout.isatty()
     if settings.format == "json" or (settings.format == "auto" and not terminal):
         return as_json
     return structlog.dev.ConsoleRenderer(
-        colors=terminal,
-        sort_keys=False,
-        exception_formatter=structlog.dev.plain_traceback,
+        colors=terminal, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
     )
 
 
@@ -196,8 +185,4 @@ def as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
     try:
         return to_json(event, inf_nan_mode="null", fallback=repr).decode()
     except (PydanticSerializationError, ValueError):  # Such as half of a surrogate pair.
-        return json.dumps(event, default=_as_text, skipkeys=True)
-
-
-def _as_text(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else repr(value)
+        return json.dumps(event, default=repr, skipkeys=True)

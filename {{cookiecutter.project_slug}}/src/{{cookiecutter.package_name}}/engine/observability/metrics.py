@@ -1,7 +1,7 @@
-"""Metrics, for Prometheus: every exchange as it ends, and the figures that modules offer.
+"""Metrics for Prometheus: every exchange as it ends, and the measures that modules add.
 
-Labels are routes, modules and outcomes: never an id, an address, or anything else that a client
-makes up. With several workers each keeps its figures in a file, and any of them answers for all.
+Labels are routes, modules and outcomes: never an id, an address or anything else that a client
+chooses. Several workers keep their metrics in files, and any of them responds for all.
 Sources: Prometheus text format 0.0.4; OpenMetrics 1.0.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import prometheus_client as prometheus
 from fastapi import APIRouter, Request, Response
@@ -29,7 +29,7 @@ from ..kernel.threads import in_thread
 
 #: The directory that workers share; prometheus-client looks for it when it is imported.
 SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-#: Sweeps of the kernel after which a worker tells the others how things are.
+#: Sweeps of the kernel after which a worker updates its levels for the others.
 SWEEPS = 4
 #: How often the files of all workers are read again when one of them is still empty.
 ATTEMPTS = 100
@@ -37,7 +37,7 @@ ATTEMPTS = 100
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "WEBSOCKET"}
 FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 DURATION = (*FIRST_BYTE, 60, 300, 900, 3600, 14400)
-#: What is told of the process, and how that of several is one.
+#: Metrics of the process, and how those of several are combined.
 PROCESS: dict[str, Literal["counter", "sum", "max"]] = {
     "process_cpu_seconds": "counter",
     "process_resident_memory_bytes": "sum",
@@ -50,56 +50,88 @@ logger = logging.getLogger(__name__)
 router = APIRouter()
 
 
+class _Registry(prometheus.CollectorRegistry):
+    """A registry without the creation times of metrics, which would double the lines.
+
+    prometheus-client has a switch for this, but only for all registries of the process.
+    """
+
+    def collect(self) -> Iterator[prometheus.Metric]:
+        for metric in super().collect():
+            created = f"{metric.name}_created"
+            metric.samples = [sample for sample in metric.samples if sample.name != created]
+            yield metric
+
+
 class Metrics:
-    """The figures of one application."""
+    """The metrics of one application."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._registry = _Registry()
-        self._requests = self._counter(
-            "http_requests", "Requests that have ended.", "method", "route", "status", "outcome"
+        labels = ("method", "route")
+        self._requests = prometheus.Counter(
+            "http_requests",
+            "Requests that have ended.",
+            (*labels, "status", "outcome"),
+            registry=self._registry,
         )
-        self._duration = self._histogram(
-            "http_request_duration_seconds", "Until the end of the response.", DURATION
+        self._duration, self._first_byte = (
+            prometheus.Histogram(name, text, labels, buckets=buckets, registry=self._registry)
+            for name, text, buckets in (
+                ("http_request_duration_seconds", "Until the end of the response.", DURATION),
+                ("http_first_byte_seconds", "Until the headers of the response.", FIRST_BYTE),
+            )
         )
-        self._first_byte = self._histogram(
-            "http_first_byte_seconds", "Until the head of the response.", FIRST_BYTE
+        self._received, self._sent = (
+            prometheus.Counter(name, text, labels, registry=self._registry)
+            for name, text in (
+                ("http_received_bytes", "Of bodies of requests that have ended."),
+                ("http_sent_bytes", "Of bodies of responses that have ended."),
+            )
         )
-        self._received = self._counter(
-            "http_received_bytes", "Of bodies of requests that have ended.", "method", "route"
-        )
-        self._sent = self._counter(
-            "http_sent_bytes", "Of bodies of responses that have ended.", "method", "route"
-        )
-        #: `labels` costs more than counting: what it returns is kept, by labels.
-        self._recorders: dict[tuple[str, ...], Callable[[Exchange], None]] = {}
-        self._sampled: dict[str, _Sampled] = {}
+        #: The metrics of exchanges with their labels: looking these up costs more than counting.
+        self._labelled: dict[tuple[str, ...], Any] = {}
+        #: The metrics of measures, and their values when they were read before.
+        self._measured: dict[str, prometheus.Counter | prometheus.Gauge] = {}
+        self._values: dict[str, dict[str, float]] = {}
         self._sweeps = 0
         lag = prometheus.Histogram(
             "event_loop_lag_seconds",
-            "Until the event loop answers; asked twice a second.",
+            "Until the event loop responds; checked twice a second.",
             buckets=FIRST_BYTE,
             registry=self._registry,
         )
         kernel.watchdog.on_answer.append(lag.observe)
-        self._process = _Process()
-        kernel.measures += [*_of_kernel(kernel), *self._process.measures()]
+        #: The metrics of the process when they were read last.
+        self._process: dict[str, prometheus.Metric] = {}
+        self._read_process()
+        kernel.measures += [*_of_kernel(kernel), *self._of_process()]
         if SHARED:
-            kernel.on_sweep.append(self._tell_others)
+            kernel.on_sweep.append(self._share)
 
     def observe(self, exchange: Exchange) -> None:
         """Count an exchange that has ended."""
         method = exchange.method if exchange.method in METHODS else "OTHER"
         labels = (method, exchange.route, str(exchange.status), exchange.outcome or "")
-        record = self._recorders.get(labels)
-        if record is None:
-            record = self._recorders[labels] = self._recorder(*labels)
-        record(exchange)
+        if labels not in self._labelled:
+            self._labelled[labels] = (
+                self._requests.labels(*labels),
+                *(each.labels(*labels[:2]) for each in (self._duration, self._first_byte)),
+                *(each.labels(*labels[:2]) for each in (self._received, self._sent)),
+            )
+        requests, duration, first_byte, received, sent = self._labelled[labels]
+        requests.inc()
+        duration.observe(exchange.ended_at - exchange.started_at)
+        if exchange.first_byte_at is not None:
+            first_byte.observe(exchange.first_byte_at - exchange.started_at)
+        received.inc(exchange.bytes_in)
+        sent.inc(exchange.bytes_out)
 
     async def text(self, accept: str) -> tuple[bytes, str]:
-        """Return all figures, and their media type."""
-        await in_thread(None, self._process.look)
-        self._sample()
+        """Return all metrics, and their media type."""
+        await in_thread(None, self._read_process)
+        self._sample_all()
         try:
             encode, media_type = choose_encoder(accept)
         except (TypeError, ValueError):  # A version that is no number.
@@ -108,102 +140,69 @@ class Metrics:
 
     def _encoded(self, encode: Callable[[prometheus.CollectorRegistry], bytes]) -> bytes:
         for _ in range(ATTEMPTS):
-            with suppress(struct.error):  # A worker that starts makes a file, then what is in it.
-                return encode(self._of_all())
+            with suppress(struct.error):  # A worker that starts creates a file, then writes to it.
+                return encode(self._of_all_workers())
             time.sleep(0.01)
-        return encode(self._of_all())
+        return encode(self._of_all_workers())
 
-    def _of_all(self) -> prometheus.CollectorRegistry:
+    def _of_all_workers(self) -> prometheus.CollectorRegistry:
         if not SHARED:
             return self._registry
-        _bury(Path(SHARED))
+        _remove_dead_workers(Path(SHARED))
         registry = prometheus.CollectorRegistry()
         MultiProcessCollector(registry, SHARED)  # type: ignore[no-untyped-call]
         return registry
 
-    def _recorder(
-        self, method: str, route: str, status: str, outcome: str
-    ) -> Callable[[Exchange], None]:
-        count = self._requests.labels(method, route, status, outcome).inc
-        duration = self._duration.labels(method, route).observe
-        first_byte = self._first_byte.labels(method, route).observe
-        received = self._received.labels(method, route).inc
-        sent = self._sent.labels(method, route).inc
-
-        def record(exchange: Exchange) -> None:
-            count()
-            duration(exchange.ended_at - exchange.started_at)
-            if exchange.first_byte_at is not None:
-                first_byte(exchange.first_byte_at - exchange.started_at)
-            if exchange.bytes_in:
-                received(exchange.bytes_in)
-            if exchange.bytes_out:
-                sent(exchange.bytes_out)
-
-        return record
-
-    def _tell_others(self) -> None:
+    def _share(self) -> None:
+        """Update the levels of this worker for the others."""
         self._sweeps += 1
         if self._sweeps % SWEEPS == 1:
-            asyncio.get_running_loop().run_in_executor(None, self._process.look)
-            self._sample()
+            asyncio.get_running_loop().run_in_executor(None, self._read_process)
+            self._sample_all()
 
-    def _sample(self) -> None:
+    def _sample_all(self) -> None:
         for measure in self._kernel.measures:
-            if measure.name not in self._sampled:
-                self._sampled[measure.name] = _Sampled(measure, self._registry)
             try:
-                self._sampled[measure.name].sample(measure)
-            except Exception:  # The others are wanted all the more.
+                self._sample(measure)
+            except Exception:  # The other measures are needed all the more.
                 logger.exception("%s cannot be measured", measure.name)
 
-    def _counter(self, name: str, text: str, *labels: str) -> prometheus.Counter:
-        return prometheus.Counter(name, text, labels, registry=self._registry)
-
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> prometheus.Histogram:
-        labels = ("method", "route")
-        return prometheus.Histogram(name, text, labels, buckets=buckets, registry=self._registry)
-
-
-class _Registry(prometheus.CollectorRegistry):
-    """A registry without the times at which figures began, which would double the lines.
-
-    prometheus-client has a switch for it, but for all registries of the process.
-    """
-
-    def collect(self) -> Iterator[prometheus.Metric]:
-        for metric in super().collect():
-            began = f"{metric.name}_created"
-            metric.samples = [sample for sample in metric.samples if sample.name != began]
-            yield metric
-
-
-class _Sampled:
-    """The figures of one measure, as they were when it was last read."""
-
-    def __init__(self, measure: Measure, registry: prometheus.CollectorRegistry) -> None:
-        labels = [measure.label] if measure.label else []
-        self._metric: prometheus.Counter | prometheus.Gauge
-        if measure.kind == "counter":
-            self._metric = prometheus.Counter(measure.name, measure.help, labels, registry=registry)
-        else:
-            mode: Literal["livesum", "livemax"] = "livesum" if measure.kind == "sum" else "livemax"
-            self._metric = prometheus.Gauge(
-                measure.name, measure.help, labels, registry=registry, multiprocess_mode=mode
-            )
-        self._last: dict[str, float] = {}
-
-    def sample(self, measure: Measure) -> None:
+    def _sample(self, measure: Measure) -> None:
+        if measure.name not in self._measured:
+            self._measured[measure.name] = self._metric_of(measure)
+        metric, last = self._measured[measure.name], self._values.setdefault(measure.name, {})
         found = measure.read()
         values = dict(found) if isinstance(found, Mapping) else {"": found}
-        gone = dict.fromkeys(self._last.keys() - values, 0.0)
-        for label, value in {**gone, **values}.items():
-            metric = self._metric.labels(label) if measure.label else self._metric
-            if isinstance(metric, prometheus.Gauge):
-                metric.set(value)
+        for label, value in {**dict.fromkeys(last, 0.0), **values}.items():
+            child = metric.labels(label) if measure.label else metric
+            if isinstance(child, prometheus.Gauge):
+                child.set(value)
             else:
-                metric.inc(max(value - self._last.get(label, 0.0), 0.0))
-            self._last[label] = value
+                child.inc(max(value - last.get(label, 0.0), 0.0))
+            last[label] = value
+
+    def _metric_of(self, measure: Measure) -> prometheus.Counter | prometheus.Gauge:
+        name, text, labels = measure.name, measure.help, [measure.label] if measure.label else []
+        if measure.kind == "counter":
+            return prometheus.Counter(name, text, labels, registry=self._registry)
+        mode: Literal["livesum", "livemax"] = "livesum" if measure.kind == "sum" else "livemax"
+        return prometheus.Gauge(name, text, labels, registry=self._registry, multiprocess_mode=mode)
+
+    def _read_process(self) -> None:
+        """Read the metrics of the process. It counts all descriptors: not in the event loop."""
+        families = prometheus.ProcessCollector(registry=None).collect()
+        self._process = {family.name: family for family in families}
+
+    def _of_process(self) -> list[Measure]:
+        """Return the measures of the process that this system has."""
+        return [
+            Measure(name, family.documentation, PROCESS[name], partial(self._process_value, name))
+            for name, family in self._process.items()
+            if name in PROCESS
+        ]
+
+    def _process_value(self, name: str) -> float:
+        return float(self._process[name].samples[0].value)
 
 
 def _of_kernel(kernel: Kernel) -> list[Measure]:
@@ -214,24 +213,14 @@ def _of_kernel(kernel: Kernel) -> list[Measure]:
     def failing() -> dict[str, float]:
         return {name: float(not check()) for name, check in kernel.checks.items()}
 
+    refusals = "Requests that the server refused, and connections that it closed to make room."
+    bounds = "How often a limit was reached, by its setting."
     return [
         Measure("streams_open", "Streams that are open.", "sum", streams, "module"),
-        Measure("checks_failing", "Whether streams lack something.", "max", failing, "check"),
-        Measure(
-            "server_refusals",
-            "What the server ended before there was a request.",
-            "counter",
-            lambda: REFUSALS,
-            "reason",
-        ),
-        Measure(
-            "bounds_reached",
-            "How often a bound was reached, by its setting.",
-            "counter",
-            lambda: BOUNDS,
-            "bound",
-        ),
-        Measure("draining", "Whether a process drains.", "max", lambda: kernel.drain.draining),
+        Measure("checks_failing", "1 for what streams lack.", "max", failing, "check"),
+        Measure("server_refusals", refusals, "counter", lambda: REFUSALS, "reason"),
+        Measure("bounds_reached", bounds, "counter", lambda: BOUNDS, "bound"),
+        Measure("draining", "1 while a process drains.", "max", lambda: kernel.drain.draining),
         Measure(
             "event_loop_stalls",
             "Times that the event loop was stuck.",
@@ -241,39 +230,15 @@ def _of_kernel(kernel: Kernel) -> list[Measure]:
     ]
 
 
-class _Process:
-    """The figures of the process, as they were at the last look."""
-
-    def __init__(self) -> None:
-        self._collector = prometheus.ProcessCollector(registry=None)
-        self._families: dict[str, prometheus.Metric] = {}
-        self.look()
-
-    def look(self) -> None:
-        """Read what the system tells; it counts all descriptors, so not in the event loop."""
-        self._families = {family.name: family for family in self._collector.collect()}
-
-    def measures(self) -> list[Measure]:
-        """Return those that the system tells."""
-        return [
-            Measure(name, family.documentation, PROCESS[name], partial(self._read, name))
-            for name, family in self._families.items()
-            if name in PROCESS
-        ]
-
-    def _read(self, name: str) -> float:
-        return float(self._families[name].samples[0].value)
-
-
-def _bury(directory: Path) -> None:
-    """Let go of what workers that have died said of themselves; what they counted stays."""
+def _remove_dead_workers(directory: Path) -> None:
+    """Remove dead workers' gauges; keep their counters."""
     if sys.platform == "win32":
-        return  # It has no way to ask for a process that is not also a way to end it.
+        return  # Its only way to ask for a process may also end it.
     for process in {int(path.stem.rpartition("_")[2]) for path in directory.glob("gauge_live*.db")}:
         try:
             os.kill(process, 0)
         except ProcessLookupError:
-            with suppress(FileNotFoundError):  # Another worker is doing it.
+            with suppress(FileNotFoundError):  # Another worker is removing them.
                 mark_process_dead(process, str(directory))  # type: ignore[no-untyped-call]
         except PermissionError:
             pass
@@ -282,7 +247,7 @@ def _bury(directory: Path) -> None:
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
-    """Answer with the figures of all workers."""
+    """Respond with the metrics of all workers."""
     of_app: Metrics = request.app.state.metrics
     content, media_type = await of_app.text(joined(request.headers, "accept"))
     return Response(content, media_type=media_type)

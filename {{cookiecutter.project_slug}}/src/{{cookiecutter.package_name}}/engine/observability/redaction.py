@@ -1,11 +1,11 @@
-"""What must not be in a log: the values of parameters whose name says that they are secret."""
+"""Secrets are not logged: the values of parameters whose name suggests one."""
 
 import re
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
 HIDDEN = "***"
-#: Characters of a query, a value, and of a parameter without a name.
+#: Characters of a query, of a value, and of a parameter without a name.
 MAX_QUERY, MAX_VALUE, MAX_BARE = 2000, 100, 20
 
 _SECRET = re.compile(
@@ -14,32 +14,32 @@ _SECRET = re.compile(
 _PARAMETER = re.compile(r"(?<=[?&;])([^=&;?\s\"'<>]{1,200})=([^&;\s\"'<>]+)")
 
 
-@lru_cache(4096)  # Of the process: it depends on the name alone.
+@lru_cache(4096)  # For the process: it depends on the name alone.
 def is_secret(name: str) -> bool:
-    """Whether the value of a parameter, by its name as it was sent, is not for others."""
+    """Return whether the value of a parameter is secret; `name` is as it was sent."""
     return _SECRET.search(unquote_plus(name)) is not None
 
 
 def query(raw: bytes) -> str:
-    """Return a query as it was sent, without its secrets, and long values cut."""
+    """Return a query as it was sent, without its secrets, and with long values cut."""
     text = raw[:MAX_QUERY].decode("ascii", "backslashreplace")
     return "&".join(_shown(*item.partition("=")) for item in text.split("&"))
 
 
 def path(template: str, raw: bytes, names: "dict[str, object]") -> str:
-    """Return a path as it was sent, or its template when a parameter of it is secret."""
+    """Return a path as it was sent, or its template if a parameter of it is secret."""
     if any(map(is_secret, names)):
         return template
     return raw[:MAX_QUERY].decode("ascii", "backslashreplace")
 
 
 def text(line: str) -> str:
-    """Return a text, without the secrets of queries in it."""
+    """Return a text without the secrets of the queries in it."""
     return _PARAMETER.sub(_hidden, line) if "=" in line else line
 
 
 def _shown(name: str, equals: str, value: str) -> str:
-    if not equals:  # What it is, nobody knows: enough to recognise a flag.
+    if not equals:  # It may be a secret: show enough to recognise a flag.
         return name if len(name) <= MAX_BARE else f"{name[:MAX_BARE]}…"
     if is_secret(name):
         return f"{name[:MAX_VALUE]}={HIDDEN}"

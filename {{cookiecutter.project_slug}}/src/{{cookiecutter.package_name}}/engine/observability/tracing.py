@@ -1,7 +1,7 @@
 """Traces by OpenTelemetry, through FastAPI's own support: one span per request.
 
 With the extra `telemetry` installed, `OTEL_EXPORTER_OTLP_ENDPOINT` turns it on; the other variables
-of OpenTelemetry are its SDK's. Source: OpenTelemetry semantic conventions for HTTP, server spans.
+are those of OpenTelemetry's SDK. Source: OpenTelemetry semantic conventions for HTTP, server spans.
 """
 
 from typing import Any
@@ -11,22 +11,22 @@ from opentelemetry import trace
 from ..kernel.exchange import Exchange, Outcome
 from . import redaction
 
-#: What ended because of the client, or as it should: FastAPI takes an unfinished response for an
-#: error. A status that is OK stays so, by the SDK's own rule.
+#: Outcomes that the client or a deploy caused: FastAPI takes an unfinished response for an error.
+#: The SDK never changes a status of OK.
 _NO_ERRORS = {Outcome.CLIENT_ABORT, Outcome.SLOW_CLIENT, Outcome.TIMEOUT, Outcome.DRAINED}
 
 
 def options() -> Any:
     """Return FastAPI's options.
 
-    No spans of operations, which are some for each request. Figures and errors are in the metrics
-    and the log, with the same trace id.
+    Operations would add several spans to each request. The metrics and the log have the figures and
+    the errors, with the same trace id.
     """
     return {"auto_configure": True, "operation_spans": False, "metrics": False, "logs": False}
 
 
 def begin(exchange: Exchange) -> None:
-    """Keep secrets out of the span, and its ids for the log, when the request is traced."""
+    """Keep secrets out of the span of a traced request, and keep its ids for the log."""
     scope = exchange.scope
     if "fastapi.telemetry" not in scope:
         return
@@ -39,7 +39,7 @@ def begin(exchange: Exchange) -> None:
 
 
 def end(exchange: Exchange) -> None:
-    """Say how the exchange ended, where the span has not ended with the response before."""
+    """Add the outcome to the span, unless it ended with the response."""
     if "fastapi.telemetry" not in exchange.scope:
         return
     span = trace.get_current_span()

@@ -1,17 +1,12 @@
-"""The server: the `serve` command, and the protocol class that uvicorn runs our application in.
+"""The server: the `serve` command, and uvicorn with limits and deadlines for connections.
 
-* `cli`: checks the settings, then runs uvicorn; the parts of the
-  application bring other commands. `config`: uvicorn's, with the settings.
-* `protocol`: the protocol class, where uvicorn is as we know it; `connection`: what only the
-  owner of the socket can do (abort, HTTP/1.0 framing, dead peers).
-* `websocket`: the same for WebSockets, which only the real-time module has.
-* `forwarded`: what trusted proxies say of a request.
-* `turns`: how much of what clients send is parsed in one turn of the loop; `pipeline`: how many
-  requests wait for the one before.
-* `reading`: where one request ends and the next begins, offers of other protocols, half-closes.
-* `head`: how large and how slow the head of a request may be, and what it may not say;
-  `connections`: how many there may be, and which are closed when there are more.
-* `sendfile`: files without copies; `direct`: parts of a body without the layers between.
+* `cli`: the command, which checks the settings and runs uvicorn with the options of `config`.
+* `http_connection`: the protocol class of a connection, with `request_headers`, `sockets` and
+  `capacity` (how many connections there may be); `asgi`: the interface of one request.
+* `parse_scheduler`: connections take turns in parsing what they receive.
+* `forwarded`: the client, scheme and host that trusted proxies report.
+* `websocket` and `direct` come with real-time, `sendfile` with downloads.
+* `uvicorn_names`: the private names of uvicorn that all of them use.
 
 Settings: `APP_SERVER__…`. Sources: RFC 9112; RFC 7239; RFC 5482 (TCP user timeout).
 """

@@ -1,7 +1,6 @@
-"""`serve`: check the settings, then run the service; `serve COMMAND …`: what its parts offer."""
+"""`serve`: check the settings and run the service; `serve COMMAND …`: the commands of its parts."""
 
 import argparse
-import math
 import os
 import signal
 import sys
@@ -15,17 +14,14 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
-from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
+from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from ..kernel.origins import Hosts
 from ..observability import log
 from ..service import Service
-from ..settings import ServerSettings, ServiceSettings, explain
-from . import connections
+from ..settings import ServiceSettings, explain
 from .config import ServerConfig
 
-#: Bytes of a WebSocket message around the event that is published.
-ENVELOPE = 16 << 10
 NO_NAME = (
     "Clients of other machines get 421 unless they ask for this host:"
     " APP_SERVER__ALLOWED_HOSTS or APP_SERVER__PUBLIC_URL allows other names and addresses"
@@ -42,10 +38,10 @@ def main(
 ) -> None:
     """Run `serve`, `serve --reload` or `serve COMMAND …`, and end the process.
 
-    `read_settings` returns the settings, and `create_app` makes the application of them; other
-    processes import both, so they belong to a module. `arguments` are by default those of the
-    process. The exit code is 0, also after SIGTERM; a wrong setting is reported in a line, with
-    code 1.
+    `read_settings` returns the settings, and `create_app` makes the application of them. Other
+    processes import both, so they must belong to a module. `arguments` are by default those of the
+    process. The exit code is 0, also after SIGTERM. A wrong setting is reported in one line, with
+    exit code 1.
     """
     settings = _read(read_settings)
     app = create_app(settings)
@@ -60,18 +56,18 @@ def main(
 
 
 def serve(create_app: Factory, settings: ServiceSettings, app: Service | None = None) -> None:
-    """Run the service until a signal ends it; one process takes `app` when it is made already."""
+    """Run the service until a signal ends it; one process uses `app` if it is given."""
     number = settings.server.workers
-    with _running(settings), several(number):
+    with _running(settings), shared_metrics(number):
         if number > 1:
-            config = server_config(partial(create_app, settings), settings, workers=number)
-            supervisor = Multiprocess(config, sockets=[config.bind_socket()])
+            config = ServerConfig(partial(create_app, settings), settings, workers=number)
+            supervisor = Supervisor(config, sockets=[config.bind_socket()])
             supervisor.run()
             if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
                 sys.exit(STARTUP_FAILURE)
             return
-        config = server_config(partial(_given, app or create_app(settings)), settings)
-        server = uvicorn.Server(config)
+        made = app or create_app(settings)
+        server = uvicorn.Server(ServerConfig(lambda: made, settings))
         server.run()
         if not server.started:
             sys.exit(STARTUP_FAILURE)
@@ -80,63 +76,36 @@ def serve(create_app: Factory, settings: ServiceSettings, app: Service | None = 
 def reload(
     create_app: Factory, read_settings: Callable[[], Any], settings: ServiceSettings
 ) -> None:
-    """Run the service, and start it again when its code changes.
+    """Run the service, and restart it when its code changes.
 
-    The application reads the settings anew each time; the server keeps `settings`.
+    The application reads the settings each time; the server keeps `settings`.
     """
     os.environ["APP_SERVER__WORKERS"] = "1"
-    with _running(settings), several(1):
+    with _running(settings):
         factory = partial(_create, create_app, read_settings)
-        config = server_config(factory, settings, reload=True)
+        config = ServerConfig(factory, settings, reload=True)
         server = uvicorn.Server(config)
         ChangeReload(config, target=server.run, sockets=[config.bind_socket()]).run()
 
 
-def websocket_options(settings: ServiceSettings) -> dict[str, Any]:
-    """Return uvicorn's options for WebSockets, which only the real-time module has."""
-    realtime = getattr(settings, "realtime", None)
-    if realtime is None:
-        return {"ws": "none"}
-    return {
-        "ws": f"{__package__}.websocket:WebSocketConnection",
-        "ws_max_size": realtime.max_event_size + ENVELOPE,
-        # By the server: an application cannot, and a browser answers them by itself.
-        "ws_ping_interval": realtime.heartbeat,
-        "ws_ping_timeout": settings.streaming.by_module(settings)["realtime"].send_timeout,
-        "ws_per_message_deflate": False,  # It takes as much memory as all the rest.
-    }
+class Supervisor(Multiprocess):
+    """uvicorn's supervisor, which notices at once that a worker has died.
+
+    uvicorn keeps the worker's end of their pipe open in the supervisor. The pipe of a dead worker
+    then never ends: a health check waits for its timeout, and SIGTERM waits for the check.
+    """
+
+    def keep_subprocess_alive(self) -> None:
+        for worker in self.processes:
+            worker.child_conn.close()  # Without effect if it is closed.
+        super().keep_subprocess_alive()
 
 
-def _lacks_a_name(server: ServerSettings) -> bool:
-    """Whether other machines can reach the service, and no setting has a name that they use."""
+def _lacks_a_name(settings: ServiceSettings) -> bool:
+    """Return whether clients of other machines must use the address that the server listens on."""
+    server = settings.server
     is_local = Hosts(()).allow(server.host.encode())
     return not (is_local or server.public_url or server.allowed_hosts)
-
-
-def server_config(factory: Any, settings: ServiceSettings, **options: Any) -> ServerConfig:
-    """Return the configuration of a server for what `factory` makes."""
-    server = settings.server
-    return ServerConfig(
-        factory,
-        settings,
-        factory=True,
-        host=server.host,
-        port=server.port,
-        access_log=False,
-        forwarded_allow_ips=server.trusted_proxies,
-        backlog=connections.backlog(),
-        timeout_keep_alive=math.ceil(server.keep_alive),
-        timeout_graceful_shutdown=math.ceil(server.drain_timeout),
-        # Of a worker that is still being imported; the watchdog finds those that are stuck.
-        timeout_worker_healthcheck=30,
-        server_header=False,
-        **websocket_options(settings),
-        **{"log_config": log.standard_library(settings.log), **options},
-    )
-
-
-def _given(app: Service) -> Service:
-    return app
 
 
 def _create(create_app: Factory, read_settings: Callable[[], Any]) -> Service:
@@ -155,12 +124,11 @@ def _read(read_settings: Callable[[], Any]) -> Any:
 
 @contextmanager
 def _running(settings: ServiceSettings) -> Generator[None]:
-    """Have the signals end the process, and a warning where nobody can reach it."""
-    # uvicorn raises the signal again when it has ended; before it starts, this ends us as well.
+    """Let signals end the process, and warn if clients cannot use a name of the service."""
+    # uvicorn raises the signal again after its end; before its start, this ends the process.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
-    connections.allow_many()
-    if _lacks_a_name(settings.server):
+    if _lacks_a_name(settings):
         log.configure(settings.log)
         log.log.warning(NO_NAME, host=settings.server.host)
     with suppress(KeyboardInterrupt):
@@ -181,37 +149,13 @@ def _parse(commands: list[str], arguments: list[str] | None) -> argparse.Namespa
     return parser.parse_args(arguments)
 
 
-class Worker(multiprocess.Process):
-    """A process whose death is seen at once by who waits for its answer.
-
-    uvicorn's own keeps the worker's end of their pipe open in the supervisor too. There a worker
-    that dies when it has just been asked whether it works is waited for until the timeout: so long
-    it is not replaced, nor is SIGTERM heeded.
-    """
-
-    def start(self) -> None:
-        super().start()
-        self.child_conn.close()
-
-
 @contextmanager
-def several(number: int) -> Generator[None]:
-    """Tell the processes that are started how many they are, and where they share their metrics."""
-    own = multiprocess.Process
-    multiprocess.Process = Worker  # type: ignore[misc]  # uvicorn has no other way to say which.
-    try:
-        with _shared_metrics(number):
-            yield
-    finally:
-        multiprocess.Process = own  # type: ignore[misc]
-
-
-@contextmanager
-def _shared_metrics(number: int) -> Generator[None]:
-    if number == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+def shared_metrics(workers: int) -> Generator[None]:
+    """Give several workers a directory in which they share their metrics."""
+    if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         yield
         return
-    # In memory, where there is that: they are mapped, and a full disk would end the workers.
+    # In memory where possible: the files are mapped, and a full disk would end the workers.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
     with TemporaryDirectory(
         prefix=f"{PACKAGE}-", dir=memory, ignore_cleanup_errors=True

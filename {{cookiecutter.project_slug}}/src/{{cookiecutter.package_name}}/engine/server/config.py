@@ -1,51 +1,52 @@
-"""uvicorn's configuration with the settings of the service, which its connections read."""
+"""uvicorn's configuration, made of the settings of the service."""
 
 import logging
+import math
 import socket
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import uvicorn
 
-from ..settings import ServerSettings, ServiceSettings
+from ..observability import log
+from ..settings import ServiceSettings
+from . import capacity, uvicorn_names
 
-#: By name, as what names it here is imported by it.
-PROTOCOL = f"{__package__}.protocol:Protocol"
+#: Bytes of a WebSocket message around the event that is published.
+ENVELOPE = 16 << 10
 
 logger = logging.getLogger("uvicorn.error")
 
 
-class Limits(NamedTuple):
-    """What the server lets a client do."""
-
-    server: ServerSettings
-    min_rate: int
-    """Bytes per second."""
-    send_timeout: float
-    """Seconds: the longest of all modules, as the kernel keeps the shorter ones."""
-
-    @classmethod
-    def of(cls, settings: ServiceSettings) -> "Limits":
-        streaming = settings.streaming
-        modules = streaming.by_module(settings).values()
-        longest = max(each.send_timeout for each in (streaming, *modules))
-        return cls(settings.server, streaming.min_rate, longest)
-
-
 class ServerConfig(uvicorn.Config):
-    """The configuration of a server that runs the protocols of this package."""
+    """The configuration of a server, with what its connections read of the settings."""
 
     def __init__(self, app: Any, settings: ServiceSettings, **options: Any) -> None:
-        super().__init__(app, **{"http": PROTOCOL, **options})
-        self.limits = Limits.of(settings)
+        """`app` returns the application, and `options` are those of uvicorn.
+
+        Raises SystemExit if this version of uvicorn lacks a name that the connections use.
+        """
+        uvicorn_names.check(websockets=hasattr(settings, "realtime"))
+        super().__init__(app, **(_options(settings) | options))
+        streaming = settings.streaming
+        modules = streaming.by_module(settings).values()
+        self.limits = settings.server
+        #: Seconds: the longest of all modules, as the kernel applies the shorter ones.
+        self.send_timeout = max(each.send_timeout for each in (streaming, *modules))
 
     @property
     def should_reload(self) -> bool:
         """Whether files are watched; uvicorn watches none for an application without a name."""
         return self.reload
 
+    def load(self) -> None:
+        """Load the application, and put the middleware for proxies around it."""
+        from .forwarded import Forwarded  # It is based on names that were checked before.
+
+        super().load()
+        self.loaded_app = Forwarded(self.loaded_app, self.forwarded_allow_ips)
+
     def bind_socket(self) -> socket.socket:
-        """Return the socket that several processes share; uvicorn does not say which it lacks."""
+        """Return the socket that several processes share; uvicorn does not name its address."""
         try:
             return super().bind_socket()
         except SystemExit:
@@ -53,12 +54,37 @@ class ServerConfig(uvicorn.Config):
             raise
 
 
-def limits_of(config: uvicorn.Config) -> Limits:
-    """Return the limits of a server; one that was started by uvicorn's own command has them from
-    the environment."""
-    return config.limits if isinstance(config, ServerConfig) else _of_environment()
+def _options(settings: ServiceSettings) -> dict[str, Any]:
+    server = settings.server
+    return {
+        "factory": True,
+        # By name: the module is based on names that were checked before.
+        "http": f"{__package__}.http_connection:HTTPConnection",
+        "host": server.host,
+        "port": server.port,
+        "access_log": False,
+        "proxy_headers": False,  # `Forwarded` handles them.
+        "forwarded_allow_ips": server.trusted_proxies,
+        "backlog": capacity.backlog(),
+        "timeout_keep_alive": math.ceil(server.keep_alive),
+        "timeout_graceful_shutdown": math.ceil(server.drain_timeout),
+        # For a worker that is being imported; the watchdog finds those that are stuck.
+        "timeout_worker_healthcheck": 30,
+        "server_header": False,
+        "log_config": log.standard_library(settings.log),
+        **_websocket_options(settings),
+    }
 
 
-@cache  # The environment is that of the process, and every connection asks.
-def _of_environment() -> Limits:
-    return Limits.of(ServiceSettings())
+def _websocket_options(settings: ServiceSettings) -> dict[str, Any]:
+    realtime = getattr(settings, "realtime", None)
+    if realtime is None:
+        return {"ws": "none"}
+    return {
+        "ws": f"{__package__}.websocket:WebSocketConnection",
+        "ws_max_size": realtime.max_event_size + ENVELOPE,
+        # By the server: an application cannot send pings, and browsers answer them by themselves.
+        "ws_ping_interval": realtime.heartbeat,
+        "ws_ping_timeout": settings.streaming.by_module(settings)["realtime"].send_timeout,
+        "ws_per_message_deflate": False,  # It takes as much memory as everything else.
+    }

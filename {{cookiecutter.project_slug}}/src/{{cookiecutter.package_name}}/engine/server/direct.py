@@ -1,7 +1,7 @@
-"""Parts of a body that are written at once, without a task and without the layers between.
+"""Parts of a response body that are written without a task and without the layers between.
 
-The kernel asks for it with the head of a response (`streaming.push`): for who sends the same event
-to thousands, the way through the layers costs as much as the writing.
+The kernel asks for this with the headers of a response (`streams.push`): for a server that sends
+one event to thousands of clients, the layers cost as much as the writing.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ class DirectWriter:
         self._cycle = cycle
 
     def ready(self) -> bool:
-        """Whether the client takes more, and more may come."""
+        """Return whether the client takes more, and more may be sent."""
         cycle = self._cycle
         return not (cycle.flow.write_paused or cycle.disconnected or cycle.response_complete)
 
@@ -36,11 +36,11 @@ class DirectWriter:
 
 
 def offer(cycle: Any, message: Message) -> None:
-    """Offer a writer behind the head, if that came as the kernel sent it.
+    """Offer a writer after the headers, if no middleware has changed how the body is sent.
 
-    A middleware that makes another body makes another message, or says so in a header.
+    A middleware that sends another body sends another message, or adds a Content-Encoding.
     """
-    extensions = cycle.scope.get("extensions") or {}  # Others may have taken ours away.
+    extensions = cycle.scope.get("extensions") or {}  # A middleware may have removed them.
     if not (cycle.chunked_encoding and message.get(DIRECT) and DIRECT in extensions):
         return
     if all(name.lower() != b"content-encoding" for name, _ in message.get("headers", ())):

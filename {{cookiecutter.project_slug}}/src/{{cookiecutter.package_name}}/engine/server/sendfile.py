@@ -1,40 +1,66 @@
 """Files from the page cache to the socket without a copy: `os.sendfile` under uvicorn's transport.
 
-The ASGI extensions `http.response.zerocopysend` (a part of a file) and `http.response.pathsend` (a
-whole one). Plain HTTP on Linux, in uvloop and in asyncio: both have the same transport methods.
+The ASGI extensions `http.response.zerocopysend` (a part of an open file) and
+`http.response.pathsend` (a whole file). Plain HTTP on Linux, with uvloop and with asyncio, whose
+transports have the same methods.
 """
 
 import asyncio
 import os
 import sys
-from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from ..streams.file_parts import ZERO_COPY as ZERO_COPY_SEND, FilePart
+from ..streams.file_parts import ZERO_COPY as PART, FilePart
 from ..streams.pull import send_within
 
 ZERO_COPY: bool = sys.platform == "linux" and hasattr(os, "sendfile")
-
-PATH_SEND = "http.response.pathsend"
+WHOLE = "http.response.pathsend"
 
 
 def extensions(scheme: str) -> dict[str, dict[str, Any]]:
-    """Return the extensions that a connection offers: TLS has to see the bytes."""
-    return {ZERO_COPY_SEND: {}, PATH_SEND: {}} if ZERO_COPY and scheme == "http" else {}
+    """Return the extensions that a connection offers; with TLS the bytes must be encrypted."""
+    return {PART: {}, WHOLE: {}} if ZERO_COPY and scheme == "http" else {}
 
 
 def announce(cycle: Any) -> None:
-    """Say in the scope which Content-Length the client has been told: it may not be the one that
-    the application said first."""
-    offer = cycle.scope["extensions"].get(ZERO_COPY_SEND)
+    """Note in the scope which Content-Length was sent: a middleware may have changed it."""
+    offer = cycle.scope["extensions"].get(PART)
     if offer is not None and cycle.chunked_encoding is False:
         offer["announced"] = cycle.expected_content_length
 
 
-async def send_part(cycle: Any, message: Message) -> None:
+async def send(cycle: Any, message: Message, send_timeout: float) -> None:
+    """Send the bytes that a message of one of the extensions names.
+
+    Raises ClientDisconnect when the client leaves, and SlowClient when it does not take a part of
+    a whole file within `send_timeout` seconds; the kernel limits the time of other parts.
+    """
+    if message["type"] == WHOLE:
+        await _send_whole(cycle, message["path"], send_timeout)
+    else:
+        await _send_part(cycle, message)
+    if not message.get("more_body", False):
+        await cycle.send({"type": "http.response.body"})
+
+
+async def _send_whole(cycle: Any, path: str, send_timeout: float) -> None:
+    async def send_turn(message: Message) -> None:
+        await _send_part(cycle, message)
+
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        for turn in FilePart(descriptor, 0, os.fstat(descriptor).st_size).turns():
+            part = {"file": descriptor, "offset": turn.start, "count": turn.size}
+            await send_within(send_turn, part, send_timeout)
+            await asyncio.sleep(0)  # Let other tasks run.
+    finally:
+        os.close(descriptor)
+
+
+async def _send_part(cycle: Any, message: Message) -> None:
     """Send `count` bytes of an open `file` from `offset`, or the rest of it."""
     file = message["file"]
     descriptor: int = file if isinstance(file, int) else file.fileno()
@@ -43,50 +69,34 @@ async def send_part(cycle: Any, message: Message) -> None:
     if count is None:
         count = os.fstat(descriptor).st_size - start
     await _send(cycle, FilePart(descriptor, start, count))
-    if not message.get("more_body", False):
-        await cycle.send({"type": "http.response.body"})
-
-
-async def send_path(cycle: Any, message: Message, send_timeout: float) -> None:
-    """Send the whole file at `path`, and with it the response; each turn within so many seconds."""
-    descriptor = os.open(message["path"], os.O_RDONLY)
-    try:
-        for turn in FilePart(descriptor, 0, os.fstat(descriptor).st_size).turns():
-            part = {"file": descriptor, "offset": turn.start, "count": turn.size, "more_body": True}
-            await send_within(partial(send_part, cycle), part, send_timeout)
-            await asyncio.sleep(0)  # Others have their turn.
-    finally:
-        os.close(descriptor)
-    await cycle.send({"type": "http.response.body"})
 
 
 async def _send(cycle: Any, part: FilePart) -> None:
-    """Send bytes behind what has been written; raises ClientDisconnect when nobody takes them."""
     if not cycle.response_started or cycle.chunked_encoding:
-        raise RuntimeError("A file is sent behind a head with a Content-Length.")
+        raise RuntimeError("A file can be sent only after headers with a Content-Length")
     if cycle.scope["method"] == "HEAD":
         return
     if part.size > cycle.expected_content_length:
         raise RuntimeError("Response content longer than Content-Length")
     await _flush(cycle)
-    # A loop watches no descriptor that belongs to a transport, but a second one of the socket.
+    # A loop watches no descriptor that belongs to a transport, but a duplicate of it.
     connection = os.dup(cycle.transport.get_extra_info("socket").fileno())
     try:
         for turn in part.turns():
             await turn.fetch(None)
             await _send_turn(cycle, connection, turn)
             if turn.size < part.size:
-                await asyncio.sleep(0)  # Others have their turn.
+                await asyncio.sleep(0)  # Let other tasks run.
     finally:
         os.close(connection)
 
 
 async def _flush(cycle: Any) -> None:
-    """Wait until the transport has written what it has: the file comes behind it."""
+    """Wait until the transport has written what it has buffered: the file follows it."""
     _check(cycle)
     transport = cycle.transport
     if transport.get_write_buffer_size():
-        transport.set_write_buffer_limits(0)  # Asks the protocol to wait for the last byte.
+        transport.set_write_buffer_limits(0)  # The protocol is then paused until the last byte.
         try:
             await cycle.flow.drain()
         finally:
@@ -104,7 +114,7 @@ async def _send_turn(cycle: Any, connection: int, turn: FilePart) -> None:
         except BlockingIOError:
             await _writable(connection)
         except (ConnectionError, TimeoutError):
-            cycle.disconnected = True  # Else uvicorn logs an error of ours.
+            cycle.disconnected = True  # Otherwise uvicorn logs an error.
             cycle.transport.abort()
             raise ClientDisconnect from None
         else:

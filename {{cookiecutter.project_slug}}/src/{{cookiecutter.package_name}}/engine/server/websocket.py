@@ -1,6 +1,6 @@
-"""What uvicorn's WebSockets leave open: peers that do not read, or are gone, or never finish.
+"""WebSockets: uvicorn's protocol with limits for peers that do not read, are gone, or never finish.
 
-It leans on uvicorn's internals, like `connection`. Source: RFC 6455, section 5.
+Source: RFC 6455, section 5.
 """
 
 import logging
@@ -13,38 +13,37 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from ..kernel.exchange import SlowClient
 from ..kernel.kernel import BOUNDS
-from .config import limits_of
-from .connection import reset
-from .turns import Sliced
+from .parse_scheduler import ScheduledProtocol
+from .sockets import reset
 
-#: Pieces of one message. They may be empty, and then cost more than is counted.
+#: Fragments of one message. They may be empty, so their bytes do not bound their number.
 MAX_FRAGMENTS = 1024
 #: Seconds whose pings and pongs may come at once.
 BURST = 10.0
-#: All that the library has to read of a handshake; the rest has been read and checked before.
+#: What the library reads of a handshake; everything else was read and checked before.
 _HANDSHAKE = (
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
 )
 
-#: uvicorn has three lines for each connection, with the query; the kernel has one, without.
+#: uvicorn logs three lines for each connection, with the query; the kernel logs one without.
 logger = logging.getLogger("uvicorn.error.websocket")
 
 
-class WebSocketConnection(Sliced, WebSocketsSansIOProtocol):
-    """uvicorn's protocol, with resets, and bounds on what a peer can have it keep."""
+class WebSocketConnection(ScheduledProtocol, WebSocketsSansIOProtocol):
+    """uvicorn's protocol, with resets, and bounds on what a peer can make it keep."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._application, self.app = self.app, self._run
         self.logger = self.conn.logger = logger
-        #: The time up to which pings and pongs have used up what they may.
+        #: The time up to which the allowance for pings and pongs is used.
         self._spent_until = 0.0
 
     def open(self, scope: Scope, early: bytes) -> None:
-        """Start the application for a handshake, which may be larger than the library takes.
+        """Start the application for a handshake, which may be larger than the library allows.
 
-        What a client sends before it is answered waits for that (RFC 6455, section 4.1).
+        `early` was sent before the response, and waits for it (RFC 6455, section 4.1).
         """
         headers = scope["headers"]
         self.conn.receive_data(_HANDSHAKE % dict(headers)[b"sec-websocket-key"])
@@ -63,7 +62,7 @@ class WebSocketConnection(Sliced, WebSocketsSansIOProtocol):
         self.drop()
 
     def parse(self, data: bytes) -> None:
-        super(Sliced, self).data_received(data)
+        WebSocketsSansIOProtocol.data_received(self, data)
 
     def may_parse(self) -> bool:
         return self.handshake_complete and not self.read_paused
@@ -79,7 +78,7 @@ class WebSocketConnection(Sliced, WebSocketsSansIOProtocol):
         try:
             await self._application(scope, receive, send)
         except SlowClient:
-            reset(self.transport)  # A plain close would wait for it to take what is buffered.
+            reset(self.transport)  # A plain close would wait until the client reads.
             raise
 
     async def receive(self) -> Any:
@@ -87,7 +86,7 @@ class WebSocketConnection(Sliced, WebSocketsSansIOProtocol):
         if self.read_paused and self.queue.empty():
             self.read_paused = False
             if self._unparsed:
-                self.go_on()
+                self.resume()
             else:
                 self.transport.resume_reading()
         return message
@@ -98,24 +97,24 @@ class WebSocketConnection(Sliced, WebSocketsSansIOProtocol):
         except RuntimeError:
             if not self.close_sent:
                 raise
-            raise ClientDisconnected from None  # Closed by uvicorn: a bad frame, or no pong.
+            raise ClientDisconnected from None  # The protocol closed it: a bad frame, or no pong.
         if self.close_sent:
-            # Also by an answer in place of the handshake: uvicorn would log that there was none.
+            # Also after a response that refuses the handshake: uvicorn would log that none came.
             self.handshake_complete = True
         if self._unparsed:
-            self.hold()  # uvicorn reads on behind a close, and each read would copy what is held.
-        self.go_on()  # It is accepted, or nobody reads the messages that come.
+            self.hold()  # uvicorn reads on after a close, and each read would copy what is held.
+        self.resume()  # It is accepted, or nothing receives the messages that come.
 
     def handle_ping(self) -> None:
-        if self._is_too_much():
+        if self._is_excessive():
             return
         if self.writable.is_set():
             super().handle_ping()
-        else:  # Who only asks would have us keep the answers; the last one is enough (5.5.3).
+        else:  # Do not buffer pongs for a client that does not read; the last is enough (5.5.3).
             self.conn.data_to_send()
 
     def handle_pong(self, event: Any) -> None:
-        if not self._is_too_much():
+        if not self._is_excessive():
             super().handle_pong(event)
 
     def handle_cont(self, event: Any) -> None:
@@ -123,9 +122,9 @@ class WebSocketConnection(Sliced, WebSocketsSansIOProtocol):
         if len(self.frames) == MAX_FRAGMENTS:
             self._fail(1009, "too many fragments")
 
-    def _is_too_much(self) -> bool:
-        """Count a ping or pong; whether there have been too many, which closes."""
-        rate, now = limits_of(self.config).server.max_control_frames, time.monotonic()
+    def _is_excessive(self) -> bool:
+        """Count a ping or pong; return whether there were too many, which closes the connection."""
+        rate, now = self.config.limits.max_control_frames, time.monotonic()
         self._spent_until = max(self._spent_until, now) + 1 / rate
         if self._spent_until > now + BURST and not self.close_sent:
             BOUNDS["server.max_control_frames"] += 1
@@ -136,8 +135,8 @@ class WebSocketConnection(Sliced, WebSocketsSansIOProtocol):
         self.conn.fail(code, reason)
         self.handle_parser_exception()
         if not self.writable.is_set():
-            reset(self.transport)  # It would not take the reason either.
+            reset(self.transport)  # The client would not read the reason either.
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
-        reset(self.transport)  # Nobody takes what is buffered, and the close would wait for that.
+        reset(self.transport)  # A plain close would wait until the client reads.

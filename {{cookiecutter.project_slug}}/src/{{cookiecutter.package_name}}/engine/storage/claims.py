@@ -7,21 +7,17 @@ A process can ask for a claim that another holds: it sets the modification time 
 time of its request. The holder can compare that with its own request.
 """
 
-import asyncio
 import errno
 import os
 import sys
-from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
-from ..kernel.threads import complete, in_thread
+from ..kernel.threads import acquire
 from .records import new_id
-
-T = TypeVar("T")
 
 #: Random ids to try for a new claim, since a sweep can briefly hold one of them.
 TRIES = 5
@@ -131,17 +127,6 @@ class Claim:
 def _release(claim: Claim | None) -> None:
     if claim is not None:
         claim.release()
-
-
-async def acquire(threads: Executor, take: Callable[[], T], undo: Callable[[T], object]) -> T:
-    """Return the result of `take` in a thread; if cancelled, wait for it and call `undo`."""
-    taking = asyncio.get_running_loop().run_in_executor(threads, take)
-    try:
-        return await complete(taking)
-    except asyncio.CancelledError:
-        if not taking.cancelled() and taking.exception() is None:
-            await in_thread(threads, undo, taking.result())
-        raise
 
 
 def check_locks(folder: Path) -> None:

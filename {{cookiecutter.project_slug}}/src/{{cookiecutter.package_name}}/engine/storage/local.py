@@ -23,9 +23,9 @@ from io import FileIO
 from pathlib import Path
 
 from ..kernel.problem import Problem, ProblemType
-from ..kernel.threads import complete, in_thread
+from ..kernel.threads import acquire, complete, in_thread
 from .catalogue import Catalogue, check_format
-from .claims import Claim, acquire, check_locks
+from .claims import Claim, check_locks
 from .interface import Callbacks, Tap, Writer, notify
 from .place import Place, is_full
 from .reading import LocalFile, OpenFiles, read_path

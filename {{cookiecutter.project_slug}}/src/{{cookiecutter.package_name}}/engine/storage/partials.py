@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem
-from ..kernel.threads import complete, in_thread
-from .claims import Claim, acquire
+from ..kernel.threads import acquire, complete, in_thread
+from .claims import Claim
 from .interface import Tap
 from .local import LocalStorage
 from .reading import read_path

@@ -123,12 +123,15 @@ class Place:
         except (OSError, sqlite3.OperationalError) as error:
             if is_full(error):
                 raise Problem(507, "There is not enough space left.", type=NO_SPACE) from error
-            if is_broken(error):
+            if isinstance(error, OSError):
+                is_broken = error.errno in BROKEN
+            else:
+                is_broken = error.sqlite_errorcode & 0xFF in BROKEN_DATABASE
+            if is_broken:
                 self._fail(error)
-                raise unavailable() from error
-            if isinstance(error, FileNotFoundError) and not self.holds():
-                raise unavailable() from error
-            raise
+            elif not isinstance(error, FileNotFoundError) or self.holds():
+                raise
+            raise unavailable() from error
 
     def close(self) -> None:
         while self._held:
@@ -162,9 +165,3 @@ def is_full(error: OSError | sqlite3.OperationalError) -> bool:
     if isinstance(error, OSError):
         return error.errno in FULL
     return error.sqlite_errorcode == sqlite3.SQLITE_FULL
-
-
-def is_broken(error: OSError | sqlite3.OperationalError) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in BROKEN
-    return error.sqlite_errorcode & 0xFF in BROKEN_DATABASE

@@ -9,11 +9,12 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import aiofiles
 
-from ..kernel.threads import complete, in_thread
+from ..kernel.threads import acquire, complete, in_thread
 from ..streams import file_parts
 from ..streams.file_parts import FilePart
 from .records import FileRecord, not_found
@@ -37,16 +38,11 @@ class LocalFile:
     async def open(self) -> None:
         """Open the file; raises Problem 404 if it is gone (with aiofiles, the first read does)."""
         if NOWAIT:
+            opening = partial(os.open, self._path, os.O_RDONLY)
             try:
-                await in_thread(self._threads, self._open)
+                self._descriptor = await acquire(self._threads, opening, os.close)
             except FileNotFoundError:
                 raise not_found() from None
-            except BaseException:
-                self.close()  # After a cancellation the thread has still opened it.
-                raise
-
-    def _open(self) -> None:
-        self._descriptor = os.open(self._path, os.O_RDONLY)
 
     def exists(self) -> bool:
         """Whether it is open, and no process has removed it since."""

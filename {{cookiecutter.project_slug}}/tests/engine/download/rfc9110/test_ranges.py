@@ -27,14 +27,14 @@ async def test_the_bytes_go_the_way_that_is_tested(
 
     def zero_copy(*arguments: Any) -> Any:
         used.add("zero-copy")
-        return send_part(*arguments)
+        return send(*arguments)
 
     def opened(*arguments: Any, **options: Any) -> Any:
         used.add("aiofiles")
         return aiofiles_open(*arguments, **options)
 
-    send_part, aiofiles_open = sendfile.send_part, aiofiles.open
-    monkeypatch.setattr(sendfile, "send_part", zero_copy)
+    send, aiofiles_open = sendfile.send, aiofiles.open
+    monkeypatch.setattr(sendfile, "send", zero_copy)
     monkeypatch.setattr(aiofiles, "open", opened)
     for lines in ([], ["Range: bytes=1-200000"], ["Range: bytes=200000-280000,10-90000"]):
         assert (await file.get(*lines)).status in (200, 206)

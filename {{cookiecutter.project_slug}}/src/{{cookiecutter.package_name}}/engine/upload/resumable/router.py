@@ -116,8 +116,10 @@ class _CreationRoute(_UploadRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
-        if match is Match.FULL and not draft.is_creation(Request(scope)):
-            return Match.NONE, {}
+        if match is Match.FULL:
+            request = Request(scope)
+            if "upload-complete" not in request.headers or not draft.is_creation(request):
+                return Match.NONE, {}
         return match, child
 
 

@@ -230,7 +230,7 @@ class Session:
             async with asyncio.timeout(None) as limit, self._giving_way(limit):
                 async for chunk in body:
                     if writer is None:
-                        continue  # The limit of the body is 0, so this raises 413 next.
+                        continue  # Never: the limit of the body is 0 then, and it raises 413.
                     await writer.write(chunk)
                     if inform and writer.written - informed >= INFORM_EVERY:
                         informed = writer.written

@@ -4,7 +4,7 @@ import hashlib
 import os
 import random
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from fastapi import APIRouter
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse
 
-from {{cookiecutter.package_name}}.engine.server import protocol, sendfile
+from {{cookiecutter.package_name}}.engine.server import sendfile
 from {{cookiecutter.package_name}}.engine.streams import ByteStream
 from {{cookiecutter.package_name}}.engine.streams.file_parts import FilePart
 
@@ -216,24 +216,3 @@ def test_tls_and_other_platforms_do_without(monkeypatch: pytest.MonkeyPatch) -> 
     assert sendfile.extensions("https") == {}
     monkeypatch.setattr(sendfile, "ZERO_COPY", False)
     assert sendfile.extensions("http") == {}
-
-
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [
-        ("HttpToolsProtocol", "on_headers_complete"),
-        ("RequestResponseCycle", "send"),
-        ("FlowControl", "drain"),
-    ],
-)
-def test_where_uvicorn_has_changed_its_own_protocol_is_used(
-    owner: str, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from uvicorn.protocols.http import httptools_impl
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
-    chosen: Callable[[], Any] = protocol.choose
-    monkeypatch.delattr(getattr(httptools_impl, owner), name)
-
-    assert chosen() is AutoHTTPProtocol
-    assert [f"{owner}.{name}" in record.message for record in caplog.records] == [True]

@@ -22,7 +22,7 @@ async def answers(peer: Peer) -> bytes:
 @pytest.mark.trap("E2")
 @pytest.mark.usefixtures("limits")
 @pytest.mark.parametrize("more", [b"X: " + b"y" * 5000 + b"\r\n", b"X: y\r\n" * 700])
-async def test_a_head_that_is_too_large_is_431(service: Service, more: bytes) -> None:
+async def test_headers_that_are_too_large_are_431(service: Service, more: bytes) -> None:
     async with service.raw_connection() as peer:
         await peer.send(START + more + b"\r\n")
         assert (await answers(peer)).startswith(b"HTTP/1.1 431 ")
@@ -31,14 +31,14 @@ async def test_a_head_that_is_too_large_is_431(service: Service, more: bytes) ->
 @pytest.mark.trap("E2")
 @pytest.mark.usefixtures("limits")
 @pytest.mark.bound("H1")
-async def test_a_head_that_never_ends_is_431_before_it_fills_the_memory(service: Service) -> None:
+async def test_headers_that_never_end_are_431_before_they_fill_the_memory(service: Service) -> None:
     async with service.raw_connection() as peer:
         await peer.send(START + b"X: " + b"y" * 8000)
         assert (await answers(peer)).startswith(b"HTTP/1.1 431 ")
 
 
 @pytest.mark.usefixtures("limits")
-async def test_a_large_body_is_no_large_head(service: Service) -> None:
+async def test_a_large_body_does_not_count_as_headers(service: Service) -> None:
     body = b"x" * 10_000
     async with service.raw_connection() as peer:
         await peer.send(b"POST /health/live HTTP/1.1\r\nHost: test\r\n")
@@ -49,7 +49,7 @@ async def test_a_large_body_is_no_large_head(service: Service) -> None:
 @pytest.mark.usefixtures("limits")
 @pytest.mark.trap("E3")
 @pytest.mark.bound("H2")
-async def test_a_head_that_does_not_come_is_408(service: Service) -> None:
+async def test_headers_that_do_not_arrive_are_408(service: Service) -> None:
     async with service.raw_connection() as peer:
         await peer.send(START)
         assert (await answers(peer)).startswith(b"HTTP/1.1 408 ")
@@ -73,7 +73,7 @@ async def test_the_second_request_of_a_connection_has_a_deadline_too(service: Se
         assert b"HTTP/1.1 408 " in await answers(peer)
 
 
-async def test_many_requests_at_once_are_no_large_head(service: Service) -> None:
+async def test_many_requests_at_once_do_not_count_as_large_headers(service: Service) -> None:
     count = 500
     request = START + b"X: " + b"y" * 250 + b"\r\n\r\n"
     async with service.raw_connection() as peer:

@@ -1,5 +1,0 @@
-"""The unchanged protocol of uvicorn."""
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Protocol
-
-__all__ = ["Protocol"]
