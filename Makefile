@@ -1,5 +1,5 @@
-# `make serve` shows a generated service, `make test` tests everything, `make soak` does so for long.
-# Python 3.11 or newer is enough: uv is installed into .tools when it is not on the PATH.
+# `make serve` runs a generated service, `make test` all tests, `make soak` long versions of them.
+# Requires only Python 3.11 or newer: uv is installed into .tools if it is not on the PATH.
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -11,13 +11,13 @@ TEMPLATE := {{cookiecutter.project_slug}}
 DEMO := build/streaming-service
 CODE := .ci hooks tests $(wildcard benchmarks)
 
-# A cache inside the template's folder would be generated into every project.
+# A cache in the template's folder would be copied into every generated project.
 export RUFF_CACHE_DIR := build/cache/ruff
 export MYPY_CACHE_DIR := build/cache/mypy
 export PYTHONUTF8 := 1
 
-# make ends with an error of its own when Ctrl-C reaches it. So the service takes the terminal, as a
-# job of a shell does, and make sees only its exit code.
+# make exits with an error when it receives Ctrl-C. Therefore the service runs in the foreground
+# process group, like a job of a shell, and make only gets its exit code.
 define IN_THE_FOREGROUND
 import os, signal, sys
 if os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp():
@@ -47,40 +47,40 @@ serve: caches | $(UV)
 test: | $(UV)
 	@$(RUN) pytest --numprocesses=auto --dist=loadgroup --no-loadscope-reorder $(ARGS)
 
-# The same tests with large numbers: SOAK multiplies the rounds and sizes of the heavy ones.
+# The same tests with large numbers: SOAK multiplies the rounds and sizes of some tests.
 soak: | $(UV)
 	@SOAK=20 $(RUN) pytest --numprocesses=auto --dist=loadgroup --no-loadscope-reorder $(ARGS)
 
-# The tests of faults and bounds on the last version without the repair: each has to fail there.
+# The tests of faults and bounds on the last version without the repair, where each must fail.
 prove-faults: | $(UV)
 	@$(RUN) python tests/prove_faults.py $(ARGS)
 
-# Our uploads beside those of others, in one run; benchmarks/README.md says how to read it, and what
-# ARGS there are: --smoke sees quickly whether all works, --bars fails when a promise is not kept.
+# Compare uploads with other servers in one run. benchmarks/README.md describes the results and the
+# ARGS: --smoke is a quick check of the benchmark, --bars fails if a target is missed.
 bench-upload: | $(UV)
 	@$(RUN) python benchmarks/upload.py $(ARGS)
 
-# Our downloads beside those of others.
+# Compare downloads with other servers.
 bench-download: | $(UV)
 	@$(RUN) python benchmarks/download.py $(ARGS)
 
-# Our events beside those of others, to up to 10,000 subscribers.
+# Compare events with other servers, with up to 10,000 subscribers.
 bench-realtime: | $(UV)
 	@$(RUN) python benchmarks/realtime.py $(ARGS)
 
-# What stands around a path operation, beside a bare application.
+# Compare the overhead around a path operation with a bare application.
 bench-overhead: | $(UV)
 	@$(RUN) python benchmarks/overhead.py $(ARGS)
 
-# How others are served while hostile clients send all they can.
+# Measure the service for other clients during attacks.
 bench-hostile: | $(UV)
 	@$(RUN) python benchmarks/hostile.py $(ARGS)
 
-# What any single request can cost, on a service that is full.
+# Measure the cost of single requests on a service with much data.
 bench-single: | $(UV)
 	@$(RUN) python benchmarks/single_request.py $(ARGS)
 
-# The work tree beside an earlier commit: what costs more than it did?
+# Compare the costs of the work tree with an earlier commit.
 bench-compare: | $(UV)
 	@$(RUN) python benchmarks/compare.py $(ARGS) $(BASE)
 
@@ -89,6 +89,7 @@ lint: | $(UV)
 	$(RUN) ruff format --check $(CODE)
 	$(RUN) ruff check --ignore=I001,N999,PIE794 '$(TEMPLATE)/src'
 	$(RUN) mypy
+	$(RUN) python tests/plain_english.py
 	$(RUN) actionlint .github/workflows/*.yml
 	$(RUN) zizmor --offline --quiet .github
 
@@ -99,11 +100,11 @@ format: | $(UV)
 clean: caches
 	@$(RM) -r .tools .venv build .pytest_cache
 
-# What a tool or an editor left in the template's folder would be generated too.
+# Files of tools or editors in the template's folder would be copied into generated projects.
 caches:
 	@find '$(TEMPLATE)' -type d \( -name __pycache__ -o -name '.*_cache' \) -prune -exec $(RM) -r {} +
 
-# Debian's python3 may come without venv, and `pip --target` does without it.
+# Debian's python3 may lack venv, which `pip --target` does not need.
 .tools/bin/uv:
 	@echo "Installing uv into .tools ..."
 	@$(PYTHON) -m venv .tools && .tools/bin/python -m pip install --quiet uv \

@@ -1,8 +1,8 @@
-"""Say what failed in a run of the tests, so that its log's end is enough to understand it.
+"""Print a summary of the failed tests at the end of a log.
 
-`failures.py REPORT` prints of each failed test its message and the end of its output, in which a
-suite of a generated project has its own failures and the log of the service; exit code 1 when there
-are more than ALONE, or none: then the run failed for another reason than its tests.
+`failures.py REPORT` prints the message of each failed test and the end of its output, which
+contains the failures of a generated project's suite and the log of the service. The exit code is 1
+if more than ALONE tests failed, or none: then the run failed for a reason other than its tests.
 """
 
 import re
@@ -10,11 +10,11 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-#: So many tests may be run once more, alone.
+#: The maximum number of tests that are run again, alone.
 ALONE = 3
-#: Lines of one test's output.
+#: Lines of output per test.
 LINES = 150
-#: How pytest begins what it tells of failures.
+#: The prefix of the lines in which pytest reports failures.
 FAILURES = re.compile(r"^=+ (FAILURES|ERRORS) =+$", re.MULTILINE)
 
 

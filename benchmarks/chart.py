@@ -1,4 +1,4 @@
-"""A bar chart as SVG, readable on a light and on a dark page."""
+"""Bar charts as SVG, readable on light and dark pages."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Row:
 def bars(
     title: str, legend: tuple[str, str], rows: Sequence[Row], longest: float = math.inf
 ) -> str:
-    """Draw two horizontal bars per row; shorter ones are better or worse as the title says.
+    """Draw two horizontal bars per row.
 
     Bars of values above `longest` are cut off there.
     """
@@ -73,7 +73,7 @@ def bars(
 
 
 def _outline(width: float, cut: bool) -> str:
-    """Return the way around a bar from its upper left; one that is cut off ends in teeth."""
+    """Return the path around a bar from its upper left; the end of a cut bar is jagged."""
     side = f"v{BAR - 1}"
     if cut:
         tooth = (BAR - 1) / 4

@@ -1,4 +1,4 @@
-"""Compare the service of this work tree with the one of an earlier commit; README.md says how.
+"""Compare the service of this work tree with that of an earlier commit; see README.md.
 
 make bench-compare BASE=<commit>
 """
@@ -28,9 +28,9 @@ from upload_load import ROWS
 from upload_servers import VARIANTS as UPLOADS
 from upload_servers import Upload, start_ours
 
-#: Fewer pairs would not tell a change from what else the machine does.
+#: Fewer pairs would not distinguish a change from other load of the machine.
 PAIRS = 7
-#: A cost that has grown by more is marked.
+#: A cost that increases by more is marked.
 WORSE = 1.10
 
 Measure = Callable[[Tools, bool], Sample]
@@ -38,7 +38,7 @@ Measure = Callable[[Tools, bool], Sample]
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a sample; of a cost, less is better."""
+    """A measured value; lower costs are better."""
 
     unit: str
     of: Callable[[Sample], float]
@@ -47,7 +47,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Case:
-    """One load, which may be a small one to see that it works, and what it shows."""
+    """A load, optionally a small one as a test, and its results."""
 
     name: str
     measure: Measure
@@ -56,7 +56,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """A figure of both services, in the order in which they were measured."""
+    """A measured value of both services, in the order of the measurements."""
 
     name: str
     figure: Figure
@@ -69,12 +69,12 @@ class Row:
 
     @property
     def ratios(self) -> list[float]:
-        """Those of the pairs: a pair has met the same machine."""
+        """The ratios of the pairs; the state of the machine is the same for a pair."""
         return [now / base for base, now in zip(self.base, self.now, strict=True)]
 
     @property
     def mark(self) -> str:
-        """Say whether it has become worse by both ratios, or only by one of them."""
+        """Return a mark if both ratios are worse, or only one of them."""
         growths = [self.ratio, median(self.ratios)]
         if not self.figure.is_cost:
             growths = [1 / growth for growth in growths]
@@ -90,7 +90,7 @@ def rate(unit: str, share: float = 1) -> Figure:
 
 
 def upload(name: str) -> Case:
-    """Upload 256 MiB at once."""
+    """Upload 256 MiB in one upload."""
     (variant,) = (variant for variant in UPLOADS if variant.name == name)
     return Case(f"upload-{name}", partial(_upload, variant, 256), (cpu("s per GiB"), rate("MiB")))
 
@@ -110,7 +110,7 @@ def _upload(variant: Upload, mib: int, tools: Tools, smoke: bool) -> Sample:
 
 
 def download(name: str, scenario: download_measure.Scenario, *figures: Figure) -> Case:
-    """Download 1 GiB, small files for 3 seconds, or a million rows; as our service does it."""
+    """Download 1 GiB, small files for 3 seconds, or a million rows."""
     ours = "rows" if scenario.kind == "rows" else "zero-copy"
     (variant,) = (variant for variant in DOWNLOADS if variant.name == ours)
 
@@ -122,7 +122,7 @@ def download(name: str, scenario: download_measure.Scenario, *figures: Figure) -
 
 
 def fan_out(subscribers: int, *figures: Figure) -> Case:
-    """Publish until there were 40,000 deliveries."""
+    """Publish until 40,000 events have been delivered."""
 
     def measure(tools: Tools, smoke: bool) -> Sample:
         scenario = realtime_measure.Scenario(subscribers, 2 if smoke else 40_000 // subscribers)
@@ -183,13 +183,18 @@ def parse() -> argparse.Namespace:
     names = [case.name for case in CASES]
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("base", help="the commit to compare with")
-    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"of each load ({PAIRS} or more)")
     parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=names, help=f"of {', '.join(names)}"
+        "--pairs", type=int, default=PAIRS, help=f"pairs per load (at least {PAIRS})"
     )
-    parser.add_argument("--smoke", action="store_true", help="see that all of it works, quickly")
-    parser.add_argument("--bars", action="store_true", help="fail when a cost became worse")
-    parser.add_argument("--directory", type=Path, help="where the files go (build/benchmarks)")
+    parser.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        default=names,
+        help=f"some of {', '.join(names)}",
+    )
+    parser.add_argument("--smoke", action="store_true", help="test the benchmark with small loads")
+    parser.add_argument("--bars", action="store_true", help="fail if a cost is worse")
+    parser.add_argument("--directory", type=Path, help="directory of the files (build/benchmarks)")
     options = parser.parse_args()
     if unknown := set(options.only) - set(names):
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(names)}")
@@ -201,11 +206,11 @@ def parse() -> argparse.Namespace:
 
 
 def archived(commit: str, directory: Path) -> Path:
-    """Put the files of a commit into a directory."""
+    """Extract the files of a commit to a directory."""
     words = ["git", "archive", "--format=tar", commit]
     done = subprocess.run(words, cwd=REPOSITORY, stdout=subprocess.PIPE, check=False)
     if done.returncode:
-        sys.exit(f"{commit} is no commit of this repository.")
+        sys.exit(f"{commit} is not a commit of this repository.")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(directory, filter="data")
     return directory
@@ -219,9 +224,9 @@ def equipped(directory: Path, kept: Path, template: Path) -> Tools:
 def gather(
     cases: Sequence[Case], sides: Sequence[Tools], pairs: int, *, smoke: bool
 ) -> dict[Case, tuple[list[Sample], ...]]:
-    """Measure both sides in turn, the other one first in every second pair.
+    """Measure both sides in pairs, with alternating order.
 
-    A load that fails on one side is left out.
+    A load that fails on one side is skipped.
     """
     samples: dict[Case, tuple[list[Sample], ...]] = {case: ([], []) for case in cases}
     for number in range(pairs):
@@ -231,7 +236,7 @@ def gather(
                 for side in order:
                     samples[case][side].append(case.measure(sides[side], smoke))
             except MeasureError as error:
-                say(f"{case.name} failed and is left out: {('base', 'now')[side]}, {error}")
+                say(f"{case.name} failed and is skipped: {('base', 'now')[side]}, {error}")
                 del samples[case]
             else:
                 say(f"{number + 1} of {pairs}, {case.name}: {_latest(case, samples[case])}")
@@ -273,7 +278,7 @@ def page(rows: Sequence[Row], base: str, pairs: int, machine: str) -> str:
 
 
 def spread(ratios: Sequence[float]) -> str:
-    """Return the quartiles, between which the ratios of half of the pairs are."""
+    """Return the lower and upper quartiles of the ratios."""
     if len(ratios) < 2:
         return ""
     low, _, high = quantiles(ratios, n=4, method="inclusive")

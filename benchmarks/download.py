@@ -1,4 +1,4 @@
-"""Measure downloads from our service and from others side by side; README.md says how and what.
+"""Compare downloads from the generated service with those from other servers; see README.md.
 
 make bench-download
 """
@@ -21,7 +21,7 @@ SCENARIOS = [
     Scenario("small", 32, 5),
     Scenario("rows", 1, 1_000_000),
 ]
-#: In a smaller file, much of it would find room in the buffers of the kernel; in MiB.
+#: Minimum size in MiB; the buffers of the kernel would hold much of a smaller file.
 LEAST = 256
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     options = parse()
     chosen = side_by_side.choose(VARIANTS, options.only)
     size = options.size * MIB
-    # The file of an eighth is there twice while it is being stored.
+    # The file of an eighth exists twice while it is being stored.
     with side_by_side.workshop(options, size // 4 + GIB) as tools:
         asked = [scenario.smoke() for scenario in SCENARIOS] if options.smoke else SCENARIOS
         cases = {s: [v for v in chosen if s.kind in v.kinds] for s in asked}
@@ -40,7 +40,7 @@ def main() -> None:
         text = download_report.page(tools, samples, options.size, options.rounds)
     side_by_side.write(options, "download", text, download_report.picture(samples))
     complete = {variant for variant, _ in samples} == set(chosen)
-    kept = all(promise.kept(found) for promise, _, found in download_report.checked(samples))
+    kept = all(target.kept(found) for target, _, found in download_report.checked(samples))
     sys.exit(not (complete and (kept or not options.bars)))
 
 
@@ -48,14 +48,14 @@ def parse() -> argparse.Namespace:
     size = f"MiB of one load, over all its downloads (2048; at least {LEAST})"
     parser = side_by_side.options(__doc__, size, [variant.name for variant in VARIANTS])
     parser.set_defaults(size=2048)
-    parser.add_argument("--bars", action="store_true", help="only what something is promised of")
+    parser.add_argument("--bars", action="store_true", help="measure only the loads with a target")
     options = parser.parse_args()
     if options.size < LEAST:
         parser.error(f"--size: at least {LEAST}")
     if options.smoke:
         options.size, options.rounds = 8, 1
     if options.bars:
-        options.only = options.only or download_report.promised()
+        options.only = options.only or download_report.targeted()
     return options
 
 

@@ -1,4 +1,4 @@
-"""Download from one server, at once or slowly, and say how long that took."""
+"""Download from one server, at full speed or slowly, and print the duration."""
 
 import socket
 import time
@@ -8,13 +8,13 @@ import load
 from load import HOST, Load
 
 BLOCK = 1 << 20
-#: A slow client takes this much this often, through a receive buffer that holds hardly more.
+#: A slow client reads this number of bytes at this interval, with a small receive buffer.
 SIP, SIP_EVERY = 1 << 10, 0.1
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to ask for: `downloads` at once, each `times` over, of `size` bytes each time."""
+    """`downloads` at once, each repeated `times` times, of `size` bytes each time."""
 
     port: int
     path: str
@@ -49,13 +49,13 @@ def download(plan: Plan, buffer: memoryview) -> None:
         while count := sock.recv_into(buffer):
             received += count
     declared = load.LENGTH.search(head)
-    # Without a length there are chunks, whose sizes are counted here as well.
+    # Without a length the body is chunked; the chunk headers are counted as well.
     if received < plan.size or (declared and not received == plan.size == int(declared[1])):
         raise OSError(f"{plan.path}: {received} of {plan.size} bytes")
 
 
 def sip(plan: Plan) -> None:
-    """Take a little from every connection, again and again."""
+    """Repeatedly read a little from every connection."""
     sockets = [load.connect(plan.port, {socket.SO_RCVBUF: SIP}) for _ in range(plan.downloads)]
     for sock in sockets:
         ask(plan, sock)
@@ -63,14 +63,14 @@ def sip(plan: Plan) -> None:
     while time.monotonic() < until:
         for sock in sockets:
             if not sock.recv(SIP):
-                raise OSError(f"{plan.path}: it ended early")
+                raise OSError(f"{plan.path}: the response ended early")
         time.sleep(SIP_EVERY)
     for sock in sockets:
         sock.close()
 
 
 def run(plan: Plan) -> Load:
-    """Do all that the plan says."""
+    """Execute the plan."""
     if plan.slow:
         return load.at_once(1, lambda _: sip(plan))
 

@@ -1,4 +1,4 @@
-"""Download from a server, and say what that cost."""
+"""Measure the cost of downloads from a server."""
 
 import json
 import sys
@@ -12,13 +12,13 @@ from load import Load
 from measure import GIB, MIB, MeasureError, Sample, Server, running, send
 from servers import HERE, Tools
 
-#: What a row has at the least, in bytes.
+#: The minimum size of a row in bytes.
 ROW = 64
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is asked for (`large`, `slow`, `small` or `rows`), and by how many clients at once."""
+    """The kind of load (`large`, `slow`, `small` or `rows`), and the number of clients."""
 
     kind: str
     count: int
@@ -28,7 +28,7 @@ class Scenario:
     """How many small files there are."""
 
     def smoke(self) -> "Scenario":
-        """Return the same with little work."""
+        """Return a small version of this load."""
         return Scenario(self.kind, self.count, self.amount / 20, self.files // 20)
 
     @property
@@ -47,7 +47,7 @@ class Scenario:
 def measure(
     tools: Tools, variant: Download, scenario: Scenario, size: int, *, pings: bool = True
 ) -> Sample:
-    """Measure one load on a fresh server; a large one downloads `size` bytes in all."""
+    """Measure one load on a new server; a large one downloads `size` bytes in total."""
     if scenario.kind == "rows":
         with running(tools, variant) as server:
             return _rows(server, variant, scenario)
@@ -66,7 +66,7 @@ def measure(
 def _large(
     server: Server, variant: Download, scenario: Scenario, store: Store, pings: bool
 ) -> Sample:
-    """Download eight times in all; with pings once more, since pings cost CPU seconds too."""
+    """Download eight times in total; repeat it for pings, which take CPU time, too."""
     warm_up(server, variant, store)
     file = store.large if variant.share == 1 else store.part
     size = file.path.stat().st_size
@@ -89,7 +89,7 @@ def _large(
 
 
 def _slow(server: Server, variant: Download, scenario: Scenario, store: Store) -> Sample:
-    """Let clients take hardly anything of the large file; the memory is that of one of them."""
+    """Read the large file slowly with many clients; memory is per client."""
     warm_up(server, variant, store)
     path = store.address(variant, store.large)
     plan = Plan(server.port, path, scenario.count, 0, slow=scenario.amount)
@@ -100,7 +100,7 @@ def _slow(server: Server, variant: Download, scenario: Scenario, store: Store) -
 
 
 def _small(server: Server, variant: Download, scenario: Scenario, store: Store) -> Sample:
-    """Ask for small files over connections that stay open; cpu is in microseconds per request."""
+    """Request small files over persistent connections; cpu is in microseconds per request."""
     warm_up(server, variant, store)
     paths = [store.address(variant, file) for file in store.small]
     return ask(server, paths, scenario.count, scenario.amount, least=SMALL)
@@ -109,7 +109,7 @@ def _small(server: Server, variant: Download, scenario: Scenario, store: Store) 
 def ask(
     server: Server, paths: list[str], connections: int, seconds: float, least: int = 0
 ) -> Sample:
-    """Ask for small things of `least` bytes; cpu is in microseconds per request."""
+    """Request small bodies of at least `least` bytes; cpu is in microseconds per request."""
     plan = requests_load.Plan(server.port, paths, connections, seconds)
     before = processes.cpu_seconds(server.pid)
     words = [sys.executable, str(HERE / "requests_load.py")]

@@ -1,4 +1,4 @@
-"""What was measured of downloads, as Markdown and as a chart, and what is promised."""
+"""The results of downloads as Markdown and as a chart, and the targets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from servers import Tools
 
 Samples = Mapping[tuple[Download, Scenario], Sequence[Sample]]
 
-#: A bar of the chart that would be longer is cut: the others would be invisible beside it.
+#: Longer bars of the chart are cut, so that the others stay visible.
 LONGEST = 4.0
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What one of ours may cost; `than` makes it a ratio, `at_least` turns it round."""
+class Target:
+    """A limit for one variant, or for its ratio to `than`; a lower limit with `at_least`."""
 
     words: str
     kind: str
@@ -38,21 +38,21 @@ class Promise:
         return measured >= self.limit if self.at_least else measured <= self.limit
 
 
-PROMISES = [
-    Promise("zero-copy: CPU seconds, x nginx", "large", "zero-copy", "cpu", 2.0, than="nginx"),
-    Promise("page cache: CPU seconds per GiB", "large", "page-cache", "cpu", 0.75),
-    Promise("zero-copy: ping p99, ms", "large", "zero-copy", "ping", 50, clients=8),
-    Promise("page cache: ping p99, ms", "large", "page-cache", "ping", 50, clients=8),
-    Promise("aiofiles: ping p99, ms", "large", "aiofiles", "ping", 50, clients=8),
-    Promise("zero-copy: MiB each", "slow", "zero-copy", "memory", 0.1, clients=100),
-    Promise("requests/s, x FileResponse in our service", "small", "zero-copy", "rate", 4,
+TARGETS = [
+    Target("zero-copy: CPU seconds, x nginx", "large", "zero-copy", "cpu", 2.0, than="nginx"),
+    Target("page cache: CPU seconds per GiB", "large", "page-cache", "cpu", 0.75),
+    Target("zero-copy: ping p99, ms", "large", "zero-copy", "ping", 50, clients=8),
+    Target("page cache: ping p99, ms", "large", "page-cache", "ping", 50, clients=8),
+    Target("aiofiles: ping p99, ms", "large", "aiofiles", "ping", 50, clients=8),
+    Target("zero-copy: MiB each", "slow", "zero-copy", "memory", 0.1, clients=100),
+    Target("requests/s, x FileResponse in our service", "small", "zero-copy", "rate", 4,
             than="within", at_least=True),
-    Promise("CPU microseconds per row", "rows", "rows", "cpu", 10),
+    Target("CPU microseconds per row", "rows", "rows", "cpu", 10),
 ]  # fmt: skip
 
 
 def page(tools: Tools, samples: Samples, size: int, rounds: int) -> str:
-    """Return one section per kind of load, then what is promised."""
+    """Return one section per kind of load, then the targets."""
     used = {variant.name for variant, _ in samples}
     programs = [report.nginx_version()] if "nginx" in used else []
     if "caddy" in used:
@@ -69,7 +69,7 @@ def page(tools: Tools, samples: Samples, size: int, rounds: int) -> str:
         f"{report.machine(tools, ('fastapi', 'uvicorn'), programs)}.",
         "![CPU seconds per GiB](download.svg)",
         *by_kind,
-        promises(samples),
+        targets(samples),
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 
@@ -143,36 +143,36 @@ def rows(scenario: Scenario, samples: Samples) -> str:
     return f"### JSON Lines of a model with five fields\n\n{markdown(columns, table)}"
 
 
-def promises(samples: Samples) -> str:
+def targets(samples: Samples) -> str:
     table = [
         [
-            f"{scenario.title}, {promise.words}",
+            f"{scenario.title}, {target.words}",
             f"{measured:.2f}",
-            f"{'≥' if promise.at_least else '≤'} {promise.limit:g}",
-            "yes" if promise.kept(measured) else "NO",
+            f"{'≥' if target.at_least else '≤'} {target.limit:g}",
+            "yes" if target.kept(measured) else "NO",
         ]
-        for promise, scenario, measured in checked(samples)
+        for target, scenario, measured in checked(samples)
     ]
     if not table:
         return ""
-    return f"### What is promised\n\n{markdown(['', 'measured', 'promised', 'kept'], table)}"
+    return f"### Targets\n\n{markdown(['', 'measured', 'target', 'met'], table)}"
 
 
-def promised() -> list[str]:
-    """Return the variants that the promises are about."""
-    names = [name for promise in PROMISES for name in (promise.ours, promise.than) if name]
+def targeted() -> list[str]:
+    """Return the variants with targets."""
+    names = [name for target in TARGETS for name in (target.ours, target.than) if name]
     return list(dict.fromkeys(names))
 
 
-def checked(samples: Samples) -> Iterator[tuple[Promise, Scenario, float]]:
-    """Yield what was measured of each promise."""
-    for promise in PROMISES:
-        for scenario in filter(promise.covers, _scenarios(samples, promise.kind)):
+def checked(samples: Samples) -> Iterator[tuple[Target, Scenario, float]]:
+    """Yield the measured value of each target."""
+    for target in TARGETS:
+        for scenario in filter(target.covers, _scenarios(samples, target.kind)):
             found = _found(scenario, samples)
-            figures = {v.name: getattr(s, promise.figure) for v, s in found.items()}
-            measured, other = figures.get(promise.ours), figures.get(promise.than or promise.ours)
+            figures = {v.name: getattr(s, target.figure) for v, s in found.items()}
+            measured, other = figures.get(target.ours), figures.get(target.than or target.ours)
             if measured is not None and other:
-                yield promise, scenario, measured / other if promise.than else measured
+                yield target, scenario, measured / other if target.than else measured
 
 
 def _scenarios(samples: Samples, kind: str) -> list[Scenario]:
@@ -187,7 +187,7 @@ def _found(scenario: Scenario, samples: Samples) -> dict[Download, Summary]:
 
 
 def picture(samples: Samples) -> str:
-    """Draw the CPU seconds, the servers in the order of the tables; none without files."""
+    """Draw the CPU seconds, with the servers in the order of the tables; None without files."""
     found = [_found(scenario, samples) for scenario in _scenarios(samples, "large")]
     if not found:
         return ""

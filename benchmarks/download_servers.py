@@ -1,4 +1,4 @@
-"""The servers that send files, how each is started, and the files."""
+"""The servers that send files, their commands, and the files."""
 
 import os
 import subprocess
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from servers import HERE, Command, Tools, Variant, nginx, uvicorn
 
-#: Where our store is; everybody sends the files that are in it.
+#: The storage directory of the service; all servers send its files.
 STORE = "store"
 SMALL, SMALL_FILES = 4 << 10, 500
-#: Of the large file, what those get who would take minutes for all of it.
+#: The part of the large file for slow servers, which would take minutes for all of it.
 SHARE = 32
 BLOCK = 1 << 20
 
@@ -41,7 +41,7 @@ class File:
 
 @dataclass(frozen=True)
 class Store:
-    """What there is to send."""
+    """The stored files."""
 
     directory: Path
     large: File
@@ -53,7 +53,7 @@ class Store:
         return variant.path.format(id=file.id, path=file.path.relative_to(self.directory))
 
     def warm(self) -> None:
-        """Read everything, so that it is in the page cache."""
+        """Read all files, so that they are in the page cache."""
         buffer = bytearray(BLOCK)
         for file in (self.large, self.part, *self.small):
             with file.path.open("rb", buffering=0) as source:
@@ -63,7 +63,7 @@ class Store:
 
 @cache
 def stored(tools: Tools, size: int, files: int) -> Store:
-    """Put a large file of `size` bytes and so many small ones into our store."""
+    """Store a large file of `size` bytes and a number of small ones in the service."""
     directory = tools.directory / STORE
     made = tools.directory / "made"
     made.mkdir()
@@ -104,7 +104,7 @@ def start_naive(tools: Tools, files: Path, port: int) -> Command:
 
 
 def start_nginx(tools: Tools, files: Path, port: int) -> Command:
-    # As Debian has it.
+    # The default settings of Debian.
     return nginx(files, port, "sendfile on; tcp_nopush on;", f"root {tools.directory / STORE};")
 
 

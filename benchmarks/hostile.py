@@ -1,4 +1,4 @@
-"""Measure how a service answers others while hostile clients attack it at full speed.
+"""Measure the response times for other clients while hostile clients attack a service.
 
 make bench-hostile
 """
@@ -23,14 +23,14 @@ from measure import GIB, MIB, MeasureError, Server, running, wait_for_answer
 from realtime_servers import running_redis
 from servers import HERE, Command, Tools, Variant, uvicorn
 
-#: Seconds within which 99 of 100 health checks are answered, by the number of hostile connections.
+#: Maximum seconds of 99 of 100 health checks, by the number of hostile connections.
 PROMISED = {1: 0.25, 20: 1.0}
-#: Seconds after which the watchdog reports a loop; a worker is replaced after twice that.
+#: Seconds after which the watchdog reports a stuck loop; a worker is replaced after twice that.
 STUCK_AFTER = 1
 WORKERS = 2
-#: Seconds for which the probes go on after the attack, so that what it left behind is seen too.
+#: Seconds of probes after the attack, which detect delayed effects.
 AFTER = 0.5
-#: Seconds until a server that was attacked is given up.
+#: Maximum seconds until an attacked server responds again.
 RECOVERY = 15
 
 STALL, REPLACED = b"The event loop has not answered", b"The event loop is stuck: process"
@@ -39,7 +39,7 @@ STARTED = b"Started server process"
 
 @dataclass(frozen=True)
 class Survived:
-    """How a server did under one attack."""
+    """The results of one attack."""
 
     attack: Attack
     connections: int
@@ -68,7 +68,7 @@ class Survived:
 
     @property
     def kept(self) -> bool:
-        """Whether it is as promised."""
+        """Whether the targets are met."""
         limit = PROMISED.get(self.connections, max(PROMISED.values()))
         return not self.errors and not self.replaced and self.p99 <= limit
 
@@ -120,9 +120,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = side_by_side.options(__doc__, "not used", [attack.name for attack in ATTACKS])
-    parser.add_argument("--seconds", type=float, default=5.0, help="for which each attacks (5)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of an attack (5)")
     parser.add_argument("--sides", type=lambda text: text.split(","), help="ours, workers, bare")
-    parser.add_argument("--bars", action="store_true", help="fail when a promise is not kept")
+    parser.add_argument("--bars", action="store_true", help="fail if a target is missed")
     options = parser.parse_args()
     if options.smoke:
         options.seconds = 0.5
@@ -132,7 +132,7 @@ def parse() -> argparse.Namespace:
 
 
 def attacked(tools: Tools, variant: Variant, attack: Attack, seconds: float) -> list[Survived]:
-    """Attack a fresh server with one connection, then with many; return how it did."""
+    """Attack a new server with one connection, then with many; return the results."""
     if not (variant.ours or attack.theirs):
         return []
     results = []
@@ -176,7 +176,7 @@ def survive(
         connections,
         tuple(probed["answers"]),
         probed["errors"],
-        max(0.0, cpu),  # What a worker that was replaced has used is not known any more.
+        max(0.0, cpu),  # The CPU time of a replaced worker is unknown.
         max(0.0, (processes.peak(server.pid) - memory) / MIB),
         load["sent"] / MIB / seconds,
         lines.count(STALL),
@@ -204,7 +204,7 @@ def describe(done: Survived) -> str:
 
 
 def page(tools: Tools, found: dict[str, list[Survived]], seconds: float) -> str:
-    """Return one table per side and number of connections, then what is promised."""
+    """Return one table per side and number of connections, then the targets."""
     sections = [
         "# Hostile clients",
         f"Each attack for {seconds:g} seconds. "
@@ -225,8 +225,8 @@ def page(tools: Tools, found: dict[str, list[Survived]], seconds: float) -> str:
         rows.append([f"p99, {connections} hostile", f"{worst:.3f} s", f"<= {limit:g} s"])
     rows.append(["health checks without a 200", f"{sum(e.errors for e in ours)}", "0"])
     rows.append(["workers replaced", f"{sum(e.replaced for e in ours)}", "0"])
-    columns = ["the worst of ours", "measured", "promised"]
-    sections.append(f"### Promises\n\n{report.markdown(columns, rows)}")
+    columns = ["the worst of ours", "measured", "target"]
+    sections.append(f"### Targets\n\n{report.markdown(columns, rows)}")
     return "\n\n".join(sections) + "\n"
 
 

@@ -1,13 +1,13 @@
-"""What hostile clients send: each attack as bytes without end, on every connection alike."""
+"""Attacks of hostile clients: endless data, the same on every connection."""
 
 import base64
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count, repeat
 
-#: Bytes that are handed to the kernel at once, roughly.
+#: The approximate size of a write.
 BLOCK = 256 << 10
-#: No body ends before the load does.
+#: A body that does not end before the load.
 ENDLESS = 8 << 30
 
 MASKED = b"\x80"
@@ -16,7 +16,7 @@ TEXT, BINARY, CONTINUATION, PING, PONG, FIN = 0x1, 0x2, 0x0, 0x9, 0xA, 0x80
 
 @dataclass(frozen=True)
 class Attack:
-    """One way to keep a server busy; all text has `{host}` where the address of the server goes."""
+    """An attack; `{host}` in its text is replaced by the address of the server."""
 
     name: str
     title: str
@@ -33,14 +33,14 @@ class Attack:
 
 
 def frame(kind: int, payload: bytes = b"") -> bytes:
-    """Return a WebSocket frame of a client, whose mask of zeros leaves the payload as it is."""
+    """Return a WebSocket frame of a client, with a mask of zeros."""
     size = len(payload)
     length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126, size >> 8, size & 255])
     return bytes([kind]) + length + bytes(4) + payload
 
 
 def block(unit: bytes) -> Callable[[], Iterator[bytes]]:
-    """Repeat a unit without end, many in a block."""
+    """Repeat a unit endlessly, in large blocks."""
     whole = unit * max(1, BLOCK // len(unit))
     return lambda: repeat(whole)
 
@@ -69,7 +69,7 @@ LIVE = "/health/live"
 
 
 def frames(name: str, title: str, unit: bytes, first: bytes = b"") -> Attack:
-    """Return an attack over a WebSocket."""
+    """Return an attack on a WebSocket."""
 
     def blocks() -> Iterator[bytes]:
         if first:
@@ -83,26 +83,26 @@ def frames(name: str, title: str, unit: bytes, first: bytes = b"") -> Attack:
 def plain(
     name: str, title: str, path: str, media_type: str, unit: bytes, length: str = ""
 ) -> Attack:
-    """Return an attack by a body without end."""
+    """Return an attack with an endless body."""
     length = length or f"Content-Length: {ENDLESS}"
     theirs = post("/body", media_type, length)
     return Attack(name, title, post(path, media_type, length), block(unit), theirs=theirs)
 
 
 def requests(name: str, title: str, text: str, size: int = BLOCK, theirs: str = " ") -> Attack:
-    """Return an attack by a request again and again; in blocks of a `size`, it is paced."""
+    """Return an attack with repeated requests, optionally in blocks of `size` bytes."""
     whole = text.encode() * max(1, size // len(text))
     return Attack(name, title, "", lambda: repeat(whole), paced=size < BLOCK, theirs=theirs)
 
 
 def form(part: str, count: int) -> str:
-    """Return a form of so many parts, within the limits that any form has."""
+    """Return a form with a number of parts, within the limits."""
     body = f"--b\r\n{part}" * count + "--b--\r\n"
     return post("/files", FORM, f"Content-Length: {len(body)}") + body
 
 
 def new_prefixes() -> Iterator[bytes]:
-    """Ask once for prefixes that none has asked for before."""
+    """Return a poll of new prefixes."""
     numbers = count()
     while True:
         asked = (",".join(f"u{next(numbers)}.*" for _ in range(32)) for _ in range(20))

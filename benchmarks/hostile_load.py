@@ -1,4 +1,4 @@
-"""Send an attack as fast as a server takes it, over connections that are opened again and again."""
+"""Send an attack as fast as the server reads it, and reopen closed connections."""
 
 import os
 import select
@@ -13,17 +13,17 @@ from hostile_attacks import BY_NAME, Attack
 from load import HOST, Load
 
 READ = 256 << 10
-#: Seconds that a connection waits for a response before it is given up.
+#: Maximum seconds that a connection waits for a response.
 WAIT = 1.0
-#: Of a server that takes no connection: seconds until the next attempt.
+#: Seconds until the next attempt if the server does not accept a connection.
 PAUSE = 0.01
-#: Out of the way of what measures how the server does.
+#: A low priority, so that the attack does not delay the probes.
 NICENESS = 10
 
 
 @dataclass(frozen=True)
 class Plan:
-    """For how many `seconds` so many `connections` attack."""
+    """An attack of `connections` for `seconds`."""
 
     port: int
     attack: str
@@ -37,14 +37,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Attacked(Load):
-    """What was sent, and over how many connections in turn."""
+    """The number of sent bytes, and of connections."""
 
     sent: int = 0
     opened: int = 0
 
 
 class Connection:
-    """One hostile client: a socket that does not block, and what it sends next."""
+    """A hostile client: a non-blocking socket, and its next data."""
 
     def __init__(self, plan: Plan, attack: Attack) -> None:
         self.socket = socket.socket()
@@ -58,11 +58,11 @@ class Connection:
         self._left = memoryview(opening.strip(" ").encode().replace(b"{host}", host))
         self._following = with_host(attack.blocks(), host)
         self._paced = attack.paced
-        #: Whether nothing more is sent until there is a response.
+        #: Whether the next data is sent after a response.
         self.waiting = attack.waits
 
     def send(self) -> bool:
-        """Send what fits; return whether there is more."""
+        """Send as much as possible; return whether data is left."""
         if not self._left:
             if self.waiting:
                 return True
@@ -78,11 +78,11 @@ class Connection:
         return True
 
     def is_late(self, now: float) -> bool:
-        """Whether the server has not responded for so long that another attempt is worth more."""
+        """Whether the response has timed out."""
         return self.waiting and now - self.sent_at > WAIT
 
     def receive(self) -> bool:
-        """Take what has come; return whether the server keeps the connection."""
+        """Read available data; return whether the connection is still open."""
         if not self.socket.recv(READ):
             return False
         self.waiting = False
@@ -90,7 +90,7 @@ class Connection:
 
 
 def with_host(blocks: Iterable[bytes], host: bytes) -> Iterator[bytes]:
-    """Fill in the host, once for blocks that come again."""
+    """Insert the host, once for repeated blocks."""
     before = filled = b""
     for each in blocks:
         if each is not before:
@@ -99,7 +99,7 @@ def with_host(blocks: Iterable[bytes], host: bytes) -> Iterator[bytes]:
 
 
 def run(plan: Plan) -> Attacked:
-    """Attack until the time is over."""
+    """Attack until the end of the time."""
     os.nice(NICENESS)
     counts = [0, 0]
     done = load.at_once(1, lambda _: attack(plan, counts))
@@ -132,7 +132,7 @@ def attack(plan: Plan, counts: list[int]) -> None:
 
 
 def open_more(plan: Plan, open_now: dict[int, Connection], poll: select.epoll) -> int:
-    """Open the connections that are missing; return how many that were."""
+    """Open missing connections; return their number."""
     before = len(open_now)
     try:
         while len(open_now) < plan.connections:
@@ -145,7 +145,7 @@ def open_more(plan: Plan, open_now: dict[int, Connection], poll: select.epoll) -
 
 
 def serve(connection: Connection, events: int) -> bool:
-    """Do what a connection is ready for; return whether it goes on."""
+    """Read or write when a connection is ready; return whether it stays open."""
     with suppress(BlockingIOError):
         try:
             if events & ~select.EPOLLOUT and not connection.receive():

@@ -1,4 +1,4 @@
-"""Ask a server again and again whether it is live, on a new connection each time."""
+"""Repeatedly probe the health of a server, each time on a new connection."""
 
 import http.client
 import os
@@ -10,15 +10,15 @@ import load
 from load import HOST, Load
 
 EVERY = 0.01
-#: Seconds after which a question counts as not answered.
+#: Seconds after which a probe has failed.
 PATIENCE = 10
-#: Ahead of those that attack, where that is allowed.
+#: A high priority, if permitted.
 PRIORITY = -10
 
 
 @dataclass(frozen=True)
 class Plan:
-    """For how many `seconds` a path is asked for."""
+    """Request a path for `seconds`."""
 
     port: int
     path: str
@@ -27,14 +27,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Probed(Load):
-    """The seconds that each response took, in order, and how many did not come or were no 200."""
+    """The seconds of each response, and the number of failed probes."""
 
     answers: tuple[float, ...] = ()
     errors: int = 0
 
 
 def run(plan: Plan) -> Probed:
-    """Ask until the time is over."""
+    """Probe until the end of the time."""
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     answers: list[float] = []

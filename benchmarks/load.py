@@ -1,6 +1,6 @@
-"""What loads a server: a process of its own, so that its work is not in the server's way.
+"""The client of a benchmark, in a separate process.
 
-It is bounded: in count, in bytes, in the time that one call may block and in the time of the whole.
+It is limited in count, bytes, the time of a blocking call and the total time.
 """
 
 import json
@@ -17,22 +17,22 @@ from dataclasses import dataclass
 from typing import Any
 
 HOST = "127.0.0.1"
-#: Of one plan.
+#: Limits of a plan.
 MAX_CONNECTIONS = 128
 MAX_BYTES = 16 << 30
-#: Seconds that one call may block.
+#: Maximum seconds of a blocking call.
 PATIENCE = 60
-#: Seconds after which this process is ended.
+#: Seconds after which this process exits.
 DEADLINE = 600
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-#: The end of a body in chunks (RFC 9112, section 7.1).
+#: The end of a chunked body (RFC 9112, section 7.1).
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 @dataclass(frozen=True)
 class Load:
-    """How a load went."""
+    """The results of a load."""
 
     seconds: float
     client_cpu: float
@@ -40,7 +40,7 @@ class Load:
 
 
 class Answer:
-    """An answer to a request of many on a connection, which may arrive in any number of pieces."""
+    """A response on a persistent connection, which may arrive in any number of pieces."""
 
     __slots__ = ("_length", "_tail", "head", "size")
 
@@ -52,9 +52,9 @@ class Answer:
         self._tail = b""
 
     def take(self, data: bytes) -> bool:
-        """Take the next piece; return whether that was the last."""
+        """Parse the next piece; return whether it was the last."""
         if not data:
-            raise OSError(f"the connection ended within an answer: {self.head[:200]!r}")
+            raise OSError(f"the connection was closed within a response: {self.head[:200]!r}")
         if b"\r\n\r\n" not in self.head:
             self.head, end, data = (self.head + data).partition(b"\r\n\r\n")
             self.head += end
@@ -69,7 +69,7 @@ class Answer:
         return self._tail == LAST_CHUNK
 
     def expect(self, status: bytes) -> None:
-        """Fail when the status is another one."""
+        """Raise an error for another status."""
         if not self.head.startswith(b"HTTP/1.1 " + status):
             raise OSError(f"{status!r} expected, not {self.head[:200]!r}")
 
@@ -80,10 +80,9 @@ def within_bounds(connections: int, size: int) -> None:
 
 
 def connect(port: int, buffers: dict[int, int] | None = None) -> socket.socket:
-    """Open a connection whose calls block at most for the patience.
+    """Open a connection with a timeout.
 
-    `buffers`: bytes by SO_SNDBUF and SO_RCVBUF, where the kernel's own choice is not wanted; it
-    doubles these numbers, for what it needs itself.
+    `buffers` are values for SO_SNDBUF and SO_RCVBUF, which the kernel doubles for its own overhead.
     """
     sock = socket.socket()
     patience = struct.pack("ll", PATIENCE, 0)
@@ -96,7 +95,7 @@ def connect(port: int, buffers: dict[int, int] | None = None) -> socket.socket:
 
 
 def at_once(count: int, do: Callable[[int], None]) -> Load:
-    """Do something in as many threads, and measure it."""
+    """Run a function in a number of threads, and measure it."""
     before = resource.getrusage(resource.RUSAGE_SELF)
     started = time.perf_counter()
     with ThreadPoolExecutor(count) as threads:
@@ -109,6 +108,6 @@ def at_once(count: int, do: Callable[[int], None]) -> Load:
 
 
 def main(run: Callable[[dict[str, Any]], Load]) -> None:
-    """Read a plan, and write how it went."""
+    """Read a plan, run it and write the results."""
     signal.alarm(DEADLINE)
     json.dump(vars(run(json.load(sys.stdin))), sys.stdout)

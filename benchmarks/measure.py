@@ -1,4 +1,4 @@
-"""Start a server, load it from another process, and say what that cost."""
+"""Start a server, load it from another process, and measure the cost."""
 
 import http.client
 import os
@@ -23,12 +23,12 @@ PING_EVERY = 0.005
 
 
 class MeasureError(Exception):
-    """A server did not do what it should have."""
+    """A server did not respond as expected."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one load cost."""
+    """The cost of one load."""
 
     rate: float = 0.0
     """MiB/s, or whatever else was counted per second."""
@@ -43,7 +43,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Summary:
-    """The medians of all rounds, and the pings of all of them together."""
+    """The medians of all rounds, and all of their pings."""
 
     rate: float
     cpu: float
@@ -80,7 +80,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the process that loaded a server has printed, and the seconds of each ping."""
+    """The output of the client process, and the seconds of each ping."""
 
     output: bytes
     pings: tuple[float, ...]
@@ -90,7 +90,7 @@ class Loaded:
 
 @contextmanager
 def running(tools: Tools, variant: Variant) -> Generator[Server]:
-    """Start a server with an empty directory, and stop it."""
+    """Run a server with an empty directory."""
     files = tools.directory / "files"
     shutil.rmtree(files, ignore_errors=True)
     files.mkdir()
@@ -126,7 +126,7 @@ def free_port() -> int:
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int, variant: Variant) -> None:
-    """Wait until a server answers."""
+    """Wait until a server responds."""
     until = time.monotonic() + START_TIME
     while True:
         try:
@@ -142,7 +142,7 @@ def wait_for(process: subprocess.Popen[bytes], port: int, variant: Variant) -> N
 
 
 def wait_for_answer(server: Server, seconds: float) -> None:
-    """Wait until a server that had too much to do answers a ping again."""
+    """Wait until an overloaded server responds to a ping again."""
     until = time.monotonic() + seconds
     while True:
         connection = http.client.HTTPConnection(HOST, server.port, timeout=seconds)
@@ -150,7 +150,7 @@ def wait_for_answer(server: Server, seconds: float) -> None:
             ping(connection, server.variant.ping)
         except (OSError, http.client.HTTPException, MeasureError):
             if time.monotonic() > until:
-                raise MeasureError(f"no answer within {seconds} s") from None
+                raise MeasureError(f"no response within {seconds} s") from None
             time.sleep(0.1)
         else:
             return
@@ -159,18 +159,18 @@ def wait_for_answer(server: Server, seconds: float) -> None:
 
 
 def ping(connection: http.client.HTTPConnection, path: str) -> float:
-    """Return the seconds that one small request takes."""
+    """Return the seconds of one small request."""
     started = time.perf_counter()
     connection.request("GET", path)
     answer = connection.getresponse()
     answer.read()
     if answer.status != http.HTTPStatus.OK:
-        raise MeasureError(f"a ping was answered with {answer.status}")
+        raise MeasureError(f"the status of a ping was {answer.status}")
     return time.perf_counter() - started
 
 
 def send(server: Server, words: Sequence[str], plan: bytes = b"", *, ping: bool = False) -> Loaded:
-    """Run what loads a server in a process of its own, and ping meanwhile if asked to."""
+    """Run the client process, optionally with pings at the same time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with processes.cores(processes.CLIENT_CORES):
         client = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -185,7 +185,7 @@ def send(server: Server, words: Sequence[str], plan: bytes = b"", *, ping: bool 
                 client.kill()
                 raise
     if client.returncode:
-        raise MeasureError(f"the load ended with {client.returncode}")
+        raise MeasureError(f"the load exited with {client.returncode}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Loaded(output, pings, cpu)

@@ -1,4 +1,4 @@
-"""How files are sent in tutorials; to be measured, not to be copied: any path is followed.
+"""Downloads as in tutorials. For measurements only: it serves any path.
 
 FILES=directory python -m uvicorn naive_download:app
 """

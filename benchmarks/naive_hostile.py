@@ -1,4 +1,4 @@
-"""A bare application for hostile clients; to be measured, not to be copied.
+"""A bare application for attacks. For measurements only.
 
 python -m uvicorn naive_hostile:app
 """

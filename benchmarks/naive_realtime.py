@@ -1,4 +1,4 @@
-"""How events are sent in tutorials, a queue per subscriber; to be measured, not to be copied.
+"""Events as in tutorials, with a queue per subscriber. For measurements only.
 
 python -m uvicorn naive_realtime:app
 """

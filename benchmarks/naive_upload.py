@@ -1,4 +1,4 @@
-"""How uploads are received in tutorials, and one library; each to be measured, none to be copied.
+"""Uploads as in tutorials, and with one library. For measurements only.
 
 FILES=directory python -m uvicorn naive_upload:app
 """

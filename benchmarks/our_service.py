@@ -1,4 +1,4 @@
-"""Our service with one way of sending, and with what it is compared with inside.
+"""The generated service with a selected way of sending, and with additional routes.
 
 python our_service.py PACKAGE zero-copy|page-cache|aiofiles
 """
@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
-#: What is switched for each way; the first is what our service chooses itself.
+#: The constants of each way of sending; the first is the default of the service.
 WAYS: dict[str, dict[str, object]] = {
     "zero-copy": {},
     "page-cache": {"ZERO_COPY": False},
@@ -43,17 +43,17 @@ ROW = Row(
 
 
 async def rows(count: int = 10) -> AsyncGenerator[Row]:
-    """One row, made before, over and over."""
+    """Repeat one existing row."""
     for _ in range(count):
         yield ROW
 
 
 def switch(package: str, name: str, value: object) -> None:
-    """Set a constant in each module of ours that has it; fail when none does any more."""
+    """Set a constant in each module of the engine that defines it; fail if none does."""
     ours = [module for key, module in sys.modules.items() if key.startswith(f"{package}.")]
     having = [module for module in ours if type(getattr(module, name, None)) is type(value)]
     if not having:
-        sys.exit(f"{package} has no {name} to switch")
+        sys.exit(f"{package} has no constant {name}")
     for module in having:
         setattr(module, name, value)
 
@@ -73,7 +73,7 @@ def main(package: str, way: str) -> None:
         app: FastAPI = create(settings)
         app.include_router(overhead_routes.router)
         routes = app.router.routes
-        routes.insert(0, routes.pop())  # As in the bare application, nothing is tried before it.
+        routes.insert(0, routes.pop())  # The first route, as in the bare application.
         app.include_router(additions(package))
         return app
 
@@ -85,12 +85,12 @@ def main(package: str, way: str) -> None:
 
 
 def engine_of(package: str) -> str:
-    """Return where the parts of a service are: before 0.2.0, beside the owner's files."""
+    """Return the package of the engine; before 0.2.0 it was the package of the service."""
     return f"{package}.engine" if find_spec(f"{package}.engine") else package
 
 
 def additions(package: str) -> APIRouter:
-    """Return what is added: with the dependencies of our routes, behind the same middleware."""
+    """Return additional routes, with the same dependencies and middleware as other routes."""
     engine = engine_of(package)
     exports = import_module(f"{engine}.download.exports")
     kernel = import_module(f"{package}.streaming" if engine == package else f"{engine}.kernel")

@@ -1,4 +1,4 @@
-"""Measure what everything around a path operation costs, beside a bare application's.
+"""Compare the overhead around a path operation with a bare application.
 
 make bench-overhead
 """
@@ -21,13 +21,13 @@ from servers import HERE, Command, Tools, Variant, uvicorn
 
 CONNECTIONS = 32
 CHUNK = 1024
-#: Microseconds over the bare application's, of a request and of a chunk.
+#: Maximum additional microseconds per request and per chunk.
 PROMISED = {"request": 60.0, "stream": 2.0}
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is asked for: many `request`s, or a `stream` of many chunks."""
+    """The kind of load: many `request`s, or a `stream` of many chunks."""
 
     kind: str
     size: float
@@ -42,7 +42,7 @@ Samples = Mapping[tuple[Variant, Scenario], Sequence[Sample]]
 
 
 def start_ours(tools: Tools, files: Path, port: int) -> Command:
-    # With everything that can be switched on around a path operation.
+    # With all optional middleware.
     env = tools.variables(
         files / "store", server__port=str(port), cors__origins="https://app.example.com"
     )
@@ -93,7 +93,7 @@ def parse() -> argparse.Namespace:
     names = [variant.name for variant in VARIANTS]
     parser = side_by_side.options(__doc__, "chunks of one stream (200000)", names)
     parser.set_defaults(size=200_000, rounds=5)
-    parser.add_argument("--bars", action="store_true", help="fail when a promise is not kept")
+    parser.add_argument("--bars", action="store_true", help="fail if a target is missed")
     options = parser.parse_args()
     if options.smoke:
         options.size, options.rounds = 2000, 1
@@ -103,7 +103,7 @@ def parse() -> argparse.Namespace:
 
 
 def measure(tools: Tools, variant: Variant, scenario: Scenario) -> Sample:
-    """Measure one load on a fresh server; cpu is in microseconds per request or chunk."""
+    """Measure one load on a new server; cpu is in microseconds per request or chunk."""
     with running(tools, variant) as server:
         if scenario.kind == "request":
             ask(server, [PING], CONNECTIONS, min(1, scenario.size))
@@ -131,13 +131,13 @@ def describe(scenario: Scenario, sample: Sample) -> str:
 
 
 def costs_over_bare(samples: Samples, kind: str) -> float:
-    """Return the microseconds that ours takes beyond the bare application's."""
+    """Return the additional microseconds of the service over the bare application."""
     cpu = {v.name: summary(found).cpu for (v, s), found in samples.items() if s.kind == kind}
     return cpu["ours"] - cpu["bare"] if {"ours", "bare"} <= cpu.keys() else 0.0
 
 
 def page(tools: Tools, samples: Samples, rounds: int) -> str:
-    """Return one table per kind of load, then what is promised."""
+    """Return one table per kind of load, then the targets."""
     sections = [
         "# Around a path operation, side by side",
         f"{rounds} rounds of which the median is shown. "
@@ -149,8 +149,8 @@ def page(tools: Tools, samples: Samples, rounds: int) -> str:
         [f"CPU-µs per {kind}", f"{figure:.1f}", f"<= {PROMISED[kind]:.0f}"]
         for kind, figure in ((kind, costs_over_bare(samples, kind)) for kind in PROMISED)
     ]
-    columns = ["ours over bare", "measured", "promised"]
-    sections.append(f"### Promises\n\n{report.markdown(columns, rows)}")
+    columns = ["ours over bare", "measured", "target"]
+    sections.append(f"### Targets\n\n{report.markdown(columns, rows)}")
     return "\n\n".join(sections) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What is asked of our service and of a bare application alike: nothing that takes long.
+"""Fast path operations for the generated service and for a bare application.
 
 python -m uvicorn overhead_routes:bare
 """
@@ -31,7 +31,7 @@ async def chunks(count: int) -> AsyncGenerator[bytes]:
 bare = FastAPI()
 bare.include_router(router)
 
-#: With the one line of middleware that most applications have.
+#: With one simple middleware, as in most applications.
 with_middleware = FastAPI()
 with_middleware.include_router(router)
 

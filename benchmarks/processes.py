@@ -1,4 +1,4 @@
-"""What a server and its children cost, from /proc, and which core they run on."""
+"""CPU time, memory and cores of a server and its children, from /proc."""
 
 import os
 import time
@@ -6,17 +6,17 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: Where the parent is in /proc/PID/stat, after the name.
+#: The index of the parent in /proc/PID/stat, after the name.
 _PARENT = 1
 
 SERVER_CORE = {min(os.sched_getaffinity(0))}
-#: The load has the other cores, if there are any.
+#: The load uses the other cores, if any.
 CLIENT_CORES = os.sched_getaffinity(0) - SERVER_CORE or SERVER_CORE
 
 
 @contextmanager
 def cores(chosen: set[int]) -> Generator[None]:
-    """Run on these cores; what is started meanwhile stays there."""
+    """Run on these cores, including child processes."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, chosen)
     try:
@@ -35,23 +35,23 @@ def family(pid: int) -> Iterator[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds, user and system, that a process and its descendants have used.
+    """Return the user and system CPU seconds of a process and its descendants.
 
-    The clock of a process has a number that is made of its id (clock_getcpuclockid of the C
-    library); /proc/PID/stat counts the same in steps of 10 ms.
+    The id of a process's CPU clock is computed from its pid (see clock_getcpuclockid);
+    /proc/PID/stat has a resolution of 10 ms.
     """
     return sum(time.clock_gettime(~member << 3 | 2) for member in family(pid))
 
 
 def forget_peak(pid: int) -> int:
-    """Return the bytes of memory that a process and its descendants have; peaks count from here."""
+    """Return the memory of a process and its descendants in bytes, and reset the peaks."""
     for member in family(pid):
         Path(f"/proc/{member}/clear_refs").write_text("5")
     return _memory(pid, "VmRSS")
 
 
 def peak(pid: int) -> int:
-    """Return the most bytes of memory that they have had since."""
+    """Return the peak memory since the last reset in bytes."""
     return _memory(pid, "VmHWM")
 
 

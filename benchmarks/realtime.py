@@ -1,4 +1,4 @@
-"""Measure events from our service and from others side by side; README.md says how and what.
+"""Compare events from the generated service with those from other servers; see README.md.
 
 make bench-realtime
 """
@@ -17,9 +17,9 @@ from realtime_servers import CONNECTIONS, VARIANTS, Realtime
 from servers import Tools
 
 SUBSCRIBERS = (100, 1_000, 5_000, 10_000)
-#: Of each load: so many events at least, and more for the few.
+#: The minimum number of events and of deliveries of a load.
 EVENTS, DELIVERIES = 20, 40_000
-#: Descriptors of a server per connection: ours keeps some for files.
+#: Descriptors per connection; the service reserves some for files.
 DESCRIPTORS = 2
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     picture, whole = realtime_report.picture(samples), len(scenarios) == len(SUBSCRIBERS)
     side_by_side.write(options, "realtime", text, picture, whole=whole)
     complete = {variant for variant, _ in samples} == set(chosen)
-    kept = all(promise.kept(found) for promise, _, found in realtime_report.checked(samples))
+    kept = all(target.kept(found) for target, _, found in realtime_report.checked(samples))
     sys.exit(not (complete and (kept or not options.bars)))
 
 
@@ -44,14 +44,14 @@ def parse() -> argparse.Namespace:
     size = f"subscribers of the largest load ({SUBSCRIBERS[-1]}; at least {SUBSCRIBERS[0]})"
     parser = side_by_side.options(__doc__, size, [variant.name for variant in VARIANTS])
     parser.set_defaults(size=SUBSCRIBERS[-1])
-    parser.add_argument("--bars", action="store_true", help="only what something is promised of")
+    parser.add_argument("--bars", action="store_true", help="measure only the loads with a target")
     options = parser.parse_args()
     if options.size < SUBSCRIBERS[0]:
         parser.error(f"--size: at least {SUBSCRIBERS[0]}")
     if options.smoke:
         options.size, options.rounds = SUBSCRIBERS[0], 1
     if options.bars:
-        options.only = options.only or realtime_report.promised()
+        options.only = options.only or realtime_report.targeted()
     return options
 
 
@@ -60,13 +60,13 @@ def scenario(subscribers: int, smoke: bool) -> Scenario:
 
 
 def allowed(subscribers: int) -> int:
-    """Raise the limit of open files, for the servers and the client too; return who gets in."""
+    """Raise the limit of open files for all processes; return the possible scenarios."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, CONNECTIONS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     room = most // DESCRIPTORS
     if room < subscribers:
-        side_by_side.say(f"More than {room:,} subscribers are left out: see `ulimit -Hn`.")
+        side_by_side.say(f"More than {room:,} subscribers are skipped: see `ulimit -Hn`.")
     return min(room, subscribers)
 
 

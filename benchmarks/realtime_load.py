@@ -1,7 +1,7 @@
-"""Subscribe to one topic many times, publish to it, and say who had what, and when.
+"""Subscribe to one topic many times, publish events, and measure the deliveries.
 
-One thread and one epoll, and per delivery one read and one search: the client has to cost less than
-the servers. In lock-step: the next event is published when everybody has this one.
+The client uses one thread and one epoll, with one read and one search per delivery, to cost less
+than the servers. In lock-step: an event is published when all subscribers have the previous one.
 """
 
 import math
@@ -20,19 +20,19 @@ import load
 import processes
 from load import HOST, Answer, Load
 
-#: Of one plan.
+#: Limits of a plan.
 MAX_SUBSCRIBERS = 50_000
-#: 127.0.0.2 and so on, as if they were many clients; one has no ports for more than 28,000.
+#: Several client addresses from 127.0.0.2; one address has only 28,000 ports.
 ADDRESSES = 200
-#: Connections that wait for their answer at the same time; servers have room for about 2,000.
+#: Pending connections; the backlog of a server is about 2,000.
 AT_ONCE = 200
-#: Sockets that one poll returns, and bytes that one read returns, at most.
+#: Maximum number of sockets per poll, and of bytes per read.
 READY, READ = 1024, 4096
-#: Seconds within which a server that has nothing to do uses less CPU seconds than these.
+#: A server is idle if it uses less than these CPU seconds in these seconds.
 QUIET, IDLE = 0.2, 0.01
-#: More than the bytes of what tells an event from others.
+#: Larger than the marker that identifies an event.
 MARKER = 32
-#: The head of an answer that says when to come back.
+#: The field of a response with the time of the next attempt.
 REFUSED = re.compile(
     rb"HTTP/1\.1 (?:503|429) .*?\r\nretry-after: *(\d+)", re.IGNORECASE | re.DOTALL
 )
@@ -40,7 +40,7 @@ REFUSED = re.compile(
 
 @dataclass(frozen=True)
 class Plan:
-    """To whom `subscribers` connect in turn, and how many events of `size` bytes they all get."""
+    """The servers of `subscribers`, and the number of events of `size` bytes."""
 
     ports: list[int]
     pids: list[int]
@@ -70,7 +70,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class FanOut(Load):
-    """How a load went; all but the memory is of the time in which events were published."""
+    """The results of a load; all except the memory cover the time of publication."""
 
     delivered: int
     missing: int
@@ -97,18 +97,18 @@ class Crowd:
         self.until = time.monotonic() + plan.seconds
         self.epoll = select.epoll()
         self.subscribers: dict[int, socket.socket] = {}
-        #: How many were told to come back later, and how many were left by their server.
+        #: Number of rejected subscribers, and of streams closed by the server.
         self.refused = self.cut = 0
         self.missing = 0
-        #: Nanoseconds that each delivery took.
+        #: Nanoseconds of each delivery.
         self.latencies: list[int] = []
-        #: The latest of what arrived in pieces.
+        #: The incomplete end of received data, by socket.
         self._pieces: dict[int, bytes] = {}
 
     def connect(self, numbers: range) -> None:
-        """Subscribe, and wait until all have the head of their answer and the servers are quiet.
+        """Subscribe, and wait until all have received their headers and the servers are idle.
 
-        A subscriber that is refused comes back when the server says.
+        Rejected subscribers retry after the time in the response.
         """
         answers: dict[int, tuple[int, bytes]] = {}
         coming = deque((0.0, number) for number in numbers)
@@ -130,7 +130,7 @@ class Crowd:
 
     def _subscribe(self, number: int) -> int:
         sock = socket.socket()
-        # It ends with a reset: what a closed connection leaves behind keeps its port for a minute.
+        # Close with a reset, because TIME_WAIT would occupy the port for a minute.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.bind((f"127.0.0.{2 + number % ADDRESSES}", 0))
         sock.connect((HOST, self.plan.ports[number % len(self.plan.ports)]))
@@ -144,9 +144,9 @@ class Crowd:
         return sock.fileno()
 
     def _greet(self, answers: dict[int, tuple[int, bytes]]) -> Iterator[tuple[int, float]]:
-        """Take what has arrived; with the head of its answer a socket leaves `answers`.
+        """Read responses; a socket is removed from `answers` when its headers are complete.
 
-        Yield the numbers of those that are refused, with the seconds that they are to wait.
+        Yield the numbers of rejected subscribers, with the seconds until their next attempt.
         """
         for fd, data in self._arrived():
             if fd in answers:
@@ -164,7 +164,7 @@ class Crowd:
                 self._cut(fd)
 
     def publish(self, publishers: Sequence[socket.socket]) -> None:
-        """Publish one event after the other, at each publisher in turn, while there is time."""
+        """Publish events with alternating publishers until the time limit."""
         for publisher in publishers:
             self.epoll.register(publisher, select.EPOLLIN)
         for number, publisher in enumerate(islice(cycle(publishers), self.plan.events)):
@@ -181,7 +181,7 @@ class Crowd:
             self._deliver(started, marker, publisher.fileno())
 
     def _deliver(self, started: int, marker: bytes, publisher: int) -> None:
-        """Take one event everywhere, and the whole answer to its publisher."""
+        """Read one event on all streams, and the response to its publisher."""
         waiting, answer = {publisher, *self.subscribers}, Answer()
         while waiting and self._in_time():
             for fd, data in self._arrived():
@@ -194,16 +194,16 @@ class Crowd:
                     waiting.discard(fd)
                 elif marker in data or marker in self._pieced(fd, data):
                     self.latencies.append(time.monotonic_ns() - started)
-                    waiting.remove(fd)  # This fails when somebody gets an event twice.
+                    waiting.remove(fd)  # Raises KeyError if an event is delivered twice.
         self.missing += len(waiting - {publisher})
 
     def _pieced(self, fd: int, data: bytes) -> bytes:
-        """Return what has arrived with the end of what arrived before."""
+        """Return received data, with the end of the previous data."""
         self._pieces[fd] = data = self._pieces.get(fd, b"")[-MARKER:] + data
         return data
 
     def _arrived(self) -> Iterator[tuple[int, bytes]]:
-        """Yield sockets with what has arrived there; nothing has where the server has left."""
+        """Yield sockets with their received data, which is empty if the server has closed them."""
         for fd, _ in self.epoll.poll(0.05, READY):
             try:
                 yield fd, os.read(fd, READ)
@@ -211,7 +211,7 @@ class Crowd:
                 yield fd, b""
 
     def _cut(self, fd: int) -> None:
-        """Count a subscriber whose server has left; what it does not get is not missing."""
+        """Count a closed stream; its further events are not missing."""
         self._lose(fd)
         self.cut += 1
 
@@ -224,9 +224,9 @@ class Crowd:
 
 
 def run(plan: Plan) -> FanOut:
-    """Do all that the plan says."""
+    """Execute the plan."""
     crowd = Crowd(plan)
-    # What a server allocates only once, it has with its first subscriber.
+    # The first subscriber triggers one-time allocations of the server.
     first = len(plan.ports)
     crowd.connect(range(first))
     before = plan.memory()
@@ -257,7 +257,7 @@ def run(plan: Plan) -> FanOut:
 
 
 def percentile(ordered: list[int], percent: int) -> float:
-    """Return seconds of sorted nanoseconds."""
+    """Return a percentile of sorted nanoseconds in seconds."""
     return ordered[len(ordered) * percent // 100] / 1e9 if ordered else math.nan
 
 

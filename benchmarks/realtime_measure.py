@@ -1,4 +1,4 @@
-"""Send events from a server to many, and say what that cost."""
+"""Measure the cost of sending events to many subscribers."""
 
 import json
 import math
@@ -14,13 +14,13 @@ from servers import HERE, Tools
 
 #: Bytes of one event.
 SIZE = 200
-#: Seconds for one load, with its connections.
+#: Maximum seconds of a load, including its connections.
 TIME_LIMIT = 60
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """How many are subscribed, and how many events they all get."""
+    """The number of subscribers, and of events."""
 
     subscribers: int
     events: int
@@ -55,7 +55,7 @@ class Delivery(Sample):
 
 
 def measure(tools: Tools, variant: Realtime, scenario: Scenario) -> Delivery:
-    """Measure one load on fresh servers."""
+    """Measure one load on new servers."""
     with ExitStack() as stack:
         redis = None
         if variant.redis:
@@ -82,7 +82,7 @@ def measure(tools: Tools, variant: Realtime, scenario: Scenario) -> Delivery:
 
 
 def _beside(tools: Tools, number: int) -> Tools:
-    """Return a place of its own for every server but the first."""
+    """Return a separate directory for every server except the first."""
     if number == 0:
         return tools
     directory = tools.directory / f"server-{number}"

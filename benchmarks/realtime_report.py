@@ -1,4 +1,4 @@
-"""What was measured of events, as Markdown and as a chart, and what is promised."""
+"""The results of events as Markdown and as a chart, and the targets."""
 
 import math
 import sys
@@ -16,17 +16,17 @@ from servers import Tools
 
 Samples = Mapping[tuple[Realtime, Scenario], Sequence[Delivery]]
 
-#: Of how many subscribers the chart is, and where its bars are cut: the others would be invisible.
+#: Subscribers in the chart, and the value at which bars are cut, so that others stay visible.
 DRAWN, LONGEST = (1_000, 5_000), 150.0
-#: What should not happen.
+#: Errors, for which the maximum is reported.
 COUNTS = ("refused", "cut", "missing")
-#: Before 3.12 a task does not start without a turn of the event loop.
+#: Python 3.11 cannot start tasks eagerly.
 CPU_LIMIT = 26 if sys.version_info >= (3, 12) else 34
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What ours may cost; `than` makes it a ratio, `cheaper` the other way round: at least that."""
+class Target:
+    """A limit for a result, or for its ratio to `than`; a lower limit if `cheaper`."""
 
     words: str
     figure: str
@@ -39,18 +39,18 @@ class Promise:
         return measured >= self.limit if self.cheaper else measured <= self.limit
 
 
-PROMISES = [
-    Promise("CPU microseconds per delivery", "cpu", CPU_LIMIT),
-    Promise("CPU time, x nchan", "cpu", 2.5, than="nchan"),
-    Promise("CPU time of FastAPI's own SSE, x ours", "cpu", 14, than="native", cheaper=True),
-    Promise("KiB per idle connection", "memory", 20, (1_000, 5_000, 10_000)),
-    Promise("deliveries missing", "missing", 0, (10_000,)),
-    Promise("streams cut", "cut", 0, (10_000,)),
+TARGETS = [
+    Target("CPU microseconds per delivery", "cpu", CPU_LIMIT),
+    Target("CPU time, x nchan", "cpu", 2.5, than="nchan"),
+    Target("CPU time of FastAPI's own SSE, x ours", "cpu", 14, than="native", cheaper=True),
+    Target("KiB per idle connection", "memory", 20, (1_000, 5_000, 10_000)),
+    Target("deliveries missing", "missing", 0, (10_000,)),
+    Target("streams cut", "cut", 0, (10_000,)),
 ]
 
 
 def page(tools: Tools, samples: Samples, rounds: int) -> str:
-    """Return one table per number of subscribers, then what is promised."""
+    """Return one table per number of subscribers, then the targets."""
     used = {variant.program for variant, _ in samples}
     programs = [report.nginx_version()] if "nginx" in used else []
     if "redis-server" in used:
@@ -63,7 +63,7 @@ def page(tools: Tools, samples: Samples, rounds: int) -> str:
         f"{report.machine(tools, packages, programs)}.",
         "![CPU microseconds per delivery](realtime.svg)",
         *(table(scenario, samples) for scenario in _scenarios(samples)),
-        promises(samples),
+        targets(samples),
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 
@@ -95,49 +95,49 @@ def table(scenario: Scenario, samples: Samples) -> str:
     return f"{title}\n\n{markdown(columns, rows)}"
 
 
-def promises(samples: Samples) -> str:
+def targets(samples: Samples) -> str:
     table = [
         [
-            f"{scenario.title}, {promise.words}",
+            f"{scenario.title}, {target.words}",
             f"{measured:.1f}",
-            f"{'≥' if promise.cheaper else '≤'} {promise.limit:g}",
-            "yes" if promise.kept(measured) else "NO",
+            f"{'≥' if target.cheaper else '≤'} {target.limit:g}",
+            "yes" if target.kept(measured) else "NO",
         ]
-        for promise, scenario, measured in checked(samples)
+        for target, scenario, measured in checked(samples)
     ]
     if not table:
         return ""
-    return f"### What is promised\n\n{markdown(['', 'measured', 'promised', 'kept'], table)}"
+    return f"### Targets\n\n{markdown(['', 'measured', 'target', 'met'], table)}"
 
 
-def promised() -> list[str]:
-    """Return the variants that the promises are about."""
-    return list(dict.fromkeys(["ours", *(p.than for p in PROMISES if p.than)]))
+def targeted() -> list[str]:
+    """Return the variants with targets."""
+    return list(dict.fromkeys(["ours", *(p.than for p in TARGETS if p.than)]))
 
 
-def checked(samples: Samples) -> Iterator[tuple[Promise, Scenario, float]]:
-    """Yield what was measured of each promise."""
-    for promise in PROMISES:
+def checked(samples: Samples) -> Iterator[tuple[Target, Scenario, float]]:
+    """Yield the measured value of each target."""
+    for target in TARGETS:
         for scenario in _scenarios(samples):
             found = _found(scenario, samples)
-            figures = {variant.name: middle(promise.figure, s) for variant, s in found.items()}
-            ours, other = figures.get("ours"), figures.get(promise.than or "ours")
+            figures = {variant.name: middle(target.figure, s) for variant, s in found.items()}
+            ours, other = figures.get("ours"), figures.get(target.than or "ours")
             if (
-                scenario.subscribers in promise.subscribers
+                scenario.subscribers in target.subscribers
                 and ours is not None
                 and other is not None
             ):
-                yield promise, scenario, _compared(promise, ours, other)
+                yield target, scenario, _compared(target, ours, other)
 
 
-def _compared(promise: Promise, ours: float, other: float) -> float:
-    if not promise.than:
+def _compared(target: Target, ours: float, other: float) -> float:
+    if not target.than:
         return ours
-    return other / ours if promise.cheaper else ours / other
+    return other / ours if target.cheaper else ours / other
 
 
 def middle(figure: str, samples: Sequence[Delivery]) -> float:
-    """Return the median; of what should not happen, the most."""
+    """Return the median; for errors, the maximum."""
     values = [getattr(sample, figure) for sample in samples]
     return float(max(values) if figure in COUNTS else median(values))
 
@@ -155,7 +155,7 @@ def _found(scenario: Scenario, samples: Samples) -> dict[Realtime, Sequence[Deli
 
 
 def picture(samples: Samples) -> str:
-    """Draw the CPU time, the servers in the order of the tables."""
+    """Draw the CPU time, with the servers in the order of the tables."""
     scenarios = _scenarios(samples)
     drawn = [scenario for scenario in scenarios if scenario.subscribers in DRAWN] or scenarios
     few, many = _found(drawn[0], samples), _found(drawn[-1], samples)

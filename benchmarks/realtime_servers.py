@@ -1,4 +1,4 @@
-"""The servers that send events, how each is started, and the Redis behind some."""
+"""The servers that send events, their commands, and Redis."""
 
 import os
 import pwd
@@ -18,17 +18,17 @@ from load import HOST
 from measure import START_TIME, MeasureError, free_port
 from servers import Command, Tools, Variant, uvicorn
 
-#: Where events of ours are published and subscribed to.
+#: The path at which the service publishes events and accepts subscribers.
 TOPIC = "/topics/benchmark/events"
-#: What a server is allowed to have, if it asks.
+#: The limit of connections, for servers with such a setting.
 CONNECTIONS = 60_000
-#: Seconds for which a publisher may wait until all have its event, and publish the next one.
+#: Seconds that a publisher may be idle while its event is delivered.
 KEEP_ALIVE = "60"
 
 
 @dataclass(frozen=True)
 class Realtime(Variant):
-    """One way of sending events from one server, or from several that share the subscribers."""
+    """A way of sending events from one server, or from several that share the subscribers."""
 
     subscribe: str
     publish: str
@@ -69,7 +69,7 @@ def start_nchan(tools: Tools, files: Path, port: int) -> Command:
 
 @cache
 def nchan() -> Path:
-    """Return where the module is, when it is installed."""
+    """Return the path of the module, if it is installed."""
     directory = re.search(r"--modules-path=(\S+)", report.output("nginx", "-V"))
     return Path(directory[1] if directory else "") / "ngx_nchan_module.so"
 
@@ -105,7 +105,7 @@ http {{
 
 @contextmanager
 def running_redis() -> Generator[tuple[int, str]]:
-    """Start a Redis that stores nothing, beside the load; yield its process and its address."""
+    """Run a Redis without persistence on the cores of the load; yield its process and URL."""
     port = free_port()
     words = [
         "redis-server",

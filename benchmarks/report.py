@@ -1,4 +1,4 @@
-"""What the benchmarks write down in the same way."""
+"""Common parts of the reports."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def machine(tools: Tools, packages: Iterable[str], programs: Iterable[str]) -> str:
-    """Say on what this was measured; other figures are to be expected elsewhere."""
+    """Return a description of the machine and the versions."""
     installed = tools.environment.installed
     model = next(
         line.partition(":")[2].strip()
@@ -36,6 +36,6 @@ def nginx_version() -> str:
 
 
 def output(*command: str) -> str:
-    """Return what a program says of itself, whatever it thinks of that."""
+    """Return the output of a program, independently of its exit code."""
     done = subprocess.run(command, capture_output=True, text=True)
     return (done.stdout or done.stderr).strip()

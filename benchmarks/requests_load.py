@@ -1,4 +1,4 @@
-"""Ask a server for small things over connections that stay open, one after the other on each."""
+"""Send small requests over persistent connections, one at a time on each."""
 
 import os
 import select
@@ -12,13 +12,13 @@ from itertools import cycle
 import load
 from load import HOST, Answer, Load
 
-#: Bytes that one read returns at most: a whole answer of those that are asked for.
+#: Maximum bytes per read; larger than a response.
 READ = 64 << 10
 
 
 @dataclass(frozen=True)
 class Plan:
-    """For how many `seconds` the `paths` are asked for in turn, over so many `connections`."""
+    """Request the `paths` in turn for `seconds`, over a number of `connections`."""
 
     port: int
     paths: list[str]
@@ -31,27 +31,27 @@ class Plan:
 
 @dataclass(frozen=True)
 class Asked(Load):
-    """How many requests were answered, all with 200, and with how many bytes of bodies."""
+    """The number of 200 responses, and the bytes of their bodies."""
 
     requests: int = 0
     bytes: int = 0
 
 
 def requests(plan: Plan) -> Iterator[bytes]:
-    """Return the requests, without end."""
+    """Return an endless iterator of the requests."""
     words = f"HTTP/1.1\r\nHost: {HOST}:{plan.port}\r\n\r\n"
     return cycle([f"GET {path} {words}".encode() for path in plan.paths])
 
 
 def run(plan: Plan) -> Asked:
-    """Do all that the plan says."""
+    """Execute the plan."""
     counts: list[int] = []
     loaded = load.at_once(1, lambda _: counts.extend(ask(plan)))
     return Asked(loaded.seconds, loaded.client_cpu, *counts)
 
 
 def ask(plan: Plan) -> tuple[int, int]:
-    """Ask until the time is over and all answers are there; return their number and their bytes."""
+    """Send requests until the time is over; return the number and bytes of the responses."""
     following = requests(plan)
     waiting: dict[int, tuple[socket.socket, Answer]] = {}
     count = size = 0
@@ -64,7 +64,7 @@ def ask(plan: Plan) -> tuple[int, int]:
         until = time.monotonic() + plan.seconds
         while waiting:
             if not (ready := poll.poll(load.PATIENCE)):
-                raise TimeoutError("no answer")
+                raise TimeoutError("no response")
             over = time.monotonic() > until
             for fd, _ in ready:
                 sock, answer = waiting[fd]

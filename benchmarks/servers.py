@@ -1,4 +1,4 @@
-"""What every server that is compared needs to be started; ours among them."""
+"""Commands and environments of the servers, including the generated service."""
 
 import os
 import pwd
@@ -11,19 +11,19 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
-# The tests generate services too, and keep the environments in which those run.
+# The tests also generate services, and cache their environments.
 sys.path.append(str(REPOSITORY / "tests"))
 
 from baking import Project  # noqa: E402
 from environment import NAIVE, Environment, environment_for  # noqa: E402
 
-#: What servers that ours is compared with need, beside what ours needs.
+#: The requirements of the other servers, in addition to those of the service.
 THEIRS = ["sse-starlette>=3.0", "tuspyserver>=4.4", NAIVE]
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to run, and in which directory and environment."""
+    """A command with its directory and environment."""
 
     words: list[str]
     cwd: Path = HERE
@@ -32,7 +32,7 @@ class Command:
 
 @dataclass(eq=False)
 class Tools:
-    """Our service, the Python that it and others run in, and where the files go."""
+    """The generated service, the Python environment, and the directory of the files."""
 
     directory: Path
     """Removed when all is measured."""
@@ -47,11 +47,11 @@ class Tools:
 
     @property
     def package(self) -> str:
-        """The name of our service's package."""
+        """The name of the service's package."""
         return self.project.package
 
     def variables(self, store: Path, **settings: str) -> dict[str, str]:
-        """Return the environment variables of our service, with its files in a directory."""
+        """Return the environment variables of the service, with its files in a directory."""
         named = {f"APP_{name.upper()}": value for name, value in settings.items()}
         return {
             "PYTHONPATH": str(self.project.path / "src"),
@@ -63,7 +63,7 @@ class Tools:
 def equip(
     directory: Path, kept: Path, template: Path = REPOSITORY, beside: Sequence[str] = ()
 ) -> Tools:
-    """Generate our service with every module, and the environment of it and of what is beside."""
+    """Generate the service with every module, and an environment for it and other servers."""
     config = directory / "cookiecutter.yaml"
     config.write_text(f"cookiecutters_dir: {directory}\nreplay_dir: {directory}\n")
     output = directory / "service"
@@ -83,7 +83,7 @@ Start = Callable[[Tools, Path, int], Command]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of using one server."""
+    """A server with a way of using it."""
 
     name: str
     label: str
@@ -99,7 +99,7 @@ class Variant:
 
 
 def uvicorn(tools: Tools, app: str, port: int, *options: str, **env: str) -> Command:
-    """Serve one of the applications beside this file."""
+    """Serve one of the applications in this directory."""
     words = ["-m", "uvicorn", app, "--port", str(port), "--no-access-log", *options]
     return Command([tools.python, *words], env=env)
 
@@ -107,7 +107,7 @@ def uvicorn(tools: Tools, app: str, port: int, *options: str, **env: str) -> Com
 def nginx(files: Path, port: int, http: str, server: str) -> Command:
     """Run nginx with one worker and these directives."""
     config = files / "nginx.conf"
-    # A worker of root's becomes another user, who may not see the directory; nobody else's does.
+    # As root, workers would run as another user without access to the directory.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     config.write_text(NGINX.format(user=user, files=files, port=port, http=http, server=server))
     return Command(["nginx", "-p", str(files), "-c", str(config), "-e", "stderr"])

@@ -1,4 +1,4 @@
-"""What the benchmarks are run with: options, turns, and a line on the screen for each load."""
+"""Options of the benchmarks, the order of the loads, and their output."""
 
 import argparse
 import shutil
@@ -18,7 +18,7 @@ RESULTS = HERE / "results"
 
 
 class Scenario(Protocol):
-    """What is asked of a server."""
+    """A load for a server."""
 
     @property
     def title(self) -> str: ...
@@ -31,13 +31,13 @@ S = TypeVar("S", bound=Scenario)
 def options(description: str | None, size: str, names: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument("--size", type=int, help=size)
-    parser.add_argument("--rounds", type=int, default=3, help="loads of each kind (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each load (3)")
     parser.add_argument(
         "--only", type=lambda text: text.split(","), help=f"some of {', '.join(names)}"
     )
-    parser.add_argument("--smoke", action="store_true", help="see that all of it works, quickly")
-    parser.add_argument("--directory", type=Path, help="where the files go (build/benchmarks)")
-    parser.add_argument("--results", type=Path, help="where the report goes, also of a part of it")
+    parser.add_argument("--smoke", action="store_true", help="test the benchmark with small loads")
+    parser.add_argument("--directory", type=Path, help="directory of the files (build/benchmarks)")
+    parser.add_argument("--results", type=Path, help="directory of the report, also with --only")
     return parser
 
 
@@ -48,21 +48,21 @@ def choose(variants: Sequence[V], names: Sequence[str] | None) -> list[V]:
     chosen = [known[name] for name in names or known]
     for variant in chosen:
         if not variant.available:
-            say(f"{variant.label} is left out: there is no {variant.program} here.")
+            say(f"{variant.label} is skipped: {variant.program} is not installed.")
     return [variant for variant in chosen if variant.available]
 
 
 @contextmanager
 def workshop(chosen: argparse.Namespace, space: int) -> Generator[Tools]:
-    """Make our service, and the directory for everybody's files; remove them afterwards."""
+    """Generate the service and a directory for all files; delete them afterwards."""
     with workplace(chosen.directory, space) as (directory, kept):
         yield equip(directory, kept, beside=THEIRS)
 
 
 @contextmanager
 def workplace(chosen: Path | None, space: int) -> Generator[tuple[Path, Path]]:
-    """Make a directory with `space` bytes free, in one that stays; remove it afterwards."""
-    # Ended from outside, it stops its server and removes its files as well.
+    """Create a temporary directory with `space` free bytes in a permanent one."""
+    # On SIGTERM, stop the server and delete the files as well.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     build = (chosen or REPOSITORY / "build" / "benchmarks").resolve()
     build.mkdir(parents=True, exist_ok=True)
@@ -79,9 +79,9 @@ def gather(
     measure: Callable[[V, S], Sample],
     describe: Callable[[S, Sample], str],
 ) -> dict[tuple[V, S], list[Sample]]:
-    """Measure all variants in turn, several times; leave out those that fail.
+    """Measure all variants in turn, several times; skip those that fail.
 
-    Interleaved: what else the machine does then meets all of them, and none is always first.
+    The order changes, so that other load of the machine affects all variants alike.
     """
     samples: dict[tuple[V, S], list[Sample]] = {
         (variant, scenario): [] for scenario, variants in cases.items() for variant in variants
@@ -97,7 +97,7 @@ def gather(
                     sample = measure(variant, scenario)
                 except MeasureError as error:
                     failed.add(variant)
-                    say(f"{variant.label} failed and is left out: {error}")
+                    say(f"{variant.label} failed and is skipped: {error}")
                     continue
                 samples[variant, scenario].append(sample)
                 say(f"{variant.label}; {scenario.title}: {describe(scenario, sample)}")
@@ -107,7 +107,7 @@ def gather(
 def write(
     chosen: argparse.Namespace, name: str, text: str, picture: str, *, whole: bool = True
 ) -> None:
-    """Print a report; write it down, with its picture, if it is of everything or is asked to be."""
+    """Print a report; write it with its chart if it is complete or `--results` is given."""
     sys.stdout.write(text)
     whole = whole and not (chosen.only or chosen.smoke)
     directory: Path | None = chosen.results or (RESULTS if whole else None)

@@ -1,4 +1,4 @@
-"""Measure what any single request below 100 kB can cost a service that is full.
+"""Measure the cost of single requests below 100 kB on a service with much data.
 
 make bench-single
 """
@@ -22,7 +22,7 @@ from single_request_measure import LINGER, LINGER_IN_SMOKE, Cost, Meter, RedisCl
 from single_request_state import APPENDED, PART, State, begin, publish
 from single_request_table import MOST, REQUESTS, Single
 
-#: What one request may cost: milliseconds of CPU and of Redis, MiB of memory and of writes.
+#: Targets per request: milliseconds of CPU and Redis, MiB of memory and of writes.
 PROMISED = {"cpu": 200.0, "memory": 16.0, "written": 64.0, "redis": 50.0}
 
 BROKERS = ["memory", "redis"]
@@ -30,9 +30,9 @@ Found = dict[str, list[tuple[Single, Cost]]]
 
 
 def start(tools: Tools, files: Path, port: int, *, broker: str, records: int) -> Command:
-    """Start ours on a catalogue of so many records."""
+    """Start the service with a catalogue of a number of records."""
     store = files / "store"
-    # More than is kept by default: then a replay from the start has no gap.
+    # Above the default, so that a replay from the start has no gap.
     kept = {"realtime__max_topics": "10100", "realtime__history_total": "512 MiB"}
     env = tools.variables(store, server__port=str(port), **kept)
     if broker:
@@ -47,7 +47,7 @@ def main() -> None:
     options = parse()
     requests = [r for r in REQUESTS if not options.only or any(o in r.name for o in options.only)]
     if not requests:
-        sys.exit("no request has such a name")
+        sys.exit("no request matches")
     found: Found = {}
     with side_by_side.workshop(options, GIB) as tools:
         for broker in options.brokers:
@@ -62,12 +62,14 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = side_by_side.options(__doc__, "events (330000)", [])
     parser.set_defaults(size=330_000)
-    parser.add_argument("--topics", type=int, default=10_000, help="that have events (10000)")
-    parser.add_argument("--files", type=int, default=100_000, help="in the catalogue (100000)")
+    parser.add_argument("--topics", type=int, default=10_000, help="topics with events (10000)")
+    parser.add_argument(
+        "--files", type=int, default=100_000, help="files in the catalogue (100000)"
+    )
     parser.add_argument(
         "--brokers", type=lambda text: text.split(","), default=BROKERS, help="memory, redis"
     )
-    parser.add_argument("--bars", action="store_true", help="fail when a promise is not kept")
+    parser.add_argument("--bars", action="store_true", help="fail if a target is missed")
     options = parser.parse_args()
     if options.smoke:
         options.topics, options.size, options.files = 50, 500, 1000
@@ -77,7 +79,7 @@ def parse() -> argparse.Namespace:
 def measure(
     tools: Tools, broker: str, requests: Sequence[Single], options: argparse.Namespace
 ) -> Generator[tuple[Single, Cost]]:
-    """Measure all requests in turn, on one service that is full."""
+    """Measure all requests in turn, on one service with data."""
     with behind(broker) as (pid, url):
         starting = partial(start, broker=url, records=options.files)
         variant = Variant("ours", f"ours, {broker}", starting, ours=True)
@@ -103,7 +105,7 @@ def measure(
 
 @contextmanager
 def behind(broker: str) -> Generator[tuple[int, str]]:
-    """Start the Redis of a service, if it has one."""
+    """Run the Redis of a service, if it uses one."""
     if broker == "memory":
         yield 0, ""
         return
@@ -112,7 +114,7 @@ def behind(broker: str) -> Generator[tuple[int, str]]:
 
 
 def above(cost: Cost) -> list[str]:
-    """Return the figures that are above what is promised."""
+    """Return the values above the targets."""
     over = [name for name, limit in PROMISED.items() if getattr(cost, name) > limit]
     return [*over, *(["longest"] if cost.longest > PROMISED["redis"] else [])]
 
@@ -126,7 +128,7 @@ def describe(cost: Cost) -> str:
 
 
 def page(tools: Tools, found: Found, options: argparse.Namespace) -> str:
-    """Return one table per broker, then what is promised."""
+    """Return one table per broker, then the targets."""
     sections = [
         "# What one request costs",
         f"{options.size} events on {options.topics} topics, {options.files} files. "
@@ -140,7 +142,7 @@ def page(tools: Tools, found: Found, options: argparse.Namespace) -> str:
         ]  # fmt: skip
         sections.append(f"### With {broker}\n\n{report.markdown(columns, rows)}")
     sections.append(
-        f"### Promises\n\n{report.markdown(['', 'the worst', 'promised'], promises(found))}"
+        f"### Targets\n\n{report.markdown(['', 'the worst', 'target'], targets(found))}"
     )
     return "\n\n".join(sections) + "\n"
 
@@ -155,7 +157,7 @@ def cells(cost: Cost) -> list[str]:
     ]
 
 
-def promises(found: Found) -> list[list[str]]:
+def targets(found: Found) -> list[list[str]]:
     costs = [cost for each in found.values() for _, cost in each]
     rows = []
     for name, limit in PROMISED.items():

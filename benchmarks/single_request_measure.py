@@ -1,4 +1,4 @@
-"""Measure what one request costs a service, and the Redis behind it."""
+"""Measure the cost of one request for a service and its Redis."""
 
 import socket
 import time
@@ -15,21 +15,21 @@ from measure import MIB, Server
 from single_request_state import State
 from single_request_table import Single
 
-#: Seconds that a client takes for one response, and those of silence after which it has all of it.
+#: Maximum seconds of a response, and seconds of silence after which it is complete.
 LONGEST, SILENCE = 20.0, 2.0
-#: Seconds that a client which does not read stays.
+#: Seconds until a client that does not read disconnects.
 UNREAD = 1.0
-#: Bytes that it takes nevertheless, into the buffer of its socket.
+#: Bytes that its socket buffer receives nevertheless.
 UNREAD_BUFFER = 4096
-#: A service is at rest again when it takes less than this share of a core, over so many seconds.
+#: A service is idle if it uses less than this share of a core for these seconds.
 REST, REST_OVER = 0.03, 0.25
-#: Seconds for which a request may go on costing something, and those that are waited anyway.
+#: Maximum and minimum seconds to wait after a request.
 AFTERMATH, LINGER, LINGER_IN_SMOKE = 10.0, 0.5, 0.1
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one request has cost, over what the service takes at rest."""
+    """The cost of one request, without the cost of an idle service."""
 
     status: str
     sent: int
@@ -51,7 +51,7 @@ Reply: TypeAlias = "bytes | list[Reply] | None"
 
 
 class RedisClient:
-    """Asks a Redis for its slow log, without a library."""
+    """A minimal Redis client for the slow log."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
@@ -63,7 +63,7 @@ class RedisClient:
         self._ask("SLOWLOG RESET")
 
     def slowest(self) -> float:
-        """Return the milliseconds of the slowest command since, 0 for all below one."""
+        """Return the milliseconds of the slowest command since the last call, or 0 below one."""
         log = self._ask("SLOWLOG GET 128")
         entries = [each for each in log if isinstance(each, list)] if isinstance(log, list) else []
         spent = [each[2] for each in entries]  # In microseconds.
@@ -85,7 +85,7 @@ class RedisClient:
 
 
 class Meter:
-    """Measures a service, and the Redis behind it if there is one."""
+    """Measure a service and its Redis, if any."""
 
     def __init__(
         self, server: Server, redis: tuple[int, RedisClient] | None, linger: float = LINGER
@@ -100,7 +100,7 @@ class Meter:
         self._idle = [(b - a) / seconds for a, b in zip(before, self._cpu(), strict=True)]
 
     def measure(self, single: Single, state: State) -> Cost:
-        """Send a request, and wait until the service is at rest again."""
+        """Send a request, and wait until the service is idle again."""
         request = single.build(state)
         self.rest(0.0)
         if self._redis:
@@ -126,7 +126,7 @@ class Meter:
         )
 
     def rest(self, seconds: float) -> None:
-        """Wait that long, and until nothing is going on any more."""
+        """Wait for a time, and until the service is idle."""
         time.sleep(seconds)
         until = time.monotonic() + AFTERMATH
         while time.monotonic() < until:
@@ -145,19 +145,19 @@ class Meter:
 
 
 def written(pid: int) -> int:
-    """Return the bytes that a process has written to disks."""
+    """Return the number of bytes that a process has written to disks."""
     lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
 
 
 def exchange(port: int, request: bytes, single: Single) -> tuple[bytes, int]:
-    """Send a request; return how the response begins, and how many bytes were taken of it."""
+    """Send a request; return the beginning and the size of the response."""
     with socket.socket() as sock:
         if not single.reads:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BUFFER)
         sock.settimeout(LONGEST)
         sock.connect((HOST, port))
-        with suppress(ConnectionError, TimeoutError):  # What was refused is not taken to its end.
+        with suppress(ConnectionError, TimeoutError):  # A rejected body is not sent to its end.
             sock.sendall(request)
         if not single.reads:
             time.sleep(UNREAD)
@@ -173,7 +173,7 @@ def exchange(port: int, request: bytes, single: Single) -> tuple[bytes, int]:
 
 
 def responses(sock: socket.socket) -> Iterator[bytes]:
-    """Yield what comes, until nothing comes any more; the first may take long."""
+    """Yield received data until the connection is silent; the first data may take longer."""
     until = time.monotonic() + LONGEST
     seconds = LONGEST
     with suppress(ConnectionError, TimeoutError):

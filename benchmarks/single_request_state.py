@@ -1,4 +1,4 @@
-"""Fill a service before single requests are measured: its catalogue, its topics, an upload.
+"""Prepare a service for single requests: its catalogue, its topics, an upload.
 
 python single_request_state.py PACKAGE DIRECTORY FILES     # in the environment of the service
 """
@@ -13,21 +13,21 @@ from importlib import import_module
 from pathlib import Path
 
 HOST = "127.0.0.1"
-#: Files that have bytes too: as many as an archive may have, and a large one.
+#: Files with bytes: the maximum number of an archive, and a large one.
 REAL, SMALL, LARGE = 1000, 1 << 10, 8 << 20
-#: Bytes of the partial upload that is named again and again, and how often.
+#: Size of the partial upload that is repeated, and the number of repetitions.
 PART, TIMES = 1 << 20, 1000
 EVENT = b"x" * 100
-#: Requests that a publisher sends before it takes their responses, and publishers.
+#: Pipelined requests per publisher, and the number of publishers.
 BATCH, PUBLISHERS = 50, 4
 PATIENCE = 60
-#: Bytes of the upload that waits for them.
+#: Size of the upload that waits for its parts.
 APPENDED = 90_000
 
 
 @dataclass(frozen=True)
 class State:
-    """What a service has, by which requests name it."""
+    """Ids and positions of a prepared service, for the text of requests."""
 
     host: str
     ids: list[str]
@@ -41,7 +41,7 @@ class State:
 
 
 def catalogue(package: str, directory: Path, count: int) -> list[str]:
-    """Make the records of so many files, and the bytes of some; return the ids of these."""
+    """Create the records of files, and the bytes of some; return the ids of the latter."""
     records = import_module(f"{package}.engine.storage.records")
     table = import_module(f"{package}.engine.storage.catalogue")
     directory.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def topic(number: int) -> str:
 
 
 def publish(port: int, topics: int, events: int) -> str:
-    """Publish so many small events on as many topics in turn; return an id from before them."""
+    """Publish small events on topics in turn; return an id before the first of them."""
     first = ask(port, post_event(port, topic(0)))
     with ThreadPoolExecutor(PUBLISHERS) as threads:
         shares = [range(start, events, PUBLISHERS) for start in range(PUBLISHERS)]
@@ -90,7 +90,7 @@ def publish(port: int, topics: int, events: int) -> str:
 def publish_all(port: int, topics: int, numbers: range) -> None:
     left = [post_event(port, topic(number % topics)) for number in numbers]
     while left:
-        # The service may end a connection; what was not answered is sent again.
+        # The service may close a connection; requests without a response are sent again.
         with socket.create_connection((HOST, port), PATIENCE) as sock:
             try:
                 while left:
@@ -116,7 +116,7 @@ def post_event(port: int, name: str) -> bytes:
 
 
 def begin(port: int, length: int, body: bytes = b"") -> str:
-    """Begin a partial upload of tus, which is finished when the body is all of it."""
+    """Create a partial tus upload, which is complete if the body has its length."""
     head = (
         f"POST /uploads HTTP/1.1\r\nHost: {HOST}:{port}\r\nTus-Resumable: 1.0.0\r\n"
         f"Upload-Concat: partial\r\nUpload-Length: {length}\r\n"
@@ -129,7 +129,7 @@ def begin(port: int, length: int, body: bytes = b"") -> str:
 
 
 def ask(port: int, request: bytes) -> bytes:
-    """Send a request on a connection of its own; return the response to it."""
+    """Send a request on a new connection; return its response."""
     with socket.create_connection((HOST, port), PATIENCE) as sock:
         sock.sendall(request)
         response = b""

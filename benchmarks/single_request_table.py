@@ -1,4 +1,4 @@
-"""Single requests below 100 kB, each as costly as its route lets a stranger make it."""
+"""Single requests below 100 kB, each as expensive as its route permits."""
 
 import base64
 import gzip
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from hostile_attacks import FIN, PING, TEXT, frame, handshake
 from single_request_state import APPENDED, TIMES, State, topic
 
-#: Of all that is sent; a bit more is no single request of a stranger with kilobytes any more.
+#: Maximum size of a request, with a margin for headers.
 MOST = 100_000
-#: What a header value may have, below the limit of all headers.
+#: Maximum size of a header value, below the limit of all headers.
 VALUE = 60_000
 TUS = {"Tus-Resumable": "1.0.0"}
 
@@ -19,7 +19,7 @@ Build = Callable[[State], bytes]
 
 @dataclass(frozen=True)
 class Single:
-    """One request, or one small thing to say on one connection."""
+    """A single request, or a short exchange on one connection."""
 
     name: str
     build: Build
@@ -30,7 +30,7 @@ class Single:
 
 
 def http(method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Build:
-    """Build a request; `{start}` and others in its text name what the state has."""
+    """Build a request; fields such as `{start}` in its text are replaced from the state."""
 
     def build(state: State) -> bytes:
         names = {
@@ -62,7 +62,7 @@ def post(name: str, path: str, media_type: str, body: bytes, **headers: str) -> 
 
 
 def spelt(headers: dict[str, str]) -> dict[str, str]:
-    """Return headers by their names, which keywords can only have with `_`."""
+    """Return headers by names, which have `_` in keywords."""
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 

@@ -1,4 +1,4 @@
-// The reference server of tus, as its README sets it up, with a route that answers pings.
+// The reference server of tus, configured as in its README, with a route for pings.
 import { createServer } from "node:http";
 import { FileStore } from "@tus/file-store";
 import { Server } from "@tus/server";

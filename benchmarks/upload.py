@@ -1,4 +1,4 @@
-"""Measure uploads to our service and to others side by side; README.md says how and what.
+"""Compare uploads to the generated service with those to other servers; see README.md.
 
 make bench-upload
 """
@@ -19,7 +19,7 @@ from upload_servers import VARIANTS, Upload
 
 SMALL = 16 << 10
 SCENARIOS = [Scenario(count, chunk) for count in (1, 32) for chunk in (0, SMALL)]
-#: What a load may take of the memory, by the uploads at once; in MiB.
+#: Maximum memory of a load in MiB, by the number of uploads at once.
 MEMORY_BARS = {1: 8, 32: 64}
 PING_BAR = 50  # ms
 
@@ -28,7 +28,7 @@ def main() -> None:
     options = parse()
     chosen = side_by_side.choose(VARIANTS, options.only)
     size = options.size * MIB
-    # A form is stored twice, and each load is sent twice.
+    # A form is written twice, and each load is sent twice.
     with side_by_side.workshop(options, 4 * size + GIB) as tools:
         if options.bars:
             sys.exit(not check_bars(tools, [v for v in chosen if v.ours], size))
@@ -66,7 +66,7 @@ def describe(scenario: Scenario, sample: Sample) -> str:
 
 
 def check_bars(tools: Tools, variants: Sequence[Upload], size: int) -> bool:
-    """Send large uploads of each kind, and compare memory and pings with what is promised."""
+    """Send large uploads of each kind, and compare memory and pings with the targets."""
     rows, kept = [], True
     for variant in variants:
         for scenario in SCENARIOS:

@@ -1,4 +1,4 @@
-"""Send a number of uploads to one server at once, and say how long that took."""
+"""Send uploads to one server at once, and print the duration."""
 
 import mmap
 import os
@@ -17,9 +17,9 @@ PART = (
     f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n'
     "Content-Type: application/octet-stream\r\n\r\n"
 )
-#: `application/octet-stream` of the file `a.bin`; some servers refuse uploads without it.
+#: `application/octet-stream` and the file name `a.bin`, which some servers require.
 TUS_METADATA = "filename YS5iaW4=,filetype YXBwbGljYXRpb24vb2N0ZXQtc3RyZWFt"
-#: Rows of the formats that are taken in, of which whole ones fill a block.
+#: A row of each format; a block consists of whole rows.
 ROWS = {
     "application/jsonl": b'{"sensor":"boiler","value":2.5}\n',
     "text/csv": b"boiler-07,21.50\n",
@@ -28,7 +28,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What to send: `uploads` times `size` bytes, with one of the `request`s below."""
+    """`uploads` of `size` bytes, with one of the `request`s below."""
 
     port: int
     request: str
@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Body:
-    """The body of a request: `size` bytes, and what a form has around them."""
+    """The body of a request: `size` bytes, and the framing of a form."""
 
     size: int
     before: bytes = b""
@@ -58,10 +58,10 @@ NOTHING = Body(0)
 
 
 class Reservoir:
-    """Memory for the server's files, freed just before they need it.
+    """Memory for the server's files, freed just before it is needed.
 
-    A virtual machine may give free memory back to its host after a second or two, and the first use
-    of a page then costs several times what a server does with it. Memory in use is not given back.
+    A virtual machine may return free memory to its host after a second or two, and the first use of
+    a page then costs several times as much as the measured work. Memory in use is not returned.
     """
 
     STEP = 32 << 20
@@ -78,21 +78,21 @@ class Reservoir:
             self._memory[page] = 1
 
     def flow(self, size: int) -> None:
-        """Free as much as is sent now."""
+        """Free as much memory as is being sent."""
         with self._lock:
             self._sent += size
             if self._sent + self.AHEAD > self._freed:
                 self._free(self._sent + self.AHEAD + self.STEP)
 
     def open(self) -> None:
-        """Free what is left: some servers copy what they have, once they have it all."""
+        """Free the rest, because some servers copy a file when it is complete."""
         with self._lock:
             self._free(self._size)
 
     def _free(self, until: int) -> None:
         size = min(until, self._size) // self.STEP * self.STEP - self._freed
         if size > 0:
-            # Each core keeps what is freed on it, and gives it out first: so free it on theirs.
+            # A core reuses memory that was freed on it first, so free it on the core of the server.
             own = os.sched_getaffinity(0)
             os.sched_setaffinity(0, self._core)
             self._memory.madvise(mmap.MADV_DONTNEED, self._freed, size)
@@ -101,7 +101,7 @@ class Reservoir:
 
 
 class Source:
-    """The bytes of all uploads: a block of rows or of random ones, over and over."""
+    """The bytes of all uploads: a repeated block of rows or of random bytes."""
 
     def __init__(self, plan: Plan) -> None:
         self.reservoir = Reservoir(plan.memory, plan.server_core)
@@ -127,11 +127,11 @@ class Source:
 
 
 def connect(plan: Plan) -> socket.socket:
-    """Open a connection that delivers chunks of the size that the plan says.
+    """Open a connection that delivers chunks of the size in the plan.
 
-    A network delivers a packet at a time, loopback whatever has piled up. With a send buffer that
-    holds one chunk, the next one leaves when the server's kernel has acknowledged the one before,
-    and that waits for the server to read it: so every read of the server gets one chunk.
+    A network delivers packets, while loopback delivers all buffered data. With a send buffer of one
+    chunk, the next chunk is sent when the server's kernel has acknowledged the previous one, which
+    it does when the server has read it, so that each read of the server returns one chunk.
     """
     if not plan.chunk:
         return load.connect(plan.port)
@@ -141,7 +141,7 @@ def connect(plan: Plan) -> socket.socket:
 
 
 def exchange(plan: Plan, source: Source, head: str, body: Body = NOTHING) -> str:
-    """Send one request and return the answer."""
+    """Send one request and return the response."""
     start, *fields = head.splitlines()
     length = len(body.before) + body.size + len(body.after)
     fields += [
@@ -162,7 +162,7 @@ def exchange(plan: Plan, source: Source, head: str, body: Body = NOTHING) -> str
 
 
 def upload(plan: Plan, source: Source, number: int) -> None:
-    """Upload once, in the way that the plan says."""
+    """Upload once, as specified by the plan."""
     body = Body(plan.size)
     match plan.request:
         case "raw":
@@ -184,7 +184,7 @@ def upload(plan: Plan, source: Source, number: int) -> None:
 
 
 def upload_by_tus(plan: Plan, source: Source) -> None:
-    """Create an upload and send all of it in one PATCH."""
+    """Create an upload and send its bytes in one PATCH."""
     version = "Tus-Resumable: 1.0.0"
     length = f"Upload-Length: {plan.size}\nUpload-Metadata: {TUS_METADATA}"
     created = exchange(plan, source, f"POST {plan.path}\n{version}\n{length}")
@@ -197,7 +197,7 @@ def upload_by_tus(plan: Plan, source: Source) -> None:
 
 
 def ingest(plan: Plan, source: Source, kind: str) -> None:
-    """Send rows, all of which have to be accepted."""
+    """Send rows, all of which must be accepted."""
     names = b"sensor,value\n" if kind == "text/csv" else b""
     head = f"POST {plan.path}\nContent-Type: {kind}"
     answer = exchange(plan, source, head, Body(plan.size, names))
@@ -207,7 +207,7 @@ def ingest(plan: Plan, source: Source, kind: str) -> None:
 
 
 def run(plan: Plan) -> Load:
-    """Send everything that the plan says, all uploads at once."""
+    """Execute the plan, with all uploads at once."""
     source = Source(plan)
     try:
         return load.at_once(plan.uploads, lambda number: upload(plan, source, number))

@@ -1,4 +1,4 @@
-"""Send uploads to a server, and say what they cost."""
+"""Measure the cost of uploads to a server."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ Pings = Literal["apart", "together", "none"]
 
 @dataclass(frozen=True)
 class Scenario:
-    """How many uploads at once, and how the network delivers them."""
+    """The number of uploads at once, and the size of network chunks."""
 
     uploads: int
     chunk: int
@@ -39,10 +39,10 @@ class Scenario:
 def measure(
     tools: Tools, variant: Upload, scenario: Scenario, size: int, pings: Pings = "apart"
 ) -> Sample:
-    """Measure one load on a fresh server.
+    """Measure one load on a new server.
 
-    Pings cost a server CPU seconds too, so they come with the same load a second time; or
-    together with it, when it is too large for that.
+    Pings take CPU time as well, so they are sent during a second run of the load, or during the
+    only run if the load is too large.
     """
     together = pings == "together"
     with running(tools, variant) as server:
@@ -54,7 +54,7 @@ def measure(
         cpu = processes.cpu_seconds(server.pid) - before
         memory = processes.peak(server.pid) - idle
         if variant.copies and stored(server.files) < plan.uploads * plan.size:
-            raise MeasureError(f"{variant.label} has not stored what was sent")
+            raise MeasureError(f"{variant.label} has not stored the sent bytes")
         if pings == "apart":
             _, answered = upload(server, plan, ping=True)
     gib = plan.uploads * plan.size / GIB
@@ -87,5 +87,5 @@ def upload(server: Server, plan: Plan, *, ping: bool = False) -> tuple[Load, tup
 
 
 def stored(directory: Path) -> int:
-    """Return the bytes of all files below a directory."""
+    """Return the total size of all files in a directory."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""What was measured of uploads, as Markdown and as a chart."""
+"""The results of uploads as Markdown and as a chart."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from upload_servers import VARIANTS, Upload, node
 
 Samples = Mapping[tuple[Upload, Scenario], Sequence[Sample]]
 
-#: Whom each way of ours is compared with: the like of it.
+#: Comparable variants for each variant of the service.
 PAIRS = [
     ("raw", "nginx"), ("raw", "nginx-1m"), ("raw", "discard"), ("raw", "chunks"), ("raw", "node"),
     ("tus", "node"), ("tus", "tuspyserver"), ("multipart", "form"),
@@ -86,7 +86,7 @@ def _machine(tools: Tools, used: set[str]) -> str:
 
 
 def picture(samples: Samples) -> str:
-    """Draw the CPU seconds of one upload, the servers in the order of the tables."""
+    """Draw the CPU seconds of one upload, with the servers in the order of the tables."""
     large, small = Scenario(1, 0), Scenario(1, 16 << 10)
     rows = [
         chart.Row(

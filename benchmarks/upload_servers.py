@@ -1,4 +1,4 @@
-"""The servers that take uploads, and how each is started."""
+"""The servers that receive uploads, and their commands."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ MAX_SIZE = 64 << 30
 
 @dataclass(frozen=True)
 class Upload(Variant):
-    """One way of uploading to one server."""
+    """A way of uploading to one server."""
 
     request: str
     path: str
@@ -39,7 +39,7 @@ def start_ours(tools: Tools, files: Path, port: int) -> Command:
 
 
 def start_naive(tools: Tools, files: Path, port: int) -> Command:
-    # Forms are spooled into TMPDIR: the same file system for everybody.
+    # Forms are spooled into TMPDIR, on the same file system for all servers.
     env = {"FILES": str(files), "TMPDIR": str(files)}
     return uvicorn(tools, "naive_upload:app", port, **env)
 

@@ -1,4 +1,4 @@
-"""Remove what was not chosen, then say what to do next."""
+"""Delete the modules that are not selected, then print the next steps."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ REDIS = ["redis", "redis_data", "redis_lua"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
 REDIS_TESTS += ["test_redis_bounds", "test_redis_workers", "test_runs_redis"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
-#: What only some answers generate; the rest is in every project. A test holds it against the tree.
+#: Paths that depend on answers; all others are in every project. A test compares it with the tree.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
     (RESUMABLE, [f"{ENGINE}/upload/resumable", f"{TESTS}/resumable"]),
@@ -47,7 +47,7 @@ OWNED = [
 
 
 def prune():
-    """Delete what belongs to answers that were not given; what is gone already is fine."""
+    """Delete the paths of answers that were not given; missing paths are ignored."""
     for wanted, paths in OWNED:
         for path in [] if wanted else map(Path, paths):
             if path.is_dir():
@@ -56,23 +56,24 @@ def prune():
                 path.unlink(missing_ok=True)
 
 
-def say_next_steps():
+def print_next_steps():
     template = ANSWERS.get("_template", "")
     print(f"""
 {ANSWERS["project_name"]} is ready in {Path.cwd()}
 
   cd {ANSWERS["project_slug"]}
   uv run serve        # http://127.0.0.1:8000
-  uv run pytest       # its own tests
+  uv run pytest       # its tests
 
 Without uv: python -m venv .venv, activate it, pip install . and serve.
-To keep its history: git init
-The same answers again: cookiecutter {template} --replay
+To put it under version control: git init
+To use the same answers again: cookiecutter {template} --replay
 """)
 
 
 if __name__ == "__main__":
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # A console need not know every name's letters.
+        # The encoding of the console may lack letters of the name.
+        sys.stdout.reconfigure(errors="replace")
     prune()
-    say_next_steps()
+    print_next_steps()

@@ -1,4 +1,4 @@
-"""Refuse answers that cannot work: all at once, one line each, before anything is written."""
+"""Reject invalid answers: all at once, one line each, before any file is written."""
 
 import json
 import keyword
@@ -11,8 +11,8 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 MODULES = ("use_upload", "use_download", "use_realtime", "use_error_handling")
 NAMES = ("project_name", "project_slug", "package_name")
 TEXTS = (*NAMES, "description", "author_name", "author_email")
-#: What the generated service and its tests import, and what those import in turn; a package of
-#: the same name would hide it.
+#: Modules that the generated service and its tests import, directly or indirectly; a package with
+#: the same name would shadow them.
 DEPENDENCIES = {
     "aiofiles", "annotated_doc", "annotated_types", "anyio", "backports", "click", "coverage",
     "dotenv", "fastapi", "filetype", "granian", "h11", "httpcore", "httptools", "httpx",
@@ -25,35 +25,36 @@ WINDOWS = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 def problems():
-    """Yield one line for every answer that cannot work."""
+    """Yield one line for every invalid answer."""
     for key in TEXTS:
         value = ANSWERS[key]
-        if any("{" + mark in value for mark in "{%#"):  # In two parts: this file is rendered too.
-            yield f"{key}: template marks are not possible here: {value!r}"
+        # The braces are split, because this file is rendered, too.
+        if any("{" + mark in value for mark in "{%#"):
+            yield f"{key}: template delimiters are not allowed: {value!r}"
         if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
-            yield f"{key}: control characters are not possible here: {value!r}"
+            yield f"{key}: control characters are not allowed: {value!r}"
     if not ANSWERS["project_name"].strip():
-        yield "project_name: a service needs a name"
+        yield "project_name: must not be empty"
     slug = ANSWERS["project_slug"]
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", slug):
-        yield f"project_slug: letters, digits, '.', '_' and '-', none of these at an end: {slug!r}"
+        yield f"project_slug: letters, digits and, except at the ends, '.', '_' and '-': {slug!r}"
     elif WINDOWS.fullmatch(slug):
         yield f"project_slug: Windows reserves this name: {slug!r}"
     yield from package_problems(ANSWERS["package_name"])
     email = ANSWERS["author_email"]
     if not re.fullmatch(r"[^@\s\"\\<>]+@[^@\s\"\\<>]+", email):
-        yield f"author_email: this is no email address: {email!r}"
+        yield f"author_email: this is not an email address: {email!r}"
     if not any(ANSWERS[module] for module in MODULES):
-        yield f"{', '.join(MODULES)}: choose at least one; without any, a service does nothing"
+        yield f"{', '.join(MODULES)}: select at least one module"
 
 
 def package_problems(package):
     if not re.fullmatch(r"[a-z][a-z0-9_]*", package):
-        yield f"package_name: lower-case letters, digits and '_', a letter first: {package!r}"
+        yield f"package_name: begin with a letter; lower-case letters, digits and '_': {package!r}"
     elif keyword.iskeyword(package) or keyword.issoftkeyword(package):
-        yield f"package_name: this is a word of the Python language: {package!r}"
+        yield f"package_name: this is a Python keyword: {package!r}"
     elif package in sys.stdlib_module_names or package in DEPENDENCIES:
-        yield f"package_name: this name would hide a module that the service imports: {package!r}"
+        yield f"package_name: this name shadows a module that the service imports: {package!r}"
     elif WINDOWS.fullmatch(package):
         yield f"package_name: Windows reserves this name: {package!r}"
 

@@ -1,7 +1,7 @@
-"""What can be answered: every set of modules, and the other answers in pairs.
+"""Combinations of answers: every set of modules, and the other answers in pairs.
 
-All sets of modules are generated. Of the other answers, which do not know of each other, every
-value meets every set of modules and every value of every other question at least once.
+All sets of modules are generated. The other answers are independent of each other: every value is
+combined with every set of modules and with every value of every other question at least once.
 """
 
 import json
@@ -16,7 +16,7 @@ PROMPTS: dict[str, Any] = QUESTIONS["__prompts__"]
 ASKED = [key for key in QUESTIONS if not key.startswith("_")]
 
 MODULES = ("use_upload", "use_download", "use_realtime", "use_error_handling")
-#: Beside the modules, which are all chosen unless said otherwise: what brings the most.
+#: The answers that generate most, with all modules, which are selected by default.
 EVERYTHING: dict[str, bool | str] = {"broker": "redis", "engine_tests": True}
 Subset = tuple[str, ...]
 SUBSETS: list[Subset] = [set_ for size in range(1, 5) for set_ in combinations(MODULES, size)]
@@ -28,7 +28,7 @@ Pair = frozenset[tuple[str, Any]]
 
 
 def only(*modules: str) -> Answers:
-    """Return the answers that choose these modules and no other."""
+    """Return the answers that select only these modules."""
     return {module: module in modules for module in MODULES}
 
 
@@ -37,22 +37,22 @@ def name_of(subset: Subset) -> str:
 
 
 def tuples_of(subset: Subset, strength: int) -> set[frozenset[tuple[str, bool]]]:
-    """Return every `strength` answers about modules, yes or no, that a set of modules gives."""
+    """Return every combination of `strength` answers about modules in a set of modules."""
     answers = [(module, module in subset) for module in MODULES]
     return {frozenset(some) for some in combinations(answers, strength)}
 
 
 def all_and_each_alone() -> list[Subset]:
-    """Return all modules, and each alone: together they give every two answers about modules."""
+    """Return all modules, and each alone, which cover every pair of answers about modules."""
     chosen = [subset for subset in SUBSETS if len(subset) in (1, len(MODULES))]
     return sorted(chosen, key=len, reverse=True)
 
 
 @cache
 def covering_subsets() -> list[Subset]:
-    """Return all modules, each alone, and few other sets: together they give every three answers.
+    """Return all modules, each alone, and a few sets that cover every combination of three answers.
 
-    A covering array of strength 3, made greedily; the sets that bring the most come first.
+    A greedy covering array of strength 3; the sets that add the most combinations come first.
     """
     triples = {subset: tuples_of(subset, 3) for subset in SUBSETS}
     chosen = all_and_each_alone()
@@ -65,7 +65,7 @@ def covering_subsets() -> list[Subset]:
 
 
 def factors() -> dict[str, list[Any]]:
-    """Return every question with few answers, the modules as one."""
+    """Return every question with its values; the set of modules is one question."""
     found: dict[str, list[Any]] = {"modules": list(SUBSETS)}
     for key in ASKED:
         value = QUESTIONS[key]
@@ -79,7 +79,7 @@ def pairs_of(row: Row) -> set[Pair]:
 
 
 def every_pair() -> set[Pair]:
-    """Return every two answers to two different questions."""
+    """Return every pair of answers to two questions."""
     return {
         frozenset([(one, a), (other, b)])
         for (one, first), (other, second) in combinations(factors().items(), 2)
@@ -90,7 +90,7 @@ def every_pair() -> set[Pair]:
 
 @cache
 def covering_rows() -> list[Row]:
-    """Return few rows of answers that hold every pair: greedy, and the same rows every time."""
+    """Return a few rows of answers that contain every pair: greedy and deterministic."""
     rows: list[Row] = []
     missing = every_pair()
     while missing:
@@ -104,12 +104,12 @@ def covering_rows() -> list[Row]:
 
 
 def best_value(row: Row, key: str, values: list[Any], missing: set[Pair]) -> object:
-    """Return the value that brings the row most of the pairs which no row has yet."""
+    """Return the value that adds the most missing pairs to the row."""
     return max(values, key=lambda value: len(pairs_of(row | {key: value}) & missing))
 
 
 def rows_of(subset: Subset) -> list[Answers]:
-    """Return the answers that a set of modules is generated with."""
+    """Return the rows of answers for a set of modules."""
     rows = [row for row in covering_rows() if row["modules"] == subset]
     return [
         only(*row["modules"]) | {k: v for k, v in row.items() if k != "modules"} for row in rows

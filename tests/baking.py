@@ -1,4 +1,4 @@
-"""Generate projects from a clean copy of the template, touching nothing outside of a folder."""
+"""Generate projects from a clean copy of the template, without changes outside of a folder."""
 
 import ast
 import os
@@ -14,13 +14,13 @@ from cookiecutter.main import cookiecutter
 
 from answers import REPOSITORY, Answer
 
-#: What tools leave in a work tree; none of it belongs to the template.
+#: Files that tools create in a work tree, which are not part of the template.
 LEFTOVERS = (
     ".git", ".tools", ".venv", "venv", "build", "dist", "node_modules", "uv.lock", ".coverage",
     ".hypothesis", "__pycache__", "*.pyc", "*.egg-info", ".*_cache",
 )  # fmt: skip
 TEMPLATE_FOLDER = "{{cookiecutter.project_slug}}"
-#: The engine within the template, from which it is copied as it stands.
+#: The engine in the template; it is copied without rendering.
 ENGINE = f"{TEMPLATE_FOLDER}/src/{{{{cookiecutter.package_name}}}}/engine"
 
 
@@ -39,7 +39,7 @@ class Project:
 
     @property
     def name(self) -> str:
-        """What tells it from others in a message: the answers that are not the usual ones."""
+        """A name for messages: the answers that differ from the defaults."""
         return " ".join(f"{key}={value}" for key, value in self.answers.items())
 
     @cached_property
@@ -47,22 +47,22 @@ class Project:
         return tomllib.loads((self.path / "pyproject.toml").read_text("utf-8"))
 
     def files(self) -> set[str]:
-        """Return the paths of all files, relative and with slashes."""
+        """Return the relative paths of all files, with slashes."""
         return {path.relative_to(self.path).as_posix() for path in files_below(self.path)}
 
 
-#: `bake` without the folders, which the fixtures of that type know.
+#: `bake` without its folders, which the fixtures provide.
 Bake = Callable[..., Project]
 
 
 def copy_of_the_template(target: Path, source: Path = REPOSITORY) -> Path:
-    """Copy the work tree without what tools left in it, so that nothing of theirs is generated."""
+    """Copy the work tree without files of tools, which would be generated otherwise."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFTOVERS), symlinks=True)
     return target
 
 
 def bake(template: Path, output: Path, **answers: Answer) -> Project:
-    """Generate a project as `cookiecutter --no-input` does; the hooks run."""
+    """Generate a project like `cookiecutter --no-input`, including the hooks."""
     output.mkdir(parents=True, exist_ok=True)
     path = Path(
         cookiecutter(
@@ -77,7 +77,7 @@ def bake(template: Path, output: Path, **answers: Answer) -> Project:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder, except what tools left there."""
+    """Yield the files of a folder, except those of tools."""
     leftover = shutil.ignore_patterns(*LEFTOVERS)
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(set(folders) - leftover(parent, folders))

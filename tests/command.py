@@ -1,4 +1,4 @@
-"""The `cookiecutter` command as a person runs it: with arguments, or in a terminal."""
+"""The `cookiecutter` command, with arguments or in a terminal."""
 
 import json
 import os
@@ -11,14 +11,14 @@ import pexpect
 
 from answers import ASKED, PROMPTS, QUESTIONS
 
-#: Seconds in which a question must come, also on a busy machine.
+#: Maximum seconds until a question appears, also on a busy machine.
 PATIENCE = 60
 
 
 def generate(
     template: Path, output: Path, *arguments: str, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command without questions; arguments are options, or answers as `key=value`."""
+    """Run the command without questions; pass options and `key=value` arguments."""
     output.mkdir(parents=True, exist_ok=True)
     where = [str(template), "--output-dir", str(output)]
     return subprocess.run(
@@ -30,14 +30,14 @@ def generate(
 def replay(
     template: Path, output: Path, context: dict[str, Any], folder: Path
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command with the answers of a file, which reach the hooks as they are."""
+    """Run the command with a replay file, whose values are passed to the hooks unchanged."""
     answers = folder / "answers.json"
     answers.write_text(json.dumps(context), "utf-8")
     return generate(template, output, "--replay-file", str(answers))
 
 
 class Terminal:
-    """A terminal in which the command asks its questions."""
+    """A terminal with the questions of the command."""
 
     def __init__(self, template: Path, output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
@@ -45,13 +45,13 @@ class Terminal:
             sys.executable,
             ["-m", "cookiecutter", str(template), "--output-dir", str(output)],
             env={**os.environ, "NO_COLOR": "1", "TERM": "dumb"},
-            dimensions=(100, 300),  # Wide, so that no line is broken.
+            dimensions=(100, 300),  # Wide enough that lines are not wrapped.
             encoding="utf-8",
             timeout=PATIENCE,
         )
 
     def answer(self, **answers: str) -> None:
-        """Expect every question with its text and its labels, and answer it; Enter by default."""
+        """Expect every question with its text and labels, and enter a value; Enter by default."""
         for number, key in enumerate(ASKED, 1):
             text = PROMPTS[key]
             question = text if isinstance(text, str) else text["__prompt__"]
@@ -63,7 +63,7 @@ class Terminal:
             self.process.sendline(answers.get(key, ""))
 
     def end(self) -> tuple[int | None, str]:
-        """Return the exit code and what came after the last question."""
+        """Return the exit code and the output after the last question."""
         self.process.expect(pexpect.EOF)
         self.process.close()
         return self.process.exitstatus, str(self.process.before)

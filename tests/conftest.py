@@ -1,4 +1,4 @@
-"""What all tests share: the template, projects generated from it, and no silent skips in CI."""
+"""Shared fixtures: the template and generated projects. In CI, skipped tests are failures."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from tools import program
 
 @pytest.fixture(scope="session", autouse=True)
 def _nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the settings of whoever runs the tests out of them, and the tests out of those."""
+    """Isolate the tests from the settings of the user, and the settings from the tests."""
     folder = tmp_path_factory.mktemp("settings")
     config = folder / "cookiecutter.yaml"
     config.write_text(
@@ -30,7 +30,7 @@ def _nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         for name in ("AUTHOR", "COMMITTER"):
             patch.setenv(f"GIT_{name}_NAME", "Test")
             patch.setenv(f"GIT_{name}_EMAIL", "test@example.com")
-        # The tests run in an environment of uv; the commands that they start have none.
+        # The tests run in an environment of uv; their subprocesses do not.
         patch.delenv("VIRTUAL_ENV", raising=False)
         patch.setenv("PYTHONUTF8", "1")
         yield
@@ -38,13 +38,13 @@ def _nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the template, as a clone would hold it."""
+    """Copy the template like a clone."""
     return copy_of_the_template(tmp_path_factory.mktemp("template") / "template")
 
 
 @pytest.fixture(name="bake")
 def _bake(template: Path, tmp_path: Path) -> Bake:
-    """Generate projects into a folder of the test's own."""
+    """Generate projects in a temporary folder of the test."""
 
     def bake_here(output: Path = tmp_path / "projects", **answers: Answer) -> Project:
         return bake(template, output, **answers)
@@ -54,7 +54,7 @@ def _bake(template: Path, tmp_path: Path) -> Bake:
 
 @pytest.fixture(scope="session")
 def bake_once(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
-    """Generate projects that several tests look at."""
+    """Generate projects that several tests share."""
 
     def bake_shared(**answers: Answer) -> Project:
         return bake(template, tmp_path_factory.mktemp("shared-project"), **answers)
@@ -64,19 +64,19 @@ def bake_once(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
 
 @pytest.fixture(scope="session")
 def full(bake_once: Bake) -> Project:
-    """Generate the project with everything that can be in one."""
+    """Generate the project with all modules."""
     return bake_once(**EVERYTHING)
 
 
 @pytest.fixture(scope="session")
 def environment(full: Project) -> Environment:
-    """Install what any generated project needs."""
+    """Install the dependencies of all generated projects."""
     return environment_for(full)
 
 
 @pytest.fixture(scope="session")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the scripts of clients, beside which packages can be installed."""
+    """Copy the scripts of clients to a folder in which packages can be installed."""
     folder = tmp_path_factory.mktemp("clients") / "scripts"
     return Path(shutil.copytree(Path(__file__).parent / "clients", folder))
 
@@ -96,17 +96,17 @@ def chromium() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, or all other processes would wait for it in the end."""
+    """Run the longest tests first, so that no process waits for them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Use more processes than cores: the tests wait for servers, and those for deadlines."""
+    """Use more processes than cores, because the tests mostly wait for servers and deadlines."""
     return (os.cpu_count() or 1) * 3 // 2
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count the projects that the tests say they generated."""
+    """Count the projects that the tests have generated."""
     if report.when == "call":
         GENERATED.update({k: v for k, v in report.user_properties if isinstance(v, int)})
 
@@ -133,7 +133,7 @@ def _fail(skip: pytest.TestReport | pytest.CollectReport) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make a skip a failure in CI, where everything that a test needs is there."""
+    """Turn a skip into a failure in CI, which provides everything that the tests need."""
     report = yield
     if _unwanted(report) and not item.get_closest_marker("platform_only"):
         _fail(report)
@@ -142,7 +142,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Do the same for a module that is skipped as a whole."""
+    """Do the same for a module that is skipped completely."""
     report = yield
     if _unwanted(report):
         _fail(report)

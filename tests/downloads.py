@@ -1,4 +1,4 @@
-"""What the tests of downloads by real clients share: a stored file, and its digest."""
+"""A stored file and its digest, for tests of downloads with real clients."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 SOAK = int(os.environ.get("SOAK", "1"))
-#: Seconds for one run of a client on a busy machine.
+#: Maximum seconds for one run of a client on a busy machine.
 PATIENCE = 60 * (SOAK + 1)
 
 
 class Stored(NamedTuple):
-    """A file that a service has, and the SHA-256 of its bytes."""
+    """A stored file, and the SHA-256 of its bytes."""
 
     id: str
     digest: str

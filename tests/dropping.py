@@ -1,4 +1,4 @@
-"""A line that drops every connection behind a number of events."""
+"""A TCP proxy that drops every connection after a number of events."""
 
 import re
 import socket
@@ -9,19 +9,19 @@ from threading import Event
 
 from line import CHUNK, Line, hang_up
 
-#: A block without data, with which a stream begins, and the end of an event.
+#: The end of the block without data at the start of a stream, and of an event.
 GREETING = re.compile(rb"\nid: [^\n]+\n\n")
 END_OF_EVENT = re.compile(rb"\ndata: [^\n]*\n\n")
 AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class DroppingLine(Line):
-    """Drops a connection when it has carried so many `events`; with none, behind the greeting."""
+    """Drop each connection after this number of `events`; with 0, after the first block."""
 
     def __init__(self, service_port: int, *, events: int, reset: bool = False) -> None:
         super().__init__(service_port, down=True)
         self.events = events
-        #: Connections that were dropped so far.
+        #: The number of dropped connections.
         self.drops = 0
         #: Set when a client has subscribed.
         self.greeted = Event()
@@ -45,17 +45,17 @@ class DroppingLine(Line):
             return
         with suppress(OSError):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
-            # Ends the other way, and with that the connection.
+            # Close the other direction, and with it the connection.
             client.shutdown(socket.SHUT_RD)
 
     def shutdown_request(self, request: object) -> None:
-        """Close a connection; a polite end before that would leave nothing to reset."""
+        """Close a connection without a shutdown, so that it is reset."""
         assert isinstance(request, socket.socket)
         self.close_request(request)
 
 
 def end_of(events: int, stream: bytes) -> int | None:
-    """Return where so many events end, or with none the greeting; None when it is yet to come."""
+    """Return the end of this number of events, or of the first block; None if it is missing."""
     blocks = (END_OF_EVENT if events else GREETING).finditer(stream)
     found = next(islice(blocks, max(events - 1, 0), None), None)
     return found.end() if found else None

@@ -1,7 +1,7 @@
-"""One virtual environment with what any generated project needs, made once and kept in `build`.
+"""A virtual environment for all generated projects, created once and cached in `build`.
 
-It has the dependencies of the full project, not the project itself: that comes by PYTHONPATH, so
-all projects can be run in it, also at the same time.
+It contains the dependencies of the full project, but not the project itself, which is added with
+PYTHONPATH. Several projects can run in it at the same time.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from answers import REPOSITORY
 from baking import Project
 
 KEPT = REPOSITORY / "build" / "environments"
-#: What the ordinary code of `naive` reads forms with.
+#: The form parser of the code in `naive`.
 NAIVE = "python-multipart>=0.0.34"
 
 
 class Environment:
-    """A virtual environment, in which generated projects run."""
+    """A virtual environment in which generated projects run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -37,7 +37,7 @@ class Environment:
     def run(
         self, project: Project, *command: str, timeout: float = 600, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of this environment in a project's folder; its output is one text."""
+        """Run a command of this environment in a project's folder; stderr is part of its output."""
         bare = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
         source = str(project.path / "src")
         done = subprocess.run(
@@ -55,13 +55,13 @@ class Environment:
 
     @cached_property
     def installed(self) -> dict[NormalizedName, Distribution]:
-        """The packages that are in it, by their names."""
+        """The names of the installed packages."""
         packages = next(self.path.rglob("site-packages"))
         found = distributions(path=[str(packages)])
         return {canonicalize_name(each.name): each for each in found}
 
     def modules_needed_by(self, project: Project) -> set[str]:
-        """Return the top-level modules that a project's dependencies bring, and theirs in turn."""
+        """Return the top-level modules of a project's direct and indirect dependencies."""
         installed = self.installed
         needed: set[NormalizedName] = set()
         waiting = [Requirement(text) for text in project.metadata["project"]["dependencies"]]
@@ -87,27 +87,27 @@ def modules_of(distribution: Distribution) -> set[str]:
     return {top for top in tops if top.isidentifier() and not top.startswith("__")}
 
 
-def environment_for(project: Project, beside: Sequence[str] | None = None) -> Environment:
-    """Return the environment of a project's dependencies; make it when it is not there yet.
+def environment_for(project: Project, extra: Sequence[str] | None = None) -> Environment:
+    """Return the environment of a project's dependencies; create it if it does not exist.
 
-    Beside them it has these requirements, or else those of the project's `dev` group and NAIVE.
+    It also contains `extra`, by default those of the project's `dev` group and NAIVE.
     """
     dependencies = project.metadata["project"]["dependencies"]
-    if beside is None:
-        beside = [*project.metadata["dependency-groups"]["dev"], NAIVE]
-    wanted = [sys.version, dependencies, list(beside)]
+    if extra is None:
+        extra = [*project.metadata["dependency-groups"]["dev"], NAIVE]
+    wanted = [sys.version, dependencies, list(extra)]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:12]
     path = KEPT / key
     KEPT.mkdir(parents=True, exist_ok=True)
-    # Tests run in several processes: one makes the environment, the others wait for it.
+    # Tests run in several processes: one creates the environment, the others wait for it.
     with FileLock(KEPT / f"{key}.lock"):
         finished = path / "finished"
         if not finished.exists():
             uv("venv", "--quiet", "--clear", f"--python={sys.executable}", str(path))
             uv(
-                # Compiled, or every process that the tests start would do so again.
+                # Compile the files, because every process of the tests would compile them again.
                 "pip", "install", "--quiet", "--compile-bytecode", f"--python={path}",
-                *dependencies, *beside,
+                *dependencies, *extra,
             )  # fmt: skip
             finished.touch()
     return Environment(path)

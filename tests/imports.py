@@ -1,4 +1,4 @@
-"""What Python files import: read from their syntax, so nothing has to be installed."""
+"""Imports of Python files, read from their syntax without installing anything."""
 
 import ast
 import sys
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from baking import python_below
 
-#: Modules whose distribution has another name than theirs, or comes with another one.
+#: Modules whose distribution has another name, or is a dependency of another one.
 DISTRIBUTIONS = {
     "backports": "backports.zstd",
     "httptools": "uvicorn",
     "opentelemetry": "opentelemetry-api",
 }
-#: Also of versions after the one that runs the tests.
+#: Including modules of newer Python versions.
 PYTHONS_OWN = sys.stdlib_module_names | {"compression"}
 
 
@@ -25,13 +25,13 @@ def imported(path: Path) -> list[ast.Import | ast.ImportFrom]:
 
 @cache
 def _imported(text: str) -> list[ast.Import | ast.ImportFrom]:
-    """Return the imports of a text, which many projects have."""
+    """Return the imports of a source text; cached, because projects share files."""
     nodes = ast.walk(ast.parse(text))
     return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def absolute(path: Path) -> set[str]:
-    """Return the top-level modules that a file names in absolute imports, without Python's own."""
+    """Return the top-level modules of a file's absolute imports, without the standard library."""
     found = set()
     for node in imported(path):
         if isinstance(node, ast.Import):
@@ -42,7 +42,7 @@ def absolute(path: Path) -> set[str]:
 
 
 def leading_out(folder: Path) -> Iterator[str]:
-    """Yield the relative imports of the files of a folder that lead out of it."""
+    """Yield the relative imports in a folder that leave the folder."""
     for path in python_below(folder):
         for node in imported(path):
             level = node.level if isinstance(node, ast.ImportFrom) else 0
@@ -55,7 +55,7 @@ def distribution(module: str) -> str:
 
 
 def dangling(path: Path) -> Iterator[str]:
-    """Yield the relative imports of a file that lead to nothing."""
+    """Yield the relative imports of a file that cannot be resolved."""
     for node in imported(path):
         if isinstance(node, ast.ImportFrom) and node.level:
             target = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
@@ -66,7 +66,7 @@ def dangling(path: Path) -> Iterator[str]:
 
 @cache
 def names_in(module: Path) -> frozenset[str]:
-    """Return what can be imported from a module or package: its own names and its submodules."""
+    """Return the names that can be imported from a module or package."""
     if module.is_dir():
         submodules = {path.stem for path in module.iterdir() if path.suffix in {".py", ""}}
         module = module / "__init__.py"
@@ -96,7 +96,7 @@ def bound_in(text: str) -> set[str]:
 
 
 def top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that run at import, also those below an `if` or a `try`."""
+    """Yield the statements that run at import, including those in `if` and `try`."""
     for node in body:
         yield node
         if isinstance(node, ast.If | ast.Try):

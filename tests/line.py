@@ -1,7 +1,7 @@
-"""A line between a client and a service, which goes dead in the middle of a transfer.
+"""A TCP proxy between a client and a service that stops forwarding in the middle of a transfer.
 
-A client on the same machine is done before anybody can kill it. Here its bytes stop at a point, the
-same on every machine; there it hangs, and is killed.
+A local client finishes too fast to be killed in time. With the proxy, its bytes stop at the same
+point on every machine, where the client waits and can be killed.
 """
 
 import socket
@@ -16,7 +16,7 @@ CHUNK = 64 << 10
 
 
 class Line(ThreadingTCPServer):
-    """Carries what clients send to `url` to a service, and its answers back.
+    """Forward requests for `url` to a service, and its responses to the clients.
 
     The bytes of uploads are counted; with `down`, those of downloads.
     """
@@ -26,11 +26,11 @@ class Line(ThreadingTCPServer):
     def __init__(self, service_port: int, *, down: bool = False) -> None:
         super().__init__(("127.0.0.1", 0), BaseRequestHandler)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        #: For the next connections; a service that was restarted has another one.
+        #: The port for new connections; it changes when the service is restarted.
         self.service_port = service_port
-        #: Bytes that all clients have sent so far, or got.
+        #: The bytes that all clients have sent or received.
         self.carried = 0
-        #: The most connections at a time.
+        #: The maximum number of simultaneous connections.
         self.most = 0
         self.dead = Event()
         self._down = down
@@ -50,27 +50,27 @@ class Line(ThreadingTCPServer):
         self.server_close()
 
     def carry_until(self, limit: int) -> None:
-        """Go dead when this many bytes have been carried."""
+        """Stop after forwarding this number of bytes."""
         self._limit = limit
         self.dead.clear()
 
     def wait_until_dead(self, client: "subprocess.Popen[bytes]", patience: float) -> None:
-        """Wait until the line has gone dead under a client, for so many seconds."""
+        """Wait at most this number of seconds until a client has reached the limit."""
         end = time.monotonic() + patience
         while not self.dead.wait(0.1):
             assert client.poll() is None, "the client ended before it was killed"
             assert time.monotonic() < end, "nothing is carried any more"
 
     def cut(self) -> None:
-        """End all connections: the service notices that its clients are gone."""
+        """Close all connections, so that the service detects the disconnects."""
         for each in self._open.copy():
             hang_up(each)
 
     def finish_request(self, request: object, client_address: object) -> None:
-        """Carry one connection; the server calls this in a thread."""
+        """Forward one connection; the server calls this in a thread."""
         assert isinstance(request, socket.socket)
         with (
-            suppress(ConnectionError),  # the service is dead
+            suppress(ConnectionError),  # the service has been killed
             socket.create_connection(("127.0.0.1", self.service_port)) as service,
         ):
             with self._counting:
@@ -104,5 +104,5 @@ def carry(source: socket.socket, target: socket.socket) -> None:
 
 
 def hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):  # the other side may have done it
+    with suppress(OSError):  # the other thread may have closed it
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Run the marked tests of a generated project, in parts side by side: most of them wait."""
+"""Run the marked tests of a generated project in several processes, because most of them wait."""
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ from typing import TypeAlias
 from baking import Project
 from environment import Environment
 
-#: Of the engine's tests, each run beside the others.
+#: Parts of the engine's tests that run at the same time.
 PARTS = [
     "test_*.py", "observability", "errors", "streams", "storage", "upload", "resumable", "download",
     "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py",
 ]  # fmt: skip
 SAFE = str.maketrans("/*[]", "____")
 
-#: The class takes a parameter for the type checker only.
+#: The class has a parameter only for the type checker.
 Report: TypeAlias = "ElementTree.ElementTree[ElementTree.Element]"
 
 
 def run_marked(
     project: Project, environment: Environment, mark: str, folder: str = "tests/engine"
 ) -> Iterator[Report]:
-    """Run the tests below a folder of a project that have a mark; return a report of each part."""
+    """Run the tests with a mark in a folder of a project; return a report per part."""
     places = [f"{folder}/{part}" for part in PARTS]
     parts = {path for place in places for path in project.path.glob(place)}
     whole = (project.path / folder).rglob("test_*.py")
@@ -41,11 +41,12 @@ def cases_of(reports: Iterator[Report]) -> Iterator[ElementTree.Element]:
 def _run_part(project: Project, environment: Environment, mark: str, part: str) -> Report:
     tests = sorted(str(path.relative_to(project.path)) for path in project.path.glob(part))
     report = f"{part.translate(SAFE)}.xml"
-    files = project.path.parent / part.translate(SAFE)  # pytest's own removes what others use.
-    # Each in its own body: what one leaves behind must not fail the next one.
+    # By default pytest deletes temporary folders that other runs still use.
+    files = project.path.parent / part.translate(SAFE)
+    # Isolate the tests from the leftovers of a failed one.
     alone = ["-p", "no:unraisableexception", "-p", "no:threadexception", "-p", "no:cacheprovider"]
     written = ["--tb=no", f"--junitxml={report}", "-o", "junit_logging=system-out"]
-    # A file may import what the service does not have; its neighbours are run all the same.
+    # A file may import missing modules; run the others nevertheless.
     options = ["-m", mark, f"--basetemp={files}", "--continue-on-collection-errors"]
     options += [*alone, *written]
     command = ["python", "-m", "pytest", *options, *tests]

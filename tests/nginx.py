@@ -1,4 +1,4 @@
-"""nginx in front of a generated service, configured as a project's docs/operations.md says."""
+"""nginx in front of a generated service, with the configuration of docs/operations.md."""
 
 import os
 import pwd
@@ -25,8 +25,8 @@ def nginx_before(service: int, data: Path, folder: Path) -> Iterator[int]:
         words = [nginx, "-p", str(folder), "-c", str(config), "-e", "stderr"]
         tested = subprocess.run([*words, "-t"], capture_output=True, text=True, check=False)
         assert tested.returncode == 0, tested.stderr
-        # It takes the socket over as from a process of its own before an upgrade: the port is
-        # free, and whoever connects now is served.
+        # nginx inherits the listening socket like during an upgrade, so the port is reserved and
+        # clients can connect at once.
         handed = {**os.environ, "NGINX": f"{listener.fileno()};"}
         with subprocess.Popen(words, env=handed, pass_fds=[listener.fileno()]) as process:
             listener.close()
@@ -37,10 +37,10 @@ def nginx_before(service: int, data: Path, folder: Path) -> Iterator[int]:
 
 
 def configuration(folder: Path, port: int, service: int, data: Path) -> str:
-    """Return the page's configuration with our addresses, in what every nginx.conf has."""
+    """Return an nginx.conf with the configuration of the page and the addresses of the test."""
     page = (REPOSITORY / TEMPLATE_FOLDER / "docs/operations.md").read_text("utf-8")
     (server,) = re.findall(r"^```nginx\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    server = re.sub(r"^# \{%.*\n", "", server, flags=re.MULTILINE)  # With every part.
+    server = re.sub(r"^# \{%.*\n", "", server, flags=re.MULTILINE)  # Keep all conditional parts.
     for written, ours in {
         "listen 80;": f"listen 127.0.0.1:{port};",
         "server_name files.example.com;": "server_name 127.0.0.1;",
@@ -53,7 +53,7 @@ def configuration(folder: Path, port: int, service: int, data: Path) -> str:
         f"{kind}_temp_path {folder}/{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    # A worker of root's becomes another user, who may not see the folder; nobody else's does.
+    # As root, workers would run as another user without access to the folder.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     return (
         f"{user} daemon off; pid {folder}/nginx.pid; worker_processes 1; events {{}}\n"

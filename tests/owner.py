@@ -1,6 +1,6 @@
-"""A module as an owner adds it: a table in a database, routes, a middleware, and tests."""
+"""A module that an owner might add: a database table, routes, a middleware, and tests."""
 
-#: By file: texts, and what is there instead; `{package}` is the name of the package.
+#: Texts and their replacements, by file; `{package}` is the name of the package.
 Edits = dict[str, list[tuple[str, str]]]
 
 ORDERS = '''\

@@ -1,6 +1,6 @@
-"""What a service says of its problems, as JSON: `python problem_types.py PACKAGE`, in its place.
+"""Print the problem types of a service as JSON: `python problem_types.py PACKAGE`.
 
-By name of the type: title, meaning, and the statuses with which its source raises it.
+The keys are names of types, the values title, meaning, and the statuses with which it is raised.
 """
 
 import ast
@@ -13,7 +13,7 @@ from types import ModuleType
 
 
 def raised(module: ModuleType) -> list[tuple[str, int]]:
-    """Return the names of the types that a module makes problems of, each with the status."""
+    """Return the names of the types that a module raises, with their statuses."""
     tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
     found = []
     for node in ast.walk(tree):

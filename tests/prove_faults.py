@@ -1,8 +1,8 @@
 """`make prove-faults`: the tests of faults and bounds fail on the last version without the repair.
 
-Takes that version's template, gives it the tests of TESTS_OF, runs those that are marked, and
-prints how each ended. Exit code 1 when one of them passes, or never ran. `make prove-faults
-ARGS=bound` proves one table.
+Generates a project from that version with the tests of TESTS_OF, runs the marked tests, and prints
+their results. The exit code is 1 if one of them passes or does not run. `make prove-faults
+ARGS=bound` runs the tests of one table.
 """
 
 import os
@@ -22,10 +22,10 @@ from environment import environment_for
 from marked import cases_of, run_marked
 from rows import Table
 
-#: The last version that had the faults, or not the bounds.
+#: The last version with the faults, or without the bounds.
 BASES = {"fault": "ccd68be", "bound": "e3899ef"}
-#: The last version whose projects are laid out as those were. Later ones have an engine, which its
-#: tests import; none of those could run before it.
+#: The last version with the same project layout. The tests of later versions import the engine, and
+#: cannot run on earlier versions.
 TESTS_OF = "e717d69"
 TESTS = ("tests", f"{TEMPLATE_FOLDER}/tests")
 PROJECTS = ("pyproject.toml", f"{TEMPLATE_FOLDER}/pyproject.toml")
@@ -66,7 +66,7 @@ def extract(commit: str, target: Path, *paths: str) -> None:
 
 
 def of_the_project(old: Path, folder: Path, mark: str) -> dict[str, str]:
-    """Run the marked tests that a generated project has; return how each ended."""
+    """Run the marked tests of a generated project; return their results."""
     os.environ["COOKIECUTTER_CONFIG"] = str(folder / "cookiecutter.yaml")
     Path(os.environ["COOKIECUTTER_CONFIG"]).write_text(
         f"cookiecutters_dir: '{folder / 'templates'}'\nreplay_dir: '{folder / 'replay'}'\n", "utf-8"
@@ -76,14 +76,14 @@ def of_the_project(old: Path, folder: Path, mark: str) -> dict[str, str]:
     ended = {}
     for case in cases_of(run_marked(project, environment_for(project), mark, "tests")):
         if not case.get("classname"):
-            continue  # A file that imports what is new; its tests did not run, and are told of.
+            continue  # The file imports new modules; its tests cannot run, and are reported.
         path = str(case.get("classname")).removeprefix("tests.").replace(".", "/") + ".py"
         ended[f"{path}::{case.get('name')}"] = ending(case)
     return ended
 
 
 def of_the_template(old: Path, mark: str) -> dict[str, str]:
-    """Run the marked tests of the template itself; return how each ended."""
+    """Run the marked tests of the template; return their results."""
     written = old / "report.xml"
     options = ["-q", "--tb=no", f"--junitxml={written}", "-p", "no:cacheprovider"]
     options += ["--continue-on-collection-errors"]
@@ -98,10 +98,10 @@ def of_the_template(old: Path, mark: str) -> dict[str, str]:
 
 
 def ending(case: ElementTree.Element) -> str:
-    """Return the first line of what failed in a test; "" when it passed or was skipped."""
+    """Return the first line of the failure of a test; "" if it passed or was skipped."""
     found = case.find("failure")
     if found is None:
-        found = case.find("error")  # In a fixture, mostly as the service does not start.
+        found = case.find("error")  # A failed fixture, usually because the service does not start.
     return "" if found is None else f"{found.get('message')}\n".splitlines()[0]
 
 
@@ -111,9 +111,9 @@ def report(table: Table, ended: dict[str, str]) -> int:
     for name, message in ended.items():
         ran[name.partition("[")[0]][name] = message
     marked = table.marked()
-    # The others were there before, or their tests need their setting.
+    # Other bounds existed before, or their tests need the setting.
     held = {row for row in table.rows if "naive" not in table.entries[row]}
-    # A file may run tests of another one, with a fixture of its own.
+    # A file may run the tests of another file with its own fixtures.
     known = {test.partition("::")[2] for tests in marked.values() for test in tests}
     unknown = [test for test in ran if test.partition("::")[2] not in known]
     wrong = len(unknown)

@@ -1,4 +1,4 @@
-"""The hooks as Python: rendered for some answers, and loaded without being run."""
+"""Render hooks for given answers, and load them without running them."""
 
 from types import ModuleType
 from typing import Any
@@ -13,14 +13,14 @@ HOOKS = REPOSITORY / "hooks"
 
 
 def context_of(**answers: Answer) -> dict[str, Any]:
-    """Return what cookiecutter makes of answers: a replay file has the same content."""
+    """Return the context of cookiecutter for answers, which is the content of a replay file."""
     context = generate_context(str(REPOSITORY / "cookiecutter.json"), extra_context=dict(answers))
     context["cookiecutter"].update(prompt_for_config(context, no_input=True))
     return dict(context)
 
 
 def rendered(name: str, **answers: Answer) -> str:
-    """Return the text of a hook as cookiecutter would run it."""
+    """Return the rendered text of a hook."""
     context = context_of(**answers)
     template = create_env_with_context(context).from_string((HOOKS / name).read_text("utf-8"))
     return str(template.render(**context))
@@ -33,6 +33,6 @@ def hook(name: str, **answers: Answer) -> ModuleType:
 
 
 def owned(**answers: Answer) -> list[tuple[bool, list[str]]]:
-    """Return the table of the post-generation hook: whether something is wanted, and its paths."""
+    """Return the table of the post-generation hook: conditions and paths."""
     rows: list[tuple[bool, list[str]]] = hook("post_gen_project", **answers).OWNED
     return rows

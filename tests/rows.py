@@ -1,11 +1,12 @@
-"""What was seen to go wrong, row by row: what other code does, what ours does, and our tests of it.
+"""Tables of known mistakes, the behaviour of a generated service, and the tests for each of them.
 
-`python tests/rows.py` writes docs/traps.md, docs/faults.md and docs/bounds.md: from traps.toml,
+`python tests/rows.py` writes docs/traps.md, docs/faults.md and docs/bounds.md from traps.toml,
 faults.toml and bounds.toml, and from the marks of the tests.
 """
 
 import ast
 import re
+import textwrap
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,50 +16,50 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = REPOSITORY / "{{cookiecutter.project_slug}}" / "tests" / "engine"
 TEMPLATE = REPOSITORY / "tests"
-#: What the table of the bounds has beside their titles.
+#: The columns of the table of bounds, after the title.
 COLUMNS = ("setting", "default", "metric", "problem")
 
 TRAPS_INTRODUCTION = """\
-# The traps
+# Traps
 
-What streaming code gets wrong when it is written the way tutorials write it. Each row was seen on
-such a service, and each is a test: it runs against a real server over a real socket, a generated
-service passes it, and [the service of the tutorials](../tests/naive) fails it
-([`test_naive.py`](../tests/test_naive.py) holds that). Tests are named with their file below
-`tests/engine` of a generated project; a project has those of its modules, with the answer
-`engine_tests`.
+Common mistakes of streaming code that is written like tutorials. Each row was observed in such a
+service, and has tests, which run against a real server over a real socket. A generated service
+passes them, and [a service written like the tutorials](../tests/naive) fails them
+([`test_naive.py`](../tests/test_naive.py) checks this). Tests are listed with their file in
+`tests/engine` of a project that was generated with the answer `engine_tests`; a project contains
+the tests of its modules.
 
-`python tests/rows.py` writes this page, from `tests/traps.toml` and the marks of the tests.
+`python tests/rows.py` writes this page from `tests/traps.toml` and the marks of the tests.
 """
 
 FAULTS_INTRODUCTION = """\
-# Faults of the field
+# Field faults
 
-What an earlier version of this template got wrong with real clients. Faults that people report of
-uploads, downloads and real-time streams were tried on a generated service; these are the ones that
-it had. The tests of each run over a real socket, and fail on the last version that had the fault:
-`make prove-faults` runs them on that version, as they were before 0.2.0, and prints a table. Tests
-are named with their file below `tests/engine` of a generated project; those of the template begin
-with `template:`.
+Faults of an earlier version of this template with real clients. Faults that users report for
+uploads, downloads and real-time streams were tried on a generated service, and it had the
+following ones. The tests of each row run over a real socket, and fail on the last version with the
+fault: `make prove-faults` runs them, as they were before 0.2.0, on that version and prints a table.
+Tests are listed with their file in `tests/engine` of a generated project; those of the template
+begin with `template:`.
 
-`python tests/rows.py` writes this page, from `tests/faults.toml` and the marks of the tests.
+`python tests/rows.py` writes this page from `tests/faults.toml` and the marks of the tests.
 """
 
 BOUNDS_INTRODUCTION = """\
 # Bounds
 
-What one client can make the service do is bounded: per turn of the event loop, per request, per
-connection, per client, and in total. Each bound is a setting with a default that an honest client
-does not meet; when it is reached, a metric counts it, and what is refused gets
-[a problem document](../{{cookiecutter.project_slug}}/docs/problems.md). The tests
-of each run over a real socket. Those of the bounds with a "before" fail on the last version without
-them: `make prove-faults` shows it, for the bounds before 0.2.0. Tests are named with their file
-below `tests/engine` of a generated project; those of the template begin with `template:`.
+The work that one client can cause is bounded: per turn of the event loop, per request, per
+connection, per client, and in total. Each bound has a default above the needs of well-behaved
+clients, and most are settings. When a bound is reached, a metric counts it, and a rejected request
+gets [a problem document](../{{cookiecutter.project_slug}}/docs/problems.md). The tests of each row
+run over a real socket. Tests of a bound with a "before" fail on the last version without it:
+`make prove-faults` shows this for the bounds before 0.2.0. Tests are listed with their file in
+`tests/engine` of a generated project; those of the template begin with `template:`.
 
-`make bench-hostile` measures how fast the service responds to others while one connection, or
-twenty, attack it, and `make bench-single` what the costliest single requests cost.
+`make bench-hostile` measures the response time for other clients while one connection, or twenty,
+attack the service, and `make bench-single` the cost of the most expensive single requests.
 
-`python tests/rows.py` writes this page, from `tests/bounds.toml` and the marks of the tests.
+`python tests/rows.py` writes this page from `tests/bounds.toml` and the marks of the tests.
 """
 
 
@@ -68,7 +69,7 @@ class Table:
     def __init__(
         self, mark: str, introduction: str, before: str, *folders: Path, home: Path = TEMPLATE
     ) -> None:
-        """`folders` have the tests; the one that is `home` also has the rows."""
+        """`folders` contain the tests; `home` contains the rows."""
         self.mark = mark
         self.page = REPOSITORY / "docs" / f"{mark}s.md"
         self._introduction = introduction
@@ -82,7 +83,7 @@ class Table:
 
     @property
     def rows(self) -> list[str]:
-        """The names of the rows; a single letter names a group of them."""
+        """The names of the rows; single characters are groups."""
         return [name for name in self.entries if name[1:]]
 
     def marked(self) -> dict[str, list[str]]:
@@ -91,7 +92,7 @@ class Table:
         for folder in self._folders:
             label = "template:" if folder == self._home else ""
             for path in sorted(folder.rglob("test_*.py")):
-                # What Jinja puts in is a name.
+                # Jinja inserts a name.
                 source = re.sub(r"\{\{ *cookiecutter.*?\}\}", "package", path.read_text("utf-8"))
                 tree = ast.parse(source, str(path))
                 for node in ast.walk(tree):
@@ -102,18 +103,18 @@ class Table:
         return dict(found)
 
     def text(self) -> str:
-        """Return what the page has to say now."""
+        """Return the current text of the page."""
         tests = self.marked()
-        parts = [self._introduction, self._overview()]
+        parts = [*map(_filled, self._introduction.split("\n\n")), self._overview()]
         for name, entry in self.entries.items():
             if name in self.rows:
                 parts += [f"### {name}: {entry['title']}", self._block(entry, tests.get(name, []))]
             else:
-                parts += [f"## {entry['title']}", entry["about"]]
+                parts += [f"## {entry['title']}", _filled(entry["about"])]
         return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
     def _overview(self) -> str:
-        """Return a table of the rows, if they have columns beside their texts."""
+        """Return a table of the rows, if they have columns."""
         rows = {name: self.entries[name] for name in self.rows}
         if not any("setting" in row for row in rows.values()):
             return ""
@@ -126,7 +127,7 @@ class Table:
     def _rows_of(
         self, function: ast.FunctionDef | ast.AsyncFunctionDef, tables: dict[str, ast.AST]
     ) -> Iterator[str]:
-        """Yield the rows whose mark a test has, or one of its parameters."""
+        """Yield the rows that the marks of a test or of its parameters name."""
         waiting: list[ast.AST] = [*function.decorator_list]
         while waiting:
             for node in ast.walk(waiting.pop()):
@@ -139,12 +140,20 @@ class Table:
     def _block(self, entry: dict[str, str], tests: list[str]) -> str:
         places = (test.partition("::") for test in tests)
         named = (f"  * `{name}` in `{path}`" for path, _, name in places)
-        before = [f"* {self._before}: {entry['naive']}"] if "naive" in entry else []
-        return "\n".join([*before, f"* Here: {entry['ours']}", "* Tests:", *named])
+        before = [_filled(f"* {self._before}: {entry['naive']}")] if "naive" in entry else []
+        return "\n".join([*before, _filled(f"* Here: {entry['ours']}"), "* Tests:", *named])
+
+
+def _filled(text: str) -> str:
+    """Wrap a paragraph or an item of a list."""
+    indent = "  " if text.startswith("* ") else ""
+    return textwrap.fill(
+        text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def tables_of(tree: ast.Module) -> dict[str, ast.AST]:
-    """Return what the names of a module stand for, such as the tables of its tests' parameters."""
+    """Return the values that a module assigns to names, such as tables of test parameters."""
     assigned = (node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign))
     found: dict[str, ast.AST] = {}
     for node in assigned:

@@ -1,4 +1,4 @@
-"""A generated service as a process of its own, behind a real socket."""
+"""Run a generated service in a process, with a real socket."""
 
 import os
 import re
@@ -17,11 +17,11 @@ RUNNING = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
 
 
 class Running(NamedTuple):
-    """A service that runs; `kill` its process for a sudden death."""
+    """A running service; `kill` its process to simulate a crash."""
 
     port: int
     process: "subprocess.Popen[str]"
-    #: Its lines since it listens; all of them, when it has ended.
+    #: Lines of output since the service listens; complete when it has ended.
     log: list[str]
 
 
@@ -29,7 +29,7 @@ class Running(NamedTuple):
 def running(
     project: Project, environment: Environment, folder: Path, **settings: str
 ) -> Iterator[int]:
-    """Run the service in a folder, with settings without their prefix; yield its port."""
+    """Run the service in a folder; yield its port. `settings` have no prefix."""
     with started(project, environment, folder, **settings) as service:
         yield service.port
 
@@ -38,7 +38,7 @@ def running(
 def started(
     project: Project, environment: Environment, folder: Path, **settings: str
 ) -> Iterator[Running]:
-    """Run the service likewise; yield it with its process."""
+    """Run the service as `running` does; yield the service with its process."""
     chosen = {"SERVER__PORT": "0", **settings}
     with subprocess.Popen(
         [environment.python, "-m", project.package],
@@ -55,7 +55,7 @@ def started(
         assert process.stdout is not None
         log = shown(process.stdout)
         port = next((found[1] for line in log if (found := RUNNING.search(line))), None)
-        # To the end, so that the service never waits for a full pipe.
+        # Read to the end, so that the service never blocks on a full pipe.
         kept: list[str] = []
         rest = Thread(target=kept.extend, args=[log])
         rest.start()

@@ -1,4 +1,4 @@
-"""What schemathesis has to know beside the OpenAPI document; no check is loosened."""
+"""Hooks for schemathesis that supplement the OpenAPI document; no check is relaxed."""
 
 import json
 from typing import Any
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from schemathesis import Case, CheckContext, HookContext, Response
 
 JSON_LINES = "application/jsonl"
-#: The ids of files, which nothing else leads from an answer to a query.
+#: Ids of files, which links do not transfer from responses to queries.
 STORED: list[str] = []
 
 _values = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers())
 _rows = st.lists(_values | st.fixed_dictionaries({"sensor": st.text(), "value": st.integers()}))
 _lines = _rows.map(lambda rows: "\n".join(map(json.dumps, rows)).encode())
-#: The header is refused with 400 when it is none, and JSON Schema cannot say what one is.
+#: An invalid header is rejected with 400; JSON Schema cannot describe a valid one.
 _csv = st.lists(st.text()).map(lambda rows: "\n".join(["sensor,value", *rows]).encode())
 
 for kind, bodies in {
@@ -32,7 +32,7 @@ for kind, bodies in {
 def flatmap_headers(
     context: HookContext, headers: dict[str, Any] | None
 ) -> st.SearchStrategy[dict[str, Any] | None]:
-    """Ask for each of the media types that an operation can answer with."""
+    """Request each of the media types of an operation."""
     assert context.operation is not None
     answers = context.operation.definition.raw["responses"]
     kinds = list(answers.get("200", {}).get("content", {}))
@@ -43,7 +43,7 @@ def flatmap_headers(
 
 @schemathesis.hook
 def map_body(context: HookContext, body: object) -> object:
-    """Write whole numbers as integers: JSON Schema takes 1.0 for one, and pydantic does not."""
+    """Write whole numbers as integers: JSON Schema accepts 1.0 as one, pydantic does not."""
     if isinstance(body, dict):
         return {name: map_body(context, value) for name, value in body.items()}
     return int(body) if isinstance(body, float) and body.is_integer() else body
@@ -51,7 +51,7 @@ def map_body(context: HookContext, body: object) -> object:
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
-    """Use no idempotency key for two events, which is refused with 422; archive what is there."""
+    """Use each idempotency key once, as reuse is a 422; archive only existing files."""
     if case.meta is None or case.meta.generation.mode.is_negative:
         return
     if "idempotency-key" in (case.headers or {}):
@@ -69,7 +69,7 @@ def after_call(context: HookContext, case: Case[Any], response: Response) -> Non
 
 @schemathesis.check
 def json_lines_conformance(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """Every line is one of the items that the document describes; schemathesis looks at none."""
+    """Validate every line as an item of the document, which schemathesis does not do."""
     if response.headers.get("content-type") == [JSON_LINES]:
         answer = case.operation.definition.raw["responses"][str(response.status_code)]
         validator = jsonschema_rs.validator_for(answer["content"][JSON_LINES]["itemSchema"])

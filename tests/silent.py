@@ -1,4 +1,4 @@
-"""A line on which connections die silently, or which stands still for a time."""
+"""TCP proxies that lose connections silently, or pause for a time."""
 
 import random
 import socket
@@ -13,22 +13,22 @@ AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class SilentLine(Line):
-    """Drops each connection after some bytes of it: the client notices, the service never does.
+    """Drop each connection after some bytes: the client detects it, the service does not.
 
-    So does a network that a phone leaves. The service gets nothing more, not even an end.
+    This simulates a phone that leaves a network. The service receives nothing more, not even a FIN.
     """
 
     def __init__(self, service_port: int, *, least: int, most: int) -> None:
         super().__init__(service_port)
-        #: Connections that were dropped so far.
+        #: The number of dropped connections.
         self.drops = 0
         self._least, self._most = least, most
 
     def finish_request(self, request: object, client_address: object) -> None:
-        """Carry one connection, until it is dropped."""
+        """Forward one connection until it is dropped."""
         assert isinstance(request, socket.socket)
         dropped = Event()
-        # Open until the line is cut, also when it is dropped.
+        # Stays open until `cut`, also after the client side is dropped.
         service = socket.create_connection(("127.0.0.1", self.service_port))
         self._open |= {request, service}
         back = Thread(target=carry_until, args=(dropped, service, request))
@@ -52,11 +52,11 @@ class SilentLine(Line):
         service.close()
 
     def shutdown_request(self, request: object) -> None:
-        """Do nothing: it is closed."""
+        """Do nothing: the connection is already closed."""
 
 
 class StandingLine(Line):
-    """Stands still once, for some seconds in the middle of an upload; nobody is told."""
+    """Pause once, for some seconds in the middle of an upload, without closing connections."""
 
     def __init__(self, service_port: int, *, after: int, seconds: float) -> None:
         super().__init__(service_port)
@@ -66,7 +66,7 @@ class StandingLine(Line):
         self._moves.set()
 
     def finish_request(self, request: object, client_address: object) -> None:
-        """Carry one connection, in both directions, while the line moves."""
+        """Forward one connection in both directions, unless the proxy is paused."""
         assert isinstance(request, socket.socket)
         with socket.create_connection(("127.0.0.1", self.service_port)) as service:
             self._open |= {request, service}

@@ -1,6 +1,7 @@
-"""The benchmarks work: each reports all that it is asked for, whatever the figures are.
+"""Every benchmark runs and reports all of its results.
 
-The load client of events is tested alone as well: it may neither lose an event nor invent a loss.
+The load client for events is also tested alone: it must neither lose events nor report false
+losses.
 """
 
 import asyncio
@@ -23,13 +24,13 @@ pytestmark = [
     pytest.mark.platform_only("they read /proc"),
 ]
 
-#: Seconds for one benchmark; the first one installs what the services need.
+#: Maximum seconds for one benchmark; the first one installs dependencies.
 PATIENCE = 300
-#: Of the load client, in seconds.
+#: The time limit of the load client, in seconds.
 TIME_LIMIT = 5
 
 SUBSCRIBERS, EVENTS = 3, 5
-#: Seconds between two pieces of what a server sends.
+#: Seconds between two pieces of a response.
 PAUSE = 0.1
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
@@ -39,7 +40,7 @@ Table = dict[str, dict[str, str]]
 
 
 def bench(name: str, arguments: str, **variables: str) -> str:
-    """Run a benchmark by make; return its report."""
+    """Run a benchmark with make; return its report."""
     given = [f"{key}={value}" for key, value in {"ARGS": arguments, **variables}.items()]
     done = subprocess.run(
         ["make", "--no-print-directory", f"bench-{name}", f"UV={find_uv_bin()}", *given],
@@ -55,7 +56,7 @@ def bench(name: str, arguments: str, **variables: str) -> str:
 
 
 def tables_with(column: str, report: str) -> list[Table]:
-    """Return the tables that have a column: their cells, by the names of rows and columns."""
+    """Return the tables with a column: their cells, by the names of rows and columns."""
     found: list[Table] = []
     for block in report.split("\n\n"):
         lines = [line.strip("| ").split(" | ") for line in block.splitlines() if line[:1] == "|"]
@@ -132,8 +133,8 @@ def test_hostile_clients_are_measured_on_our_service_and_on_a_bare_one() -> None
         (row,) = table.values()
         assert number(row["MiB/s sent"]) > 0
         assert number(row["p99 ms"]) > 0
-    (promises,) = tables_with("promised", report)
-    assert promises["workers replaced"]["measured"] == "0"
+    (targets,) = tables_with("target", report)
+    assert targets["workers replaced"]["measured"] == "0"
 
 
 def test_every_cost_of_a_single_request_is_measured() -> None:
@@ -147,7 +148,7 @@ def test_every_cost_of_a_single_request_is_measured() -> None:
     assert table["publish with a key"]["status"] == "202"
     assert number(table["openapi"]["CPU-ms"]) > 0
     assert number(table["publish with a key"]["bytes sent"]) > 0
-    assert tables_with("promised", report)
+    assert tables_with("target", report)
 
 
 def test_a_commit_is_compared_with_the_work_tree() -> None:
@@ -166,7 +167,7 @@ def test_a_commit_is_compared_with_the_work_tree() -> None:
 
 @dataclass
 class Busy:
-    """A server of events, as servers are on a busy machine."""
+    """A server of events that responds like one on a busy machine."""
 
     splits_events: bool = False
     splits_answers: bool = False
@@ -180,7 +181,7 @@ class Busy:
     open: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection until its client leaves."""
+        """Serve a connection until its client disconnects."""
         task = asyncio.current_task()
         assert task is not None
         self.open.add(task)
@@ -197,7 +198,7 @@ class Busy:
                 await reader.read()
 
     async def publish(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one publisher; the head of its first request has been read."""
+        """Respond to one publisher; the headers of its first request have been read."""
         late = b""
         while True:
             await self.send(b"data: " + await reader.readexactly(200) + b"\n\n")
@@ -205,7 +206,7 @@ class Busy:
             late = BODY
             following = asyncio.ensure_future(reader.readuntil(b"\r\n\r\n"))
             if self.splits_answers:
-                # Who takes the head for all of it publishes now, and gets this body with the next.
+                # A client that ignores the body publishes now, and reads the body later.
                 await asyncio.wait([following], timeout=PAUSE)
             if not following.done():
                 writer.write(late)
@@ -225,7 +226,7 @@ class Busy:
 
 
 def loaded(busy: Busy) -> dict[str, float]:
-    """Load a server with events; return what the client reports."""
+    """Load a server with events; return the report of the client."""
 
     async def load() -> tuple[int | None, bytes]:
         async with await asyncio.start_server(busy.accept, "127.0.0.1", 0) as server:
@@ -263,7 +264,7 @@ def test_the_load_client_loses_no_event_of_a_busy_server(busy: Busy) -> None:
     assert (report["missing"], report["cut"], report["refused"]) == (0, 0, expected)
 
 
-def test_the_load_client_tells_a_cut_stream_from_a_missing_event() -> None:
+def test_the_load_client_distinguishes_a_cut_stream_from_a_missing_event() -> None:
     report = loaded(Busy(cuts_after=2))
 
     assert report["delivered"] == SUBSCRIBERS * EVENTS - (EVENTS - 1)

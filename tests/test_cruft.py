@@ -1,6 +1,6 @@
-"""A project that cruft made follows the template, and gets a module that it first did without.
+"""A project that was created with cruft can be updated, and modules can be added later.
 
-Real `cruft` commands, on a repository with two commits of the template.
+The tests run `cruft` on a repository with two commits of the template.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""What a service of 0.1.0 has stored is there after an update: files, uploads and events.
+"""Files, uploads and events of version 0.1.0 are available after an update.
 
-`data/` has what one left behind: a directory of files, as it was when the service had ended, and as
-it was when it was killed in the middle of two uploads; what the service had answered about them;
-and the keys of its Redis, as commands.
+`data/` contains the storage directory of a service after it had ended, and after it was killed in
+the middle of two uploads, the responses of the service about the files, and the keys of its Redis,
+as commands.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from tools import program
 DATA = REPOSITORY / "tests/data"
 FILES = json.loads((DATA / "files_of_0_1_0.json").read_text("utf-8"))
 EVENTS = json.loads((DATA / "events_of_0_1_0.json").read_text("utf-8"))
-#: What each unfinished upload is the beginning of.
+#: The complete content of the unfinished uploads.
 CONTENT = bytes(range(256)) * 40
 TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
 DRAFT = {"Content-Type": "application/partial-upload", "Upload-Complete": "?1"}
@@ -38,7 +38,7 @@ LONG = "36500 d"
 
 
 class Answer(NamedTuple):
-    """A response that has been read."""
+    """A response with its body."""
 
     status: int
     headers: HTTPMessage
@@ -70,7 +70,7 @@ class Client(HTTPConnection):
 def client(
     request: pytest.FixtureRequest, full: Project, environment: Environment, tmp_path: Path
 ) -> Iterator[Client]:
-    """A client of the service on one of these directories."""
+    """A client of the service with one of these directories."""
     with zipfile.ZipFile(DATA / f"files_of_0_1_0_{request.param}.zip") as archive:
         archive.extractall(tmp_path / "data")
     settings = {"STORAGE__URL": "file:data", "UPLOAD__EXPIRE_AFTER": LONG}
@@ -103,7 +103,7 @@ def test_every_file_is_listed_as_before_and_has_the_same_bytes(client: Client) -
     assert listed(client, after=before[1]["cursor"]) == found[2:]
 
 
-def test_a_file_can_be_deleted_and_what_was_deleted_stays_away(client: Client) -> None:
+def test_a_file_can_be_deleted_and_deleted_files_stay_deleted(client: Client) -> None:
     first, *others = [file["id"] for file in FILES["files"]]
 
     assert client.read(f"/files/{FILES['deleted']}").status == 404
@@ -119,7 +119,7 @@ def test_a_file_in_quarantine_stays_there(client: Client, tmp_path: Path) -> Non
     assert client.read(f"/files/{kept.name}").status == 404
 
 
-def test_an_upload_that_was_cut_off_goes_on_from_the_offset_that_is_reported(
+def test_an_interrupted_upload_resumes_at_the_reported_offset(
     client: Client,
 ) -> None:
     upload = FILES["uploads"]["cut"]["id"]
@@ -133,7 +133,7 @@ def test_an_upload_that_was_cut_off_goes_on_from_the_offset_that_is_reported(
     assert client.read(f"/files/{upload}").content == CONTENT
 
 
-def test_an_upload_by_tus_goes_on_where_it_was(client: Client) -> None:
+def test_an_upload_by_tus_resumes_at_its_offset(client: Client) -> None:
     upload = FILES["uploads"]["tus"]
     url, offset = f"/uploads/{upload['id']}", upload["offset"]
     head = client.send_and_read("HEAD", url, headers=TUS)
@@ -148,7 +148,7 @@ def test_an_upload_by_tus_goes_on_where_it_was(client: Client) -> None:
     assert (record["filename"], record["metadata"]) == ("tus halb ü.bin", {"note": "naïve 漢字"})
 
 
-def test_an_upload_by_the_draft_goes_on_where_it_was(client: Client) -> None:
+def test_an_upload_by_the_draft_resumes_at_its_offset(client: Client) -> None:
     upload = FILES["uploads"]["draft"]
     url, offset = f"/uploads/{upload['id']}", upload["offset"]
     head = client.send_and_read("HEAD", url)
@@ -187,7 +187,7 @@ def broker(tmp_path: Path) -> Iterator[str]:
 
 
 def replay(port: int, commands: list[list[str]]) -> None:
-    """Run commands; each is answered with a number, a status or a text of one line."""
+    """Run commands; each reply is a number, a status or a text of one line."""
     with socket.create_connection(("127.0.0.1", port), 30) as connection:
         answers = connection.makefile("rb")
         for command in commands:
@@ -200,7 +200,7 @@ def replay(port: int, commands: list[list[str]]) -> None:
                 answers.readline()
 
 
-def test_clients_go_on_behind_the_ids_that_they_have(
+def test_clients_resume_after_their_last_event_ids(
     full: Project, environment: Environment, broker: str, tmp_path: Path
 ) -> None:
     settings = {"REALTIME__BROKER_URL": broker, "REALTIME__HISTORY_AGE": LONG}

@@ -1,4 +1,4 @@
-"""What clients make of a file's name, and a browser and a checker of HTTP of its bytes."""
+"""File names as clients decode them, and downloads in a browser and an HTTP conformance checker."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from environment import Environment
 from running import running
 from tools import program
 
-#: All run in one process of pytest, which starts their services once.
+#: All run in one process of pytest, which starts the services once.
 pytestmark = pytest.mark.xdist_group("download browser")
 
 NAMES = [
@@ -32,7 +32,7 @@ NAMES = [
     'say "hi".txt',
     "長" * 25 + ".txt",
 ]
-#: What Chromium allows in no name: of what a service stores, quotes and the joiners of emoji.
+#: Valid characters of names that Chromium replaces: quotes and the joiners of emoji.
 NOT_IN_CHROMIUM = re.compile('["\u200d]')
 RATE = 44_100
 WAV = (64 << 20) if SOAK == 1 else (1 << 30)
@@ -49,7 +49,7 @@ def service(
 
 @pytest.fixture(scope="module")
 def named(service: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stored]:
-    """A file for each of the names."""
+    """A file with each of the names."""
     path = tmp_path_factory.mktemp("file") / "file"
     path.write_bytes(b"content")
     return {name: store(service, path, name, "text/plain") for name in NAMES}
@@ -60,7 +60,7 @@ def test_wget_saves_a_file_under_its_name(
     name: str, service: int, named: dict[str, Stored], tmp_path: Path
 ) -> None:
     url = f"http://127.0.0.1:{service}/files/{named[name].id}"
-    # Else it writes many of the bytes that UTF-8 is made of as %80 and so on.
+    # Otherwise wget escapes many bytes of UTF-8, such as %80.
     words = ["--content-disposition", "--restrict-file-names=nocontrol", "--no-verbose"]
     subprocess.run([program("wget"), *words, url], cwd=tmp_path, check=True, timeout=PATIENCE)
 
@@ -75,7 +75,7 @@ def test_curl_saves_a_file_under_the_ascii_form_of_its_name(
     words = ["--silent", "--show-error", "--fail", "-OJ"]
     subprocess.run([program("curl"), *words, url], cwd=tmp_path, check=True, timeout=PATIENCE)
 
-    # Of the field it knows `filename` alone, so nothing in there may mean anything to it.
+    # It only supports the parameter `filename`, whose value must not contain escapes.
     with urlopen(url, timeout=PATIENCE) as response:
         (plain,) = re.findall(r' filename="([^"]*)"', response.headers["Content-Disposition"])
     assert plain == name or not re.fullmatch(r'[^"%\x7f-\U0010ffff]+', name)
@@ -109,7 +109,7 @@ def test_chromium_seeks_in_a_video(
     assert played["reached"] == pytest.approx(PLACES)
     assert {answer["status"] for answer in played["answers"]} == {206}
     begins = [int(answer["range"].split("=")[1].split("-")[0]) for answer in played["answers"]]
-    assert max(begins) > WAV / 2  # it has not read all that lies between
+    assert max(begins) > WAV / 2  # it has not read all of the bytes in between
 
 
 def test_redbot_finds_conditional_requests_and_ranges_and_no_error(
@@ -137,7 +137,7 @@ def output_of(*command: str) -> dict[str, Any]:
 
 
 def write_wav(path: Path) -> float:
-    """Write silence, and return how many seconds of it."""
+    """Write a file of silence, and return its duration in seconds."""
     with wave.open(str(path), "wb") as out:
         out.setnchannels(2)
         out.setsampwidth(2)

@@ -1,4 +1,4 @@
-"""The clients that people have download from a service, and go on after a sudden death."""
+"""Common clients download files, and resume after a crash of the client or the service."""
 
 import hashlib
 import subprocess
@@ -16,15 +16,15 @@ from line import Line
 from running import running, started
 from tools import program
 
-#: All run in one process of pytest, which starts their services once.
+#: All run in one process of pytest, which starts the services once.
 pytestmark = pytest.mark.xdist_group("download clients")
 
 SIZE = 16 << 20 if SOAK == 1 else 1 << 30
 KILLS = min(SOAK + 1, 5)
-#: After how many bytes somebody dies, of those that all runs of a client get.
+#: The numbers of received bytes, over all runs of a client, at which a process is killed.
 POINTS = [SIZE * number // (KILLS + 1) for number in range(1, KILLS + 1)]
 
-#: Commands that end at the first failure, and go on with what they have when they are run again.
+#: Commands that exit at the first failure, and resume when they are run again.
 CLIENTS = {
     "curl": "curl --silent --show-error --fail --continue-at - --output {saved} {url}",
     "wget": "wget --no-verbose --continue --tries=1 --output-document={saved} {url}",
@@ -33,20 +33,20 @@ CLIENTS = {
         " --disk-cache=0 --use-head=true --max-tries=1 --dir=/ --out={saved} {url}"
     ),
 }
-#: How a client dies: suddenly, except for one that writes down what it has when it ends.
+#: The signal for each client: SIGKILL, except for one that saves its state when it ends.
 DEATHS = {"aria2c": subprocess.Popen.terminate}
 CONNECTIONS = {"curl": 1, "wget": 1, "aria2c": 8}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which services run, one after the other."""
+    """The folder in which the services run, one after another."""
     return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture(scope="module")
 def stored(full: Project, environment: Environment, data: Path) -> Stored:
-    """A file of noise, the same every time, in the store of those services."""
+    """A stored file of reproducible noise."""
     path = data / "holiday.mp4"
     with path.open("wb") as out:
         for number in range(SIZE >> 20):
@@ -57,7 +57,7 @@ def stored(full: Project, environment: Environment, data: Path) -> Stored:
 
 @pytest.fixture
 def service(full: Project, environment: Environment, data: Path, stored: Stored) -> Iterator[int]:
-    """The port of a service that has the file."""
+    """The port of a service with the file."""
     with running(full, environment, data) as port:
         yield port
 
@@ -69,7 +69,7 @@ def command(client: str, line: Line, stored: Stored, saved: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_client_that_dies_half_way_goes_on_where_it_was(
+def test_a_client_that_is_killed_half_way_resumes(
     client: str, stored: Stored, service: int, tmp_path: Path
 ) -> None:
     saved = tmp_path / "saved"
@@ -93,7 +93,7 @@ def test_a_client_that_dies_half_way_goes_on_where_it_was(
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_client_goes_on_when_the_service_is_back_from_a_sudden_death(
+def test_a_client_resumes_after_a_crash_of_the_service(
     client: str,
     full: Project,
     environment: Environment,
@@ -124,7 +124,7 @@ def test_a_client_goes_on_when_the_service_is_back_from_a_sudden_death(
 
 
 def run_to_the_end(run: list[str], line: Line) -> int:
-    """Run a client a last time; return how many bytes that took."""
+    """Run a client for the last time; return the number of bytes that it received."""
     before = line.carried
     line.carry_until(sys.maxsize)
     subprocess.run(run, check=True, timeout=PATIENCE)
@@ -132,12 +132,12 @@ def run_to_the_end(run: list[str], line: Line) -> int:
 
 
 def blocks_of(saved: Path) -> int:
-    """Return how much of a file, which may have holes, is on the disk."""
+    """Return the number of allocated bytes of a file, which may be sparse."""
     return saved.stat().st_blocks if saved.exists() else 0
 
 
 def wait_for_more_than(had: int, saved: Path) -> None:
-    """Wait until a client has saved some of what it got."""
+    """Wait until a client has saved some of the received bytes."""
     end = time.monotonic() + PATIENCE
     while blocks_of(saved) <= had:
         assert time.monotonic() < end, "the client saves nothing"

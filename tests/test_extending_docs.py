@@ -1,4 +1,4 @@
-"""The code of a project's docs/extending.md, as it stands there, in a service that runs."""
+"""The code of a project's docs/extending.md runs in a generated service."""
 
 import json
 import re
@@ -15,14 +15,14 @@ from baking import Bake, Project
 from environment import Environment, environment_for
 from running import running
 
-#: What the page tells its reader to install, beside the tools of every project.
+#: Packages that the page requires, in addition to those of every project.
 INSTALLED = ["sqlalchemy[asyncio]>=2.0", "aiosqlite>=0.22"]
 BLOCK = re.compile(r"^```python\n# (\w+)\.py\n(.*?)^```", re.MULTILINE | re.DOTALL)
 VIRUS = b"a virus"
 
 
 class Scanner(socketserver.StreamRequestHandler):
-    """Speaks the protocol of clamd, as far as the page's example does."""
+    """A virus scanner with the part of the protocol of clamd that the page uses."""
 
     def handle(self) -> None:
         assert self.rfile.read(10) == b"zINSTREAM\0"
@@ -42,14 +42,14 @@ def scanner() -> Iterator[int]:
 
 
 def blocks(project: Project) -> list[tuple[str, str]]:
-    """Return the name and the text of each file that the page of a project shows."""
+    """Return the name and the text of each file on the page of a project."""
     page = (project.path / "docs/extending.md").read_text("utf-8")
     assert len(BLOCK.findall(page)) == page.count("```python")
     return BLOCK.findall(page)
 
 
 def extend(project: Project) -> list[str]:
-    """Do what the page says to a project, and return the names of the new modules."""
+    """Add the code of the page to a project, and return the names of the new modules."""
     files = [(name, text) for name, text in blocks(project) if name != "app"]
     for name, text in files:
         (project.src / f"{name}.py").write_text(text, "utf-8")
@@ -73,7 +73,7 @@ def extend(project: Project) -> list[str]:
 
 @pytest.fixture(scope="module")
 def project(bake_once: Bake) -> Project:
-    """Generate a service and add all that its page shows."""
+    """Generate a service and add all code of its page."""
     made = bake_once()
     assert {"database", "orders", "purchases", "scanner"} <= set(extend(made))
     return made
@@ -81,7 +81,7 @@ def project(bake_once: Bake) -> Project:
 
 @pytest.fixture(scope="module")
 def extended(project: Project) -> Environment:
-    """Install what the page tells its reader to, too."""
+    """An environment with the packages that the page requires."""
     development = project.metadata["dependency-groups"]["dev"]
     return environment_for(project, [*development, *INSTALLED])
 
@@ -146,7 +146,7 @@ def test_a_file_with_a_virus_is_refused_and_put_aside(connection: HTTPConnection
     assert ask(connection, "GET", f"/files/{json.loads(record)['id']}")[1] == b"no harm"
 
 
-def test_a_notice_reaches_those_who_follow_its_topic(connection: HTTPConnection) -> None:
+def test_a_notice_reaches_the_subscribers_of_its_topic(connection: HTTPConnection) -> None:
     _, position = ask(connection, "GET", "/topics/notices/events?poll=0")
     response, answer = ask(connection, "POST", "/notices?text=tea")
     since = json.loads(position)["last_event_id"]
@@ -214,6 +214,6 @@ def test_the_pages_of_a_project_link_to_nothing_that_is_not_there(
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the names of a page's headings, as links have them."""
+    """Return the anchors of a page's headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings}

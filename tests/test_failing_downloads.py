@@ -1,4 +1,4 @@
-"""A download that breaks half-way is no success for curl, whatever it was asked for."""
+"""A download that fails half-way is an error for curl, with all kinds of requests."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from environment import Environment
 from running import running
 from tools import program
 
-#: All run in one process of pytest, which starts their services once.
+#: All run in one process of pytest, which starts the services once.
 pytestmark = pytest.mark.xdist_group("failing downloads")
 
 ORIGIN = "https://app.example.com"
@@ -44,7 +44,7 @@ def service(full: Project, environment: Environment, folder: Path) -> Iterator[i
 
 @pytest.fixture(scope="module")
 def shortened(service: int, folder: Path) -> str:
-    """A stored file of which the disk has lost the second half."""
+    """A stored file whose second half has been lost on the disk."""
     path = folder / "file.bin"
     path.write_bytes(os.urandom(SIZE))
     stored = store(service, path)

@@ -1,5 +1,5 @@
-"""Pages in a browser, of other origins and of names that were rebound to the service, can neither
-change nor read anything. The service's own pages and those of allowed origins can do all of it."""
+"""Pages of other origins, and of names that were rebound to the service, can neither change nor
+read data in a browser. The pages of the service and of allowed origins can do both."""
 
 import json
 import subprocess
@@ -16,11 +16,11 @@ from baking import Project
 from environment import Environment
 from running import started
 
-#: In the process of pytest that has the other tests with this browser.
+#: Runs in the same process of pytest as the other tests with this browser.
 pytestmark = pytest.mark.xdist_group("download browser")
 
 ALLOWED = "http://app.example"
-#: The address of each page, and the one by which it asks for the service.
+#: The URL of each page, and the URL at which it requests the service.
 PAGES = {
     "foreign": ("http://evil.example/page", "http://127.0.0.1:{port}"),
     "neighbour": ("http://127.0.0.1:1/page", "http://127.0.0.1:{port}"),
@@ -29,20 +29,20 @@ PAGES = {
     "own": ("http://localhost:{port}/page", "http://localhost:{port}"),
     "allowed": (f"{ALLOWED}/page", "http://127.0.0.1:{port}"),
 }
-#: Changes that a page sends without a preflight request, and their status where it may.
+#: Modifying requests without a preflight request, and their status if they are allowed.
 CHANGES = {"form": 201, "text-form": 202, "beacon": 202, "publish": 202, "run": 201, "upload": 201}
-#: Seconds until the service has seen all that a page has sent.
+#: Maximum seconds until the service has received all requests of a page.
 PATIENCE = 20
 
 
 class Seen(NamedTuple):
-    """The statuses of a page's changes, its own results, and the service's state afterwards."""
+    """The statuses of a page's requests, its results, and the state of the service afterwards."""
 
     statuses: dict[str, int]
     done: dict[str, bool]
     events: list[str]
     uploads: int
-    #: Whether the file is still there that it has tried to delete.
+    #: Whether the file that the page has tried to delete still exists.
     kept: bool
 
 
@@ -55,7 +55,7 @@ def seen(
     full: Project, environment: Environment, node: str, scripts: Path, chromium: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Seen]:  # fmt: skip
-    """Let each page try everything."""
+    """Let each page try all requests."""
     folder = tmp_path_factory.mktemp("service")
     with started(full, environment, folder, CORS__ORIGINS=ALLOWED) as service:
         port = service.port
@@ -112,7 +112,7 @@ def test_a_page_of_the_service_or_an_allowed_origin_can_do_all(
 
 
 def statuses_when_all_are_there(log: Callable[[], list[str]]) -> dict[str, dict[str, int]]:
-    """Wait until the service has responded to each change; return their statuses by page."""
+    """Wait until the service has responded to each request; return the statuses by page."""
     deadline = time.monotonic() + PATIENCE
     while True:
         found = statuses_of(log())
@@ -133,12 +133,12 @@ def statuses_of(log: list[str]) -> dict[str, dict[str, int]]:
 
 
 def events_of(polled: list[Any]) -> list[str]:
-    """Return the data of events, sorted: a page sends them side by side."""
+    """Return the data of events, sorted, because a page sends them in parallel."""
     return sorted(event["data"] for event in polled[0]["events"])
 
 
 def ask(port: int, method: str, path: str, body: bytes = b"") -> list[Any]:
-    """Return what the service responds with: one document of JSON, or its lines."""
+    """Return the JSON document of a response, or its lines."""
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request(method, path, body)
     lines = [json.loads(line) for line in connection.getresponse()]

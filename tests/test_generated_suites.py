@@ -1,9 +1,9 @@
-"""Projects pass the tests, the type check and the layer check that they come with.
+"""Generated projects pass their own tests, type checks and layer checks.
 
-The tests of the engine run with all modules and with each alone, which together give every two
-answers about modules; a soak runs them with every set. The owner's tests, the types and the layers
-are checked with sets that give every three answers. The matrix checks that all other sets are clean
-projects as well. All run in one environment, which has the dependencies of every module.
+The tests of the engine run with all modules and with each alone, which cover every pair of answers
+about modules; a soak runs them with every set. The owner's tests, types and layers are checked with
+sets that cover every combination of three answers. The matrix checks all other sets statically. All
+suites run in one environment with the dependencies of every module.
 """
 
 import os
@@ -30,7 +30,7 @@ from baking import Bake, Project
 from environment import Environment, environment_for
 
 ENGINE = "tests/engine"
-#: Seconds for one suite on a busy machine; a soak is meant to take long.
+#: Maximum seconds for one suite on a busy machine; longer for a soak.
 PATIENCE = 6 * 3600 if os.environ.get("SOAK") else 1200
 
 each_set = pytest.mark.parametrize("subset", covering_subsets(), ids=name_of)
@@ -39,14 +39,14 @@ ENGINE_SETS = SUBSETS if "SOAK" in os.environ else all_and_each_alone()
 
 
 def answers_of(subset: Subset) -> Answers:
-    """Return the answers for a set of modules; for all of them, what brings the most."""
+    """Return the answers for a set of modules; all modules are combined with all options."""
     every = len(subset) == len(MODULES)
     return only(*subset) | (EVERYTHING if every else {"engine_tests": True})
 
 
 @dataclass(frozen=True)
 class Suite:
-    """How a test suite ended."""
+    """The result of a test suite."""
 
     code: int
     tests: list[str]
@@ -57,12 +57,12 @@ def run_suite(
     environment: Environment, project: Project, report: Path, *arguments: str, **variables: str
 ) -> Suite:
     """Run pytest with these arguments."""
-    # A folder of its own: those that pytest shares are removed by whichever suite ends first.
+    # A separate folder, because pytest deletes shared ones when the first suite ends.
     files = report.parent / "files"
     done = environment.run(
         project, "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}",
         f"--basetemp={files}", *arguments,
-        timeout=PATIENCE, PYTHONDONTWRITEBYTECODE="",  # They start the service many times.
+        timeout=PATIENCE, PYTHONDONTWRITEBYTECODE="",  # The tests start the service many times.
         **variables,
     )  # fmt: skip
     shutil.rmtree(files, ignore_errors=True)  # A gigabyte.
@@ -100,7 +100,7 @@ def test_a_project_passes_the_tests_of_its_engine(
     assert suite.code == 0
     assert len(suite.tests) > len(suite.skipped)
     if len(subset) == len(MODULES) and suite.skipped:
-        # Smaller sets skip what they lack; here everything is there, or the machine lacks it.
+        # Smaller sets skip missing modules; with all modules only the machine may cause a skip.
         pytest.skip(f"the tests of the full project skip {suite.skipped}")
 
 
@@ -115,7 +115,7 @@ def test_a_project_passes_the_tests_of_its_owner(
     assert suite.code == 0
     assert suite.tests
     assert suite.skipped == []
-    # The tests of the engine are there, and not among those that `pytest` runs.
+    # The tests of the engine exist, but `pytest` does not run them by default.
     assert (project.path / ENGINE).is_dir()
     assert [name for name in suite.tests if name.startswith("tests.engine")] == []
 
@@ -149,7 +149,7 @@ def test_a_project_as_it_is_by_default_needs_no_more_than_it_declares(
 ) -> None:
     project = bake_once()
     declared = project.metadata["dependency-groups"]["dev"]
-    own = environment_for(project, beside=declared)
+    own = environment_for(project, extra=declared)
 
     assert own.run(project, *command.split()).returncode == 0
     assert "opentelemetry-sdk" not in own.installed
@@ -164,7 +164,7 @@ def test_the_types_of_a_project_are_sound(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     project = bake(**answers_of(subset))
-    # Two processes must not write to one cache; within one, it knows the dependencies.
+    # A cache per process, because two processes must not write to one cache.
     cache = tmp_path_factory.getbasetemp() / "mypy"
 
     checked = environment.run(project, "mypy", "--strict", f"--cache-dir={cache}")

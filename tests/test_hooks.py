@@ -1,6 +1,6 @@
-"""The hooks: they need nothing but Python, take answers as data, and can be run again.
+"""The hooks need only Python, treat answers as data, and can be run again.
 
-Whatever a person answers ends up in the project as text, also when it looks like code.
+Answers are inserted into the project as text, even if they look like code.
 """
 
 import ast
@@ -36,7 +36,7 @@ CODE_LIKE = [
     "# a comment, [a](link), **bold**",
     'r""" {\'a\': 1} """',
 ]
-#: Replaces what opens a connection, in every Python that is started with it on the path.
+#: A module that disables connections in every Python process with it on the path.
 NO_NETWORK = """
 import socket
 
@@ -48,7 +48,7 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 
 
 def run_hook(name: str, project: Project, **answers: bool | str) -> None:
-    """Run a hook in a project's folder, as cookiecutter does."""
+    """Run a hook in a project's folder, like cookiecutter."""
     script = project.path.parent / name
     script.write_text(rendered(name, **answers), "utf-8")
     subprocess.run([sys.executable, script], cwd=project.path, check=True)
@@ -133,14 +133,14 @@ def test_an_answer_that_looks_like_code_is_text(text: str, bake: Bake) -> None:
 
 
 def title_of(project: Project) -> object:
-    """Return the title that `app.py` gives to the application, without running it."""
+    """Return the title of the application in `app.py`, without running it."""
     for node in ast.walk(ast.parse((project.src / "app.py").read_text("utf-8"))):
         if isinstance(node, ast.keyword) and node.arg == "title":
             return ast.literal_eval(node.value)
     raise AssertionError("app.py sets no title")
 
 
-def test_the_running_application_has_the_name_that_was_answered(
+def test_the_running_application_has_the_name_of_the_answer(
     bake: Bake, environment: Environment
 ) -> None:
     name = "\"; import os; os._exit(1) # ''' \\ {0} %s $HOME 🚀 </script>"
@@ -152,7 +152,7 @@ def test_the_running_application_has_the_name_that_was_answered(
     assert (done.returncode, done.stdout) == (0, f"{name}\n")
 
 
-def test_a_repository_is_the_owner_s_to_make_and_the_hook_says_how(
+def test_the_hook_creates_no_repository_and_prints_the_command(
     template: Path, tmp_path: Path
 ) -> None:
     done = generate(template, tmp_path, "--no-input")

@@ -1,4 +1,4 @@
-"""`make serve` shows a service to whoever has nothing but Python and make."""
+"""`make serve` runs a service and needs only Python and make."""
 
 import os
 import socket
@@ -12,13 +12,15 @@ import pytest
 
 from baking import copy_of_the_template
 
-#: Seconds for one step; the longest downloads what the service needs.
+#: Maximum seconds for one step; the longest one installs the dependencies.
 PATIENCE = 300
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with socket.socket() as kept:  # It does not listen, so that the service can, and nobody else.
+    with (
+        socket.socket() as kept
+    ):  # Reserves the port without listening, so that only the service can listen on it.
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         kept.bind(("127.0.0.1", 0))
         yield kept.getsockname()[1]
@@ -31,9 +33,9 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serving(clone: Path, port: int) -> Iterator["pexpect.spawn[str]"]:
-    """`make serve` in a terminal, on a fresh clone and without uv, up to its first line of log."""
+    """Run `make serve` in a terminal, on a fresh clone without uv, until its first log line."""
     path = f"{Path(sys.base_prefix) / 'bin'}:/usr/bin:/bin"
-    # Else uv would install the service into the environment that these tests run in.
+    # Otherwise uv would install the service into the environment of these tests.
     bare = {k: v for k, v in os.environ.items() if k != "UV_PROJECT_ENVIRONMENT"}
     process = pexpect.spawn(
         "make",

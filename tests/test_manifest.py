@@ -1,7 +1,7 @@
-"""What belongs to which answer, and the limits that every file keeps.
+"""The files that belong to each answer, and the limits for all files.
 
-The post-generation hook deletes by a table. It is held here against the tree, both ways: nothing in
-it is missing, and nothing outside of it escapes.
+The table of the post-generation hook is compared with the tree: every path in it exists, and every
+file is in it or in the core.
 """
 
 import ast
@@ -15,7 +15,7 @@ from answers import EVERYTHING, MODULES, REPOSITORY, Answers, only
 from baking import TEMPLATE_FOLDER, Bake, Project, files_below, python_below, tree_of
 from rendering import hook, owned
 
-#: What every project has, whatever was answered. A new file is named here or in the hook's table.
+#: The files of every project. Add new files here or to the table of the hook.
 CORE = {
     ".editorconfig", ".env.example", ".gitattributes", ".gitignore", ".pre-commit-config.yaml",
     "LICENSE", "README.md", "AGENTS.md", "CLAUDE.md", "pyproject.toml",
@@ -34,14 +34,14 @@ CORE = {
     ),
     "tests/__init__.py", "tests/conftest.py", "tests/test_app.py",
 }  # fmt: skip
-#: The folders of the engine that a module brings when nothing else is chosen.
+#: The folders of the engine that each module needs.
 FOLDERS = {
     "use_upload": {"upload", "storage", "streams"},
     "use_download": {"download", "storage", "streams"},
     "use_realtime": {"realtime", "streams"},
     "use_error_handling": {"errors"},
 }
-#: What only a shared broker brings.
+#: The files of a shared broker.
 REDIS = {
     f"{folder}/{name}.py"
     for folder, names in {
@@ -52,10 +52,10 @@ REDIS = {
 }
 NOTHING_ELSE: Answers = {"use_demo_page": False, "use_docker": False, "ci": "none"}
 
-#: Names that a Windows machine cannot check out.
+#: Names that cannot be checked out on Windows.
 WINDOWS = re.compile(r'(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*[<>:"|?*\\].*|.*[. ]')
-#: Hosts of registries, which differ from user to user, and places of one machine. In pieces, so
-#: that this file can be searched as well.
+#: Hosts of package registries, and paths of one machine. Split, so that this file can be searched,
+#: too.
 FOREIGN = [
     "".join(pieces)
     for pieces in [
@@ -68,7 +68,7 @@ FOREIGN = [
 
 @pytest.fixture(scope="module")
 def everything(full: Project, bake_once: Bake) -> set[str]:
-    """Return every path that can be in a project: no project has two kinds of CI."""
+    """Return all paths of all projects; no project has two kinds of CI."""
     return full.files() | bake_once(**EVERYTHING, ci="gitlab").files()
 
 
@@ -108,7 +108,7 @@ def test_no_path_belongs_to_two_rows_or_to_a_row_and_the_core() -> None:
 
 @pytest.mark.parametrize("engine_tests", [True, False], ids=["engine tests", "no engine tests"])
 @pytest.mark.parametrize("module", MODULES)
-def test_one_module_alone_is_the_core_and_what_it_owns(
+def test_one_module_alone_is_the_core_and_its_files(
     module: str, engine_tests: bool, bake: Bake, everything: set[str]
 ) -> None:
     answers = only(module) | NOTHING_ELSE | {"engine_tests": engine_tests}
@@ -130,7 +130,7 @@ def test_one_module_alone_is_the_core_and_what_it_owns(
         ({"broker": "memory"}, REDIS),
     ],
 )
-def test_a_file_of_an_answer_is_gone_without_it(
+def test_a_file_of_an_answer_is_missing_without_it(
     answer: Answers, paths: set[str], bake: Bake, full: Project
 ) -> None:
     assert full.files() - bake(**EVERYTHING | answer).files() == paths
@@ -152,7 +152,7 @@ def test_the_post_generation_hook_fits_on_a_screen_or_two() -> None:
 
 @pytest.fixture(params=["repository", "project"])
 def tree(request: pytest.FixtureRequest, full: Project) -> Path:
-    """The repository as it is, and the full project generated from it."""
+    """The repository, and the full project generated from it."""
     return {"repository": REPOSITORY, "project": full.path}[request.param]
 
 
@@ -179,7 +179,7 @@ def functions_below(
     tree: Path,
 ) -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
     for path in python_below(tree):
-        # The template's tests are Python only when rendered, and the project holds them so.
+        # The tests of the template are Python only after rendering; the project contains them.
         if not path.is_relative_to(REPOSITORY / TEMPLATE_FOLDER / "tests"):
             for node in ast.walk(tree_of(path)):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

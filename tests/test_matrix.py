@@ -1,6 +1,7 @@
-"""Every set of modules, with every pair of the other answers, is a clean project as generated.
+"""Every set of modules, with every pair of the other answers, generates a clean project.
 
-Nothing is formatted, fixed or installed before the checks: what they see is what a user gets.
+Nothing is formatted, fixed or installed before the checks, so they check the same files that a user
+gets.
 """
 
 import json
@@ -18,9 +19,9 @@ from baking import ENGINE, Project, bake, files_below, python_below
 from imports import absolute, dangling, distribution
 from tools import run
 
-#: `${{ }}` is GitHub's own.
+#: `${{ }}` is the syntax of GitHub Actions.
 TEMPLATE_MARKS = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter\.")
-#: What each licence's text says near its start.
+#: A phrase near the start of each licence.
 LICENCE_WORDS = {
     "MIT": "MIT License",
     "Apache-2.0": "Apache License",
@@ -34,7 +35,7 @@ Problems = dict[str, list[str]]
 @pytest.fixture(
     scope="session",
     params=[
-        # All tests of one set run in one process, so that it is generated once.
+        # All tests of one set run in one process, so that its projects are generated once.
         pytest.param(subset, id=name_of(subset), marks=pytest.mark.xdist_group(name_of(subset)))
         for subset in SUBSETS
     ],
@@ -49,13 +50,13 @@ def projects(
 
 
 def problems(projects: list[Project], find: Callable[[Project], Iterable[str]]) -> Problems:
-    """Return what a check finds, by project, so that one failure shows them all."""
+    """Return the findings of a check by project, so that one failure reports all of them."""
     found = {project.name: sorted(find(project)) for project in projects}
     return {name: lines for name, lines in found.items() if lines}
 
 
 def all_at_once(projects: list[Project]) -> Path:
-    """Return the folder above all projects; each has its own rules, and ruff reads them."""
+    """Return the folder of all projects; ruff reads the configuration of each."""
     return projects[0].path.parents[1]
 
 
@@ -79,7 +80,7 @@ def test_every_answer_renders(
 def test_nothing_of_the_template_is_left_in_a_project(projects: list[Project]) -> None:
     def marks(project: Project) -> Iterable[str]:
         for path in files_below(project.path):
-            if path.parent != project.src / "web":  # Copied as it stands.
+            if path.parent != project.src / "web":  # Copied without rendering.
                 for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
                     if TEMPLATE_MARKS.search(line):
                         yield f"{path.relative_to(project.path)}:{number}: {line}"
@@ -131,7 +132,7 @@ def test_the_declared_dependencies_are_those_that_the_code_imports(
     assert problems(projects, difference) == {}
 
 
-def test_what_the_tests_import_is_declared_too(projects: list[Project]) -> None:
+def test_imports_of_the_tests_are_declared_too(projects: list[Project]) -> None:
     def missing(project: Project) -> Iterable[str]:
         files = [module_for_tests(project), *python_below(project.path / "tests")]
         code = set().union(*map(absolute, files))
@@ -192,5 +193,5 @@ def module_for_tests(project: Project) -> Path:
 
 
 def names(requirements: list[str]) -> set[str]:
-    """Return the names of requirements: what is before an extra or a version."""
+    """Return the names of requirements, without extras and versions."""
     return {re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in requirements}

@@ -1,4 +1,4 @@
-"""The tests of the traps fail on a service as the tutorials write it: they test what they say."""
+"""The tests of the traps fail on a service that is written like the tutorials."""
 
 import dataclasses
 import re
@@ -13,7 +13,7 @@ from environment import Environment
 from marked import cases_of, run_marked
 
 NAIVE = Path(__file__).parent / "naive"
-#: What shows no trap: the naive service lacks what the test asks for, and has to get it.
+#: Errors that prove no trap: the naive service lacks a function that the test needs.
 NO_TRAP = re.compile(
     r"(AttributeError|ImportError|NameError|AssertionError: the service did not start)"
 )
@@ -21,7 +21,7 @@ NO_TRAP = re.compile(
 
 @pytest.fixture
 def naive(full: Project, tmp_path: Path) -> Project:
-    """The full project, with the tutorials' code in the places of ours, and their tests."""
+    """The full project, with the tutorials' code in place of the template's code."""
     shutil.copytree(full.path, tmp_path / "naive")
     project = dataclasses.replace(full, path=tmp_path / "naive")
     shutil.copytree(NAIVE / "service", project.src, dirs_exist_ok=True)
@@ -36,7 +36,9 @@ def test_every_test_of_a_trap_fails_on_the_naive_service(
     failures: dict[str, list[str]] = defaultdict(list)
     unknown: set[str] = set()
     for case in cases_of(run_marked(naive, environment, "trap")):
-        failed = case.findall("failure")  # In the test itself; elsewhere it is an `error`.
+        failed = case.findall(
+            "failure"
+        )  # A failure in the test; failures in fixtures are an `error`.
         name = f"{case.get('classname')}.{case.get('name')}"
         failures[name] += [str(each.get("message")) for each in failed]
         unknown |= set(re.findall("no such route: .*", "".join(case.itertext())))

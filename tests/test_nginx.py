@@ -1,4 +1,4 @@
-"""Every kind of stream through nginx, configured as its docs/operations.md says."""
+"""Every kind of stream through nginx, with the configuration of docs/operations.md."""
 
 import base64
 import hashlib
@@ -22,18 +22,18 @@ from tools import program
 
 pytestmark = pytest.mark.xdist_group("nginx")
 
-#: Seconds for whatever has to happen on a busy machine.
+#: Maximum seconds to wait on a busy machine.
 PATIENCE = 60
 MIB = 1 << 20
 BODY = hashlib.shake_128(b"nginx").digest(5 * MIB)
 TEXT = {"Content-Type": "text/plain"}
 TUS = {"Tus-Resumable": "1.0.0"}
 OFFSET = {**TUS, "Content-Type": "application/offset+octet-stream"}
-NAME = "files.localhost:8080"  # The service knows it without a setting.
+NAME = "files.localhost:8080"  # The service accepts it without a setting.
 
 
 class Peer:
-    """A connection to nginx, and the response that comes on it."""
+    """A connection to nginx, and its response."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -42,7 +42,7 @@ class Peer:
     def ask(
         self, method: str, path: str, fields: dict[str, str] | None = None, body: bytes = b""
     ) -> None:
-        """Send the head, with the length of the body unless the fields say how long it is."""
+        """Send the headers, with the length of the body unless the fields contain it."""
         told = {"Host": NAME, "Content-Length": str(len(body)), **(fields or {})}
         if "Transfer-Encoding" in told:
             del told["Content-Length"]
@@ -77,7 +77,7 @@ def connected(port: int) -> Iterator[Peer]:
 def exchange(
     port: int, method: str, path: str, fields: dict[str, str] | None = None, body: bytes = b""
 ) -> tuple[HTTPResponse, bytes]:
-    """Ask on a connection of its own, and return the whole response."""
+    """Send a request on a new connection, and return the whole response."""
     with connected(port) as peer:
         peer.response = HTTPResponse(peer._connection, method=method)
         peer.ask(method, path, fields, body)
@@ -134,7 +134,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(front: int) -> No
     assert (response.status, document["status"]) == (413, 413)
 
 
-def test_an_upload_is_resumed_behind_what_was_sent(front: int) -> None:
+def test_an_upload_is_resumed_after_the_sent_bytes(front: int) -> None:
     length = {"Upload-Length": str(len(BODY))}
     created, _ = exchange(front, "POST", "/uploads", {**TUS, **length})
     location = created.headers["Location"]
@@ -176,7 +176,7 @@ def test_an_event_stream_begins_at_once_and_events_come_as_they_are_published(fr
     with connected(front) as peer:
         peer.ask("GET", "/topics/sse/events")
         response = peer.begin()
-        opened = response.readline()  # The stream goes on, and says nothing more by itself.
+        opened = response.readline()  # The stream continues, without further events.
         publish(front, "sse", b"hello")
         arrived = next(line for line in iter(response.readline, b"") if line[:5] == b"data:")
 
@@ -195,7 +195,7 @@ def test_json_lines_come_as_they_are_published(front: int) -> None:
     assert (line["id"], line["data"]) == (event_id, "hello")
 
 
-def test_a_poll_is_answered_by_what_is_published_meanwhile(front: int) -> None:
+def test_a_poll_returns_events_that_are_published_while_it_waits(front: int) -> None:
     _, now = exchange(front, "GET", "/topics/poll/events?poll=0")
     position = json.loads(now)["last_event_id"]
     with connected(front) as peer:
@@ -255,7 +255,7 @@ def test_a_page_of_the_same_host_may_open_a_websocket(front: int) -> None:
 
 
 @pytest.mark.fault("F14")
-def test_a_plain_request_for_a_websocket_is_told_to_upgrade(front: int) -> None:
+def test_a_plain_request_for_a_websocket_gets_426(front: int) -> None:
     response, _ = exchange(front, "GET", "/topics/ws/ws")
 
     assert (response.status, response.headers["Upgrade"]) == (426, "websocket")
@@ -286,7 +286,7 @@ def test_an_export_that_fails_half_way_is_seen_to_be_cut(front: int, accept: str
     assert done.returncode == 18  # CURLE_PARTIAL_FILE
 
 
-def test_nobody_can_invent_an_address_or_a_host(front: int) -> None:
+def test_clients_cannot_forge_an_address_or_a_host(front: int) -> None:
     fields = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example;proto=https"}
     response, body = exchange(front, "POST", "/files", fields, b"x")
 

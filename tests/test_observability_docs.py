@@ -1,4 +1,4 @@
-"""The tables of a project's docs/observability.md, held against a generated service."""
+"""The tables of a project's docs/observability.md agree with a generated service."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from baking import Project
 from environment import Environment
 from running import started
 
-#: Only there when the request has it.
+#: Fields that not every request has.
 OPTIONAL = {"trace_id"}
 
 
@@ -22,7 +22,7 @@ def page(full: Project) -> str:
 
 
 def names(page: str, beginning: str) -> set[str]:
-    """Return the names in the first column of the table that begins so."""
+    """Return the names in the first column of the table with this heading."""
     table = page.split(f"| {beginning} |")[1].split("\n\n")[0]
     rows = [line.split("|")[1] for line in table.splitlines()[2:]]
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
@@ -39,7 +39,7 @@ def connected(port: int) -> Iterator[HTTPConnection]:
 def served(
     full: Project, environment: Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, list[str]]:
-    """Return the metrics of a service that has had a request, and its log."""
+    """Return the metrics and the log of a service after a request."""
     folder = tmp_path_factory.mktemp("service")
     with started(full, environment, folder) as service, connected(service.port) as connection:
         connection.request("GET", "/files/0198c6e6-0000-7000-8000-000000000000/record?token=hidden")

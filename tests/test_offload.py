@@ -1,4 +1,4 @@
-"""nginx sends the files of a generated service, configured as its docs/operations.md says."""
+"""nginx sends the files of a generated service, with the configuration of docs/operations.md."""
 
 import hashlib
 import json
@@ -16,25 +16,25 @@ from environment import Environment
 from nginx import nginx_before
 from running import running
 
-#: All run in one process of pytest, which starts their services once.
+#: All run in one process of pytest, which starts the services once.
 pytestmark = pytest.mark.xdist_group("offload")
 
 SIZE = 3 << 20
 BODY = hashlib.shake_128(b"offload").digest(SIZE)
-#: Seconds for whatever has to happen on a busy machine.
+#: Maximum seconds to wait on a busy machine.
 PATIENCE = 60
 ORIGIN = "https://app.example.com"
-#: What differs by its nature: the moment, the server, the connection.
+#: Fields that always differ: date, server, connection.
 VARYING = {"date", "server", "connection"}
-#: A 206 says by itself that ranges work: nginx omits the field.
+#: nginx omits `Accept-Ranges` in a 206.
 IN_RANGES = {"accept-ranges"}
-#: The client has these already (RFC 9110, section 15.3.7): the service omits them, nginx does not.
+#: The client has these fields (RFC 9110, section 15.3.7): the service omits them, nginx does not.
 AFTER_IF_RANGE = {"content-type", "last-modified"}
 BOUNDARY = re.compile(r"boundary=\"?([^\s\";]+)")
 
 
 class Answer(NamedTuple):
-    """What a client can see of a response; of a large body, its digest."""
+    """A response as a client receives it; a large body is replaced by its digest."""
 
     status: int
     fields: list[tuple[str, str]]
@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A request for a file, and whether nginx sends the bytes of the answer."""
+    """A request for a file, and whether nginx sends the bytes of the response."""
 
     fields: dict[str, str]
     by_nginx: bool
@@ -96,7 +96,7 @@ CASES = {
 
 
 def ask(port: int, method: str, path: str, fields: dict[str, str], body: bytes = b"") -> Answer:
-    """Send a request on a connection of its own; a boundary, which may be random, is made equal."""
+    """Send a request on a new connection; replace the boundary, which may be random."""
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request(method, path, body or None, {"X-Request-ID": "test-offload"} | fields)
@@ -172,7 +172,7 @@ def upload(port: int, path: str, fields: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_answer_through_nginx_is_that_of_the_service(
+def test_a_response_through_nginx_is_that_of_the_service(
     name: str, stored: dict[str, str], direct: int, front: int
 ) -> None:
     case = CASES[name]
@@ -183,7 +183,7 @@ def test_an_answer_through_nginx_is_that_of_the_service(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_nginx_sends_what_it_decides_like_the_service(
+def test_nginx_evaluates_requests_like_the_service(
     name: str, stored: dict[str, str], behind: int
 ) -> None:
     case = CASES[name]
@@ -195,9 +195,7 @@ def test_nginx_sends_what_it_decides_like_the_service(
     assert not case.by_nginx or answer.body == hashlib.sha256(b"").hexdigest()
 
 
-def test_nobody_but_the_service_can_name_a_file_to_nginx(
-    stored: dict[str, str], front: int
-) -> None:
+def test_only_the_service_can_select_a_file_for_nginx(stored: dict[str, str], front: int) -> None:
     path = f"/_files/{stored['id'][-2:]}/{stored['id']}"
 
     assert ask(front, "GET", path, {}).status == 404

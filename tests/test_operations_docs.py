@@ -1,4 +1,4 @@
-"""The backup of a project's docs/operations.md, taken from a service that is being written to."""
+"""The backup script of docs/operations.md works while files are being stored."""
 
 import json
 import re
@@ -32,14 +32,14 @@ def ask(
 
 
 def store(port: int, number: int) -> str:
-    """Store a file that says which one it is, and return its id."""
+    """Store a file that consists of a repeated number, and return its id."""
     status, _, record = ask(port, "POST", "/files", b"%d " % number * (SIZE // 4))
     assert status == 201
     return str(json.loads(record)["id"])
 
 
 def listed(port: int) -> list[str]:
-    """Return the ids of all files, of which each can be read to its end."""
+    """Return the ids of all files, after reading each to its end."""
     *lines, end = ask(port, "GET", "/files")[2].splitlines()
     assert json.loads(end) == {"$end": {"count": len(lines)}}
     records = [json.loads(line) for line in lines]
@@ -52,7 +52,7 @@ def listed(port: int) -> list[str]:
 
 @pytest.fixture
 def back_up(environment: Environment, tmp_path: Path) -> list[str | Path]:
-    """Return the words of the page's command."""
+    """Return the command of the page."""
     (script,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     (tmp_path / "backup.py").write_text(script, "utf-8")
     words = [tmp_path / "backup.py", tmp_path / "one/data", tmp_path / "backup"]

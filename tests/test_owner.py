@@ -1,6 +1,6 @@
-"""What an owner does to a project: add to it, remove an example, swap lines; every check passes.
+"""After typical changes by its owner, a project still passes every check.
 
-No file of the engine is touched, and no setting of a check.
+Owners add code, delete examples and reorder lines, without changing the engine or a configuration.
 """
 
 import random
@@ -17,7 +17,7 @@ from owner import ADDED, ADDED_FILES, Edits
 
 FULL: Answers = EVERYTHING | {"engine_tests": False}
 ERRORS: Answers = only("use_error_handling") | {"use_demo_page": False}
-#: What `app.py` has of each example beside its import, and what is there without it.
+#: The code of each example in `app.py`, except for its import, and its replacement.
 EXAMPLES: dict[str, tuple[str, str]] = {
     "exports": ("    app.include_router(exports.router)\n", ""),
     "files": ("Files(files.callbacks, file_events)", "Files(file_events)"),
@@ -26,13 +26,13 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "transforms": ("    app.include_router(transforms.router)\n", ""),
     "web": ("    app.include_router(web.router)\n", ""),
 }
-#: Prints what the service is, whatever the order of its routes.
+#: Prints a description of the service that does not depend on the order of routes.
 DESCRIBE = "import json; from {}.app import create_app; print(json.dumps({}, sort_keys=True))"
 
 
 @pytest.fixture(scope="module")
 def owners(bake_once: Bake) -> Environment:
-    """Install what the full project needs with the dependency that an owner adds."""
+    """An environment for the full project with the dependency that an owner adds."""
     project = bake_once(**FULL)
     edit(project, ADDED)
     return environment_for(project)
@@ -57,7 +57,7 @@ def _check(owners: Environment, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
 
 def edit(project: Project, edits: Edits) -> None:
-    """Replace texts of files, each of which is there once."""
+    """Replace texts in files; each must occur once."""
     for name, changes in edits.items():
         path = project.path / name.format(package=project.package)
         text = path.read_text("utf-8")
@@ -75,7 +75,7 @@ def add_orders(project: Project) -> None:
 
 
 @pytest.mark.parametrize("answers", [FULL, ERRORS], ids=["full", "errors"])
-def test_what_an_owner_adds_passes_every_check(
+def test_additions_of_an_owner_pass_every_check(
     answers: Answers, bake: Bake, check: Callable[..., None]
 ) -> None:
     project = bake(**answers)
@@ -121,7 +121,7 @@ def test_lines_of_the_application_may_be_swapped(bake: Bake, owners: Environment
 
 
 def orders_of(text: str) -> Iterator[str]:
-    """Yield the application with its parts, and the lines after them, in other orders."""
+    """Yield the source of the application with its parts and routers in other orders."""
     head, parts, middle, lines, tail = cut(
         text,
         "        settings or Settings(),\n",
@@ -130,7 +130,7 @@ def orders_of(text: str) -> Iterator[str]:
         "    return app\n",
     )
     yield "".join([head, *reversed(parts), *middle, *reversed(lines), tail])
-    shuffle = random.Random(2).sample  # noqa: S311  # The same orders every time.
+    shuffle = random.Random(2).sample  # noqa: S311  # Reproducible orders.
     for _ in range(2):
         yield "".join(
             [head, *shuffle(parts, len(parts)), *middle, *shuffle(lines, len(lines)), tail]

@@ -1,4 +1,4 @@
-"""The pages in a browser: all that is live comes over one connection; what they may not do."""
+"""The pages of a service in a browser: one connection for events, and the policy of the docs."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from baking import Project
 from environment import Environment
 from running import running
 
-#: In the process of pytest that has the other tests with this browser.
+#: Runs in the same process of pytest as the other tests with this browser.
 pytestmark = pytest.mark.xdist_group("download browser")
 
 

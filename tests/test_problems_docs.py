@@ -1,4 +1,4 @@
-"""A project's docs/problems.md has all types of problems, as the source declares them."""
+"""docs/problems.md of a project lists all problem types of the source."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from baking import TEMPLATE_FOLDER, Project
 from environment import Environment
 
 PAGE = REPOSITORY / TEMPLATE_FOLDER / "docs/problems.md"
-#: Behind this line of the page comes what is made from the source.
+#: The rows after this line of the page are generated from the source.
 HEAD = "|---|---|---|\n"
 SCRIPT = Path(__file__).with_name("problem_types.py")
 

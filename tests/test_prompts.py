@@ -1,6 +1,6 @@
-"""The questions: each says what it is for, and an answer that cannot work is refused in one line.
+"""Every question has a help text, and an invalid answer is rejected in one line.
 
-The real command runs here in a process of its own, with arguments, a replay file or a terminal.
+The tests run the cookiecutter command, with arguments, a replay file or a terminal.
 """
 
 from pathlib import Path
@@ -13,20 +13,17 @@ from command import Terminal, generate, replay
 from environment import Environment
 from rendering import context_of, hook
 
-NO_IDENTIFIER = "lower-case letters, digits and '_', a letter first"
-NO_SLUG = "letters, digits, '.', '_' and '-', none of these at an end"
-NO_MODULE = (
-    "use_upload, use_download, use_realtime, use_error_handling: "
-    "choose at least one; without any, a service does nothing"
-)
-HIDES = "this name would hide a module that the service imports"
-CONTROL = "control characters are not possible here"
+NO_IDENTIFIER = "begin with a letter; lower-case letters, digits and '_'"
+NO_SLUG = "letters, digits and, except at the ends, '.', '_' and '-'"
+NO_MODULE = "use_upload, use_download, use_realtime, use_error_handling: select at least one module"
+HIDES = "this name shadows a module that the service imports"
+CONTROL = "control characters are not allowed"
 NOTHING = [f"{module}=no" for module in ("use_upload", "use_download", "use_realtime")]
 NOTHING.append("use_error_handling=no")
 
 
 @pytest.mark.parametrize("key", ASKED)
-def test_every_question_says_what_it_is_for(key: str) -> None:
+def test_every_question_has_a_help_text(key: str) -> None:
     text = PROMPTS[key] if isinstance(PROMPTS[key], str) else PROMPTS[key]["__prompt__"]
 
     assert len(text) > len("name")
@@ -38,7 +35,7 @@ def test_every_choice_has_a_label_and_every_label_a_choice(key: str) -> None:
     assert list(PROMPTS[key]) == ["__prompt__", *QUESTIONS[key]]
 
 
-def test_no_text_is_left_of_a_question_that_is_gone() -> None:
+def test_no_help_text_has_a_missing_question() -> None:
     assert list(PROMPTS) == ASKED
 
 
@@ -49,28 +46,28 @@ def test_no_text_is_left_of_a_question_that_is_gone() -> None:
         ("package_name=Bad-Name", f"package_name: {NO_IDENTIFIER}: 'Bad-Name'"),
         ("package_name=_private", f"package_name: {NO_IDENTIFIER}: '_private'"),
         ("package_name=naïve", f"package_name: {NO_IDENTIFIER}: 'naïve'"),
-        ("package_name=class", "package_name: this is a word of the Python language: 'class'"),
-        ("package_name=match", "package_name: this is a word of the Python language: 'match'"),
+        ("package_name=class", "package_name: this is a Python keyword: 'class'"),
+        ("package_name=match", "package_name: this is a Python keyword: 'match'"),
         ("package_name=fastapi", f"package_name: {HIDES}: 'fastapi'"),
         ("package_name=asyncio", f"package_name: {HIDES}: 'asyncio'"),
         ("package_name=tests", f"package_name: {HIDES}: 'tests'"),
         ("package_name=nul", "package_name: Windows reserves this name: 'nul'"),
-        ("author_email=nobody", "author_email: this is no email address: 'nobody'"),
-        ('author_email="a"@b', "author_email: this is no email address: '\"a\"@b'"),
-        ("project_name= ", "project_name: a service needs a name"),
-        ("project_name=", "project_name: a service needs a name"),
+        ("author_email=nobody", "author_email: this is not an email address: 'nobody'"),
+        ('author_email="a"@b', "author_email: this is not an email address: '\"a\"@b'"),
+        ("project_name= ", "project_name: must not be empty"),
+        ("project_name=", "project_name: must not be empty"),
         (
             "project_name=a\x07b",
-            "project_name: control characters are not possible here: 'a\\x07b'",
+            "project_name: control characters are not allowed: 'a\\x07b'",
         ),
-        ("description=a\nb", "description: control characters are not possible here: 'a\\nb'"),
+        ("description=a\nb", "description: control characters are not allowed: 'a\\nb'"),
         (
             "author_name=a\u2028b",
-            "author_name: control characters are not possible here: 'a\\u2028b'",
+            "author_name: control characters are not allowed: 'a\\u2028b'",
         ),
     ],
 )
-def test_an_answer_that_cannot_work_is_refused_in_one_line(
+def test_an_invalid_answer_is_rejected_in_one_line(
     answer: str, refusal: str, template: Path, tmp_path: Path
 ) -> None:
     done = generate(template, tmp_path / "out", "--no-input", answer)
@@ -117,7 +114,7 @@ def test_a_path_instead_of_a_directory_name_is_refused(
     )
 
     assert done.stderr.splitlines() == [f"Refused: project_slug: {NO_SLUG}: {slug!r}"]
-    # Cookiecutter has made the folders before it asks the hook, and takes back only the last one.
+    # Cookiecutter creates the folders before it runs the hook, and deletes only the last one.
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -133,7 +130,7 @@ def test_a_directory_name_that_is_an_existing_folder_ends_without_harm(
         template, work.parent, "--no-input", f"project_slug={slug}", "package_name=good_name"
     )
 
-    # Cookiecutter's own refusal: it comes before any hook.
+    # Cookiecutter itself rejects this answer, before it runs a hook.
     assert "already exists" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert done.returncode != 0
@@ -147,15 +144,15 @@ def test_a_service_without_modules_is_refused_in_one_line(template: Path, tmp_pa
     assert done.returncode != 0
 
 
-def test_all_problems_are_told_at_once(template: Path, tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(template: Path, tmp_path: Path) -> None:
     bad = ["project_slug=a b", "package_name=class", "author_email=x", *NOTHING]
 
     done = generate(template, tmp_path / "out", "--no-input", *bad)
 
     assert done.stderr.splitlines() == [
         f"Refused: project_slug: {NO_SLUG}: 'a b'",
-        "Refused: package_name: this is a word of the Python language: 'class'",
-        "Refused: author_email: this is no email address: 'x'",
+        "Refused: package_name: this is a Python keyword: 'class'",
+        "Refused: author_email: this is not an email address: 'x'",
         f"Refused: {NO_MODULE}",
     ]
     assert list((tmp_path / "out").iterdir()) == []
@@ -163,7 +160,7 @@ def test_all_problems_are_told_at_once(template: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mark", ["{{ 7 * 7 }}", "# {% if x %}", "{# hidden #}"])
 @pytest.mark.parametrize("key", ["project_name", "description", "author_name"])
-def test_an_answer_that_is_a_template_itself_is_refused(
+def test_an_answer_with_template_delimiters_is_rejected(
     key: str, mark: str, template: Path, tmp_path: Path
 ) -> None:
     context = context_of()
@@ -172,7 +169,7 @@ def test_an_answer_that_is_a_template_itself_is_refused(
     done = replay(template, tmp_path / "out", context, tmp_path)
 
     assert done.stderr.splitlines() == [
-        f"Refused: {key}: template marks are not possible here: {mark!r}"
+        f"Refused: {key}: template delimiters are not allowed: {mark!r}"
     ]
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -209,7 +206,7 @@ def test_enter_at_every_question_gives_a_project_and_the_next_steps(
         assert step in farewell
 
 
-def test_what_was_typed_is_what_is_generated(template: Path, tmp_path: Path) -> None:
+def test_typed_answers_are_generated(template: Path, tmp_path: Path) -> None:
     terminal = Terminal(template, tmp_path)
     terminal.answer(
         project_name="Film Archive", license="2", use_upload="n", ci="2", engine_tests="y"
@@ -224,7 +221,7 @@ def test_what_was_typed_is_what_is_generated(template: Path, tmp_path: Path) -> 
     assert (project / "tests/engine/download").is_dir()
 
 
-def test_a_typed_answer_that_is_a_template_itself_is_refused(
+def test_a_typed_answer_with_template_delimiters_is_rejected(
     template: Path, tmp_path: Path
 ) -> None:
     terminal = Terminal(template, tmp_path / "out")
@@ -232,7 +229,7 @@ def test_a_typed_answer_that_is_a_template_itself_is_refused(
     code, farewell = terminal.end()
 
     assert code != 0
-    assert "Refused: project_name: template marks are not possible here: '{{ x }}'" in farewell
+    assert "Refused: project_name: template delimiters are not allowed: '{{ x }}'" in farewell
     assert list((tmp_path / "out").iterdir()) == []
 
 

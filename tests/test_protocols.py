@@ -1,4 +1,4 @@
-"""Every requirement of a protocol is held by a test, or `docs/protocols.md` says why not."""
+"""Every requirement in `docs/protocols.md` has a test, or a reason why it has none."""
 
 import re
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ import pytest
 from answers import REPOSITORY
 from baking import Project
 
-#: How many requirements the protocols have, by the heading of their part of the page.
+#: The number of requirements of each protocol, in the order of the page.
 PROTOCOLS = {"tus": 92, "draft": 69, "downloads": 68}
-#: The number of a requirement; those of RFCs are named by RFC and section.
+#: The name of a requirement; those of RFCs consist of RFC and section.
 NUMBER = r"[A-Z]\d+|rfc\d+-[\d.]*[a-z]?"
 ITEM = re.compile(rf"^\| \**({NUMBER})\**(?: [MSm, ]+)? \|(.*)\|$", re.MULTILINE)
 WITHOUT_A_TEST = re.compile(r"left out|left to|nothing to do|does not arise|do not arise")
@@ -19,7 +19,7 @@ MARKED = re.compile(r"pytest\.mark\.spec\(([^)]*)\)")
 
 
 def items(protocol: str) -> dict[str, str]:
-    """Return what the page says of each requirement, by the name that tests have for it."""
+    """Return the description of each requirement, by the name that tests use."""
     page = (REPOSITORY / "docs/protocols.md").read_text("utf-8")
     _, *parts = re.split(r"^## ", page, flags=re.MULTILINE)
     part = dict(zip(PROTOCOLS, parts, strict=True))[protocol]

@@ -1,4 +1,4 @@
-"""The public names of the engine: in `__all__`, on the page for owners, and in their imports."""
+"""The public names of the engine: `__all__`, the page for owners, and the owners' imports agree."""
 
 import ast
 import re
@@ -11,13 +11,13 @@ from baking import Project, python_below, tree_of
 
 Names = dict[str, set[str]]
 
-#: A row of the page's table, and its names: those that say something in brackets too.
+#: A row of the page's table, and its names, with or without a remark in parentheses.
 ROW = re.compile(r"^\| `([a-z.]+)` \| (.*) \|$", re.MULTILINE)
 NAME = re.compile(r"`(\w+)`")
 
 
 def declared(project: Project) -> Names:
-    """Return the `__all__` of each module of the engine that has one, unless it is empty."""
+    """Return the `__all__` of each module of the engine, unless it is empty."""
     engine = project.src / "engine"
     found: Names = {}
     for path in python_below(engine):
@@ -41,7 +41,7 @@ def documented(project: Project) -> Names:
 
 
 def imported(path: Path) -> Names:
-    """Return what a file of the owner's side imports of the engine."""
+    """Return the names that a file of the owner imports from the engine."""
     found: Names = {}
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and re.match(r"engine(\.|$)", node.module or ""):
@@ -66,7 +66,7 @@ def test_every_room_declares_its_names(full: Project, names: Names) -> None:
     rooms = {path.parent.name for path in full.src.glob("engine/*/__init__.py")}
     missing = {room for room in rooms if room not in names}
 
-    assert missing == {"observability"}  # All of it is for the engine.
+    assert missing == {"observability"}  # All names are for the engine.
 
 
 def test_the_owners_side_imports_public_names_only(full: Project, names: Names) -> None:
@@ -91,7 +91,7 @@ def test_every_public_name_is_explained_where_it_is_defined(full: Project, names
 
 
 def explained_in(path: Path, public: set[str]) -> Iterator[str]:
-    """Yield those names that a module defines with a docstring, or with a comment above."""
+    """Yield the names that a module defines with a docstring, or with a comment above."""
     lines = path.read_text("utf-8").splitlines()
     body = tree_of(path).body
     for node, after in zip(body, [*body[1:], None], strict=True):

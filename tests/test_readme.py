@@ -1,4 +1,4 @@
-"""The README shows what happens: its terminal session is run against a generated service."""
+"""The terminal session of the README is run with a generated service."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ from environment import Environment
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
 
-#: What is different every time: ids of files, requests and events, and times.
+#: Values that differ in each run: ids of files, requests and events, and times.
 VARYING = re.compile(
     r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{8}-\d+|\b[0-9a-f]{16}\b"
     r"|\d{4}-\d\d-\d\dT[\d:.]+Z"
@@ -23,9 +23,9 @@ VARYING = re.compile(
 
 @contextmanager
 def served(project: Project, environment: Environment, folder: Path) -> Iterator[int]:
-    """Run the service as its owner does, on a free port; its files are in a folder of the test's.
+    """Run the service on a free port, with its files in a folder of the test.
 
-    Others look at the project, and would find them there.
+    Other tests share the project, so its folder must not change.
     """
     process = subprocess.Popen(
         [environment.python, "-m", project.package],
@@ -44,7 +44,7 @@ def served(project: Project, environment: Environment, folder: Path) -> Iterator
 
 
 def session() -> list[tuple[str, str]]:
-    """Return the commands of the session, each with the output that the README shows."""
+    """Return the commands of the session, with their output in the README."""
     block = README.split("<!-- session -->\n```console\n")[1].split("```")[0]
     steps = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
     return [(command, shown) for command, _, shown in (step.partition("\n") for step in steps)]
@@ -57,7 +57,7 @@ def test_the_terminal_session_of_the_readme_is_real(
 
     with served(full, environment, tmp_path) as port:
         for command, shown in session():
-            # An id that the README shows stands for the one that was given here.
+            # Replace the ids of the README by those of this run.
             here = command
             for theirs, given in ours.items():
                 here = here.replace(theirs, given)

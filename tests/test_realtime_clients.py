@@ -1,6 +1,6 @@
-"""The clients that people have follow a topic, and lose nothing when their connection is dropped.
+"""Common clients follow a topic, and lose no events when their connection is dropped.
 
-They are installed when these tests run, in their newest versions.
+The tests install the newest versions of the clients.
 """
 
 import json
@@ -26,24 +26,24 @@ pytestmark = pytest.mark.xdist_group("realtime clients")
 
 SOAK = int(os.environ.get("SOAK", "1"))
 EVENTS = 20 * SOAK
-#: Seconds for one run of a client on a busy machine.
+#: Maximum seconds for one run of a client on a busy machine.
 PATIENCE = 30 * (SOAK + 1)
 
-#: Commands, with fixtures in braces; each gets the address of a topic, and how many events it has.
+#: Commands, with fixtures in braces; the arguments are the URL of a topic and a number of events.
 CLIENTS = {
     "eventsource": "{node} {scripts}/eventsource.mjs",
     "eventsource-client": "{node} {scripts}/eventsource_client.mjs",
     "chromium": "{node} {scripts}/eventsource_browser.mjs {chromium}",
     "httpx-sse": "{python} {scripts}/httpx_sse_client.py",
 }
-#: The clients that keep the id of a block without data, as the standard has it. The others know no
-#: position before their first event.
+#: The clients that store the id of a block without data, as the standard specifies. The others have
+#: no position before their first event.
 KNOW_THE_GREETING = ["chromium", "httpx-sse"]
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has Python's client."""
+    """A Python interpreter with the client installed."""
     path = tmp_path_factory.mktemp("python-clients")
     uv("venv", "--quiet", "--clear", f"--python={sys.executable}", str(path))
     uv("pip", "install", "--quiet", f"--python={path}", "httpx", "httpx-sse")
@@ -52,7 +52,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def command(client: str, request: pytest.FixtureRequest) -> list[str]:
-    """The command of a client, which is installed now if it was not yet."""
+    """The command of a client; installs the client if necessary."""
 
     class Fixtures(dict[str, Any]):
         __missing__ = staticmethod(request.getfixturevalue)
@@ -74,7 +74,7 @@ def service(
 def test_a_client_that_is_dropped_after_every_third_event_gets_all_in_order(
     client: str, reset: bool, command: list[str], service: int
 ) -> None:
-    # What comes right before a reset a busy browser may not read, the first ids among it.
+    # A busy browser may not read the data before a reset, including the first ids.
     topic = f"{client}-{reset}"
     begin = f"?last_event_id={position_of(service, topic)}"
     with (
@@ -93,11 +93,11 @@ def test_a_client_that_is_dropped_before_its_first_event_misses_none(
 ) -> None:
     topic = f"{client}-early"
     with DroppingLine(service, events=0) as line, following(line, command, topic) as process:
-        # More than once: what comes right before a broken connection a busy browser may not read.
+        # Repeated, because a busy browser may not read the data before a reset.
         while line.drops < 5:
             assert process.poll() is None, "the client does not come back"
             time.sleep(0.05)
-        line.service_port = 0  # where nobody answers
+        line.service_port = 0  # a port without a server
         published = publish(service, topic)
         line.events, line.service_port = EVENTS + 1, service
         assert output_of(process) == published
@@ -107,7 +107,7 @@ def test_a_client_that_is_dropped_before_its_first_event_misses_none(
 def following(
     line: DroppingLine, command: list[str], topic: str, query: str = ""
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Run a client, and yield it when it has subscribed."""
+    """Run a client, and yield it after it has subscribed."""
     words = [*command, f"{line.url}/topics/{topic}/events{query}", str(EVENTS)]
     end = time.monotonic() + PATIENCE
     with subprocess.Popen(words, stdout=subprocess.PIPE, encoding="utf-8") as process:
@@ -121,21 +121,21 @@ def following(
 
 
 def output_of(process: "subprocess.Popen[str]") -> list[list[str]]:
-    """Return the type, id and data of each event that a client has printed, when it has all."""
+    """Wait for a client; return the type, id and data of each event that it has printed."""
     printed, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     return [json.loads(line) for line in printed.splitlines()]
 
 
 def position_of(port: int, topic: str) -> str:
-    """Return the position that a topic has now."""
+    """Return the current position of a topic."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
         connection.request("GET", f"/topics/{topic}/events?poll=0")
         return str(json.loads(connection.getresponse().read())["last_event_id"])
 
 
 def publish(port: int, topic: str) -> list[list[str]]:
-    """Publish all events, and return what a client should make of them."""
+    """Publish all events, and return the expected output of a client."""
     published = []
     with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
         for number in range(EVENTS):

@@ -1,4 +1,4 @@
-"""Every trap and every fault has a test, and its page names them all."""
+"""Every trap, fault and bound has a test, and the pages list all of them."""
 
 import pytest
 
@@ -20,5 +20,5 @@ def test_no_test_names_a_row_that_is_not_there(table: Table) -> None:
 
 
 @tables
-def test_the_page_is_what_the_marks_say_now(table: Table) -> None:
+def test_the_page_is_up_to_date(table: Table) -> None:
     assert table.page.read_text("utf-8") == table.text(), "python tests/rows.py writes it anew"

@@ -1,4 +1,4 @@
-"""The code of a project's docs/runs.md, as it stands there, in a generated service."""
+"""The code of a project's docs/runs.md runs in a generated service."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from environment import Environment
 from running import running
 
 PAGE = (REPOSITORY / TEMPLATE_FOLDER / "docs/runs.md").read_text("utf-8")
-#: Seconds for whatever has to happen on a busy machine.
+#: Maximum seconds to wait on a busy machine.
 PATIENCE = 60
 QUESTION = {"messages": [{"role": "user", "content": "two words"}], "model": "m", "stream": True}
 
@@ -24,7 +24,7 @@ Fields = dict[str, str]
 
 
 def block(beginning: str) -> str:
-    """Return the one block of Python on the page that begins so."""
+    """Return the only Python block of the page with this beginning."""
     blocks: list[str] = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     (found,) = [text for text in blocks if text.startswith(beginning)]
     return found
@@ -32,7 +32,7 @@ def block(beginning: str) -> str:
 
 @pytest.fixture(scope="module")
 def project(bake_once: Bake) -> Project:
-    """Generate a service and add the page's example, as the page says."""
+    """Generate a service and add the examples of the page."""
     made = bake_once(**only("use_realtime", "use_error_handling"))
     for name in ("chat", "reports"):
         text = block(f"# {name}.py\n")
@@ -69,14 +69,14 @@ def post(connection: HTTPConnection, path: str, body: object) -> HTTPResponse:
 
 
 def events_of(response: HTTPResponse) -> list[Fields]:
-    """Return the fields of every event of a response that has to end."""
+    """Return the fields of every event of a finite response."""
     blocks = response.read().decode().split("\n\n")
-    assert blocks.pop() == ""  # no half event
+    assert blocks.pop() == ""  # no incomplete event
     return [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
 
 
 def assert_chunks(events: list[Fields]) -> None:
-    """Hold events against what a client of OpenAI's reads: the data of all up to `[DONE]`."""
+    """Compare events with those that OpenAI's client reads: all data up to `[DONE]`."""
     texts = [event["data"] for event in events]
     chunks = [json.loads(text) for text in texts[: texts.index("[DONE]")]]
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
@@ -108,17 +108,17 @@ def test_clients_of_openai_ask_and_read_in_one_request(connection: HTTPConnectio
     assert events_of(connection.getresponse())[-1] == events[-1]
 
 
-def test_a_chat_that_fails_says_so_in_words_that_clients_of_openai_raise(
+def test_a_failing_chat_sends_an_error_that_clients_of_openai_raise(
     connection: HTTPConnection,
 ) -> None:
     response = post(connection, "/v1/chat/completions", {"messages": []})
     *_, error, end = [json.loads(event["data"]) for event in events_of(response)]
 
-    assert error["error"]["message"] == "The answer failed."
+    assert error["error"]["message"] == "The response failed."
     assert end["status"] == "failed"
 
 
-def test_the_report_of_the_page_says_how_far_it_is(connection: HTTPConnection) -> None:
+def test_the_report_of_the_page_sends_its_progress(connection: HTTPConnection) -> None:
     started = json.load(post(connection, "/runs/report", {"year": 2026, "regions": ["a", "b"]}))
     connection.request("GET", urlsplit(started["events"]).path)
     events = events_of(connection.getresponse())
@@ -127,7 +127,7 @@ def test_the_report_of_the_page_says_how_far_it_is(connection: HTTPConnection) -
     assert [event["data"] for event in events if "data" in event] == [
         '{"done":1,"of":2}',
         '{"done":2,"of":2}',
-        "The figures of 2026.",
+        "The report of 2026.",
         '{"status":"complete"}',
     ]
 

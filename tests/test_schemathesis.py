@@ -1,4 +1,4 @@
-"""A generated service does what its OpenAPI document says, whatever schemathesis makes of it."""
+"""A generated service conforms to its OpenAPI document, as schemathesis checks."""
 
 import json
 import os
@@ -21,20 +21,20 @@ TESTS = Path(__file__).parent
 SOAK = int(os.environ.get("SOAK", "1"))
 #: Test cases per operation and phase.
 EXAMPLES = 15 if SOAK == 1 else 200
-#: The report says it; `SEED=… make test` runs the same again.
+#: Part of the report; `SEED=… make test` repeats the run.
 SEED = int(os.environ.get("SEED", "1" if SOAK == 1 else secrets.randbits(64)))
 PHASES = ["examples", "coverage", "fuzzing", "stateful"]
 
 
 @pytest.fixture
 def service(full: Project, environment: Environment, tmp_path: Path) -> Iterator[int]:
-    """A service whose streams end soon, and on which runs may pile up."""
+    """A service whose streams end soon, with a high limit of runs."""
     settings = {"REALTIME__MAX_AGE": "200 ms", "REALTIME__MAX_RUNS": "100000"}
     with running(full, environment, tmp_path, **settings) as port:
         yield port
 
 
-def test_the_service_does_what_its_document_says(service: int, tmp_path: Path) -> None:
+def test_the_service_conforms_to_its_document(service: int, tmp_path: Path) -> None:
     paths = json.loads(get(service, "/openapi.json"))["paths"]
     ran = schemathesis(f"http://127.0.0.1:{service}", tmp_path / "report.json")
 
@@ -78,7 +78,7 @@ def schemathesis(service: str, report: Path) -> "subprocess.CompletedProcess[str
 
 
 def failures_in(metrics: str) -> list[str]:
-    """Return the requests that ended as they never should, by the service's own count."""
+    """Return the metrics of requests with an outcome that indicates an error of the service."""
     counted = [line for line in metrics.splitlines() if line.startswith("http_requests_total{")]
     assert counted
     return [line for line in counted if re.search(r'status="5|outcome="server_error"', line)]

@@ -1,7 +1,7 @@
-"""Slow clients attack a service that may open few files, and it stays there for the others.
+"""A service with few file descriptors serves other clients during attacks of slow clients.
 
-These are the attacks of slowhttptest: heads that never end, bodies that trickle, and answers that
-are hardly read. With SOAK it is with the settings that a project starts with, and for minutes.
+The attacks of slowhttptest are endless headers, slow bodies, and responses that are read slowly.
+With SOAK they use the default settings and take minutes.
 """
 
 import os
@@ -22,14 +22,14 @@ from environment import Environment
 from running import running
 from tools import program
 
-#: Beside each other they would be one attack.
+#: Attacks at the same time would add up.
 pytestmark = pytest.mark.xdist_group("slow attacks")
 
 SOAK = int(os.environ.get("SOAK", "1"))
 OPEN_FILES = 256
-#: Connections of an attack, how many of them are made in a second, and how long it takes.
+#: Connections of an attack, new connections per second, and its duration.
 CONNECTIONS, RATE, SECONDS = (300, 150, 12) if SOAK == 1 else (500, 50, 240)
-#: Shorter deadlines, for an attack that is as much shorter.
+#: Shorter deadlines for shorter attacks.
 DEADLINES = ("SERVER__HEADER_TIMEOUT", "STREAMING__IDLE_TIMEOUT", "STREAMING__SEND_TIMEOUT")
 SETTINGS = dict.fromkeys(DEADLINES, "3 s") if SOAK == 1 else {}
 
@@ -45,7 +45,7 @@ ATTACKS = {
 
 @pytest.fixture
 def service(full: Project, environment: Environment, tmp_path: Path) -> Iterator[int]:
-    """The port of a service that may open few files."""
+    """The port of a service with few file descriptors."""
     limited = Environment(environment.path)
     limited.python = tmp_path / "python"
     limited.python.write_text(f'#!/bin/sh\nulimit -n {OPEN_FILES}\nexec {environment.python} "$@"')
@@ -55,7 +55,7 @@ def service(full: Project, environment: Environment, tmp_path: Path) -> Iterator
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_slow_clients_are_closed_and_the_others_answered(
+def test_slow_clients_are_closed_and_others_served(
     attack: str, service: int, tmp_path: Path
 ) -> None:
     (tmp_path / "noise").write_bytes(os.urandom(16 << 20))
@@ -75,9 +75,9 @@ def test_slow_clients_are_closed_and_the_others_answered(
 
 
 def watch(attack: "subprocess.Popen[bytes]", port: int) -> tuple[list[bool], int]:
-    """Ask for the health of the service during an attack.
+    """Request the health of the service during an attack.
 
-    Return what was answered in time, and how many connections the service had until the end.
+    Return the responses that arrived in time, and the maximum number of connections.
     """
     probes = []
     left = 0
@@ -93,7 +93,7 @@ def watch(attack: "subprocess.Popen[bytes]", port: int) -> tuple[list[bool], int
 def connections(port: int) -> int:
     """Count the established connections of a server.
 
-    The attackers themselves read too slowly to see that they have been closed.
+    The clients of an attack read too slowly to detect that they have been closed.
     """
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
     return sum(line[1].endswith(f":{port:04X}") and line[3] == "01" for line in lines)

@@ -1,7 +1,7 @@
-"""The line through a project: the owner's files on one side, the engine on the other.
+"""The boundary between the owner's files and the engine.
 
-The engine is the same in every project, which the matrix holds byte for byte; here it is held that
-it knows nothing of a project, and that the owner's side stays small.
+The matrix checks that the engine is the same in every project, byte for byte. These tests check
+that it does not depend on the project, and that the owner's side stays small.
 """
 
 import ast
@@ -17,9 +17,9 @@ from environment import Environment
 from imports import absolute, leading_out
 from rendering import owned
 
-#: The beginnings of what a template renders, and its variables.
+#: The delimiters and variables of a template.
 MARKS = re.compile(r"\{\{|\{%|\{#|cookiecutter\.")
-#: A part of the engine, and answers with which it is not generated.
+#: Parts of the engine, with answers that do not generate them.
 WITHOUT: dict[str, Answers] = {
     "download": only("use_upload"),
     "errors": only("use_upload"),
@@ -47,12 +47,12 @@ def lines_of(paths: Iterable[Path]) -> int:
 
 
 def owner_s_lines(project: Project) -> int:
-    """Count the lines of Python in the package that are not the engine's."""
+    """Count the lines of Python in the package outside of the engine."""
     return lines_of(path for path in python_below(project.src) if "engine" not in path.parts)
 
 
 def explained(engine: Path) -> dict[str, str]:
-    """Return the answer that brings each part, as the engine explains a part that is missing."""
+    """Return the answer that adds each part, from the error message for missing parts."""
     for node in tree_of(engine / "_missing.py").body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ANSWERS":
             found: dict[str, str] = ast.literal_eval(node.value)
@@ -116,7 +116,7 @@ def test_a_folder_of_the_engine_that_may_be_missing_is_explained(engine: Path) -
 
 
 @pytest.mark.parametrize("part", WITHOUT)
-def test_the_import_of_a_part_that_is_missing_names_the_answer_that_brings_it(
+def test_the_import_of_a_missing_part_names_the_answer_that_adds_it(
     part: str, bake: Bake, environment: Environment, engine: Path
 ) -> None:
     project = bake(**WITHOUT[part])

@@ -1,6 +1,6 @@
-"""The template as it stands is code too: an editor and a linter can read it before it is rendered.
+"""The unrendered template can be parsed by editors and linters.
 
-Conditionals are comments, and what is rendered stands inside strings.
+Conditionals are comments, and rendered values are in strings.
 """
 
 import ast
@@ -34,7 +34,7 @@ def test_every_python_file_below_src_parses(src: Path) -> None:
 
 def test_the_source_obeys_the_rules_of_a_generated_project(src: Path) -> None:
     # Three rules need a rendered file: the name of the package, the order of its imports, and
-    # that a class defines a field once, which an `elif` defines in each of its branches.
+    # duplicate fields of a class, which the branches of an `elif` contain.
     checked = run("ruff", "check", "--no-fix", "--no-cache", "--ignore=I001,N999,PIE794", src)
 
     assert checked.code == 0
@@ -53,7 +53,7 @@ def test_ruff_reads_every_file_by_the_rules_of_a_generated_project(
 def test_own_code_is_imported_relatively(src: Path, full: Project) -> None:
     requirements = [
         *full.metadata["project"]["dependencies"],
-        *full.metadata["dependency-groups"]["dev"],  # What `testing.py` needs.
+        *full.metadata["dependency-groups"]["dev"],  # Dependencies of `testing.py`.
     ]
     foreign = {
         f"{path.name}: {module}"
@@ -85,7 +85,7 @@ def test_no_test_of_a_project_has_conditional_lines(unrendered: Path) -> None:
 
 
 def test_no_f_string_has_a_brace_of_its_own(src: Path) -> None:
-    # A doubled brace would be taken for the start of something to render.
+    # Jinja would treat a doubled brace as the start of an expression.
     doubled = [
         f"{path.name}:{part.lineno}"
         for path in python_below(src)
@@ -97,7 +97,7 @@ def test_no_f_string_has_a_brace_of_its_own(src: Path) -> None:
 
 
 def literal_parts(tree: ast.Module) -> Iterator[ast.Constant]:
-    """Yield what is text in f-strings."""
+    """Yield the literal parts of f-strings."""
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             yield from (part for part in node.values if isinstance(part, ast.Constant))

@@ -1,8 +1,6 @@
-"""The clients that people have upload to a generated service, and go on after a sudden death, of
-their own or of their connection.
+"""Common clients upload files, and resume after a crash or a lost connection.
 
-They are installed when these tests run, in their newest versions: what they expect of a service is
-what counts, also when it changes.
+The tests install the newest versions of the clients, because the service must work with them.
 """
 
 import functools
@@ -36,14 +34,14 @@ pytestmark = pytest.mark.xdist_group("upload clients")
 SOAK = int(os.environ.get("SOAK", "1"))
 SIZE = SOAK * 10 << 20
 KILLS = min(SOAK + 1, 5)
-#: Bytes beside the file's for each run of a client: its requests, and what was on the way when it
-#: died. One that starts again sends much more.
+#: Additional bytes for each run of a client: its requests, and data in transit when it was killed.
+#: A client that starts from the beginning sends much more.
 SURPLUS = 1 << 20
-#: Seconds for one run of a client on a busy machine.
+#: Maximum seconds for one run of a client on a busy machine.
 PATIENCE = 60 * (SOAK + 1)
 
-#: Commands, with fixtures in braces. Each gets the address of the service, a file, and a folder for
-#: what it remembers.
+#: Commands, with fixtures in braces. The arguments are the URL of the service, a file, and a folder
+#: for the state of the client.
 CLIENTS = {
     "tus-js-client-4": "{node} {scripts}/tus_js.mjs tus-v4 tus-v1 1",
     "tus-js-client-4-draft": "{node} {scripts}/tus_js.mjs tus-v4 ietf-draft-05 1",
@@ -54,15 +52,15 @@ CLIENTS = {
     "tuspy": "{python} {scripts}/tuspy_client.py",
     "aiotus": "{python} {scripts}/aiotus_client.py",
 }
-#: How a client dies: suddenly, except where only its page is closed.
+#: The signal for each client: SIGKILL, except for browsers, which close the page.
 DEATHS = {"uppy": subprocess.Popen.terminate}
 
-#: Those that send several files at once, with the retries that they have by default.
+#: Clients that send several files at once, with their default retries.
 RETRYING = ["tus-js-client-4", "tus-js-client", "tus-js-client-4-draft", "uppy"]
-#: Uploads, and bytes of each.
+#: The number of uploads, and the bytes of each.
 UPLOADS = 3 * SOAK
 UPLOAD_SIZE = 4 << 20
-#: The default idle timeout in a soak, and a line that stands still for longer.
+#: The idle timeout, which is the default in a soak, and a longer pause.
 IDLE, STILL = ("30 s", 34) if SOAK > 1 else ("1 s", 2)
 
 CURL = {
@@ -75,7 +73,7 @@ CURL = {
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of noise, the same every time."""
+    """A file of reproducible noise."""
     path = tmp_path_factory.mktemp("file") / "holiday.mp4"
     path.write_bytes(hashlib.shake_128(b"holiday").digest(SIZE))
     return path
@@ -83,7 +81,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has Python's clients."""
+    """A Python interpreter with the clients installed."""
     path = tmp_path_factory.mktemp("python-clients")
     uv("venv", "--quiet", "--clear", f"--python={sys.executable}", str(path))
     uv("pip", "install", "--quiet", f"--python={path}", "aiotus", "tuspy")
@@ -92,7 +90,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def origin(scripts: Path) -> Iterator[str]:
-    """A web site with the scripts' page, which is another origin than the service."""
+    """A web site with the page of the scripts, on another origin than the service."""
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(scripts))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever, args=[0.01])
@@ -104,14 +102,14 @@ def origin(scripts: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def page(scripts: Path, node: str, origin: str) -> str:
-    """The address of the page with Uppy."""
+    """The URL of the page with Uppy."""
     subprocess.run([program("npm"), "run", "--silent", "build"], cwd=scripts, check=True)
     return f"{origin}/page.html"
 
 
 @pytest.fixture
 def command(client: str, request: pytest.FixtureRequest) -> list[str]:
-    """The command of a client, which is installed now if it was not yet."""
+    """The command of a client; installs the client if necessary."""
 
     class Fixtures(dict[str, Any]):
         __missing__ = staticmethod(request.getfixturevalue)
@@ -121,13 +119,13 @@ def command(client: str, request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.fixture
 def service(full: Project, environment: Environment, origin: str, tmp_path: Path) -> Iterator[int]:
-    """The port of a service that knows the page's origin."""
+    """The port of a service that allows the origin of the page."""
     with running(full, environment, tmp_path, CORS__ORIGINS=origin) as port:
         yield port
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_client_that_dies_half_way_goes_on_where_it_was(
+def test_a_client_that_is_killed_half_way_resumes(
     client: str, command: list[str], file: Path, service: int, tmp_path: Path
 ) -> None:
     (tmp_path / "memory").mkdir()
@@ -175,7 +173,7 @@ def test_no_upload_fails_when_connections_die_and_the_workers_never_hear_of_it(
     settings = {"SERVER__WORKERS": str(workers), "CORS__ORIGINS": origin}
     least = UPLOAD_SIZE // 4
     with (
-        # Events of several workers would need a broker.
+        # Events would need a broker with several workers.
         running(bake_once(use_realtime=False), environment, tmp_path, **settings) as port,
         SilentLine(port, least=least, most=UPLOAD_SIZE) as line,
     ):
@@ -191,7 +189,7 @@ def test_no_upload_fails_when_connections_die_and_the_workers_never_hear_of_it(
     "client",
     [*(pytest.param(each, marks=pytest.mark.fault("F8")) for each in RETRYING[:2]), *RETRYING[2:]],
 )
-def test_no_upload_fails_when_its_line_stands_still_for_longer_than_the_service_waits(
+def test_no_upload_fails_when_its_connection_stalls_beyond_the_timeout(
     client: str,
     command: list[str],
     files: Path,
@@ -212,7 +210,7 @@ def test_no_upload_fails_when_its_line_stands_still_for_longer_than_the_service_
 
 
 def wait_for_workers(port: int) -> None:
-    """Wait until the service answers: with several workers it says where before it listens."""
+    """Wait until the service responds; several workers log the address before they listen."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -228,7 +226,7 @@ def digests_of(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("way", CURL)
-def test_what_curl_sends_is_stored(way: str, file: Path, service: int) -> None:
+def test_uploads_of_curl_are_stored(way: str, file: Path, service: int) -> None:
     words = [word.format(file=file) for word in CURL[way]]
     url = f"http://127.0.0.1:{service}/files"
     with file.open("rb") as source:
@@ -241,7 +239,7 @@ def test_what_curl_sends_is_stored(way: str, file: Path, service: int) -> None:
 
 
 def stored_in(port: int) -> list[str]:
-    """Return the digests of all files that a service has."""
+    """Return the digests of all stored files."""
     with urlopen(f"http://127.0.0.1:{port}/files", timeout=PATIENCE) as listing:
         records = [json.loads(line) for line in listing]
     ids = [record["id"] for record in records if "id" in record]

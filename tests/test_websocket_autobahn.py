@@ -1,6 +1,6 @@
-"""The Autobahn test suite against the WebSockets that a generated service is run with (RFC 6455).
+"""The Autobahn test suite for WebSockets (RFC 6455) runs against a generated service.
 
-It needs Python 2.7, and is installed for it when it is first run.
+The suite needs Python 2.7, and is installed when it is first run.
 """
 
 import json
@@ -20,26 +20,26 @@ from running import running
 from tools import program
 
 SUITE = "autobahntestsuite==25.10.1"
-#: All but compression, which is off.
+#: All cases except compression, which is disabled.
 CASES = {"cases": ["*"], "exclude-cases": ["12.*", "13.*"], "exclude-agent-cases": {}}
 NUMBER_OF_CASES = 301
-#: Of the directories of `pip --target` only this reads the files that complete zope's namespace.
+#: `pip --target` needs this to load the files of zope's namespace.
 RUN = "import site; site.addsitedir('{}'); import autobahntestsuite.wstest as it; it.run()"
-#: Seconds for all cases on a busy machine.
+#: Maximum seconds for all cases on a busy machine.
 PATIENCE = 300
 
-#: What RFC 6455 leaves open counts as passed: not to answer what came in one piece with a frame
-#: that fails the connection, and to look for invalid UTF-8 at the end of a message only.
+#: Behaviour that RFC 6455 allows counts as passed: no response to frames that arrive together with
+#: an invalid frame, and detecting invalid UTF-8 only at the end of a message.
 PASSED = {"OK", "NON-STRICT", "INFORMATIONAL"}
-#: Failures of the implementation itself, which a newer one may have repaired.
+#: Failures of the WebSocket library, which a newer version may have repaired.
 ITS_OWN = {"7.1.5": "closing amid the fragments of a message is an error (1002) to websockets"}
-#: Messages in a thousand pieces and more, which the service refuses to collect.
+#: Messages of a thousand or more fragments, which the service rejects.
 REFUSED = {f"9.{kind}.{size}": 1009 for kind in (3, 4) for size in (1, 2, 3, 4)}
 
 
 @pytest.fixture
 def python() -> str:
-    """Python 2.7, also where pyenv has it and it is not on the PATH."""
+    """Python 2.7, from the PATH or from pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     found = sorted(pyenv.glob("versions/2.7.*/bin/python2.7"))
     return str(found[-1]) if found else program("python2.7")
@@ -47,7 +47,7 @@ def python() -> str:
 
 @pytest.fixture
 def suite(python: str) -> Path:
-    """The folder with the suite; a Python 2.7 that cannot install it skips the test."""
+    """The folder with the suite; skips the test if it cannot be installed."""
     kept = KEPT / SUITE
     if not kept.exists():
         unfinished = kept.with_suffix(".unfinished")
@@ -64,7 +64,7 @@ def suite(python: str) -> Path:
 
 @pytest.fixture
 def echo(full: Project, environment: Environment, tmp_path: Path) -> Iterator[str]:
-    """The address of a service that sends back what it gets."""
+    """The URL of a service that echoes messages."""
     shutil.copy(Path(__file__).with_name("websocket_echo.py"), tmp_path)
     with running(replace(full, package="websocket_echo"), environment, tmp_path) as port:
         yield f"ws://127.0.0.1:{port}/echo"

@@ -1,7 +1,4 @@
-"""The files that only a server reads: workflows, pipelines, container and compose files.
-
-Each is checked by the linter and the schema of its own field, without a network.
-"""
+"""Check workflows, pipelines, container and compose files with linters and schemas, offline."""
 
 from pathlib import Path
 
@@ -19,13 +16,13 @@ def gitlab(request: pytest.FixtureRequest, bake_once: Bake) -> Project:
 
 @pytest.fixture(params=[MODULES, ("use_realtime",)], ids=name_of)
 def container(request: pytest.FixtureRequest, bake_once: Bake) -> Project:
-    """A project that is put into a container, with storage and without."""
+    """A project with a container, with and without storage."""
     return bake_once(**only(*request.param))
 
 
 @pytest.fixture(params=["repository", "project", "project without a container"])
 def github(request: pytest.FixtureRequest, full: Project, bake_once: Bake) -> Path:
-    """A folder with workflows for GitHub: ours, and generated ones."""
+    """A folder with the workflows of the template and of generated projects."""
     if request.param == "repository":
         return REPOSITORY
     return full.path if request.param == "project" else bake_once(use_docker=False).path
@@ -40,14 +37,14 @@ def workflows_of(folder: Path) -> list[Path]:
     return sorted((folder / ".github" / "workflows").glob("*.y*ml"))
 
 
-def test_workflows_are_what_github_understands(github: Path) -> None:
+def test_workflows_are_valid_for_github(github: Path) -> None:
     checked = schema("github-workflows", *workflows_of(github))
 
     assert checked.code == 0
 
 
 def test_workflows_have_no_mistakes(github: Path) -> None:
-    # It checks the shell code in them as well, when shellcheck is there: it is a dependency.
+    # actionlint also checks shell code, because shellcheck is a dependency.
     checked = run("actionlint", *workflows_of(github), cwd=github)
 
     assert checked.code == 0
@@ -69,7 +66,7 @@ def test_workflows_give_no_more_rights_than_needed(github: Path) -> None:
     assert checked.code == 0
 
 
-def test_the_pipeline_is_what_gitlab_understands(gitlab: Project) -> None:
+def test_the_pipeline_is_valid_for_gitlab(gitlab: Project) -> None:
     checked = run(
         "check-jsonschema",
         "--builtin-schema=vendor.gitlab-ci",
@@ -86,14 +83,14 @@ def test_the_container_file_has_no_mistakes(container: Project) -> None:
     assert checked.code == 0
 
 
-def test_the_compose_file_is_what_docker_understands(container: Project) -> None:
+def test_the_compose_file_is_valid_for_docker(container: Project) -> None:
     checked = schema("compose-spec", container.path / "compose.yaml")
 
     assert checked.code == 0
 
 
 @pytest.mark.parametrize("whose", ["repository", "project"])
-def test_the_commit_hooks_are_what_pre_commit_understands(whose: str, full: Project) -> None:
+def test_the_commit_hooks_are_valid_for_pre_commit(whose: str, full: Project) -> None:
     folder = {"repository": REPOSITORY, "project": full.path}[whose]
 
     checked = run("pre-commit", "validate-config", folder / ".pre-commit-config.yaml")

@@ -1,4 +1,4 @@
-"""Programs that tests run; the tools among them also from the environment of the tests."""
+"""Run programs and tools, including those in the environment of the tests."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a tool ended, and everything that it said."""
+    """The exit code and the output of a tool."""
 
     code: int
     output: str = field(repr=False)
@@ -20,7 +20,7 @@ class Outcome:
 
 def run(tool: str, *arguments: str | Path, cwd: Path | None = None) -> Outcome:
     """Run a tool; a machine on which it is not installed skips the test."""
-    # Tools look for each other as well: actionlint has shellcheck read the scripts of workflows.
+    # Tools call each other: actionlint runs shellcheck for the scripts of workflows.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [program(tool, path=path), *arguments],

@@ -1,4 +1,4 @@
-"""A generated service that sends back what WebSockets send on `/echo`."""
+"""A generated service that echoes WebSocket messages on `/echo`."""
 
 import uvicorn  # type: ignore[import-not-found]
 from fastapi import FastAPI, WebSocket  # type: ignore[import-not-found]

@@ -1,4 +1,4 @@
-// Two people at the demo page: demo_page.mjs CHROMIUM ADDRESS; prints what they see.
+// Two users of the demo page: demo_page.mjs CHROMIUM ADDRESS; prints the visible results.
 import { chromium } from "playwright-core";
 
 const [executablePath, address] = process.argv.slice(2);
@@ -9,7 +9,7 @@ async function open() {
   const page = await browser.newPage();
   page.on("pageerror", (error) => errors.push(String(error)));
   page.on("console", (message) => errors.push(message.text()));
-  page.streams = new Set(); // those that are open
+  page.streams = new Set(); // the open streams
   page.on("request", (one) => one.resourceType() === "eventsource" && page.streams.add(one));
   page.on("requestfinished", (one) => page.streams.delete(one));
   page.on("requestfailed", (one) => page.streams.delete(one));

@@ -1,11 +1,11 @@
-// The documentation of the API in a browser: docs_pages.mjs CHROMIUM ADDRESS; prints what runs.
+// The documentation of the API in a browser: docs_pages.mjs CHROMIUM ADDRESS; prints the scripts that run.
 import { chromium } from "playwright-core";
 
 const [executablePath, address] = process.argv.slice(2);
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 
-// They stand for what the pages load from elsewhere, and do what that does: both read the schema
-// and show images of their own; ReDoc makes its style sheets, and works in the background.
+// Replacements for the scripts that the pages load from a CDN, with the same behaviour: both read the
+// schema and show their own images; ReDoc creates style sheets, and uses a worker.
 const read = `
   async function read(url) {
     const image = new Image();
@@ -45,7 +45,7 @@ async function open(path) {
   await page.goto(address + path);
   const asked = await told;
   const own = [...refused];
-  // What somebody has smuggled into the page does not run.
+  // Injected code must not run.
   await page.evaluate(() => {
     const script = document.createElement("script");
     script.textContent = "globalThis.smuggled = true";

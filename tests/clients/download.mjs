@@ -1,4 +1,4 @@
-// Chromium saves what is at addresses: download.mjs CHROMIUM ADDRESS…; prints names and SHA-256s.
+// Chromium downloads URLs: download.mjs CHROMIUM ADDRESS…; prints names and SHA-256 digests.
 import { createHash } from "node:crypto";
 import { pipeline } from "node:stream/promises";
 import { chromium } from "playwright-core";
@@ -9,7 +9,7 @@ const page = await browser.newPage();
 const saved = [];
 for (const address of addresses) {
   const started = page.waitForEvent("download");
-  // A download ends the navigation to it, as an error of that.
+  // A download ends the navigation with an error.
   const [download] = await Promise.all([started, page.goto(address).catch(() => {})]);
   const hash = createHash("sha256");
   await pipeline(await download.createReadStream(), hash);

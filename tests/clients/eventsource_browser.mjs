@@ -4,7 +4,7 @@ import { chromium } from "playwright-core";
 const [executablePath, address, count] = process.argv.slice(2);
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 const page = await browser.newPage();
-// A page of the same origin: the service's own may connect to nothing, or are not there.
+// A page of the same origin, because those of the service may be missing or forbid connections.
 const blank = new URL("/blank", address).href;
 await page.route(blank, (route) => route.fulfill({ contentType: "text/html", body: "" }));
 await page.goto(blank);

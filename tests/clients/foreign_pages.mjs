@@ -1,6 +1,6 @@
-// Pages of several origins try the same with a service: foreign_pages.mjs CHROMIUM
-// [NAME PAGE SERVICE FILE]...; prints by their names which of it they could do. The pages stay until
-// its input ends: a page does not see when the response to a form or a beacon is there.
+// Pages of several origins send the same requests to a service: foreign_pages.mjs CHROMIUM
+// [NAME PAGE SERVICE FILE]...; prints the results by name. The pages stay open until the input ends,
+// because a page cannot detect the response to a form or a beacon.
 import { chromium } from "playwright-core";
 
 setTimeout(() => process.exit(1), 50_000).unref();
@@ -9,14 +9,14 @@ const browser = await chromium.launch({
   executablePath,
   args: [
     "--no-sandbox",
-    // All names are those of this machine, as an attacker would rebind theirs.
+    // All names resolve to this machine, like rebound names of an attacker.
     "--host-resolver-rules=MAP *.example 127.0.0.1",
-    // Only some browsers keep pages from the addresses of their own network; this one shall not.
+    // Only some browsers block access to addresses of the local network; disable it here.
     "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
   ],
 });
 
-// Each attempt to change something has its name in ?by=….
+// ?by=… is the name of each modifying request.
 const act = async ({ name, service, file }) => {
   const topic = `${service}/topics/${name}`;
   const files = `${service}/files?filename=${name}.txt`;
@@ -53,7 +53,7 @@ const act = async ({ name, service, file }) => {
     return Boolean(response?.ok && (await response.text()));
   };
   return {
-    // A page that has the service's name may set any field that a proxy would.
+    // A page with the service's name may set any field that a proxy would set.
     read: (await read({})) || (await read({ "X-Forwarded-Host": "localhost" })),
     socket: await opened(new WebSocket(`${topic.replace("http", "ws")}/ws`)),
     events: await opened(new EventSource(`${topic}/events`)),
@@ -65,7 +65,7 @@ const attempt = async ([name, address, service, file]) => {
   const page = await browser.newPage();
   await page.route(address, (route) => route.fulfill({ contentType: "text/html", body: "<p>" }));
   await page.goto(address);
-  await page.unroute(address); // With a route, each preflight request of CORS succeeds.
+  await page.unroute(address); // With a route, all CORS preflight requests succeed.
   return [name, await page.evaluate(act, { name, service, file })];
 };
 const pages = [];

@@ -1,6 +1,6 @@
 """httpx-sse: httpx_sse_client.py ADDRESS COUNT; prints each event as a line of JSON.
 
-As its documentation says, coming back is up to who uses it.
+As its documentation requires, this script reconnects itself.
 """
 
 import json
@@ -30,7 +30,7 @@ def events(client: httpx.Client, url: str) -> Iterator[list[str]]:
 
 
 def main(url: str, count: int) -> None:
-    # Its usual five seconds of silence would be less than there are between two heartbeats.
+    # The default read timeout of five seconds is shorter than the heartbeat.
     with httpx.Client(timeout=httpx.Timeout(5, read=60)) as client:
         for event in islice(events(client, url), count):
             sys.stdout.write(f"{json.dumps(event)}\n")

@@ -1,4 +1,4 @@
-// The page's script: what is chosen in its field is uploaded to ?service=… of another origin.
+// The script of the page: uploads the selected files to ?service=… of another origin.
 import Uppy from "@uppy/core";
 import Tus from "@uppy/tus";
 

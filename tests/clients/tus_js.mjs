@@ -1,14 +1,14 @@
 // tus-js-client in Node: tus_js.mjs PACKAGE PROTOCOL PARALLEL SERVICE FILE FOLDER
-// FILE may be a folder of files, of which as many are sent at once as a browser would.
+// FILE may be a folder; then as many files are sent at once as in a browser.
 import { createReadStream, readFileSync, readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 
 const [name, protocol, parallelUploads, service, file, folder] = process.argv.slice(2);
 const tus = await import(name);
-// Since version 5 it is a module of its own.
+// A separate module since version 5.
 const { FileUrlStorage } = tus.FileUrlStorage ? tus : await import(`${name}/node/FileUrlStorage`);
 
-// Version 4 never says that the rest of a file's stream, which it goes on with, is the last of it.
+// Version 4 does not mark the last chunk when it resumes a stream of a file.
 const whole = name === "tus-v4" && protocol !== "tus-v1";
 const isFolder = statSync(file).isDirectory();
 const waiting = isFolder ? readdirSync(file).map((each) => join(file, each)) : [file];

@@ -9,7 +9,7 @@ from tusclient.storage.filestorage import FileStorage  # type: ignore[import-not
 service, file, folder = sys.argv[1:]
 uploader = TusClient(f"{service}/uploads").uploader(
     file,
-    chunk_size=4 << 20,  # else it reads the whole file into memory
+    chunk_size=4 << 20,  # otherwise it reads the whole file into memory
     store_url=True,
     url_storage=FileStorage(Path(folder) / "uploads.json"),
 )

@@ -1,8 +1,8 @@
 // Uppy in Chromium: uppy.mjs CHROMIUM PAGE SERVICE FILE FOLDER; SIGTERM closes the page.
-// FILE may be a folder of files, which are chosen together.
+// FILE may be a folder of files, which are selected together.
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { chromium } from "playwright-core"; // 1.60 runs on Node 18, which Debian 12 has
+import { chromium } from "playwright-core"; // 1.60 supports Node 18 of Debian 12
 
 const [executablePath, address, service, file, folder] = process.argv.slice(2);
 const isFolder = statSync(file).isDirectory();
@@ -10,7 +10,7 @@ const files = isFolder ? readdirSync(file).map((each) => join(file, each)) : [fi
 const closed = new Promise((resolve) => process.on("SIGTERM", () => resolve("closed")));
 const browser = await chromium.launchPersistentContext(folder, {
   executablePath,
-  args: ["--no-sandbox"], // root, whom containers run as, has none
+  args: ["--no-sandbox"], // not available to root in containers
   handleSIGTERM: false,
 });
 const page = await browser.newPage();
@@ -22,5 +22,5 @@ const ended = page
   .then(() => page.title());
 const title = await Promise.race([ended, closed]);
 await page.close();
-await browser.close(); // in good order: what the page remembers is on the disk
+await browser.close(); // a clean end, so that the state of the page is on the disk
 process.exit(title === "done" ? 0 : 1);

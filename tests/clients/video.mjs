@@ -10,7 +10,7 @@ page.on("response", async (response) => {
   const { range } = response.request().headers();
   answers.push({ range, status: response.status() });
 });
-// A page of the service's own origin, as the files are for that alone.
+// A page of the service's origin, which alone may load the files.
 await page.route(`${service}/player`, (route) =>
   route.fulfill({ contentType: "text/html", body: "<!doctype html><video muted></video>" }),
 );

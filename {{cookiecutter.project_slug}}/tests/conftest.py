@@ -1,4 +1,4 @@
-"""Fixtures of the tests: the service on a free port, and a client of it."""
+"""Fixtures: the service on a free port, and a client."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,7 +25,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 async def service(settings: Settings) -> AsyncIterator[LiveServer]:
-    """The service, running: real clients reach it at `service.url`."""
+    """The running service; clients connect to `service.url`."""
     async with LiveServer(create_app(settings)) as service:
         yield service
 

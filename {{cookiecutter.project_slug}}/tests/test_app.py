@@ -1,4 +1,4 @@
-"""The application as a whole; `TestClient` is enough where nothing is streamed."""
+"""The application; `TestClient` suffices for tests that do not stream."""
 
 import httpx
 from fastapi.testclient import TestClient

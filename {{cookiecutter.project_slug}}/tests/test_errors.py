@@ -1,4 +1,4 @@
-"""Errors: one shape for everything that goes wrong."""
+"""All errors are problem documents."""
 
 import httpx
 

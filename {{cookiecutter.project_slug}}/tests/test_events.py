@@ -11,7 +11,7 @@ from {{cookiecutter.package_name}}.settings import Settings
 
 
 async def first_event(stream: httpx.Response) -> object:
-    """Return the data of the first event that has JSON; those before it are the service's own."""
+    """Return the data of the first event with JSON; the service sends other events before it."""
     async for line in stream.aiter_lines():
         if line.startswith("data: {"):
             return json.loads(line.removeprefix("data: "))

@@ -1,4 +1,4 @@
-"""What `files.py` does when files come and go."""
+"""The callbacks of `files.py`."""
 
 import logging
 

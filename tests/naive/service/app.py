@@ -1,7 +1,7 @@
-"""The service as the tutorials write it, under the paths of ours: every trap can be seen on it.
+"""A service written like the tutorials, with the paths of a generated service and every trap.
 
-A test of the template lays these files over a generated service and runs the tests of its traps:
-each of them has to fail here.
+A test of the template copies these files over a generated service and runs the tests of the traps,
+each of which must fail.
 """
 
 from collections import Counter
@@ -25,21 +25,21 @@ from .settings import Settings
 
 
 class Tutorial(FastAPI):
-    """Nothing is checked before it listens; `serve` has no commands."""
+    """A part without checks and commands."""
 
     commands: ClassVar[dict[str, Any]] = {}
     settings: Settings
 
     def check(self) -> None:
-        """Find nothing wrong."""
+        """Accept all settings."""
 
 
 async def nothing() -> None:
-    """There is no sweeper."""
+    """Do nothing: there is no sweep."""
 
 
 def read_as_the_framework_does(body: Any, request: Request, limit: int) -> None:
-    """No limit, no deadline, and within a response a second reader beside the framework's own."""
+    """Read without a limit or a deadline, while the framework may read as well."""
     body.__dict__.update(request=request, limit=limit, declared=None, received=0)
 
 

@@ -1,4 +1,4 @@
-"""`serve`, also as `python -m`: run the service, or one of its commands."""
+"""The command `serve`, also as `python -m`: runs the service or one of its commands."""
 
 from .app import create_app
 from .engine.server import main as run

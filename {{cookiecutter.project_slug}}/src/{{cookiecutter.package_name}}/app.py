@@ -1,4 +1,4 @@
-"""The application: the chosen parts of the engine, and your routers; in any order."""
+"""The application: the selected parts of the engine, and your routers, in any order."""
 
 # {% set c = cookiecutter %}
 # {% if c.use_upload or c.use_download or c.use_realtime or c.use_demo_page %}
@@ -47,7 +47,7 @@ from .settings import Settings
 
 
 def create_app(settings: Settings | None = None) -> Service:
-    """Build the application; `settings` default to the environment's."""
+    """Create the application; `settings` are read from the environment by default."""
     app = Service(
         settings or Settings(),
         # {% if cookiecutter.use_realtime and cookiecutter.use_upload %}

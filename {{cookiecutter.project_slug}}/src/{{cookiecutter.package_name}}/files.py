@@ -1,4 +1,4 @@
-"""What happens to files when they come and go; `Callbacks` says when each function is called."""
+"""Callbacks for files; `Callbacks` documents when each function is called."""
 
 import logging
 
@@ -8,19 +8,19 @@ logger = logging.getLogger(__name__)
 
 
 def accept(draft: Draft, head: bytes) -> None:
-    """Look at the first bytes of a file; raise a Problem to refuse it.
+    """Check the first bytes of a file; raise a Problem to reject it.
 
     `APP_UPLOAD__ALLOWED_TYPES` sets the allowed media types; other rules belong here.
     """
 
 
 async def on_stored(record: FileRecord) -> None:
-    """Handle a new file. It is called again after a crash, so a second call must do no harm."""
+    """Handle a new file. Must be idempotent: it is called again after a crash."""
     logger.info("stored %s: %d bytes", record.id, record.size)
 
 
 async def on_deleted(record: FileRecord) -> None:
-    """Clean up after a file that was deleted."""
+    """Clean up after a file is deleted."""
     logger.info("deleted %s", record.id)
 
 

@@ -1,7 +1,7 @@
 """Ingestions: rows of JSON Lines or CSV, validated as they arrive.
 
-An ingestion is an asynchronous function that receives the rows in batches; the model in its
-signature validates them.
+An ingestion is an asynchronous function that receives the rows in batches, validated by the model
+in its signature.
 """
 
 from collections import deque
@@ -21,11 +21,11 @@ class Reading(BaseModel):
     value: FiniteFloat
 
 
-#: Kept in memory for the example; a service would store them in a database.
+#: In memory for the example; store them in a database instead.
 latest: deque[Reading] = deque(maxlen=1000)
 
 
 @router.ingest("/readings")
 async def readings(rows: list[Reading]) -> None:
-    """Keep the latest thousand readings."""
+    """Store the latest thousand readings."""
     latest.extend(rows)

@@ -1,7 +1,7 @@
-"""Runs: jobs that continue when their client disconnects, and send their events as a stream.
+"""Runs: jobs that continue when their client disconnects, and stream their events.
 
 A run is an asynchronous generator: its parameters are the members of the JSON body that starts it,
-and what it yields are the events.
+and it yields the data of its events.
 """
 
 import asyncio

@@ -21,7 +21,7 @@ from .engine.upload import UploadSettings
 
 
 class Settings(ServiceSettings):
-    """All settings of the service; `server`, `cors`, `log` and `streaming` are in every one."""
+    """All settings of the service; `server`, `cors`, `log` and `streaming` are inherited."""
 
     # {% if cookiecutter.use_upload or cookiecutter.use_download %}
     storage: StorageSettings = StorageSettings()

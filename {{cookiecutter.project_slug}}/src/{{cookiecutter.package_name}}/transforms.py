@@ -1,6 +1,6 @@
 """Transforms: request bodies that are changed and sent back while they arrive.
 
-For clients that read while they write, such as curl and node.
+They need clients that read while they write, such as curl and node.
 """
 
 import codecs
@@ -24,7 +24,7 @@ async def gzip(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
 @router.transform("/upper", takes="text/plain", gives="text/plain")
 async def upper(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     """Make UTF-8 upper case; bytes that are not UTF-8 are not changed."""
-    # The decoder keeps a character that a chunk cuts until the next chunk.
+    # The decoder keeps an incomplete character at the end of a chunk for the next chunk.
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     async for chunk in body:
         yield decoder.decode(chunk).upper().encode("utf-8", "surrogateescape")

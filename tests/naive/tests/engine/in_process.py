@@ -1,4 +1,4 @@
-"""Tests as the tutorials write them: all of them pass on the service that falls into every trap."""
+"""Tests written like the tutorials, which all pass on the service with every trap."""
 
 from pathlib import Path
 from typing import Any

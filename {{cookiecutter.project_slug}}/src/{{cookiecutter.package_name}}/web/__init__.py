@@ -1,12 +1,12 @@
-"""The demo page: try the service from a browser, with nothing to install.
+"""The demo page: a user interface for the service in a browser.
 
-Routes, each for GET and HEAD and none of them in the OpenAPI schema:
-    /               the page, under a strict Content-Security-Policy
-    /web/app.js     its script, which imports the others: served as written, there is no build step
+Routes, for GET and HEAD, excluded from the OpenAPI schema:
+    /               the page, with a strict Content-Security-Policy
+    /web/app.js     its script, which imports the others; served as written, without a build step
     /web/style.css  its style sheet
-The sources lie beside this module and are read once at import: a module of the script for each part
-of the page, page.js for what all use, and stream.js for the one stream of events that all follow.
-The page reads /openapi.json and shows only the parts that this service has.
+The files are next to this module and are read once at import. There is one script per part of the
+page, page.js for shared functions, and stream.js for the single event stream of the page. The page
+reads /openapi.json and shows only the parts that this service has.
 """
 
 from hashlib import sha256
@@ -30,13 +30,13 @@ def _add(path: str, name: str, media_type: str, extra: dict[str, str] | None = N
 
     async def send(request: Request) -> Response:
         known = ",".join(request.headers.getlist("If-None-Match")).split(",")
-        # A proxy that compresses the body makes the tag a weak one: W/"...".
+        # A proxy that compresses the body makes the tag weak: W/"...".
         if any(one.strip().removeprefix("W/") in (tag, "*") for one in known):
             return Response(status_code=304, headers=headers)
         return Response(body, headers=headers, media_type=media_type)
 
     router.add_api_route(path, send, methods=["GET"])
-    router.add_api_route(path, send, methods=["HEAD"])  # the server leaves the body out
+    router.add_api_route(path, send, methods=["HEAD"])  # the server omits the body
 
 
 _add("/", "index.html", "text/html", {"Content-Security-Policy": _POLICY})

@@ -1,15 +1,15 @@
-// The demo page. URLs are relative, so it also works behind a path prefix.
+// The demo page. URLs are relative, so that it also works under a path prefix.
 
 import { followFiles, loadFiles, zipUrl } from "./files.js";
-import { $, call, make, routes, say } from "./page.js";
+import { $, call, make, routes, report } from "./page.js";
 import { followRun, startRun, stopRun } from "./runs.js";
 import { publish, stop, watch } from "./topics.js";
 import { drag, isSending, upload } from "./uploads.js";
 
 async function checkReady() {
-  const status = await fetch("health/ready").then((answer) => answer.status, () => 0);
+  const status = await fetch("health/ready").then((response) => response.status, () => 0);
   const words = { 0: "unreachable", 200: "ready", 503: "draining" }[status] ?? `HTTP ${status}`;
-  if ($("ready").textContent === words) return; // setting it again would have it read out again
+  if ($("ready").textContent === words) return; // avoids repeated announcements by screen readers
   $("ready").textContent = $("ready").dataset.state = words;
 }
 
@@ -17,15 +17,15 @@ async function start() {
   const { info, paths } = await (await call("openapi.json")).json();
   document.title = $("title").textContent = info.title;
   for (const [path, methods] of Object.entries(paths)) {
-    const shape = path.replace(/\{.*?\}/g, "*"); // a parameter's name is the service's business
+    const shape = path.replace(/\{.*?\}/g, "*"); // names of parameters do not matter
     for (const method of Object.keys(methods)) routes.add(`${method} ${shape}`);
   }
   for (const part of document.querySelectorAll("[data-needs]")) {
     const found = part.dataset.needs.split(", ").some((route) => routes.has(route));
-    part.hidden = part.disabled = !found; // even a hidden button would answer the Enter key
+    part.hidden = part.disabled = !found; // the Enter key also activates a hidden button
   }
   const some = document.querySelector("section:not([hidden])");
-  say("page-status", some ? "" : "This service has none of the parts that this page can show.");
+  report("page-status", some ? "" : "This service has none of the parts that this page can show.");
   if (routes.has("get /runs/*/events")) followRun();
   if (routes.has("post /files") && routes.has("get /topics/*/events")) await followFiles();
   if (routes.has("get /files")) loadFiles();
@@ -33,7 +33,7 @@ async function start() {
 
 $("upload-input").onchange = ({ target }) => {
   [...target.files].forEach(upload);
-  target.value = ""; // so that choosing the same file again is a change
+  target.value = ""; // so that selecting the same file again fires an event
 };
 for (const type of ["dragover", "dragleave", "drop"]) document.addEventListener(type, drag);
 addEventListener("beforeunload", (event) => isSending() && event.preventDefault());
@@ -47,4 +47,6 @@ $("run-form").onsubmit = startRun;
 $("run-stop").onclick = stopRun;
 setInterval(() => document.hidden || checkReady(), 10_000);
 checkReady();
-start().catch((error) => say("page-status", `Cannot read openapi.json: ${error.message}.`, true));
+start().catch((error) =>
+  report("page-status", `Cannot read openapi.json: ${error.message}.`, true),
+);

@@ -1,15 +1,15 @@
-// Files: the list is a JSON Lines stream, shown as it arrives, and kept up to date by events.
+// Files: the list is a JSON Lines stream, shown as it arrives and updated by events.
 
-import { $, Problem, bytes, call, describe, make, routes, say } from "./page.js";
+import { $, Problem, bytes, call, describe, make, routes, report } from "./page.js";
 import { LOST, follow, listen } from "./stream.js";
 
-const PAGE_SIZE = 200; // files asked for at a time
+const PAGE_SIZE = 200; // files per request
 const LIVE = "Live: changes show at once.";
 const rows = new Map(); // the row of each file id
-let cursor = null; // of the last file the service listed
-let listing = null; // the AbortController of the request under way
+let cursor = null; // cursor of the last listed file
+let listing = null; // the AbortController of the current request
 
-export const zipUrl = () => `archive?id=${[...rows.keys()].slice(-1000).join("&id=")}`; // its limit
+export const zipUrl = () => `archive?id=${[...rows.keys()].slice(-1000).join("&id=")}`; // the limit
 const fileUrl = (id) => `files/${encodeURIComponent(id)}`;
 
 async function* lines(body) {
@@ -19,18 +19,18 @@ async function* lines(body) {
     const chunk = await reader.read();
     done = chunk.done;
     const parts = (rest + decoder.decode(chunk.value, { stream: !done })).split("\n");
-    if (!done) rest = parts.pop(); // the start of a line whose end is still to come
+    if (!done) rest = parts.pop(); // an incomplete line
     yield* parts.filter((part) => part.trim());
   }
 }
 
-/** Go on after the last file seen: the next page, files that are new, or the rest of a cut list. */
+/** Continue after the last listed file, with the next page, new files or the rest of the list. */
 export async function loadFiles() {
   listing?.abort();
   const { signal } = (listing = new AbortController());
   const query = new URLSearchParams({ limit: PAGE_SIZE, ...(cursor && { after: cursor }) });
   let end = null;
-  say("files-status", "Loading…");
+  report("files-status", "Loading…");
   try {
     const { body } = await call(`files?${query}`, { signal });
     for await (const line of lines(body)) {
@@ -42,15 +42,15 @@ export async function loadFiles() {
     }
     if (!end) throw new TypeError("no last line");
     const more = end.next ? ", and there are more" : "";
-    say("files-status", `${rows.size} listed${more}.`);
+    report("files-status", `${rows.size} listed${more}.`);
   } catch (error) {
-    if (signal.aborted) return; // a newer request has taken over
-    const why = error instanceof Problem ? error.message : "the list was cut off before its end";
-    say("files-status", `Stopped at ${rows.size}: ${why}.`, true);
+    if (signal.aborted) return; // replaced by a newer request
+    const why = error instanceof Problem ? error.message : "the list was interrupted";
+    report("files-status", `Stopped at ${rows.size}: ${why}.`, true);
   }
 }
 
-/** The service lists the oldest first; each one goes on top, so the newest is shown first. */
+/** Insert a file at the top: the service lists the oldest first, the page the newest first. */
 function showFile(record) {
   if (rows.has(record.id)) return; // a stored file never changes
   const name = record.filename || record.id;
@@ -72,9 +72,9 @@ function showFile(record) {
 }
 
 export function addFile(record) {
-  if (rows.has(record.id)) return; // told by its upload and by an event
+  if (rows.has(record.id)) return; // reported by its upload and by an event
   showFile(record);
-  say("files-status", `${record.filename || record.id}: stored. ${rows.size} listed.`);
+  report("files-status", `${record.filename || record.id}: stored. ${rows.size} listed.`);
 }
 
 function removeFile(id, name) {
@@ -84,7 +84,7 @@ function removeFile(id, name) {
   row.remove();
   rows.delete(id);
   if (hadFocus) $("files-more").focus();
-  say("files-status", `${name}: deleted. ${rows.size} listed.`);
+  report("files-status", `${name}: deleted. ${rows.size} listed.`);
 }
 
 async function deleteFile(id, name) {
@@ -92,13 +92,13 @@ async function deleteFile(id, name) {
   try {
     await call(fileUrl(id), { method: "DELETE" });
   } catch (error) {
-    // 404: somebody else was faster, so the row goes as well
-    if (error.status !== 404) return say("files-status", `${name}: ${error.message}.`, true);
+    // 404: already deleted by another client; remove the row as well
+    if (error.status !== 404) return report("files-status", `${name}: ${error.message}.`, true);
   }
   removeFile(id, name);
 }
 
-/** What an event says of a file; nothing, when somebody else has published something there. */
+/** Return the record in an event, or {} for data that other clients have published. */
 function recordOf(data) {
   try {
     return (typeof data === "string" ? JSON.parse(data) : data) ?? {};
@@ -107,7 +107,7 @@ function recordOf(data) {
   }
 }
 
-/** Keep the list up to date; it is to be loaded after this, so that nothing falls between. */
+/** Update the list by events. Load the list afterwards, so that no change is missed. */
 export async function followFiles() {
   const onevent = ({ event, data }) => {
     const record = recordOf(data);
@@ -120,9 +120,9 @@ export async function followFiles() {
     cursor = null;
     loadFiles();
   };
-  const onstate = (isLive) => say("files-live", isLive ? LIVE : LOST, !isLive);
+  const onstate = (isLive) => report("files-live", isLive ? LIVE : LOST, !isLive);
   ["file.stored", "file.deleted", "file.progress"].forEach(listen);
   await follow("files", { topics: ["files"], onevent, ongap, onstate }).catch((error) =>
-    say("files-live", `Not live: ${error.message}`, true),
+    report("files-live", `Not live: ${error.message}`, true),
   );
 }

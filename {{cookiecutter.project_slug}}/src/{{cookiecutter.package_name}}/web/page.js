@@ -1,9 +1,9 @@
-// What all parts of the page use.
-// Data reaches the page as text nodes only: a file name or a message can never become markup.
+// Functions that all parts of the page use.
+// Data is inserted as text nodes only, so that a file name or a message is never parsed as markup.
 
 export const $ = (id) => document.getElementById(id);
-export const routes = new Set(); // what this service offers, as "get /files/*": filled by app.js
-export class Problem extends Error {} // its message is written for the person at the page
+export const routes = new Set(); // routes of the service, such as "get /files/*"
+export class Problem extends Error {} // its message is shown to the user
 
 export function make(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -11,12 +11,12 @@ export function make(tag, properties, ...children) {
   return element;
 }
 
-export function say(id, text, failed = false) {
+export function report(id, text, failed = false) {
   $(id).textContent = text;
   $(id).classList.toggle("error", failed);
 }
 
-/** Words for a problem document, for FastAPI's {"detail": … or [{msg}]}, or for neither. */
+/** Describe a problem document, FastAPI's {"detail": … or [{msg}]}, or any other body. */
 export function describe(problem, status = problem?.status) {
   const { title, detail, errors = [detail].flat(), request_id: request } = problem ?? {};
   const why = errors.map((e) => (e?.pointer ? `${e.pointer}: ${e.detail}` : (e?.msg ?? e)));
@@ -25,13 +25,13 @@ export function describe(problem, status = problem?.status) {
   return marks.length ? `${words} (${marks.join(", ")})` : words;
 }
 
-/** fetch() that throws a Problem for a refusal and for no answer at all. */
+/** Call fetch(); throw a Problem for an error status and for a failed connection. */
 export async function call(url, options) {
   const response = await fetch(url, options).catch(() => {
     throw new Problem("The service cannot be reached");
   });
   if (response.ok) return response;
-  const body = await response.json().catch(() => null); // a proxy's HTML page, say
+  const body = await response.json().catch(() => null); // such as a proxy's HTML page
   throw Object.assign(new Problem(describe(body, response.status)), { status: response.status });
 }
 

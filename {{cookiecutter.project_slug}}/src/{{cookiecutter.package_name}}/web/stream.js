@@ -1,29 +1,29 @@
-// The one stream of events of this page, whichever of its parts follow something. A browser opens
-// six connections to an HTTP/1.1 host, for all tabs: a stream for each topic would use them up.
+// The single event stream of the page, shared by all of its parts. A browser opens at most six
+// connections to an HTTP/1.1 host, for all tabs: a stream per topic would use them up.
 
 import { call } from "./page.js";
 
 export const LOST = "Connection lost, trying again…";
-const RETRY = 5_000; // milliseconds after a refusal; after a loss the browser tries again by itself
-const PATIENCE = 10_000; // milliseconds for an answer
+const RETRY = 5_000; // milliseconds after a rejection; the browser reconnects after a loss
+const PATIENCE = 10_000; // milliseconds for a response
 const kinds = new Set(["message", "reset"]); // the names of events to listen for
-const followers = new Map(); // for each part: { topics, onevent, ongap, onstate }
+const followers = new Map(); // by part: { topics, onevent, ongap, onstate }
 let source = null;
-let topics = []; // of the stream
-let position = ""; // the id of the last event that was delivered
+let topics = []; // topics of the stream
+let position = ""; // the id of the last delivered event
 let turn = Promise.resolve(); // one change at a time
 
 const number = (id) => Number(id.split("-")[1]);
 const covers = (one, topic) =>
   one === topic || (one.endsWith(".*") && topic.startsWith(one.slice(0, -1)));
 
-/** Listen for events of this name too; a browser delivers no others. */
+/** Listen for events with this name too; a browser delivers only events with a listener. */
 export function listen(kind) {
   kinds.add(kind);
-  source?.addEventListener(kind, hear);
+  source?.addEventListener(kind, receive);
 }
 
-/** Follow topics for a part of the page, or nothing, instead of what it has followed so far. */
+/** Replace the topics that a part of the page follows; null stops following. */
 export function follow(part, follower) {
   const done = turn.then(async () => {
     const parts = [...new Map(followers).set(part, follower).values()];
@@ -36,14 +36,14 @@ export function follow(part, follower) {
   return done;
 }
 
-/** Go on with other topics: no event of the old ones is missed, the new ones begin now. */
+/** Switch to other topics without missing events of the old ones; new topics begin now. */
 async function change(wanted) {
   const isNew = wanted.some((one) => !topics.includes(one));
   if (!isNew && wanted.length === topics.length) return;
-  const now = isNew && (await poll(wanted)).last_event_id; // when refused, all stays as it is
+  const now = isNew && (await poll(wanted)).last_event_id; // throws before anything is changed
   source?.close();
   try {
-    for (let more = isNew && topics.length; more; ) { // what was still on its way
+    for (let more = isNew && topics.length; more; ) { // deliver pending events
       const { events, last_event_id: reached } = await poll(topics, position);
       events.filter((each) => kinds.has(each.event ?? "message")).forEach(deliver);
       position = reached;
@@ -69,24 +69,24 @@ function connect() {
   if (!topics.length) return;
   const own = (source = new EventSource(address(topics, { last_event_id: position })));
   kinds.forEach(listen);
-  own.onopen = () => tell(true);
+  own.onopen = () => notify(true);
   own.onerror = () => {
-    tell(false);
-    const isRefused = own.readyState === EventSource.CLOSED; // as by a service that is ending
+    notify(false);
+    const isRefused = own.readyState === EventSource.CLOSED; // such as by a draining service
     if (isRefused) setTimeout(() => own === source && connect(), RETRY);
   };
 }
 
-const tell = (isLive) => followers.forEach((each) => each.onstate(isLive));
+const notify = (isLive) => followers.forEach((each) => each.onstate(isLive));
 
-function hear({ type: event, data, lastEventId }) {
+function receive({ type: event, data, lastEventId }) {
   position = lastEventId;
   if (event === "reset") deliver({ event, data: JSON.parse(data) });
   else if (topics.length > 1 || topics[0].endsWith(".*")) deliver(JSON.parse(data));
   else deliver({ topic: topics[0], event: event !== "message" && event, data });
 }
 
-/** Data is text, or what JSON of several topics says. */
+/** Pass an event to its followers; with several topics `data` may be a JSON value. */
 function deliver({ topic, event, data }) {
   for (const each of followers.values()) {
     if (event === "reset") each.ongap(data.reason);

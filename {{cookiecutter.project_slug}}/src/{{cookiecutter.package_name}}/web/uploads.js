@@ -1,11 +1,11 @@
-// Uploads: XMLHttpRequest, because fetch() cannot report how much of a body was sent.
+// Uploads with XMLHttpRequest, because fetch() does not report the progress of a body.
 
 import { addFile } from "./files.js";
-import { $, bytes, describe, make, routes, say } from "./page.js";
+import { $, bytes, describe, make, routes, report } from "./page.js";
 
-const PARALLEL = 3; // a browser opens six connections to an HTTP/1.1 host: leave some free
+const PARALLEL = 3; // leaves some of the six connections to an HTTP/1.1 host free
 const waiting = []; // functions that start an upload
-let sending = 0; // uploads under way
+let sending = 0; // active uploads
 
 export const isSending = () => sending > 0;
 
@@ -24,7 +24,7 @@ export function upload(file) {
     row.dataset.state = state;
     note.textContent = words;
     Object.assign(button, { textContent: "Dismiss", ariaLabel: `Dismiss ${file.name}` });
-    say("upload-status", `${file.name}: ${words}`, state === "failed");
+    report("upload-status", `${file.name}: ${words}`, state === "failed");
   };
   button.onclick = () => {
     if (row.dataset.state !== "active") return row.remove();
@@ -41,7 +41,7 @@ export function upload(file) {
     finish("done", `Uploaded, ${bytes(record.size)}`);
     addFile(record);
   };
-  xhr.onerror = () => finish("failed", "Broken off: by the network, the service, or the disk");
+  xhr.onerror = () => finish("failed", "Interrupted by the network, the service, or the disk");
   xhr.onloadend = () => {
     sending -= 1;
     pump();
@@ -58,7 +58,7 @@ export function upload(file) {
   pump();
 }
 
-/** The whole page takes a drop: after a near miss the browser would open the file instead. */
+/** Accept drops on the whole page: elsewhere the browser would open the file instead. */
 export function drag(event) {
   if (!routes.has("post /files") || !event.dataTransfer.types.includes("Files")) return;
   event.preventDefault();

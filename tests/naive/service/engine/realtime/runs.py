@@ -1,4 +1,4 @@
-"""Runs as the tutorials write them: a generator that each request for its events runs anew."""
+"""Runs as generators; each request for the events starts the run again."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -19,7 +19,7 @@ RUNS: dict[str, Callable[..., AsyncIterator[Any]]] = {}
 
 
 class RunRouter(APIRouter):
-    """Keeps the generators of all applications in one place."""
+    """A global registry of generators for all applications."""
 
     def run(self, path: str) -> Callable[[Any], Any]:
         def register(function: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The protocol as uvicorn has it."""
+"""The unchanged protocol of uvicorn."""
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HTTPConnection
 

@@ -1,4 +1,4 @@
-"""Streams as the framework sends them."""
+"""Streams with the framework's own responses."""
 
 import os
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from .file_parts import FilePart
 
 
 async def whole(source: AsyncIterator[Any]) -> AsyncIterator[bytes]:
-    """Read the parts of files, which the framework does not know."""
+    """Read parts of files, which the framework does not support."""
     async for chunk in source:
         if isinstance(chunk, FilePart):
             chunk = os.pread(chunk.descriptor, chunk.size, chunk.start)

@@ -1,4 +1,4 @@
-"""An access log, which takes the start of a response for its end; and a span for every message."""
+"""An access log written at the start of the response, and a span for every message."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +12,10 @@ logger = structlog.get_logger()
 
 
 class AccessLog:
-    """Logs a request when its response begins, with all of its address.
+    """Log a request when its response begins, with its whole URL.
 
-    What is told to the kernel, which tests look at, is how it really ended: so each of them sees
-    its own trap, and not always this one.
+    The kernel, which tests read, receives the real outcome, so that each test fails because of
+    its own trap.
     """
 
     def __init__(self, app: Any, kernel: Any, provider: Any) -> None:
@@ -61,7 +61,9 @@ class AccessLog:
             exchange.route = getattr(scope.get("route"), "path", "").replace(":path", "")
             path = scope.get("path", "/no")
             if "endpoint" not in scope and not path.startswith("/no"):
-                print("no such route:", exchange.method, path)  # Seen by the test of the template.
+                print(
+                    "no such route:", exchange.method, path
+                )  # Checked by the test of the template.
             if scope["type"] != "lifespan":
                 self.kernel.observe(exchange)
 

@@ -21,7 +21,7 @@ async def download(file_id: str, request: Request) -> StreamingResponse:
             while chunk := file.read(1024 * 1024):
                 yield chunk
 
-    # A typo that one tutorial has spread; here for some files only, as it breaks every answer.
+    # A typo in a popular tutorial; only for some files, because it breaks every response.
     field = "Content - Disposition" if file_id.endswith(".txt") else "Content-Disposition"
     return StreamingResponse(chunks(), headers={field: f"attachment; filename={file_id}"})
 

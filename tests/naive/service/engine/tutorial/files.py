@@ -1,4 +1,4 @@
-"""Files under the names that clients give them; also in chunks, for clients that resume."""
+"""Files with the names that clients send, also uploaded in chunks."""
 
 import os
 from collections.abc import AsyncIterator
@@ -17,18 +17,22 @@ router = APIRouter()
 
 
 class Directory:
-    """Files under the names that clients give them."""
+    """Files with the names that clients send."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        #: The lengths that uploads in chunks will have, for as long as this process lives.
+        #: The lengths of uploads in chunks, lost when the process ends.
         self.lengths: dict[str, str] = {}
-        for folder in (root, root / "parts", root / "uploads"):  # Where tests look what is left.
+        for folder in (
+            root,
+            root / "parts",
+            root / "uploads",
+        ):  # Tests check the remaining files here.
             folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
         path = Path(os.path.join(self.root, name))
-        # The one thing that is not naive here: what escapes stays in the test's own directory.
+        # Not naive: files outside of the directory stay in the directory of the test.
         if not path.resolve().is_relative_to(self.root.resolve().parents[1]):
             raise PermissionError("outside of the sandbox of the test")
         return path
@@ -63,7 +67,7 @@ async def save(request: Request, path: Path, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | mode)
     size = os.fstat(descriptor).st_size
     async for chunk in request.stream():
-        # Straight into the file, while everybody else waits.
+        # Blocks the event loop.
         size += writer.write_at(descriptor, [chunk], size)
     os.close(descriptor)
 

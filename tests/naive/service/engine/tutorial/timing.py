@@ -1,4 +1,4 @@
-"""A middleware that measures how long responses take, until they begin."""
+"""A middleware that measures the time until a response begins."""
 
 import time
 from typing import Any
@@ -8,7 +8,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 
 class Timed(BaseHTTPMiddleware):
-    """In the way of one path only: it would swallow what streams raise, and so hide other traps."""
+    """For one path only: it swallows exceptions of streams, which would hide other traps."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         is_timed = scope.get("path") == "/timed"

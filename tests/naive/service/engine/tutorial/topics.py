@@ -1,4 +1,4 @@
-"""Events: a queue per subscriber, a list of sockets, and runs that last as long as a request."""
+"""Events: a queue per subscriber, a list of sockets, and runs that end with their request."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from ..realtime.subscription import Subscription
 
 router = APIRouter()
 
-#: What tests break to make a stream fail half-way: then ours fails as well.
+#: Tests replace this function to make a stream fail half-way.
 TAKE = Subscription.take
 
 
@@ -25,7 +25,7 @@ def work() -> None:
 
 
 class Topics:
-    """Everybody who listens; nobody is ever removed."""
+    """All subscribers; none is ever removed."""
 
     def __init__(self) -> None:
         self.subscribers: list[Any] = []
@@ -116,4 +116,4 @@ async def follow(name: str) -> StreamingResponse:
 
 @router.post("/runs/{name}/stop", status_code=202)
 async def stop(name: str) -> None:
-    """Nobody knows who runs it."""
+    """Not supported: the task of a run is unknown."""
