@@ -31,7 +31,7 @@ def events(client: httpx.Client, url: str) -> Iterator[list[str]]:
 
 def main(url: str, count: int) -> None:
     # Its usual five seconds of silence would be less than there are between two heartbeats.
-    with httpx.Client(timeout=httpx.Timeout(5, read=60)) as client:
+    with httpx.Client(timeout=60) as client:
         for event in islice(events(client, url), count):
             sys.stdout.write(f"{json.dumps(event)}\n")
 
