@@ -138,6 +138,7 @@ class LiveServer:
         self._thread.start()
         await asyncio.to_thread(self._server.ready.wait, PATIENCE)
         if not self._server.started:
+            self._socket.close()
             raise RuntimeError("the application did not start; its log has the reason")
         return self
 

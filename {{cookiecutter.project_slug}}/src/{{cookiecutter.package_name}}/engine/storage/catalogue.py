@@ -62,7 +62,7 @@ def _format_of(path: Path) -> int:
             return int.from_bytes(file.read(_VERSION_AT.stop)[_VERSION_AT])
     # The log may have a newer header than the file. A reader does not merge the two.
     address = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(address, BUSY_SECONDS, uri=True)) as database:
+    with closing(sqlite3.connect(address, timeout=BUSY_SECONDS, uri=True)) as database:
         return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
