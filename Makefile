@@ -35,7 +35,7 @@ serve: caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
 	@mkdir -p build && $(RM) -r $(DEMO)/src $(DEMO)/tests
 	@printf 'cookiecutters_dir: build/cache\nreplay_dir: build/cache\n' > build/cookiecutter.yaml
-	@$(UV) tool run --quiet --from 'cookiecutter>=2.6' cookiecutter . --no-input \
+	@$(UV) tool run --quiet --from 'cookiecutter>=2.7' cookiecutter . --no-input \
 	    --config-file build/cookiecutter.yaml --overwrite-if-exists --output-dir build \
 	    broker=redis > build/generate.log || { cat build/generate.log; exit 1; }
 	@echo "Installing it ..."

@@ -142,8 +142,8 @@ def limits_of(call: ast.Call) -> Iterator[float]:
     limits = [] if name == "wait" else limits
     limits += call.args if name in ("timeout", "fail_after") else []
     for limit in limits:
-        if isinstance(limit, ast.Constant):
-            yield float(limit.value)
+        if isinstance(limit, ast.Constant) and isinstance(limit.value, int | float):
+            yield limit.value
 
 
 #: A plugin that writes to the log while pytest captures nothing, as a server's thread may do.

@@ -1,1 +1,1 @@
-"""{{ cookiecutter.__description }}"""
+"""A service of FastAPI: the owner's modules, and the engine below them."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 
 from fastapi import FastAPI
@@ -27,7 +28,10 @@ class Service(FastAPI):
     """
 
     def __init__(self, settings: ServiceSettings, *parts: Part, **options: Any) -> None:
-        """`parts` may stand in any order; `options` are those of FastAPI."""
+        """`parts` may stand in any order; `options` are those of FastAPI.
+
+        The `title` defaults to the name of the installed distribution, else to that of the package.
+        """
         self.parts = sorted(parts, key=lambda part: part.rank)
         self.settings = settings
         _check_needs(self.parts, settings)
@@ -37,6 +41,7 @@ class Service(FastAPI):
         usual: dict[str, Any] = {
             "redirect_slashes": False,  # A redirect would come after a whole body, and lose it.
             "telemetry": observability.telemetry(),
+            "title": _name(),
         }
         super().__init__(**(usual | options))
         self._own_lifespan = self.router.lifespan_context
@@ -85,6 +90,14 @@ class Service(FastAPI):
                 await stack.enter_async_context(part.running(self))
             await stack.enter_async_context(kernel.running(self.settings.server))
             yield await stack.enter_async_context(self._own_lifespan(self))
+
+
+def _name() -> str:
+    package = __name__.partition(".")[0]
+    try:
+        return metadata(package)["Name"]
+    except PackageNotFoundError:
+        return package
 
 
 def _check_needs(parts: list[Part], settings: ServiceSettings) -> None:

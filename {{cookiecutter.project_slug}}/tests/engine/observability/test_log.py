@@ -270,8 +270,6 @@ def test_a_log_that_cannot_be_written_fails_nobody(monkeypatch: pytest.MonkeyPat
     for output in (closed, full):
         monkeypatch.setattr("sys.stdout", output)
         log.Output().msg("x" * 100_000)
-    with pytest.raises(OSError, match="full"):
-        full.close()  # Else Python 3.13 reports the error when it collects the file.
 
 
 class Full(RawIOBase):

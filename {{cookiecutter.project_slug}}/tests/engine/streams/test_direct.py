@@ -15,7 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from {{cookiecutter.package_name}}.engine.kernel.exchange import Exchange
 from {{cookiecutter.package_name}}.engine.kernel.outcomes import Outcome
-from {{cookiecutter.package_name}}.engine.streams.push import SHARE, Channel, PushResponse
+from {{cookiecutter.package_name}}.engine.streams.push import (
+    SHARE,
+    Channel,
+    PushResponse,
+)
 
 from ..service import Service
 
