@@ -1,7 +1,7 @@
 """A project works on every Python that it says it supports, of those that the machine has.
 
-The Python of these tests runs everything. The others run the tests of the owner, the types, and of
-the tests of the engine those of traps that are not slow; a soak runs all.
+The Python of these tests runs everything. The others run the tests of the owner, the types, and
+those tests of the engine that depend on the interpreter most; a soak runs all.
 """
 
 import os
@@ -16,7 +16,8 @@ from test_generated_suites import ENGINE, run_suite
 
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHERS = [each for each in ("3.11", "3.12", "3.13", "3.14") if each != RUNNING]
-PART = [] if "SOAK" in os.environ else ["-m", "trap and not slow"]
+#: Files, databases, threads, signals and the log.
+PART = ["-m", "not slow", *(f"{ENGINE}/{name}" for name in ("storage", "observability", "errors"))]
 
 pytestmark = [
     pytest.mark.parametrize("version", OTHERS),
@@ -33,7 +34,9 @@ def other(version: str, full: Project) -> Environment:
     return environment_for(full, python=python)
 
 
-@pytest.mark.parametrize("tests", [["tests"], [ENGINE, *PART]], ids=["owner", "engine"])
+@pytest.mark.parametrize(
+    "tests", [["tests"], [ENGINE] if "SOAK" in os.environ else PART], ids=["owner", "engine"]
+)
 def test_the_tests_of_a_project_pass_on_another_python(
     tests: list[str], full: Project, other: Environment, tmp_path: Path
 ) -> None:
