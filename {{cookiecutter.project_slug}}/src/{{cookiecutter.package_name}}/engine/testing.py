@@ -69,11 +69,12 @@ class _BetweenPhases(logging.Handler):
     def __init__(self, config: pytest.Config) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
-        self._of_pytest = config.pluginmanager.get_plugin("logging-plugin")
+        self._plugins = config.pluginmanager
         self._lines: deque[str] = deque()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(self._of_pytest, "report_handler", None) not in logging.root.handlers:
+        of_pytest = self._plugins.get_plugin("logging-plugin")
+        if getattr(of_pytest, "report_handler", None) not in logging.root.handlers:
             self._lines.append(self.format(record))
 
     @pytest.hookimpl(wrapper=True)
