@@ -73,7 +73,7 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> Exporter:
 
 @pytest.fixture
 async def traced(exporter: Exporter, serve: Any) -> Service:
-    started: Service = await serve(examples.router, streaming={"send_timeout": 0.2})
+    started: Service = await serve(examples.router, streaming={"send_timeout": PATIENCE})
     return started
 
 
@@ -106,8 +106,9 @@ async def test_a_client_that_leaves_is_no_error(traced: Service, exporter: Expor
     assert attribute(span, "outcome") == "client_abort"
 
 
-async def test_a_client_that_does_not_read_is_no_error(traced: Service, exporter: Exporter) -> None:
-    async with traced.raw_connection(receive_buffer=4096) as peer:
+async def test_a_client_that_does_not_read_is_no_error(exporter: Exporter, serve: Any) -> None:
+    service: Service = await serve(examples.router, streaming={"send_timeout": 0.2})
+    async with service.raw_connection(receive_buffer=4096) as peer:
         await peer.get("/endless")
         await peer.read_head()
         span = await exporter.span_of("/endless")
