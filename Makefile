@@ -29,13 +29,24 @@ os.execv(sys.argv[1], sys.argv[1:])
 endef
 export IN_THE_FOREGROUND
 
-.PHONY: serve test soak prove-faults bench-upload bench-download bench-realtime bench-overhead bench-hostile bench-single bench-compare lint format clean caches
+# Without this check, the address could be that of another service.
+define CHECK_PORT
+import socket, sys
+port = sys.argv[1]
+try:
+    socket.create_server(("127.0.0.1", int(port))).close()
+except (OSError, OverflowError, ValueError) as error:
+    sys.exit(f"Port {port} cannot be used: {error}. Choose another one: make serve PORT=8001")
+endef
+export CHECK_PORT
 
-serve: caches | $(UV)
+.PHONY: serve port test soak prove-faults bench-upload bench-download bench-realtime bench-overhead bench-hostile bench-single bench-compare lint format clean caches
+
+serve: port caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
 	@mkdir -p build && $(RM) -r $(DEMO)/src $(DEMO)/tests
 	@printf 'cookiecutters_dir: build/cache\nreplay_dir: build/cache\n' > build/cookiecutter.yaml
-	@$(UV) tool run --quiet --from 'cookiecutter>=2.6' cookiecutter . --no-input \
+	@$(UV) tool run --quiet --from 'cookiecutter>=2.7' cookiecutter . --no-input \
 	    --config-file build/cookiecutter.yaml --overwrite-if-exists --output-dir build \
 	    broker=redis > build/generate.log || { cat build/generate.log; exit 1; }
 	@echo "Installing it ..."
@@ -43,6 +54,9 @@ serve: caches | $(UV)
 	@echo "Open http://127.0.0.1:$(PORT) in a browser; Ctrl-C ends the service."
 	@cd $(DEMO) && APP_SERVER__PORT=$(PORT) \
 	    exec .venv/bin/python -c "$$IN_THE_FOREGROUND" .venv/bin/serve
+
+port:
+	@$(PYTHON) -c "$$CHECK_PORT" "$(PORT)"
 
 test: | $(UV)
 	@$(RUN) pytest --numprocesses=auto --dist=loadgroup --no-loadscope-reorder $(ARGS)

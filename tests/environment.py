@@ -87,7 +87,9 @@ def modules_of(distribution: Distribution) -> set[str]:
     return {top for top in tops if top.isidentifier() and not top.startswith("__")}
 
 
-def environment_for(project: Project, extra: Sequence[str] | None = None) -> Environment:
+def environment_for(
+    project: Project, extra: Sequence[str] | None = None, python: str = sys.executable
+) -> Environment:
     """Return the environment of a project's dependencies; create it if it does not exist.
 
     It also contains `extra`, by default those of the project's `dev` group and NAIVE.
@@ -95,7 +97,7 @@ def environment_for(project: Project, extra: Sequence[str] | None = None) -> Env
     dependencies = project.metadata["project"]["dependencies"]
     if extra is None:
         extra = [*project.metadata["dependency-groups"]["dev"], NAIVE]
-    wanted = [sys.version, dependencies, list(extra)]
+    wanted = [version_of(python), dependencies, list(extra)]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:12]
     path = KEPT / key
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -103,7 +105,7 @@ def environment_for(project: Project, extra: Sequence[str] | None = None) -> Env
     with FileLock(KEPT / f"{key}.lock"):
         finished = path / "finished"
         if not finished.exists():
-            uv("venv", "--quiet", "--clear", f"--python={sys.executable}", str(path))
+            uv("venv", "--quiet", "--clear", f"--python={python}", str(path))
             uv(
                 # Compile the files, because every process of the tests would compile them again.
                 "pip", "install", "--quiet", "--compile-bytecode", f"--python={path}",
@@ -111,6 +113,23 @@ def environment_for(project: Project, extra: Sequence[str] | None = None) -> Env
             )  # fmt: skip
             finished.touch()
     return Environment(path)
+
+
+def version_of(python: str) -> str:
+    show = [python, "-c", "import sys; print(sys.version, end='')"]
+    return subprocess.run(show, stdout=subprocess.PIPE, encoding="utf-8", check=True).stdout
+
+
+def python_of(version: str) -> str | None:
+    """Return the interpreter of a version, if the machine has it; pyenv keeps its own off PATH."""
+    kept = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser().glob("versions/*/bin")
+    path = os.pathsep.join([*map(str, kept), os.environ["PATH"]])
+    found = subprocess.run(
+        [find_uv_bin(), "python", "find", "--no-project", "--no-python-downloads", version],
+        cwd=REPOSITORY, env={**os.environ, "PATH": path}, capture_output=True, encoding="utf-8",
+        check=False,
+    )  # fmt: skip
+    return found.stdout.strip() or None
 
 
 def uv(*arguments: str, directory: Path = REPOSITORY) -> None:

@@ -142,7 +142,7 @@ ADDED: Edits = {
             "from .orders import OrderExists, lifespan, order_exists, router as orders_router\n"
             "from .settings import Settings\n",
         ),
-        ("        title=", "        lifespan=lifespan,\n        title="),
+        ("    )\n", "        lifespan=lifespan,\n    )\n"),
         (
             "    return app\n",
             "    app.include_router(orders_router)\n"

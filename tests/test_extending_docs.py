@@ -62,7 +62,7 @@ def extend(project: Project) -> list[str]:
     text = text.replace(")\nfrom ", ")\nfrom .database import lifespan\nfrom ", 1)
     text = text.replace("Files(files.callbacks,", "Files(files.callbacks, scanner.callbacks,")
     text = text.replace("ProblemDocuments()", "ProblemDocuments(seats.SOLD_OUT)")
-    text = text.replace("        title=", "        lifespan=lifespan,\n        title=")
+    text = text.replace("\n    )\n", "\n        lifespan=lifespan,\n    )\n")
     lines = "".join(f"    app.include_router({name}.router)\n" for name in routers)
     app.write_text(text.replace("    return app", f"{lines}    return app"), "utf-8")
     settings = project.src / "settings.py"

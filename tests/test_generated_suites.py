@@ -6,9 +6,11 @@ sets that cover every combination of three answers. The matrix checks all other 
 suites run in one environment with the dependencies of every module.
 """
 
+import ast
 import os
 import shutil
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from answers import (
     only,
     tuples_of,
 )
-from baking import Bake, Project
+from baking import Bake, Project, python_below, tree_of
 from environment import Environment, environment_for
 
 ENGINE = "tests/engine"
@@ -118,6 +120,71 @@ def test_a_project_passes_the_tests_of_its_owner(
     # The tests of the engine exist, but `pytest` does not run them by default.
     assert (project.path / ENGINE).is_dir()
     assert [name for name in suite.tests if name.startswith("tests.engine")] == []
+
+
+def test_what_waits_for_an_event_has_the_patience_of_all_others(full: Project) -> None:
+    impatient = [
+        f"{path.relative_to(full.path)}:{call.lineno}"
+        for path in python_below(full.path / "tests")
+        for call in ast.walk(tree_of(path))
+        if isinstance(call, ast.Call)
+        for limit in limits_of(call)
+        if limit < 10
+    ]
+
+    assert impatient == []
+
+
+def limits_of(call: ast.Call) -> Iterator[float]:
+    """Yield the seconds after which a call fails, if they are a number; `wait` does not fail."""
+    name = ast.unparse(call.func).rpartition(".")[2]
+    limits = [keyword.value for keyword in call.keywords if keyword.arg == "timeout"]
+    limits = [] if name == "wait" else limits
+    limits += call.args if name in ("timeout", "fail_after") else []
+    for limit in limits:
+        if isinstance(limit, ast.Constant) and isinstance(limit.value, int | float):
+            yield limit.value
+
+
+#: A plugin that writes to the log while pytest captures nothing, as a server's thread may do.
+LATE = """import structlog
+
+def pytest_runtest_logreport():
+    structlog.get_logger().warning("between phases")
+"""
+FAILING = '''"""Tests with a log: one passes, one fails."""
+
+import httpx
+import pytest
+
+from {package}.app import create_app
+from {package}.engine.testing import LiveServer
+from {package}.settings import Settings
+
+
+@pytest.mark.parametrize("status", [404, 200])
+async def test_of_something_that_logs(settings: Settings, status: int) -> None:
+    async with LiveServer(create_app(settings)) as service, service.client() as client:
+        assert (await client.get("/nothing")).status_code == status
+'''
+
+
+@pytest.mark.parametrize("folder", ["tests", ENGINE])
+def test_the_log_is_shown_with_a_failed_test_and_nowhere_else(
+    folder: str, bake: Bake, environment: Environment
+) -> None:
+    project = bake(**only("use_error_handling"), engine_tests=True)
+    (project.path / "late.py").write_text(LATE)
+    test = project.path / folder / "test_log_lines.py"
+    test.write_text(FAILING.format(package=project.package))
+
+    command = ["python", "-m", "pytest", "-q", "-p", "late", "-p", "no:cacheprovider", str(test)]
+    done = environment.run(project, *command)
+
+    progress, _, failures = done.stdout.partition("= FAILURES =")
+    assert (done.returncode, progress.strip(" =\n").split()) == (1, [".F", "[100%]"])
+    assert failures.count('"event":"request"') == 1
+    assert "between phases" in failures
 
 
 WARNING = '''"""A test during which something warns."""

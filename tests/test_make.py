@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,3 +67,19 @@ def test_make_serve_needs_only_python_and_ends_well_on_ctrl_c(
     assert serving.exitstatus == 0
     assert "Error" not in str(serving.before)
     assert {path.name for path in clone.iterdir()} - before <= {".tools", "build"}
+
+
+@pytest.mark.parametrize("taken", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
+def test_make_serve_on_a_taken_port_says_how_to_choose_another(taken: str, clone: Path) -> None:
+    with socket.create_server((taken, 0)) as other:
+        port = other.getsockname()[1]
+        command = ["make", "serve", f"PORT={port}", f"PYTHON={sys.executable}"]
+        done = subprocess.run(
+            command, cwd=clone, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"Port {port} cannot be used: ")
+    assert "make serve PORT=8001" in done.stderr.splitlines()[0]
+    assert not (clone / "build").exists()

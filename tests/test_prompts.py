@@ -3,6 +3,9 @@
 The tests run the cookiecutter command, with arguments, a replay file or a terminal.
 """
 
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,9 +20,19 @@ NO_IDENTIFIER = "begin with a letter; lower-case letters, digits and '_'"
 NO_SLUG = "letters, digits and, except at the ends, '.', '_' and '-'"
 NO_MODULE = "use_upload, use_download, use_realtime, use_error_handling: select at least one module"
 HIDES = "this name shadows a module that the service imports"
+ITSELF = "the service depends on a package of this name"
+LEFT_OUT = "linters and build tools leave out folders of this name"
 CONTROL = "control characters are not allowed"
+AGAIN = "Edit this command, and run it to be asked again:"
 NOTHING = [f"{module}=no" for module in ("use_upload", "use_download", "use_realtime")]
 NOTHING.append("use_error_handling=no")
+
+
+def refusals(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    """Return the lines that refuse answers, without the command after them."""
+    *lines, hint, command = done.stderr.splitlines()
+    assert (hint, command.split()[0]) == (AGAIN, "cookiecutter")
+    return lines
 
 
 @pytest.mark.parametrize("key", ASKED)
@@ -52,6 +65,14 @@ def test_no_help_text_has_a_missing_question() -> None:
         ("package_name=asyncio", f"package_name: {HIDES}: 'asyncio'"),
         ("package_name=tests", f"package_name: {HIDES}: 'tests'"),
         ("package_name=nul", "package_name: Windows reserves this name: 'nul'"),
+        ("package_name=build", f"package_name: {LEFT_OUT}: 'build'"),
+        ("project_slug=cfgv", f"project_slug: {ITSELF}: 'cfgv'"),
+        ("project_slug=Import.Linter", f"project_slug: {ITSELF}: 'Import.Linter'"),
+        (f"project_name={'n' * 101}", f"project_name: 100 characters at most: '{'n' * 101}'"),
+        (f"package_name={'p' * 41}", f"package_name: 40 characters at most: '{'p' * 41}'"),
+        (f"project_slug={'s' * 61}", f"project_slug: 60 characters at most: '{'s' * 61}'"),
+        (f"project_slug={'s' * 300}", f"project_slug: 60 characters at most: '{'s' * 61}'"),
+        (f"author_name={'a' * 300}", f"author_name: 100 characters at most: '{'a' * 300}'"),
         ("author_email=nobody", "author_email: this is not an email address: 'nobody'"),
         ('author_email="a"@b', "author_email: this is not an email address: '\"a\"@b'"),
         ("project_name= ", "project_name: must not be empty"),
@@ -72,7 +93,7 @@ def test_an_invalid_answer_is_rejected_in_one_line(
 ) -> None:
     done = generate(template, tmp_path / "out", "--no-input", answer)
 
-    assert done.stderr.splitlines() == [f"Refused: {refusal}"]
+    assert refusals(done) == [f"Refused: {refusal}"]
     assert done.returncode != 0
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -85,7 +106,7 @@ def test_a_directory_name_that_is_awkward_somewhere_is_refused(
         template, tmp_path / "out", "--no-input", f"project_slug={slug}", "package_name=good_name"
     )
 
-    assert done.stderr.splitlines() == [f"Refused: project_slug: {NO_SLUG}: {slug!r}"]
+    assert refusals(done) == [f"Refused: project_slug: {NO_SLUG}: {slug!r}"]
     assert done.returncode != 0
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -98,24 +119,33 @@ def test_a_directory_name_that_windows_reserves_is_refused(
         template, tmp_path / "out", "--no-input", f"project_slug={slug}", "package_name=good_name"
     )
 
-    assert done.stderr.splitlines() == [
-        f"Refused: project_slug: Windows reserves this name: {slug!r}"
-    ]
+    assert refusals(done) == [f"Refused: project_slug: Windows reserves this name: {slug!r}"]
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("slug", ["a/b", "../elsewhere", "{elsewhere}/deeper"])
+@pytest.mark.parametrize("slug", ["a/b", "../elsewhere"])
 def test_a_path_instead_of_a_directory_name_is_refused(
     slug: str, template: Path, tmp_path: Path
 ) -> None:
-    slug = slug.format(elsewhere=tmp_path / "elsewhere")
     done = generate(
         template, tmp_path / "out", "--no-input", f"project_slug={slug}", "package_name=good_name"
     )
 
-    assert done.stderr.splitlines() == [f"Refused: project_slug: {NO_SLUG}: {slug!r}"]
+    assert refusals(done) == [f"Refused: project_slug: {NO_SLUG}: {slug!r}"]
     # Cookiecutter creates the folders before it runs the hook, and deletes only the last one.
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_long_path_instead_of_a_directory_name_is_refused(template: Path, tmp_path: Path) -> None:
+    slug = f"{tmp_path}/{'deep/' * 99}"
+    done = generate(
+        template, tmp_path / "out", "--no-input", f"project_slug={slug}", "package_name=good_name"
+    )
+
+    cut = slug.replace("/", "")[:61]
+    assert refusals(done)[:1] == [f"Refused: project_slug: 60 characters at most: {cut!r}"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize("slug", ["", ".", ".."])
@@ -140,7 +170,7 @@ def test_a_directory_name_that_is_an_existing_folder_ends_without_harm(
 def test_a_service_without_modules_is_refused_in_one_line(template: Path, tmp_path: Path) -> None:
     done = generate(template, tmp_path / "out", "--no-input", *NOTHING)
 
-    assert done.stderr.splitlines() == [f"Refused: {NO_MODULE}"]
+    assert refusals(done) == [f"Refused: {NO_MODULE}"]
     assert done.returncode != 0
 
 
@@ -149,7 +179,7 @@ def test_all_problems_are_reported_at_once(template: Path, tmp_path: Path) -> No
 
     done = generate(template, tmp_path / "out", "--no-input", *bad)
 
-    assert done.stderr.splitlines() == [
+    assert refusals(done) == [
         f"Refused: project_slug: {NO_SLUG}: 'a b'",
         "Refused: package_name: this is a Python keyword: 'class'",
         "Refused: author_email: this is not an email address: 'x'",
@@ -168,10 +198,89 @@ def test_an_answer_with_template_delimiters_is_rejected(
 
     done = replay(template, tmp_path / "out", context, tmp_path)
 
-    assert done.stderr.splitlines() == [
-        f"Refused: {key}: template delimiters are not allowed: {mark!r}"
+    assert refusals(done) == [f"Refused: {key}: template delimiters are not allowed: {mark!r}"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("answer", ["no", "", 0, None])
+def test_an_answer_that_is_neither_yes_nor_no_is_refused(
+    answer: object, template: Path, tmp_path: Path
+) -> None:
+    context = context_of()
+    context["cookiecutter"]["use_realtime"] = answer  # As cookiecutter 2.6 gives `use_realtime=no`.
+
+    done = replay(template, tmp_path / "out", context, tmp_path)
+
+    assert refusals(done) == [
+        f"Refused: use_realtime: neither yes nor no; is cookiecutter older than 2.7? {answer!r}"
     ]
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_refusal_ends_with_the_command_that_asks_again_with_all_answers(
+    template: Path, tmp_path: Path
+) -> None:
+    answers = {
+        "project_name": "It's \"7\" $HOME", "project_slug": "good", "package_name": "class",
+        "license": "Apache-2.0", "use_upload": "no", "ci": "none", "engine_tests": "yes",
+    }  # fmt: skip
+    given = [f"{key}={value}" for key, value in answers.items()]
+    done = generate(template, tmp_path / "out", "--no-input", *given)
+
+    command, *words = shlex.split(done.stderr.splitlines()[-1])
+    assert command == "cookiecutter"
+    assert words[:3] == [str(template), "--output-dir", str(tmp_path / "out")]
+    assert [word.partition("=")[0] for word in words[3:]] == ASKED
+    assert set(given) <= set(words)
+    words.remove("package_name=class")
+    again = generate(template, tmp_path / "out", "--no-input", "package_name=good", *words[3:])
+    assert again.returncode == 0
+    assert (tmp_path / "out/good/src/good/engine/realtime").is_dir()
+    assert not (tmp_path / "out/good/src/good/engine/upload").exists()
+
+
+@pytest.mark.parametrize(
+    ("answers", "note"),
+    [
+        (["broker=redis", "use_realtime=no"], "broker=redis has no effect without use_realtime"),
+        (
+            ["resumable_uploads=no", "use_upload=no"],
+            "resumable_uploads=no has no effect without use_upload",
+        ),
+        (["use_upload=no"], None),
+        (["use_realtime=no"], None),
+        (["broker=redis"], None),
+    ],
+)
+def test_an_answer_without_effect_is_reported_in_one_line(
+    answers: list[str], note: str | None, template: Path, tmp_path: Path
+) -> None:
+    done = generate(template, tmp_path / "out", "--no-input", *answers)
+
+    assert done.returncode == 0
+    assert re.findall("^Note: (.*)$", done.stdout, re.MULTILINE) == ([note] if note else [])
+
+
+def test_a_long_name_is_cut_for_the_names_that_come_from_it(template: Path, tmp_path: Path) -> None:
+    done = generate(template, tmp_path / "out", "--no-input", f"project_name={'Long name ' * 9}")
+
+    assert done.returncode == 0
+    (project,) = (tmp_path / "out").iterdir()
+    assert len(project.name) <= 40
+    assert (project / "src" / project.name.replace("-", "_") / "app.py").is_file()
+
+
+def test_the_name_of_a_package_that_is_installed_with_a_service_is_refused(
+    environment: Environment,
+) -> None:
+    accepted = [
+        name
+        for name in environment.installed
+        if not list(hook("pre_gen_project", project_slug=name).slug_problems(name))
+    ]
+
+    assert {"fastapi", "pytest"} <= environment.installed.keys()
+    assert accepted == []
 
 
 def test_a_package_name_that_a_dependency_uses_is_refused(
@@ -230,6 +339,7 @@ def test_a_typed_answer_with_template_delimiters_is_rejected(
 
     assert code != 0
     assert "Refused: project_name: template delimiters are not allowed: '{{ x }}'" in farewell
+    assert f"cookiecutter {template} --output-dir" in farewell
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -30,8 +30,8 @@ def events(client: httpx.Client, url: str) -> Iterator[list[str]]:
 
 
 def main(url: str, count: int) -> None:
-    # The default read timeout of five seconds is shorter than the heartbeat.
-    with httpx.Client(timeout=httpx.Timeout(5, read=60)) as client:
+    # The default timeout of five seconds is shorter than the heartbeat.
+    with httpx.Client(timeout=60) as client:
         for event in islice(events(client, url), count):
             sys.stdout.write(f"{json.dumps(event)}\n")
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from {{cookiecutter.package_name}}.app import create_app
-from {{cookiecutter.package_name}}.engine.testing import LiveServer
+from {{cookiecutter.package_name}}.engine.testing import LiveServer, log_to_pytest
 from {{cookiecutter.package_name}}.settings import Settings
 
 
@@ -16,11 +16,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    log_to_pytest(config)
+
+
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings that read no `.env`, and store files in a temporary directory."""
     monkeypatch.chdir(tmp_path)
-    return Settings.model_validate({"storage": {"url": "file:./data"}, "log": {"level": "warning"}})
+    return Settings.model_validate({"storage": {"url": "file:./data"}})
 
 
 @pytest.fixture

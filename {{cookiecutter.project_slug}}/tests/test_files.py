@@ -1,7 +1,5 @@
 """The callbacks of `files.py`."""
 
-import logging
-
 import httpx
 import pytest
 
@@ -9,7 +7,6 @@ import pytest
 async def test_a_callback_is_called_when_a_file_is_stored(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
     response = await client.post("/files", params={"filename": "a.txt"}, content=b"hello")
 
     assert response.status_code == 201
@@ -21,7 +18,6 @@ async def test_a_callback_is_called_when_a_file_is_stored(
 async def test_a_callback_is_called_when_a_file_is_deleted(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
     file_id = (await client.post("/files", content=b"hello")).json()["id"]
     response = await client.delete(f"/files/{file_id}")
 

@@ -72,7 +72,6 @@ def create_app(settings: Settings | None = None) -> Service:
         # {% if cookiecutter.use_error_handling %}
         ProblemDocuments(),
         # {% endif %}
-        title="{{ cookiecutter.__project_name }}",
     )
     # {% if cookiecutter.use_download %}
     app.include_router(exports.router)

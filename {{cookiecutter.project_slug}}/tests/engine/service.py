@@ -112,8 +112,8 @@ class ServiceProcess:
 
         The command is `serve`, with these arguments, or another one that logs where it listens.
         """
-        serve = ["{{cookiecutter.package_name}}", *command] if command[:1] != ("-m",) else command[1:]
-        self._command = [sys.executable, "-m", *serve]
+        serve = [] if command[:1] == ("-m",) else ["-m", "{{cookiecutter.package_name}}"]
+        self._command = [sys.executable, *serve, *command]
         known = {f"SERVER__{name.upper()}": value for name, value in KNOWN.items()}
         settings = {f"APP_{name}": value for name, value in (known | environment).items()}
         self._environment = {**os.environ, "APP_SERVER__PORT": "0", **settings}

@@ -1,6 +1,9 @@
 """The limits of streams: common ones, and those of a module."""
 
-from {{cookiecutter.package_name}}.engine.kernel.limits import ModuleLimits, StreamingSettings
+from {{cookiecutter.package_name}}.engine.kernel.limits import (
+    ModuleLimits,
+    StreamingSettings,
+)
 
 
 def test_a_module_has_the_limits_of_all_where_it_sets_none() -> None:

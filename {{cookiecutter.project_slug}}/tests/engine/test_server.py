@@ -14,6 +14,7 @@ from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.engine.server import cli
 from {{cookiecutter.package_name}}.settings import Settings
 
+from .peer import PATIENCE
 from .service import ServiceProcess, make_settings
 
 
@@ -110,11 +111,11 @@ async def test_sigterm_ends_the_service_with_exit_code_0(tmp_path: Path) -> None
 @pytest.mark.trap("R11", "R12")
 @pytest.mark.slow
 async def test_readiness_fails_during_the_notice_and_then_the_service_ends(tmp_path: Path) -> None:
-    notice = {"SERVER__DRAIN_NOTICE": "1 s"}
+    notice = {"SERVER__DRAIN_NOTICE": "2 s"}
     async with ServiceProcess(tmp_path, **notice) as process, process.client() as client:
         assert (await client.get("/health/ready")).status_code == 200
         process.terminate()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             while (await client.get("/health/ready")).status_code == 200:
                 pass
         assert (await client.get("/health/live")).status_code == 200

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 
 from fastapi import FastAPI
@@ -38,15 +39,22 @@ class Service(FastAPI):
     """
 
     def __init__(self, settings: ServiceSettings, *parts: Part, **options: Any) -> None:
-        """`parts` may have any order; `options` are those of FastAPI."""
+        """`parts` may have any order; `options` are those of FastAPI.
+
+        The `title` defaults to the name of the installed distribution, or else of the package.
+        """
         self.parts = sorted(parts, key=lambda part: part.rank)
         self.settings = settings
         _check_needs(self.parts, settings)
         kernel = Kernel(settings.streaming, settings)
         types = [PROBLEM_TYPES, *(part.problem_types for part in parts)]
         kernel.problem_types = {kind.name: kind for kinds in types for kind in kinds}
-        # A redirect to a path with a slash would come after a whole body, and lose it.
-        usual = {"redirect_slashes": False, "telemetry": observability.telemetry()}
+        usual: dict[str, Any] = {
+            # A redirect to a path with a slash would come after a whole body, and lose it.
+            "redirect_slashes": False,
+            "telemetry": observability.telemetry(),
+            "title": _name(),
+        }
         super().__init__(**(usual | options))
         self._own_lifespan = self.router.lifespan_context
         self.router.lifespan_context = Service._lifespan
@@ -94,6 +102,14 @@ class Service(FastAPI):
                 await stack.enter_async_context(part.running(self))
             await stack.enter_async_context(kernel.running(self.settings.server))
             yield await stack.enter_async_context(self._own_lifespan(self))
+
+
+def _name() -> str:
+    package = __name__.partition(".")[0]
+    try:
+        return metadata(package)["Name"]
+    except PackageNotFoundError:
+        return package
 
 
 def _check_needs(parts: list[Part], settings: ServiceSettings) -> None:

@@ -1,33 +1,89 @@
-"""A real server on a free port, for tests; it needs httpx, of the development dependencies.
+"""A real server on a free port, for tests; it needs the development dependencies httpx and pytest.
 
     async with LiveServer(create_app(settings)) as service, service.client() as client:
         response = await client.get("/orders")
 
 In-process clients buffer whole bodies and never leave half-way, so they miss most failures of
 streams. The server runs in a thread, with its own event loop.
+
+    def pytest_configure(config: pytest.Config) -> None:
+        log_to_pytest(config)
+
+In a `conftest.py`, this shows the log of the service only with the tests that fail.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Coroutine, Generator
 from typing import Any, Self, TypeVar
 
 import httpx
+import pytest
+import structlog
 import uvicorn
 
+from .observability.log import as_json
 from .server.config import ServerConfig
 from .service import Service
 
-__all__ = ["LiveServer"]
+__all__ = ["LiveServer", "log_to_pytest"]
 
 T = TypeVar("T")
 #: Seconds to wait for events that should happen at once.
-PATIENCE = float(os.environ.get("PATIENCE", "10"))
+PATIENCE = float(os.environ.get("PATIENCE", "30"))
 #: Shared: otherwise each client would load all certificates of the machine.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def log_to_pytest(config: pytest.Config) -> None:
+    """Send the log of services in this process to that of pytest, and to `caplog`.
+
+    Without it, lines that a server's thread writes while pytest captures no output, between the
+    phases of a test, appear between those of pytest.
+    """
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            as_json,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    logging.root.setLevel(logging.INFO)
+    between = _BetweenPhases(config)
+    logging.root.addHandler(between)
+    config.pluginmanager.register(between)
+
+
+class _BetweenPhases(logging.Handler):
+    """Adds what is logged between the phases of a test to its next report."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+        self._plugins = config.pluginmanager
+        self._lines: deque[str] = deque()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        of_pytest = self._plugins.get_plugin("logging-plugin")
+        if getattr(of_pytest, "report_handler", None) not in logging.root.handlers:
+            self._lines.append(self.format(record))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if lines := [self._lines.popleft() for _ in range(len(self._lines))]:
+            report.sections.append((f"Captured log around {call.when}", "\n".join(lines)))
+        return report
 
 
 def client_of(url: str) -> httpx.AsyncClient:
@@ -82,6 +138,7 @@ class LiveServer:
         self._thread.start()
         await asyncio.to_thread(self._server.ready.wait, PATIENCE)
         if not self._server.started:
+            self._socket.close()
             raise RuntimeError("the application did not start; see its log for the reason")
         return self
 

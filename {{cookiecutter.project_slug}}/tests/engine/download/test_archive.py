@@ -15,7 +15,10 @@ import anyio
 import httpx
 import pytest
 
-from {{cookiecutter.package_name}}.engine.download.archive import MAX_FILES, archive_names
+from {{cookiecutter.package_name}}.engine.download.archive import (
+    MAX_FILES,
+    archive_names,
+)
 from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
 from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 from {{cookiecutter.package_name}}.engine.storage.records import new_id

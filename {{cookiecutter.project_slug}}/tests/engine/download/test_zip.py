@@ -12,7 +12,11 @@ from zipfile import ZipFile, ZipInfo
 import anyio
 import pytest
 
-from {{cookiecutter.package_name}}.engine.download.archive import Entry, archive, archive_size
+from {{cookiecutter.package_name}}.engine.download.archive import (
+    Entry,
+    archive,
+    archive_size,
+)
 
 from ..service import SOAK
 

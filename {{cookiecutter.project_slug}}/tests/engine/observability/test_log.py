@@ -279,6 +279,3 @@ class Full(RawIOBase):
 
     def write(self, data: object) -> int:
         raise OSError(errno.ENOSPC, "full")
-
-    def close(self) -> None:
-        pass

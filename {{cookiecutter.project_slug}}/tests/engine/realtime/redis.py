@@ -18,7 +18,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
-from {{cookiecutter.package_name}}.engine.realtime.backends import redis as backend, redis_data
+from {{cookiecutter.package_name}}.engine.realtime.backends import (
+    redis as backend,
+    redis_data,
+)
 
 from ..peer import PATIENCE, keep_port
 from ..service import Service, ServiceProcess

@@ -21,8 +21,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 def command_of(server: str, port: int) -> list[str]:
     """Return the arguments of a ServiceProcess for a server."""
     if server == "granian":
+        application = "{{cookiecutter.package_name}}.app:create_app"
         options = ["--interface=asgi", "--factory", "--host=127.0.0.1", f"--port={port}"]
-        return ["-m", "granian", *options, "{{cookiecutter.package_name}}.app:create_app"]
+        return ["-m", "granian", *options, application]
     return ["--reload"] if server == "reload" else []
 
 

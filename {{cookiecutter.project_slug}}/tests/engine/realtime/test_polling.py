@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ..peer import PATIENCE
 from ..service import Service
 from .poller import poll, position_of
 from .subscriber import Subscriber, publish
@@ -41,7 +42,7 @@ async def test_an_event_ends_the_waiting(service: Service) -> None:
 
 async def followed(service: Service) -> None:
     """Wait until there is a subscription."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not await service.call(service.app.state.hub.subscriptions):
             await asyncio.sleep(0.01)
 

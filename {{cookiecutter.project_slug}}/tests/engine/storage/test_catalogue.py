@@ -9,7 +9,11 @@ import pytest
 
 from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.engine.server import cli
-from {{cookiecutter.package_name}}.engine.storage.catalogue import FORMAT, Catalogue, check_format
+from {{cookiecutter.package_name}}.engine.storage.catalogue import (
+    FORMAT,
+    Catalogue,
+    check_format,
+)
 from {{cookiecutter.package_name}}.engine.storage.place import Place
 from {{cookiecutter.package_name}}.settings import Settings
 

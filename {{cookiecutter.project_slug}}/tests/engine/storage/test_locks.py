@@ -143,7 +143,8 @@ def test_locks_that_exclude_nobody_are_refused_too(tmp_path: Path, break_call: B
 def test_it_is_refused_before_there_are_several_workers(tmp_path: Path, break_call: Break) -> None:
     several = {"APP_SERVER__WORKERS": "2"}
     if "realtime" in Settings.model_fields:  # Several workers need a broker.
-        pytest.importorskip("{{cookiecutter.package_name}}.engine.realtime.backends.redis")
+        redis = "{{cookiecutter.package_name}}.engine.realtime.backends.redis"
+        pytest.importorskip(redis)
         several["APP_REALTIME__BROKER_URL"] = "redis://127.0.0.1:1"
     break_call("fcntl.flock", errno.ENOSYS).touch()
 

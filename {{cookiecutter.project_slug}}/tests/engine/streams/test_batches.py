@@ -12,11 +12,16 @@ from pydantic import BaseModel
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.streams import ByteStream, JsonLines
-from {{cookiecutter.package_name}}.engine.streams.rows import BATCH_BYTES, BATCH_ROWS, in_batches
+from {{cookiecutter.package_name}}.engine.streams.rows import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    in_batches,
+)
 
 from ..peer import PATIENCE
 from ..service import Service
 
+BATCH_SECONDS = "{{cookiecutter.package_name}}.engine.streams.rows.BATCH_SECONDS"
 ROW = b"x" * 127 + b"\n"
 PER_BATCH = BATCH_BYTES // len(ROW)
 
@@ -90,7 +95,7 @@ async def test_one_batch_is_made_ahead_and_others_run_meanwhile() -> None:
 async def test_the_clock_ends_a_batch_also_when_the_source_never_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("{{cookiecutter.package_name}}.engine.streams.rows.BATCH_SECONDS", 0)
+    monkeypatch.setattr(BATCH_SECONDS, 0)
     sent = [chunk async for chunk in in_batches(Source(count=3).rows(), same)]
     assert sent == [ROW] * 3
 
@@ -123,7 +128,7 @@ async def test_a_slow_source_does_not_keep_its_rows_back(serve: Any) -> None:
 
 
 async def test_a_list_of_rows_goes_out_at_once(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("{{cookiecutter.package_name}}.engine.streams.rows.BATCH_SECONDS", 2 * PATIENCE)
+    monkeypatch.setattr(BATCH_SECONDS, 2 * PATIENCE)
     seen = asyncio.Event()
 
     async def rows() -> AsyncGenerator[list[Row]]:

@@ -14,7 +14,11 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from {{cookiecutter.package_name}}.engine.kernel.exchange import Exchange, Outcome
-from {{cookiecutter.package_name}}.engine.streams.push import SHARE, Channel, PushResponse
+from {{cookiecutter.package_name}}.engine.streams.push import (
+    SHARE,
+    Channel,
+    PushResponse,
+)
 
 from ..service import Service
 

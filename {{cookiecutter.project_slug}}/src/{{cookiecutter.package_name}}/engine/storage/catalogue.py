@@ -53,7 +53,7 @@ def check_format(path: Path) -> None:
     if path.with_name(path.name + "-wal").exists():
         # The log may have a newer header than the file. A read-only connection does not merge them.
         address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, BUSY_SECONDS, uri=True)) as database:
+        with closing(sqlite3.connect(address, timeout=BUSY_SECONDS, uri=True)) as database:
             found = int(database.execute("PRAGMA user_version").fetchone()[0])
     else:
         with path.open("rb") as file:  # A connection would create files next to it.
