@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from . import edge, observability
+from . import edge, observability, openapi
 from .kernel.kernel import Kernel
 from .kernel.middleware import BreakMiddleware
 from .kernel.part import PROBLEM_TYPES, Part
@@ -39,6 +39,7 @@ class Service(FastAPI):
             "telemetry": observability.telemetry(),
         }
         super().__init__(**(usual | options))
+        self._documents = openapi.Documents(self, kernel)
         self._own_lifespan = self.router.lifespan_context
         self.router.lifespan_context = Service._lifespan
         self.state.settings, self.state.kernel = settings, kernel
@@ -46,12 +47,17 @@ class Service(FastAPI):
             part.add_to(self)
         observability.install(self)
         edge.install(self, kernel)
+        self._documents.install()
         self.exception_handlers.update(options.get("exception_handlers") or {})
 
     @property
     def commands(self) -> dict[str, Callable[[Any, list[str]], None]]:
         """What `serve NAME …` runs, by name."""
         return {name: run for part in self.parts for name, run in part.commands.items()}
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document of OpenAPI 3.1; replace it as FastAPI's."""
+        return self._documents.complete(super().openapi())
 
     def check(self) -> None:
         """End the process with one line when the service cannot run; before it listens."""

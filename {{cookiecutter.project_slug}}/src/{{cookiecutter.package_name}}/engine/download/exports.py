@@ -55,7 +55,7 @@ class ExportRouter(APIRouter):
                 "name": f"export_{rows.__name__}",
                 "description": inspect.getdoc(rows),
                 "response_class": Response,
-                "responses": {200: {"content": _content(self.prefix + path, model)}, 406: {}},
+                "responses": {200: {"content": _content(model)}, 406: {}},
             }
             dependencies = [_ADMISSION, *options.pop("dependencies", ())]
             self.get(path, dependencies=dependencies, **(usual | options))(endpoint)
@@ -75,6 +75,6 @@ def _model_of(rows: Callable[..., Any], annotation: Any) -> type[BaseModel]:
     raise TypeError(f"an export has to be `async def {name}(…) -> AsyncGenerator[Model]`")
 
 
-def _content(path: str, model: type[BaseModel]) -> dict[str, Any]:
+def _content(model: type[BaseModel]) -> dict[str, Any]:
     content: dict[str, Any] = {media_type: {"schema": {"type": "string"}} for media_type in FORMATS}
-    return content | described(model, path)
+    return content | described(model)

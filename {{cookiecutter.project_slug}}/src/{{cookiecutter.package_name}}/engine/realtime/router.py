@@ -28,6 +28,7 @@ router.include_router(websocket_router)
 _ID = {"type": "string", "pattern": "^[0-9a-z]+-[0-9]+$"}
 
 SSE_EVENT: dict[str, Any] = {
+    "title": "ServerSentEvent",
     "type": "object",
     "properties": {
         "id": _ID,
@@ -39,6 +40,7 @@ SSE_EVENT: dict[str, Any] = {
 }
 #: What the service itself tells (`reset`, `reconnect`, `error`) may be of no topic.
 JSON_EVENT: dict[str, Any] = {
+    "title": "TopicEvent",
     "type": "object",
     "properties": {
         "id": _ID,
@@ -49,13 +51,23 @@ JSON_EVENT: dict[str, Any] = {
     "required": ["event", "data"],
 }
 POLLED: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "events": {"type": "array", "items": JSON_EVENT},
-        "last_event_id": _ID,
-        "error": {"type": "object", "description": "Why the waiting ended."},
-    },
-    "anyOf": [{"required": ["events", "last_event_id"]}, {"required": ["error"]}],
+    "anyOf": [
+        {
+            "title": "PolledEvents",
+            "type": "object",
+            "properties": {
+                "events": {"type": "array", "items": JSON_EVENT},
+                "last_event_id": _ID,
+            },
+            "required": ["events", "last_event_id"],
+        },
+        {
+            "title": "PollFailure",
+            "type": "object",
+            "properties": {"error": {"type": "object", "description": "Why the waiting ended."}},
+            "required": ["error"],
+        },
+    ]
 }
 #: For OpenAPI: a body parameter would make FastAPI read the body before we can.
 _EVENT_BODY: dict[str, Any] = {
@@ -70,9 +82,9 @@ _EVENT_BODY: dict[str, Any] = {
 _STREAMS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
+            "application/json": {"schema": POLLED},
             "text/event-stream": {"itemSchema": SSE_EVENT},
             "application/jsonl": {"itemSchema": JSON_EVENT},
-            "application/json": {"schema": POLLED},
         }
     },
     429: {},

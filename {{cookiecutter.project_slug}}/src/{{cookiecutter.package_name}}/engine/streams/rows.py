@@ -33,6 +33,8 @@ Following = Callable[[], int | None]
 
 #: The last line, as a JSON schema.
 _LAST = {
+    "title": "LastLine",
+    "description": "The last line: how many there were, or what went wrong.",
     "type": "object",
     "properties": {
         "$end": {
@@ -149,10 +151,9 @@ class _Batch:
             self._timer = None
 
 
-def described(model: type[BaseModel], address: str) -> dict[str, Any]:
-    """Return the `content` of OpenAPI for JSON Lines of a model; `address` is that of the route."""
-    # With an id of its own, so that references within the schema stay within it.
-    row = {"$id": address, **model.model_json_schema(mode="serialization", by_alias=False)}
+def described(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the `content` of OpenAPI for JSON Lines of a model."""
+    row = model.model_json_schema(mode="serialization", by_alias=False)
     return {JsonLines.media_type: {"itemSchema": {"anyOf": [row, _LAST]}}}
 
 

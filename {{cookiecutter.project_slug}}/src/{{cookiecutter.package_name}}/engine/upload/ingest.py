@@ -34,6 +34,7 @@ _ADMISSION = Depends(Admission("upload"))
 CSV = "text/csv"
 FORMATS = ("application/jsonl", "application/x-ndjson", CSV)
 
+_ROWS = "A row per line; the first line of CSV has the names of their members."
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"description": "The body is UTF-16, or the header row of the CSV is not valid."},
     413: {},
@@ -117,7 +118,7 @@ class IngestRouter(APIRouter):
                 "description": inspect.getdoc(consume),
                 "response_model": Report,
                 "responses": _RESPONSES,
-                "openapi_extra": _request_body(self.prefix + path, adapter),
+                "openapi_extra": _request_body(adapter),
             }
             dependencies = [_ADMISSION, *options.pop("dependencies", ())]
 
@@ -132,10 +133,10 @@ class IngestRouter(APIRouter):
         return register
 
 
-def _request_body(path: str, adapter: TypeAdapter[Any]) -> dict[str, Any]:
-    # With an id of its own, so that references within the schema stay within it.
-    row = {"$id": path, **adapter.json_schema()}
-    return {"requestBody": {"content": {each: {"itemSchema": row} for each in FORMATS}}}
+def _request_body(adapter: TypeAdapter[Any]) -> dict[str, Any]:
+    row = {"itemSchema": adapter.json_schema()}
+    content = {each: {} if each == CSV else row for each in FORMATS}
+    return {"requestBody": {"description": _ROWS, "content": content}}
 
 
 def _rows_of(request: Request, adapter: TypeAdapter[Any]) -> Rows:
