@@ -29,6 +29,7 @@ CORE = {
         f"src/streaming_service/engine/{name}"
         for name in (
             "README.md", "__init__.py", "_missing.py", "edge.py", "kernel", "observability",
+            "openapi.py",
             "server", "service.py", "settings.py", "testing.py",
         )
     ),

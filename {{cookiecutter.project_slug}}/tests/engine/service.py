@@ -47,6 +47,14 @@ def make_settings(**sections: Any) -> Settings:
     return settings
 
 
+def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema of an OpenAPI document: itself, or the component that it refers to."""
+    if "$ref" not in schema:
+        return schema
+    component: dict[str, Any] = document["components"]["schemas"][schema["$ref"].split("/")[-1]]
+    return component
+
+
 class Service(LiveServer):
     """The application on a socket; a test can also look behind the wire."""
 

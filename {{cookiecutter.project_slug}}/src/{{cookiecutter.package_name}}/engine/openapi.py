@@ -252,6 +252,8 @@ class _Components:
 
     def __init__(self, document: Document) -> None:
         self._schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        #: Of names that several schemas have, what the others are called.
+        self._others: dict[str, list[str]] = {}
 
     def take(self, schema: Any, operation: str) -> None:
         """Move what has a name in a schema to the components; `operation` is the id of its user."""
@@ -286,27 +288,31 @@ class _Components:
         One that is there already, word for word, is the same; another one of its name gets the name
         of the operation before its own.
         """
-        names = {name: re.sub(r"[^A-Za-z0-9._-]", "_", name) for name in definitions}
+        names = {name: _clean(name) for name in definitions}
+        others = {name: iter(self._others.setdefault(names[name], [])) for name in names}
         while True:
             moved = copy.deepcopy(definitions)
             for schema in moved.values():
                 self._rewrite(schema, prefix, outer | names, is_component=True)
-            others = [
+            clashes = [
                 name
                 for name, schema in moved.items()
                 if self._schemas.get(names[name], schema) != schema
             ]
-            if not others:
+            if not clashes:
                 break
-            for name in others:
-                names[name] = self._unused(prefix + names[name], names)
+            for name in clashes:
+                names[name] = next(others[name], "") or self._unused(name, prefix, names)
         self._schemas.update({names[name]: schema for name, schema in moved.items()})
         return outer | names
 
-    def _unused(self, wanted: str, names: Names) -> str:
-        taken = {*self._schemas, *names.values()}
+    def _unused(self, name: str, prefix: str, names: Names) -> str:
+        """Return a component's name that no schema has yet, nor is one of `names`."""
+        wanted, taken = prefix + _clean(name), {*self._schemas, *names.values()}
         numbered = (f"{wanted}{number}" for number in itertools.count(2))
-        return next(each for each in itertools.chain([wanted], numbered) if each not in taken)
+        found = next(each for each in itertools.chain([wanted], numbered) if each not in taken)
+        self._others[_clean(name)].append(found)
+        return found
 
 
 def _rename(schema: Document, names: Names) -> None:
@@ -326,6 +332,10 @@ def _subschemas(schema: Document) -> Iterator[Any]:
         yield from schema.get(keyword, [])
     for keyword in SCHEMAS_BY_NAME:
         yield from _map(schema.get(keyword)).values()
+
+
+def _clean(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 def _camel(name: str) -> str:
