@@ -32,13 +32,9 @@ ITEM = "x-item-schema"
 COMPONENTS = "#/components/schemas/"
 #: Members below which there is no further object of OpenAPI, but schemas and values.
 NOT_OBJECTS = ("schema", "itemSchema", "schemas", "example", "examples")
-#: Keywords of JSON Schema that hold one schema, a list of them, and schemas by name.
-SCHEMA_IN = (
-    "additionalProperties", "contains", "contentSchema", "else", "if", "items", "not",
-    "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties",
-)  # fmt: skip
-SCHEMAS_IN = ("allOf", "anyOf", "oneOf", "prefixItems")
+#: Keywords of JSON Schema that hold schemas by name, and values that are no schemas.
 SCHEMAS_BY_NAME = ("dependentSchemas", "patternProperties", "properties")
+VALUES = ("const", "default", "enum", "example", "examples")
 #: Media types that are text and JSON; the others are bytes.
 TEXT = re.compile(r"text/|.*[/+](xml|javascript|yaml)\b")
 JSON = re.compile(r".*[/+]json\b")
@@ -53,33 +49,23 @@ class Documents:
     def __init__(self, app: FastAPI, kernel: Kernel) -> None:
         self._app = app
         self._kernel = kernel
-        self._complete: Document | None = None
         self._legal: Document | None = None
-        self._older: Document | None = None
-        self._newer: Document = {}
+        self._newer: Document | None = None
 
     def complete(self, generated: Document) -> Document:
         """Return what FastAPI has generated, with errors and readable ids, and legal."""
-        if generated is not self._complete:
+        if generated is not self._legal:
             describe_errors(generated, self._kernel)
-            # An owner's function for ids is kept, whether of the application or of a router.
             if isinstance(self._app.router.generate_unique_id_function, DefaultPlaceholder):
                 shorten_ids(generated)
-            self._complete = self.legal(generated)
-        return generated
+        return self.legal(generated)
 
     def legal(self, document: Document) -> Document:
         """Return a document of 3.1; it may be the owner's, whose `openapi` replaces FastAPI's."""
         if document is not self._legal:
             make_legal(document)
-            self._legal = document
+            self._legal, self._newer = document, None
         return document
-
-    def newer(self, document: Document) -> Document:
-        """Return the same as a document of 3.2."""
-        if document is not self._older:
-            self._older, self._newer = document, with_item_schemas(document)
-        return self._newer
 
     def install(self) -> None:
         """Serve both: at the URL that FastAPI was given, and beside it as `…-3.2.json`."""
@@ -87,25 +73,27 @@ class Documents:
         if not app.openapi_url:
             return
 
-        async def document(request: Request) -> Response:
+        async def older(request: Request) -> Response:
             return self._response(request, self.legal(app.openapi()))
 
-        async def newer_document(request: Request) -> Response:
-            return self._response(request, self.newer(self.legal(app.openapi())))
+        async def newer(request: Request) -> Response:
+            document = self.legal(app.openapi())
+            self._newer = self._newer or with_item_schemas(document)
+            return self._response(request, self._newer)
 
         for route in app.routes:
             if isinstance(route, Route) and route.path == app.openapi_url:
-                route.app = request_response(document)
+                route.app = request_response(older)
         url = PurePosixPath(app.openapi_url)
-        newer = url.with_name(f"{url.stem}-3.2{url.suffix}")
-        app.add_route(str(newer), newer_document, include_in_schema=False)
+        path = url.with_name(f"{url.stem}-3.2{url.suffix}")
+        app.add_route(str(path), newer, include_in_schema=False)
 
     def _response(self, request: Request, document: Document) -> Response:
         # As FastAPI's own: a prefix that a proxy has removed is an address of the service.
         prefix = request.scope.get("root_path", "").rstrip("/")
         servers = document.get("servers", [])
-        is_known = not self._app.root_path_in_servers or prefix in [s.get("url") for s in servers]
-        if prefix and not is_known:
+        known = [server.get("url") for server in servers]
+        if prefix and self._app.root_path_in_servers and prefix not in known:
             document = {**document, "servers": [{"url": prefix}, *servers]}
         return JSONResponse(document)
 
@@ -118,7 +106,7 @@ def describe_errors(document: Document, kernel: Kernel) -> None:
     """
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     name = kernel.error_schema["title"]
-    if name in schemas:  # A model of the owner's.
+    if schemas.get(name, kernel.error_schema) != kernel.error_schema:  # A model of the owner's.
         name = f"{name}Document"
     schemas[name] = copy.deepcopy(kernel.error_schema)
     content = {kernel.media_type: {"schema": {"$ref": COMPONENTS + name}}}
@@ -140,17 +128,15 @@ def shorten_ids(document: Document) -> None:
 
     The first of several routes with one name gets it. Ids that the owner has set are kept.
     """
-    generated = {}
-    taken = set()
+    names = {}
     for path, method, operation in _operations(document):
-        ending = "({}_(?:{}))".format(re.sub(r"\W", "_", path), "|".join(METHODS))
-        found = re.fullmatch(f"(.+?){ending}", operation.get("operationId", ""))
-        if found is None:
-            taken.add(operation.get("operationId"))
-        else:
-            generated[path, method] = found[1]
+        ending = re.sub(r"\W", "_", path) + f"_({'|'.join(METHODS)})"
+        if found := re.fullmatch(f"(.+?){ending}", operation.get("operationId", "")):
+            names[path, method] = found[1]
+            del operation["operationId"]
+    taken = {operation.get("operationId") for *_, operation in _operations(document)}
     for path, method, operation in _operations(document):
-        if name := generated.get((path, method)):
+        if name := names.get((path, method)):
             # FastAPI gives all methods of one route the same id.
             long = re.sub(r"\W", "_", f"{name}{path}_{method}")
             choices = (name, f"{name}_{method}", long)
@@ -170,13 +156,11 @@ def make_legal(document: Document) -> None:
         _complete_content(each)
         for link in _map(each.get("links")).values():
             _name_operation(link, document)
-    components = _Components(document)
-    for *_, operation in _operations(document):
-        for each in _objects(operation):
-            components.take(each.get("schema"), operation.get("operationId", ""))
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for each in _objects(document):
-        components.take(each.get("schema"), "")
-    components.take_their_own()
+        _move_parts(each.get("schema"), schemas, {})
+    for schema in list(schemas.values()):
+        _move_parts(schema, schemas, {}, is_component=True)
 
 
 def with_item_schemas(document: Document) -> Document:
@@ -247,72 +231,48 @@ def _name_operation(link: Document, document: Document) -> None:
             link["operationRef"] = quote(unquote(reference), safe="#/~:@!$&'()*+,;=")
 
 
-class _Components:
-    """The schemas of a document by name, to which those of others are added."""
+def _move_parts(
+    schema: Any, components: Document, names: Names, *, is_component: bool = False
+) -> None:
+    """Move `$defs`, and what has a title and properties, from a schema to the components.
 
-    def __init__(self, document: Document) -> None:
-        self._schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        #: Of names that several schemas have, what the others are called.
-        self._others: dict[str, list[str]] = {}
+    `names` are those of the components that the `$defs` around it have become.
+    """
+    if not isinstance(schema, dict):
+        return
+    schema.pop("$id", None)
+    if definitions := schema.pop("$defs", None):
+        names = names | _placed(definitions, components, names)
+    _rename(schema, names)
+    for each in _subschemas(schema):
+        _move_parts(each, components, names)
+    title = schema.get("title")
+    if not is_component and "properties" in schema and isinstance(title, str):
+        placed = _placed({title: dict(schema)}, components, names)
+        schema.clear()
+        schema["$ref"] = COMPONENTS + placed[title]
 
-    def take(self, schema: Any, operation: str) -> None:
-        """Move what has a name in a schema to the components; `operation` is the id of its user."""
-        self._rewrite(schema, _camel(operation), {})
 
-    def take_their_own(self) -> None:
-        """Do the same for the components themselves."""
-        for schema in list(self._schemas.values()):
-            self._rewrite(schema, "", {}, is_component=True)
+def _placed(definitions: Document, components: Document, outer: Names) -> Names:
+    """Add schemas to the components; return what they are called there.
 
-    def _rewrite(
-        self, schema: Any, prefix: str, names: Names, *, is_component: bool = False
-    ) -> None:
-        """Rewrite a schema in place; `names` are the components of the `$defs` that it sees."""
-        if not isinstance(schema, dict):
-            return
-        schema.pop("$id", None)
-        if definitions := schema.pop("$defs", None):
-            names = self._place(definitions, prefix, names)
-        _rename(schema, names)
-        for each in _subschemas(schema):
-            self._rewrite(each, prefix, names)
-        if not is_component and "properties" in schema and isinstance(schema.get("title"), str):
-            placed = self._place({schema["title"]: dict(schema)}, prefix, names)
-            reference = COMPONENTS + placed[schema["title"]]
-            schema.clear()
-            schema["$ref"] = reference
-
-    def _place(self, definitions: Document, prefix: str, outer: Names) -> Names:
-        """Add schemas to the components; return `outer` and the names that they got there.
-
-        One that is there already, word for word, is the same; another one of its name gets the name
-        of the operation before its own.
-        """
-        names = {name: _clean(name) for name in definitions}
-        others = {name: iter(self._others.setdefault(names[name], [])) for name in names}
-        while True:
-            moved = copy.deepcopy(definitions)
-            for schema in moved.values():
-                self._rewrite(schema, prefix, outer | names, is_component=True)
-            clashes = [
-                name
-                for name, schema in moved.items()
-                if self._schemas.get(names[name], schema) != schema
-            ]
-            if not clashes:
-                break
-            for name in clashes:
-                names[name] = next(others[name], "") or self._unused(name, prefix, names)
-        self._schemas.update({names[name]: schema for name, schema in moved.items()})
-        return outer | names
-
-    def _unused(self, name: str, prefix: str, names: Names) -> str:
-        """Return a component's name that no schema has yet, nor is one of `names`."""
-        wanted, taken = prefix + _clean(name), {*self._schemas, *names.values()}
-        numbered = (f"{wanted}{number}" for number in itertools.count(2))
-        found = next(each for each in itertools.chain([wanted], numbered) if each not in taken)
-        self._others[_clean(name)].append(found)
-        return found
+    One that is there already, word for word, is the same. Another one of its name gets a number.
+    """
+    clean = {name: re.sub(r"[^A-Za-z0-9._-]", "_", name) for name in definitions}
+    names = dict(clean)
+    for number in itertools.count(2):
+        moved: Document = {}
+        clashing = []
+        for name, schema in copy.deepcopy(definitions).items():
+            _move_parts(schema, components, outer | names, is_component=True)
+            placed = names[name]
+            if moved.setdefault(placed, components.get(placed, schema)) != schema:
+                clashing.append(name)
+        if not clashing:
+            components.update(moved)
+            break
+        names |= {name: f"{clean[name]}{number}" for name in clashing}
+    return names
 
 
 def _rename(schema: Document, names: Names) -> None:
@@ -326,17 +286,8 @@ def _rename(schema: Document, names: Names) -> None:
 
 
 def _subschemas(schema: Document) -> Iterator[Any]:
-    for keyword in SCHEMA_IN:
-        yield schema.get(keyword)
-    for keyword in SCHEMAS_IN:
-        yield from schema.get(keyword, [])
-    for keyword in SCHEMAS_BY_NAME:
-        yield from _map(schema.get(keyword)).values()
-
-
-def _clean(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
-
-
-def _camel(name: str) -> str:
-    return "".join(word[0].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", name))
+    for keyword, value in list(schema.items()):
+        if keyword in SCHEMAS_BY_NAME:
+            yield from _map(value).values()
+        elif keyword not in VALUES:
+            yield from value if isinstance(value, list) else [value]
