@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -97,7 +97,8 @@ assert live.sync_detailed(client=client).status_code == 200
 stored = upload_files.sync(client=client, body=File(BytesIO(b"data")), filename="a.bin")
 assert (stored.filename, stored.size) == ("a.bin", 4)
 assert download_file.sync(stored.id, client=client).payload.read() == b"data"
-assert transform_gzip.sync(client=client, body=File(BytesIO(b"data"))).payload.read()[:1] == b"\\x1f"
+packed = transform_gzip.sync(client=client, body=File(BytesIO(b"data")))
+assert packed.payload.read()[:1] == b"\\x1f"
 report = ingest_readings.sync(client=client, body=Reading(sensor="a", value=1.5))
 assert (report.accepted, report.rejected) == (1, 0)
 published = publish_event.sync("topic", client=client, body={"a": 1})
@@ -147,7 +148,10 @@ GENERATORS = {
 
 @pytest.fixture(scope="module")
 def documents(
-    full: Project, bake_once: Bake, environment: Environment, tmp_path_factory: Any
+    full: Project,
+    bake_once: Bake,
+    environment: Environment,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
     """The documents of the full service with an owner's routes, and of each module alone."""
     folder = tmp_path_factory.mktemp("documents")
@@ -266,7 +270,7 @@ def test_what_is_written_in_typescript_is_valid(
 def test_the_documents_are_valid(documents: dict[str, Path], python: Path) -> None:
     for version, ending in (("3.1", ""), ("3.2", "-3.2")):
         files = [f"{path}{ending}" for path in documents.values()]
-        command = [python, "-m", "openapi_spec_validator", f"--schema={version}", *files]
+        command = [str(python), "-m", "openapi_spec_validator", f"--schema={version}", *files]
         done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=False)
 
         assert (done.returncode, done.stdout.count(": OK")) == (0, len(files)), done.stdout
