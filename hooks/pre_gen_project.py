@@ -15,8 +15,8 @@ TEXTS = (*NAMES, "description", "author_name", "author_email")
 #: the same name would hide it.
 DEPENDENCIES = {
     "aiofiles", "annotated_doc", "annotated_types", "anyio", "backports", "click", "coverage",
-    "dotenv", "fastapi", "filetype", "granian", "h11", "httpcore", "httptools", "httpx",
-    "hypothesis", "idna", "mypy", "opentelemetry", "prometheus_client", "pydantic",
+    "dotenv", "fastapi", "fastapi_offline", "filetype", "granian", "h11", "httpcore", "httptools",
+    "httpx", "hypothesis", "idna", "mypy", "opentelemetry", "prometheus_client", "pydantic",
     "pydantic_core", "pydantic_settings", "pytest", "redis", "ruff", "sortedcontainers",
     "starlette", "structlog", "tests", "typing_extensions", "typing_inspection", "uvicorn",
     "uvloop", "watchfiles", "websockets", "yaml",

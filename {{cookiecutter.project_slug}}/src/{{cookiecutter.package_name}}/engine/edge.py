@@ -11,10 +11,6 @@ Sources: the Fetch standard, sections 3.3 (CORS protocol) and 3.7 (Cross-Origin-
 Content Security Policy Level 3; RFC 6797 (Strict-Transport-Security); RFC 9110, section 15.5.6.
 """
 
-import base64
-import hashlib
-import re
-from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +18,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Match, Route, request_response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .kernel.exchange import exchange_of
@@ -47,13 +43,6 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 #: A year, in seconds.
 HSTS = "max-age=31536000"
-#: What ReDoc does beside what its page says.
-REDOC = [
-    ("font-src", "https://fonts.gstatic.com"),
-    ("img-src", "https://cdn.redoc.ly"),
-    ("style-src", "'unsafe-inline'"),
-    ("worker-src", "blob:"),
-]
 
 UNKNOWN_HOST = ProblemType(
     "unknown-host",
@@ -76,23 +65,9 @@ TEST_CLIENT, TEST_SERVER = "testclient", b"testserver"
 #: Asked by machines that know an address and no name.
 PROBES, METRICS = "/health/", "/metrics"
 
-Page = Callable[[Request], Awaitable[Response]]
-Sources = Iterable[tuple[str, str]]
 
-_SCRIPT = re.compile(r'<script(?: src="([^"]*)")?>(.*?)</script>', re.DOTALL)
-_LINK = re.compile(r'<link [^>]*href="(https:[^"?]*)[^>]*>')
-
-
-def install(app: FastAPI, kernel: Kernel) -> None:
-    """Let FastAPI's own pages load what they name, and say which methods a path has."""
-    pages: dict[str | None, Sources] = {
-        app.docs_url: (),
-        app.swagger_ui_oauth2_redirect_url: (),
-        app.redoc_url: REDOC,
-    }
-    for route in app.routes:
-        if isinstance(route, Route) and route.path in pages:
-            route.app = request_response(_with_policy(route.endpoint, pages[route.path]))
+def install(app: FastAPI) -> None:
+    """Say which methods a path has, and what a WebSocket needs."""
     app.exception_handler(405)(_name_methods)
     app.exception_handler(404)(_ask_for_upgrade)
 
@@ -228,31 +203,3 @@ async def _response_to(request: Request, error: HTTPException) -> Response:
     handlers = request.app.exception_handlers
     handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
     return await response_of(handler, request, error)
-
-
-def _with_policy(page: Page, more: Sources) -> Page:
-    """Let one of FastAPI's own pages load what it names, and run its own script."""
-
-    async def answer(request: Request) -> Response:
-        response = await page(request)
-        response.headers["Content-Security-Policy"] = _policy(bytes(response.body).decode(), more)
-        return response
-
-    return answer
-
-
-def _policy(html: str, more: Sources) -> str:
-    sources = {"connect-src": ["'self'"], "img-src": ["data:"]}
-    links = [
-        ("style-src" if "stylesheet" in link[0] else "img-src", link[1])
-        for link in _LINK.finditer(html)
-    ]
-    scripts = [("script-src", src or _hash(text)) for src, text in _SCRIPT.findall(html)]
-    for directive, source in (*scripts, *links, *more):
-        sources.setdefault(directive, []).append(source)
-    return "; ".join([NOTHING, *(" ".join((name, *found)) for name, found in sources.items())])
-
-
-def _hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from . import edge, observability, openapi
+from . import docs, edge, observability, openapi
 from .kernel.kernel import Kernel
 from .kernel.middleware import BreakMiddleware
 from .kernel.part import PROBLEM_TYPES, Part
@@ -38,6 +38,8 @@ class Service(FastAPI):
             "redirect_slashes": False,  # A redirect would come after a whole body, and lose it.
             "telemetry": observability.telemetry(),
         }
+        if not settings.server.docs:
+            options["openapi_url"] = None
         super().__init__(**(usual | options))
         self._documents = openapi.Documents(self, kernel)
         self._own_lifespan = self.router.lifespan_context
@@ -46,8 +48,9 @@ class Service(FastAPI):
         for part in sorted(self.parts, key=lambda part: part.routes_last):
             part.add_to(self)
         observability.install(self)
-        edge.install(self, kernel)
+        edge.install(self)
         self._documents.install()
+        docs.install(self)
         self.exception_handlers.update(options.get("exception_handlers") or {})
 
     @property

@@ -36,6 +36,8 @@ class ServerSettings(Section):
     """Hosts that the service is asked for by, with commas: names, `*.example.com`, `*` for all."""
     trusted_proxies: str = "127.0.0.1"
     """Addresses whose `X-Forwarded-*` and `Forwarded` are believed, with commas; `*` for all."""
+    docs: bool = True
+    """Whether `/docs`, `/redoc` and the OpenAPI documents, which they show, are there."""
     header_timeout: Annotated[Duration, Field(gt=0)] = 20.0
     """Seconds that the head of a request may take."""
     max_header_size: Size = 64 << 10

@@ -37,4 +37,6 @@ async def ready(request: Request) -> JSONResponse:
 
 async def index(request: Request) -> dict[str, str]:
     """Name the service and where to go on."""
-    return {"service": request.app.title, "docs": "/docs", "health": "/health/ready"}
+    app = request.app
+    docs = {"docs": app.docs_url} if app.openapi_url and app.docs_url else {}
+    return {"service": app.title, **docs, "health": "/health/ready"}
