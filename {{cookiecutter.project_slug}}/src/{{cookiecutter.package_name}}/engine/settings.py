@@ -37,7 +37,7 @@ class ServerSettings(Section):
     trusted_proxies: str = "127.0.0.1"
     """Addresses whose `X-Forwarded-*` and `Forwarded` are believed, with commas; `*` for all."""
     docs: bool = True
-    """Whether `/docs`, `/redoc` and the OpenAPI documents, which they show, are there."""
+    """Whether there are `/docs`, `/redoc` and the OpenAPI documents, which the demo page reads."""
     header_timeout: Annotated[Duration, Field(gt=0)] = 20.0
     """Seconds that the head of a request may take."""
     max_header_size: Size = 64 << 10
