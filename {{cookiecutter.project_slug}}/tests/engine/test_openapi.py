@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response, StreamingResponse
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from fastapi.utils import generate_unique_id
 from pydantic import BaseModel, Field
 
 from {{cookiecutter.package_name}}.app import create_app
@@ -231,7 +232,10 @@ def test_an_owner_s_ids_are_kept() -> None:
     of_router.get("/mine")(follow)
     by_router.include_router(of_router)
 
+    long = Application(make_settings(), generate_unique_id_function=generate_unique_id)
+
     assert {"live_of_mine", "ready_of_mine"} <= set(ids_of(app.openapi()))
+    assert "live_health_live_get" in ids_of(long.openapi())
     assert {"follow_of_mine", "live"} < set(ids_of(by_router.openapi()))
 
 
