@@ -171,7 +171,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     npm = program("npm")
     folder = tmp_path_factory.mktemp("generators")
     shutil.copy(Path(__file__).parent / "generators/package.json", folder)
-    quiet = ["--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"]
+    quiet = ["--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund", "--prefer-offline"]
     subprocess.run([npm, "install", "--loglevel=error", *quiet], cwd=folder, check=True)
     return folder / "node_modules/.bin"
 
@@ -268,12 +268,12 @@ def test_what_is_written_in_typescript_is_valid(
 
 
 def test_the_documents_are_valid(documents: dict[str, Path], python: Path) -> None:
-    for version, ending in (("3.1", ""), ("3.2", "-3.2")):
-        files = [f"{path}{ending}" for path in documents.values()]
-        command = [str(python), "-m", "openapi_spec_validator", f"--schema={version}", *files]
-        done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=False)
+    # Each says its version, by which it is validated.
+    files = [f"{path}{ending}" for path in documents.values() for ending in ("", "-3.2")]
+    command = [str(python), "-m", "openapi_spec_validator", *files]
+    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=False)
 
-        assert (done.returncode, done.stdout.count(": OK")) == (0, len(files)), done.stdout
+    assert (done.returncode, done.stdout.count(": OK")) == (0, len(files)), done.stdout
 
 
 def test_a_client_that_was_written_in_python_works(
