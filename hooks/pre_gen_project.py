@@ -23,8 +23,8 @@ TEXTS = {
 #: the same name would shadow them.
 DEPENDENCIES = {
     "aiofiles", "annotated_doc", "annotated_types", "anyio", "backports", "click", "coverage",
-    "dotenv", "fastapi", "filetype", "granian", "h11", "httpcore", "httptools", "httpx",
-    "hypothesis", "idna", "mypy", "opentelemetry", "prometheus_client", "pydantic",
+    "dotenv", "fastapi", "fastapi_offline", "filetype", "granian", "h11", "httpcore", "httptools",
+    "httpx", "hypothesis", "idna", "mypy", "opentelemetry", "prometheus_client", "pydantic",
     "pydantic_core", "pydantic_settings", "pytest", "redis", "ruff", "sortedcontainers",
     "starlette", "structlog", "tests", "typing_extensions", "typing_inspection", "uvicorn",
     "uvloop", "watchfiles", "websockets", "yaml",
@@ -33,10 +33,10 @@ DEPENDENCIES = {
 #: would depend on itself.
 DISTRIBUTIONS = """
     aiofiles annotated-doc annotated-types anyio ast-serialize async-timeout backports-zstd certifi
-    cfgv charset-normalizer click colorama coverage distlib editables fastapi filelock filetype
-    googleapis-common-protos granian grimp h11 hatchling httpcore httpcore2 httptools httpx httpx2
-    hypothesis identify idna import-linter iniconfig librt markdown-it-py mdurl mypy mypy-extensions
-    nodeenv opentelemetry-api opentelemetry-exporter-http-transport
+    cfgv charset-normalizer click colorama coverage distlib editables fastapi fastapi-offline
+    filelock filetype googleapis-common-protos granian grimp h11 hatchling httpcore httpcore2
+    httptools httpx httpx2 hypothesis identify idna import-linter iniconfig librt markdown-it-py
+    mdurl mypy mypy-extensions nodeenv opentelemetry-api opentelemetry-exporter-http-transport
     opentelemetry-exporter-otlp-common opentelemetry-exporter-otlp-proto-common
     opentelemetry-exporter-otlp-proto-http opentelemetry-instrumentation
     opentelemetry-instrumentation-asgi opentelemetry-instrumentation-fastapi opentelemetry-proto

@@ -72,6 +72,8 @@ def json_lines_conformance(ctx: CheckContext, response: Response, case: Case[Any
     """Validate every line as an item of the document, which schemathesis does not do."""
     if response.headers.get("content-type") == [JSON_LINES]:
         answer = case.operation.definition.raw["responses"][str(response.status_code)]
-        validator = jsonschema_rs.validator_for(answer["content"][JSON_LINES]["itemSchema"])
+        item = answer["content"][JSON_LINES]["schema"]
+        schema = {**item, "components": case.operation.schema.raw_schema["components"]}
+        validator = jsonschema_rs.validator_for(schema)
         for line in filter(None, response.content.split(b"\n")):
             assert validator.is_valid(json.loads(line)), f"not as documented: {line!r}"

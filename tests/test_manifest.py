@@ -28,8 +28,8 @@ CORE = {
     *(
         f"src/streaming_service/engine/{name}"
         for name in (
-            "README.md", "__init__.py", "_missing.py", "edge.py", "kernel", "observability",
-            "server", "service.py", "settings.py", "testing.py",
+            "README.md", "__init__.py", "_missing.py", "docs.py", "edge.py", "kernel",
+            "observability", "openapi.py", "server", "service.py", "settings.py", "testing.py",
         )
     ),
     "tests/__init__.py", "tests/conftest.py", "tests/test_app.py",

@@ -46,6 +46,14 @@ def make_settings(**sections: Any) -> Settings:
     return settings
 
 
+def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema of an OpenAPI document: itself, or the component that it refers to."""
+    if "$ref" not in schema:
+        return schema
+    component: dict[str, Any] = document["components"]["schemas"][schema["$ref"].split("/")[-1]]
+    return component
+
+
 class Service(LiveServer):
     """The application on a socket; a test can also inspect its exchanges."""
 
@@ -155,7 +163,7 @@ class ServiceProcess:
     async def __aexit__(self, *_: object) -> None:
         self.kill()
         await self.exit_code()
-        sys.stderr.writelines(self.log)  # pytest shows it beside a failure.
+        sys.stderr.writelines(self.log)  # pytest shows it with a failure.
 
     def client(self) -> httpx.AsyncClient:
         return client_of(self.url)

@@ -10,17 +10,14 @@ Sources: the Fetch standard, sections 3.3 (CORS protocol) and 3.7 (Cross-Origin-
 Content Security Policy Level 3; RFC 6797 (Strict-Transport-Security); RFC 9110, section 15.5.6.
 """
 
-from collections.abc import Awaitable, Callable
-from secrets import token_urlsafe
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Match, Route, request_response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .kernel.exchange import exchange_of
@@ -42,13 +39,6 @@ EXPOSED = [
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 #: The Content-Security-Policy of responses that set none.
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-#: That of FastAPI's /docs and /redoc. Only scripts of the page itself run, as they have the nonce
-#: of the response. The pages show no content of users, so styles, fonts and images may come from
-#: anywhere.
-DOCUMENTATION = (
-    f"{NOTHING}; script-src 'nonce-%s'; worker-src blob:; connect-src 'self'; font-src https:;"
-    " img-src 'self' https: data:; style-src 'self' https: 'unsafe-inline'"
-)
 #: One year, in seconds.
 HSTS = "max-age=31536000"
 
@@ -74,15 +64,10 @@ TEST_CLIENT, TEST_SERVER = "testclient", b"testserver"
 PROBES, METRICS = "/health/", "/metrics"
 
 
-def install(app: FastAPI, kernel: Kernel) -> None:
-    """Set the policy of FastAPI's own pages, handlers of 404 and 405, and errors in OpenAPI."""
-    pages = {app.docs_url, app.redoc_url, app.swagger_ui_oauth2_redirect_url}
-    for route in app.routes:
-        if isinstance(route, Route) and route.path in pages:
-            route.app = request_response(_with_policy(route.endpoint))
+def install(app: FastAPI) -> None:
+    """Add the handlers of 404 and 405."""
     app.exception_handler(405)(_name_methods)
     app.exception_handler(404)(_ask_for_upgrade)
-    _document_errors(app, kernel)
 
 
 def around(kernel: Kernel, settings: ServiceSettings) -> list[Middleware]:
@@ -187,53 +172,3 @@ async def _response_to(request: Request, error: HTTPException) -> Response:
     handlers = request.app.exception_handlers
     handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
     return await response_of(handler, request, error)
-
-
-def _with_policy(
-    page: Callable[[Request], Awaitable[Response]],
-) -> Callable[[Request], Awaitable[Response]]:
-    async def respond(request: Request) -> Response:
-        html = bytes((await page(request)).body).decode()
-        nonce = token_urlsafe()
-        policy = {"Content-Security-Policy": DOCUMENTATION % nonce}
-        return HTMLResponse(html.replace("<script", f'<script nonce="{nonce}"'), headers=policy)
-
-    return respond
-
-
-def _document_errors(app: FastAPI, kernel: Kernel) -> None:
-    """Add the errors of every operation to OpenAPI, in the form that the kernel sends.
-
-    `default` covers the statuses that an operation does not declare. An error that is declared with
-    its own content stays as it is.
-    """
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is not None:  # FastAPI caches the document.
-            return app.openapi_schema
-        document = generate()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        name = kernel.error_schema["title"]
-        if name in schemas:  # A model of the owner.
-            name = f"{name}Document"
-        schemas[name] = kernel.error_schema
-        content = {kernel.media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-        for path in document["paths"].values():
-            for method, operation in path.items():
-                _add(operation["responses"], content if method != "head" else None)
-        schemas.pop("HTTPValidationError", None)
-        schemas.pop("ValidationError", None)
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # As FastAPI's documentation does.
-
-
-def _add(responses: dict[str, Any], content: dict[str, Any] | None) -> None:
-    responses.setdefault("default", {"description": "Any other error."})
-    for status, response in responses.items():
-        if "HTTPValidationError" in str(response.get("content")):
-            response["description"] = "The request is not valid."
-            del response["content"]
-        if status >= "4" and content is not None:  # Also `4XX` and `default`.
-            response.setdefault("content", content)

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from . import edge, observability
+from . import docs, edge, observability, openapi
 from .kernel.admission import CLIENT_FULL, FULL
 from .kernel.body import PARTIAL, TOO_LARGE, TOO_SLOW
 from .kernel.drain import DRAINING
@@ -55,20 +55,29 @@ class Service(FastAPI):
             "telemetry": observability.telemetry(),
             "title": _name(),
         }
+        if not settings.server.docs:
+            options["openapi_url"] = None
         super().__init__(**(usual | options))
+        self._documents = openapi.Documents(self, kernel)
         self._own_lifespan = self.router.lifespan_context
         self.router.lifespan_context = Service._lifespan
         self.state.settings, self.state.kernel = settings, kernel
         for part in sorted(self.parts, key=lambda part: part.routes_last):
             part.add_to(self)
         observability.install(self)
-        edge.install(self, kernel)
+        edge.install(self)
+        self._documents.install()
+        docs.install(self)
         self.exception_handlers.update(options.get("exception_handlers") or {})
 
     @property
     def commands(self) -> dict[str, Callable[[Any, list[str]], None]]:
         """The functions that `serve NAME …` runs, by name."""
         return {name: run for part in self.parts for name, run in part.commands.items()}
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI 3.1 document; an assignment replaces it, as with FastAPI."""
+        return self._documents.complete(super().openapi())
 
     def check(self) -> None:
         """End the process with a one-line message if the service cannot run; before it listens."""

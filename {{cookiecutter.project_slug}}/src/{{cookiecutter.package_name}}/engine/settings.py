@@ -36,6 +36,8 @@ class ServerSettings(Section):
     """Names of the service in Host, separated by commas: `*.example.com`, `*` for all."""
     trusted_proxies: str = "127.0.0.1"
     """Addresses whose `X-Forwarded-*` and `Forwarded` are used, with commas; `*` for all."""
+    docs: bool = True
+    """Whether `/docs`, `/redoc` and the OpenAPI documents are served; the demo page reads these."""
     header_timeout: Annotated[Duration, Field(gt=0)] = 20.0
     """Seconds in which the headers of a request must arrive."""
     max_header_size: Size = 64 << 10

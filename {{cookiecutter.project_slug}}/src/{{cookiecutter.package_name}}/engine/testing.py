@@ -63,7 +63,7 @@ def log_to_pytest(config: pytest.Config) -> None:
 
 
 class _BetweenPhases(logging.Handler):
-    """Adds what is logged between the phases of a test to its next report."""
+    """Adds lines that are logged between the phases of a test to its next report."""
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from {{cookiecutter.package_name}}.engine.download import ExportRouter
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 
-from ..service import Service
+from ..service import Service, resolved
 
 CURL = shutil.which("curl")
 PAGE = "https://app.example.com"
@@ -221,11 +221,12 @@ async def test_fields_have_their_own_names_and_no_aliases(
     service: Service = await serve(router)
     async with service.client() as client:
         response = await client.get("/exports/aliased", headers={"Accept": accept})
-        paths = (await client.get("/openapi.json")).json()["paths"]
+        document = (await client.get("/openapi.json")).json()
 
     assert response.text == text
-    content = paths["/exports/aliased"]["get"]["responses"]["200"]["content"]
-    assert content["application/jsonl"]["itemSchema"]["anyOf"][0]["properties"].keys() == {"field"}
+    content = document["paths"]["/exports/aliased"]["get"]["responses"]["200"]["content"]
+    row = resolved(document, content["application/jsonl"]["schema"]["anyOf"][0])
+    assert row["properties"].keys() == {"field"}
 
 
 async def test_an_export_may_look_at_the_request(serve: Any) -> None:
@@ -273,13 +274,15 @@ def test_what_is_no_generator_of_a_model_is_refused_at_the_start() -> None:
 async def test_the_documentation_has_the_rows_and_the_parameters(serve: Any) -> None:
     service: Service = await serve(exporting())
     async with service.client() as client:
-        paths = (await client.get("/openapi.json")).json()["paths"]
+        document = (await client.get("/openapi.json")).json()
 
+    paths = document["paths"]
     content = paths["/exports/some"]["get"]["responses"]["200"]["content"]
     assert paths["/exports/some"].keys() == {"get"}
     assert paths["/exports/some"]["get"]["description"] == "Some rows; this is the documentation."
     assert content.keys() == {"application/jsonl", "text/csv", "text/plain"}
-    row, last = content["application/jsonl"]["itemSchema"]["anyOf"]
+    items = content["application/jsonl"]["schema"]["anyOf"]
+    row, last = (resolved(document, item) for item in items)
     assert last["properties"].keys() == {"$end", "$error"}
     assert list(row["properties"]) == ["text", "number", "flag", "moment", "parts", "size"]
     parameters = paths["/exports/table"]["get"]["parameters"]

@@ -263,6 +263,7 @@ async def test_the_documentation_has_both_media_types(serve: Any) -> None:
         paths = (await client.get("/openapi.json")).json()["paths"]
 
     operation = paths["/transform/gzip"]["post"]
-    assert operation["requestBody"] == {"content": {"application/octet-stream": {}}}
-    assert operation["responses"]["200"]["content"] == {"application/gzip": {}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    assert operation["requestBody"] == {"content": {"application/octet-stream": binary}}
+    assert operation["responses"]["200"]["content"] == {"application/gzip": binary}
     assert paths["/transform/test"]["post"]["description"] == "Pass on what comes."

@@ -8,7 +8,7 @@ import pytest
 from {{cookiecutter.package_name}}.engine.realtime.subscription import Subscription
 
 from ..peer import Peer
-from ..service import Service
+from ..service import Service, resolved
 from .subscriber import TEXT, Subscriber, publish
 
 JSON = {"Content-Type": "application/json"}
@@ -208,15 +208,15 @@ async def test_the_description_of_the_api_names_the_formats_and_the_refusals(
     service: Service,
 ) -> None:
     async with service.client() as client:
-        paths = (await client.get("/openapi.json")).json()["paths"]
-    operations = paths["/topics/{topics}/events"]
+        document = (await client.get("/openapi.json")).json()
+    operations = document["paths"]["/topics/{topics}/events"]
     subscribing = operations["get"]["responses"]
 
     content = subscribing["200"]["content"]
     assert content.keys() == {"text/event-stream", "application/jsonl", "application/json"}
-    event = content["text/event-stream"]["itemSchema"]
+    event = resolved(document, content["text/event-stream"]["schema"])
     assert event["properties"].keys() == {"id", "event", "data", "retry"}
-    line = content["application/jsonl"]["itemSchema"]
+    line = resolved(document, content["application/jsonl"]["schema"])
     assert line["properties"].keys() == {"id", "topic", "event", "data"}
     assert {"422", "429", "503"} <= subscribing.keys()
     assert operations.keys() == {"get", "post"}

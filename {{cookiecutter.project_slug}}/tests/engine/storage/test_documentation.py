@@ -2,7 +2,7 @@
 
 import json
 
-from ..service import Service
+from ..service import Service, resolved
 from .stored import store
 
 
@@ -13,7 +13,8 @@ async def test_the_documentation_has_the_lines_of_the_listing(service: Service) 
         lines = (await client.get("/files")).text.splitlines()
 
     content = document["paths"]["/files"]["get"]["responses"]["200"]["content"]
-    row, last = content["application/jsonl"]["itemSchema"]["anyOf"]
+    items = content["application/jsonl"]["schema"]["anyOf"]
+    row, last = (resolved(document, item) for item in items)
     assert json.loads(lines[0]).keys() == row["properties"].keys()
     assert row["properties"]["id"]["format"] == "uuid"
     assert json.loads(lines[1]).keys() < last["properties"].keys()

@@ -15,7 +15,7 @@ from {{cookiecutter.package_name}}.engine.upload.rows import BATCH_ROWS, ROW_LIM
 from {{cookiecutter.package_name}}.ingest import latest
 
 from ..peer import PATIENCE
-from ..service import SOAK, Service, ServiceProcess
+from ..service import SOAK, Service, ServiceProcess, resolved
 
 JSONL = {"Content-Type": "application/jsonl"}
 CSV = {"Content-Type": "text/csv"}
@@ -205,13 +205,13 @@ def test_what_takes_no_list_of_rows_is_refused_at_the_start() -> None:
 async def test_the_documentation_has_the_rows_and_the_parameters(serve: Any) -> None:
     service: Service = await serve(Sink().router)
     async with service.client() as client:
-        paths = (await client.get("/openapi.json")).json()["paths"]
+        document = (await client.get("/openapi.json")).json()
 
-    operation = paths["/ingest/sink"]["post"]
+    operation = document["paths"]["/ingest/sink"]["post"]
     assert operation["description"] == "Take rows; this is the documentation."
     assert [parameter["name"] for parameter in operation["parameters"]] == ["then"]
     content = operation["requestBody"]["content"]["application/jsonl"]
-    assert content["itemSchema"]["required"] == ["sensor", "value"]
+    assert resolved(document, content["schema"])["required"] == ["sensor", "value"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")

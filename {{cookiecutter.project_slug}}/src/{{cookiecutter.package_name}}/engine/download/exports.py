@@ -60,7 +60,7 @@ class ExportRouter(APIRouter):
                 [each.replace(kind=own.kind) for each in given]
             )
             content: dict[str, Any] = {name: {"schema": {"type": "string"}} for name in FORMATS}
-            content |= described(model, self.prefix + path)
+            content |= described(model)
             usual: dict[str, Any] = {
                 "name": f"export_{rows.__name__}",
                 "description": inspect.getdoc(rows),

@@ -45,7 +45,9 @@ Describe = Callable[[HTTPException, Exchange], dict[str, Any]]
 DETAIL: dict[str, Any] = {
     "title": "Error",
     "type": "object",
-    "properties": {"detail": {"type": ["string", "array"]}},
+    "properties": {
+        "detail": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}
+    },
     "required": ["detail"],
 }
 

@@ -34,4 +34,6 @@ async def ready(request: Request) -> JSONResponse:
 
 async def index(request: Request) -> dict[str, str]:
     """Respond with the name of the service and its pages; at `/`, unless a page is there."""
-    return {"service": request.app.title, "docs": "/docs", "health": "/health/ready"}
+    app = request.app
+    docs = {"docs": app.docs_url} if app.openapi_url and app.docs_url else {}
+    return {"service": app.title, **docs, "health": "/health/ready"}

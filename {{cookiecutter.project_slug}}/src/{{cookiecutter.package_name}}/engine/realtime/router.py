@@ -62,9 +62,9 @@ _EVENT_BODY: dict[str, Any] = {
 _STREAMS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
+            "application/json": {"schema": POLLED},
             "text/event-stream": {"itemSchema": SSE_EVENT},
             "application/jsonl": {"itemSchema": JSON_EVENT},
-            "application/json": {"schema": POLLED},
         }
     },
     429: {},

@@ -340,16 +340,14 @@ class RunRouter(APIRouter):
 
         def register(function: Run) -> Run:
             adapter: TypeAdapter[AsyncGenerator[Any]] = TypeAdapter(cast(Any, function))
-            # Its own id resolves the references within the schema.
-            schema = {"$id": self.prefix + path, **adapter.json_schema()}
-            body = {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+            body = {"content": {"application/json": {"schema": adapter.json_schema()}}}
             status = options.get("status_code", 201)
             usual: dict[str, Any] = {
                 "name": f"run_{function.__name__}",
                 "status_code": status,
                 "description": inspect.getdoc(function),
                 "responses": {status: _STARTED, 413: {}, 415: {}, 422: {}, 503: {}},
-                "openapi_extra": body,
+                "openapi_extra": {"requestBody": body},
             }
             dependencies = [_ADMISSION, *options.pop("dependencies", ())]
 

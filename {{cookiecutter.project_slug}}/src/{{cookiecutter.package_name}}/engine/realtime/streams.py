@@ -83,6 +83,7 @@ def _content(event: Event) -> str:
 _ID = {"type": "string", "pattern": "^[0-9a-z]+-[0-9]+$"}
 
 SSE_EVENT: dict[str, Any] = {
+    "title": "ServerSentEvent",
     "type": "object",
     "properties": {
         "id": _ID,
@@ -94,6 +95,7 @@ SSE_EVENT: dict[str, Any] = {
 }
 #: Records of the service itself (`reset`, `reconnect`, `error`) can be without a topic.
 JSON_EVENT: dict[str, Any] = {
+    "title": "TopicEvent",
     "type": "object",
     "properties": {
         "id": _ID,
@@ -104,13 +106,25 @@ JSON_EVENT: dict[str, Any] = {
     "required": ["event", "data"],
 }
 POLLED: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "events": {"type": "array", "items": JSON_EVENT},
-        "last_event_id": _ID,
-        "error": {"type": "object", "description": "The problem that ended the wait."},
-    },
-    "anyOf": [{"required": ["events", "last_event_id"]}, {"required": ["error"]}],
+    "anyOf": [
+        {
+            "title": "PolledEvents",
+            "type": "object",
+            "properties": {
+                "events": {"type": "array", "items": JSON_EVENT},
+                "last_event_id": _ID,
+            },
+            "required": ["events", "last_event_id"],
+        },
+        {
+            "title": "PollFailure",
+            "type": "object",
+            "properties": {
+                "error": {"type": "object", "description": "The problem that ended the wait."}
+            },
+            "required": ["error"],
+        },
+    ]
 }
 
 

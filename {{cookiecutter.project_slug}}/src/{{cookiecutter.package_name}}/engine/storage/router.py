@@ -93,7 +93,7 @@ class _Page:
 @router.get(
     "/files",
     response_class=Response,
-    responses={200: {"content": described(ListedFile, "/files")}},
+    responses={200: {"content": described(ListedFile)}},
     dependencies=[Depends(Admission("listing"))],
 )
 async def list_files(

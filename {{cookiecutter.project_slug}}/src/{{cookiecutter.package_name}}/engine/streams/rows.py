@@ -32,6 +32,8 @@ BATCH_ROWS = 1000
 BATCH_SECONDS = 0.1
 #: The JSON schema of the last line.
 _LAST = {
+    "title": "LastLine",
+    "description": "The last line: the number of lines before it, or the problem.",
     "type": "object",
     "properties": {
         "$end": {
@@ -148,10 +150,9 @@ class _Batch:
             self._timer = None
 
 
-def described(model: type[BaseModel], address: str) -> dict[str, Any]:
-    """Return the `content` of OpenAPI for JSON Lines of a model; `address` is the route's path."""
-    # The id makes the references within the schema relative to it.
-    row = {"$id": address, **model.model_json_schema(mode="serialization", by_alias=False)}
+def described(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the `content` of OpenAPI for JSON Lines of a model."""
+    row = model.model_json_schema(mode="serialization", by_alias=False)
     return {JsonLines.media_type: {"itemSchema": {"anyOf": [row, _LAST]}}}
 
 

@@ -34,6 +34,7 @@ FORMATS = ("application/jsonl", "application/x-ndjson", CSV)
 #: The reported errors of one row, and of one body.
 MAX_ERRORS = 100
 
+_ROWS = "One row per line; the first line of CSV contains the names of the fields."
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"description": "The body is UTF-16, or the header row of the CSV is not valid."},
     413: {},
@@ -84,15 +85,14 @@ class IngestRouter(APIRouter):
             kind = inspect.Parameter.KEYWORD_ONLY
             bound: Any = bind
             bound.__signature__ = inspect.Signature([each.replace(kind=kind) for each in given])
-            # With an id, references within the schema of a row resolve in that schema.
-            row = {"$id": self.prefix + path, **adapter.json_schema()}
-            content = {media_type: {"itemSchema": row} for media_type in FORMATS}
+            row = {"itemSchema": adapter.json_schema()}
+            content = {media_type: {} if media_type == CSV else row for media_type in FORMATS}
             usual: dict[str, Any] = {
                 "name": f"ingest_{consume.__name__}",
                 "description": inspect.getdoc(consume),
                 "response_model": Report,
                 "responses": _RESPONSES,
-                "openapi_extra": {"requestBody": {"content": content}},
+                "openapi_extra": {"requestBody": {"description": _ROWS, "content": content}},
             }
             dependencies = [_ADMISSION, *options.pop("dependencies", ())]
 

@@ -140,15 +140,17 @@ async def create_upload(request: Request) -> Response:
 
 
 @router.api_route("/uploads/{upload_id}", methods=METHODS, include_in_schema=False)
-@router.delete("/uploads/{upload_id}", status_code=204, responses=_RESPONSES)
-@router.get("/uploads/{upload_id}", status_code=204, responses=_RESPONSES)
+@router.delete("/uploads/{upload_id}", name="cancel_upload", status_code=204, responses=_RESPONSES)
+@router.get("/uploads/{upload_id}", name="find_upload", status_code=204, responses=_RESPONSES)
 @router.head(
     "/uploads/{upload_id}",
+    name="upload_offset",
     status_code=204,
     responses={**_RESPONSES, 200: {"description": "The same with tus."}},
 )
 @router.patch(
     "/uploads/{upload_id}",
+    name="append_to_upload",
     status_code=204,
     responses={**_RESPONSES, 201: _STORED, 409: {}},
     openapi_extra=_APPEND,
