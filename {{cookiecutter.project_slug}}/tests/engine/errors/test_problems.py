@@ -10,7 +10,10 @@ from fastapi import APIRouter, Request
 from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.engine.errors import ProblemDocuments
 from {{cookiecutter.package_name}}.engine.kernel import Problem, ProblemType, RequestBody
-from {{cookiecutter.package_name}}.engine.service import PROBLEM_TYPES, Service as Application
+from {{cookiecutter.package_name}}.engine.service import (
+    PROBLEM_TYPES,
+    Service as Application,
+)
 
 from ..service import Service, make_settings
 

@@ -6,7 +6,11 @@ from itertools import pairwise
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.upload.multipart import FormParser, Part, part_of
+from {{cookiecutter.package_name}}.engine.upload.multipart import (
+    FormParser,
+    Part,
+    part_of,
+)
 
 from .forms import BOUNDARY, FORM, field, file, form
 from .test_hostile_forms import KEPT, MENDED
