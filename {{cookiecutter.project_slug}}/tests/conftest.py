@@ -18,7 +18,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings that read no `.env`, and store files in a temporary directory."""
+    """Settings that ignore `.env`, and store files in a temporary directory."""
     monkeypatch.chdir(tmp_path)
     return Settings.model_validate({"storage": {"url": "file:./data"}, "log": {"level": "warning"}})
 
