@@ -75,8 +75,7 @@ PROBES, METRICS = "/health/", "/metrics"
 
 
 def install(app: FastAPI, kernel: Kernel) -> None:
-    """Set the policy of FastAPI's pages, add handlers of 404 and 405, document errors in
-    OpenAPI."""
+    """Set the policy of FastAPI's own pages, handle 404 and 405, and document errors in OpenAPI."""
     pages = {app.docs_url, app.redoc_url, app.swagger_ui_oauth2_redirect_url}
     for route in app.routes:
         if isinstance(route, Route) and route.path in pages:
@@ -167,8 +166,7 @@ async def _name_methods(request: Request, error: HTTPException) -> Response:
 
 
 async def _ask_for_upgrade(request: Request, error: HTTPException) -> Response:
-    """Respond with 426, 400 or 405, not with the router's 404, if the path is that of a
-    WebSocket."""
+    """Respond with 426, 400 or 405 if the path is that of a WebSocket; the router sends 404."""
     # If the router has found an endpoint, such as a mounted folder, the 404 comes from that.
     if "endpoint" not in request.scope and _has_route(request, type="websocket"):
         error = HTTPException(405, headers={"Allow": "GET, HEAD"})

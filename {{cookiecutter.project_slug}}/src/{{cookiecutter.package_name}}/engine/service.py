@@ -45,7 +45,8 @@ class Service(FastAPI):
         kernel = Kernel(settings.streaming, settings)
         types = [PROBLEM_TYPES, *(part.problem_types for part in parts)]
         kernel.problem_types = {kind.name: kind for kinds in types for kind in kinds}
-        # Clients often send a whole body before they read a redirect to the path with a slash.
+        # Clients often send a whole body before they read a response: a redirect that adds a slash
+        # would waste it.
         usual = {"redirect_slashes": False, "telemetry": observability.telemetry()}
         super().__init__(**(usual | options))
         self._own_lifespan = self.router.lifespan_context

@@ -74,8 +74,7 @@ class Problem(HTTPException):
 
     @classmethod
     def of(cls, error: BaseException) -> "Problem":
-        """Return the problem that a client may see: for an unexpected error a 500 without its
-        text."""
+        """Return the problem that a client may see; 500 without details for any other error."""
         return error if isinstance(error, cls) else cls(500)
 
 
