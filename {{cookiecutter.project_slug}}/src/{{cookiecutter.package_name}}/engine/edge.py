@@ -62,8 +62,9 @@ UNKNOWN_HOST = ProblemType(
 FOREIGN_PAGE = ProblemType(
     "foreign-page",
     "Pages of this origin may not use the service",
-    "According to `Sec-Fetch-Site` or `Origin`, a page of another origin sent the request, so it was"
-    " not executed. The operator of the service sets the allowed origins (`APP_CORS__ORIGINS`).",
+    "According to `Sec-Fetch-Site` or `Origin`, a page of another origin sent the request, so the"
+    " service did nothing. The operator of the service sets the allowed origins"
+    " (`APP_CORS__ORIGINS`).",
 )
 #: Values of `host` that mean all addresses of the machine.
 EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104

@@ -33,6 +33,5 @@ async def ready(request: Request) -> JSONResponse:
 
 
 async def index(request: Request) -> dict[str, str]:
-    """Respond with the name of the service and its pages; at `/`, unless the owner has a route
-    there."""
+    """Respond at `/` with the name of the service and its pages, unless the owner has a route."""
     return {"service": request.app.title, "docs": "/docs", "health": "/health/ready"}

@@ -233,7 +233,7 @@ def _of_kernel(kernel: Kernel) -> list[Measure]:
 def _remove_dead_workers(directory: Path) -> None:
     """Remove dead workers' gauges; keep their counters."""
     if sys.platform == "win32":
-        return  # On Windows, `os.kill` would end the process.
+        return  # On Windows, `os.kill` may end the process.
     for process in {int(path.stem.rpartition("_")[2]) for path in directory.glob("gauge_live*.db")}:
         try:
             os.kill(process, 0)

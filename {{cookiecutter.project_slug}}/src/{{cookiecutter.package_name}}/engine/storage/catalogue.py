@@ -107,8 +107,7 @@ class Catalogue:
         return await in_thread(self._thread, self.execute, statement, *values)
 
     async def write(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run one statement; raises Problem 503 when the store was moved, as the change may be
-        lost."""
+        """Run one statement; raises Problem 503 if a moved store may have lost the change."""
 
         def execute() -> list[tuple[Any, ...]]:
             self._place.check()

@@ -63,8 +63,7 @@ class Files(Part):
     commands: ClassVar[dict[str, Any]] = {"import": import_files}
 
     def __init__(self, *callbacks: Callbacks | Callable[[FastAPI], Callbacks]) -> None:
-        """`callbacks` are called in this order; a function is called at the start to create
-        them."""
+        """`callbacks` are called in this order; functions create them when the service starts."""
         self._callbacks = callbacks
 
     def check(self, settings: Any) -> None:
@@ -103,7 +102,7 @@ def _add_metrics(storage: LocalStorage, kernel: Kernel) -> None:
     kernel.measures += [
         Measure("storage_free_bytes", "Free bytes of the disk.", "max", free),
         Measure("storage_files", "Files by event: stored or removed.", "counter", files, "event"),
-        Measure("storage_buffered_bytes", "Bytes that are received and not yet written.", "sum", buffered),
+        Measure("storage_buffered_bytes", "Bytes received and not yet written.", "sum", buffered),
     ]
 
 

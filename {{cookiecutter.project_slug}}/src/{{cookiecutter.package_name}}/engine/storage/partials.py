@@ -251,8 +251,7 @@ class LocalPartials:
     async def open(
         self, partial: Partial, size: int, tap: Tap | None = None
     ) -> AsyncGenerator[LocalWriter]:
-        """Append at `size`, where the bytes end; received bytes are kept, even if the block
-        raises."""
+        """Append at `size`, the end of the bytes; received bytes are kept, even after an error."""
         storage, path = self.storage, self._path(partial.id)
 
         def begin() -> tuple[FileIO, bytes | None]:

@@ -106,7 +106,7 @@ class Channel(ABC):
         """Send a part of the body, such as `take` returns."""
         if self._direct is None:
             await self._forward({"type": "http.response.body", "body": body, "more_body": True})
-        else:  # Not through the layers, which might delay this part after others were written directly.
+        else:  # Not through the layers, which might delay or reorder the parts.
             self.exchange.bytes_out += len(body)
             await self._direct.send(body)
 
