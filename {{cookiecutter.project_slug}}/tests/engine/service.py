@@ -50,7 +50,7 @@ class Service(LiveServer):
     """The application on a socket; a test can also inspect its exchanges."""
 
     def __init__(self, *routers: APIRouter, http: Any = None, **sections: dict[str, Any]) -> None:
-        """`http` names one of uvicorn's own protocols, in place of ours."""
+        """`http` names one of uvicorn's own protocols, in place of the engine's."""
         app = create_app(make_settings(**sections))
         for router in routers:
             app.include_router(router)
@@ -155,7 +155,7 @@ class ServiceProcess:
     async def __aexit__(self, *_: object) -> None:
         self.kill()
         await self.exit_code()
-        sys.stderr.writelines(self.log)  # pytest shows it beside a failure.
+        sys.stderr.writelines(self.log)  # pytest shows it with a failure.
 
     def client(self) -> httpx.AsyncClient:
         return client_of(self.url)

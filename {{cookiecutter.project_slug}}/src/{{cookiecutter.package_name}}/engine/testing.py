@@ -1,4 +1,4 @@
-"""A real server on a free port, for tests; it needs httpx, of the development dependencies.
+"""A real server on a free port, for tests; it needs httpx, which is a development dependency.
 
     async with LiveServer(create_app(settings)) as service, service.client() as client:
         response = await client.get("/orders")
@@ -68,7 +68,7 @@ class LiveServer:
     """A context manager that serves an application on a socket of the loopback interface."""
 
     def __init__(self, app: Service, **options: Any) -> None:
-        """`options` are those of uvicorn, in place of what `serve` sets."""
+        """`options` are options of uvicorn, which override those of `serve`."""
         self.app = app
         self._socket = self._bind()
         self.port: int = self._socket.getsockname()[1]
