@@ -86,7 +86,7 @@ class LiveServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._server.stop.set)
+        self._stop()
         await asyncio.to_thread(self._thread.join, PATIENCE)
         self._socket.close()
         if self._thread.is_alive():
@@ -108,6 +108,9 @@ class LiveServer:
 
     def _bind(self) -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._server.stop.set)
 
     async def _serve(self) -> None:
         try:
