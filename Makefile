@@ -65,7 +65,7 @@ test: | $(UV)
 soak: | $(UV)
 	@SOAK=20 $(RUN) pytest --numprocesses=auto --dist=loadgroup --no-loadscope-reorder $(ARGS)
 
-# The tests of faults and bounds on the last version without the repair, where each must fail.
+# The tests of faults and bounds on the last version before each fix, where all must fail.
 prove-faults: | $(UV)
 	@$(RUN) python tests/prove_faults.py $(ARGS)
 

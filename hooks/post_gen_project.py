@@ -16,7 +16,7 @@ REDIS = ["redis", "redis_data", "redis_lua"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
 REDIS_TESTS += ["test_redis_bounds", "test_redis_workers", "test_runs_redis"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
-#: Paths that depend on answers; all others are in every project. A test compares it with the tree.
+#: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
     (RESUMABLE, [f"{ENGINE}/upload/resumable", f"{TESTS}/resumable"]),
@@ -47,7 +47,7 @@ OWNED = [
 
 
 def prune():
-    """Delete the paths of answers that were not given; missing paths are ignored."""
+    """Delete the paths that the answers do not include; missing paths are ignored."""
     for wanted, paths in OWNED:
         for path in [] if wanted else map(Path, paths):
             if path.is_dir():
@@ -63,9 +63,9 @@ def print_next_steps():
 
   cd {ANSWERS["project_slug"]}
   uv run serve        # http://127.0.0.1:8000
-  uv run pytest       # its tests
+  uv run pytest       # runs its tests
 
-Without uv: python -m venv .venv, activate it, pip install . and serve.
+Without uv: run python -m venv .venv, activate it, run pip install . and serve.
 To put it under version control: git init
 To use the same answers again: cookiecutter {template} --replay
 """)
@@ -73,7 +73,7 @@ To use the same answers again: cookiecutter {template} --replay
 
 if __name__ == "__main__":
     if hasattr(sys.stdout, "reconfigure"):
-        # The encoding of the console may lack letters of the name.
+        # The encoding of the console may not support all characters of the name.
         sys.stdout.reconfigure(errors="replace")
     prune()
     print_next_steps()

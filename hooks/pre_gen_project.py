@@ -1,4 +1,4 @@
-"""Reject invalid answers: all at once, one line each, before any file is written."""
+"""Reject invalid answers before any file is written, and report all of them, one line each."""
 
 import json
 import keyword
@@ -56,7 +56,7 @@ def problems():
     """Yield one line for every invalid answer."""
     for key, most in TEXTS.items():
         value = ANSWERS[key]
-        # The braces are split, because this file is rendered, too.
+        # The delimiters are composed here, because this file is rendered as well.
         if any("{" + mark in value for mark in "{%#"):
             yield f"{key}: template delimiters are not allowed: {value!r}"
         if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):

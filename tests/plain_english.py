@@ -10,14 +10,11 @@ import re
 import subprocess
 import sys
 import tokenize
-from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-#: Files whose findings are only counted.
-COUNTED_ONLY = re.compile(r"^\{\{.*/engine/.*\.py$|/docs/problems\.md$")
 CHECKED = re.compile(r"\.(py|md|m?js|toml|ya?ml|example)$|(^|/)(Makefile|Dockerfile|run)$")
 #: Licences, recorded data, generated results, and this list.
 EXCLUDED = re.compile(r"(^|/)(LICENSE$|data/|results/|(test_)?plain_english\.py$)")
@@ -126,17 +123,12 @@ def check(root: Path = REPOSITORY) -> int:
     """Print the findings in the files that git tracks; return their number."""
     listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=root, encoding="utf-8")
     names = [n for n in listed.split("\0") if CHECKED.search(n) and not EXCLUDED.search(n)]
-    failed, counted = 0, Counter[str]()
+    failed = 0
     for name in names:
         for line, sentence in sentences(root / name):
-            found = findings(sentence, name)
-            if COUNTED_ONLY.search(name):
-                counted.update(found)
-            elif found:
+            if found := findings(sentence, name):
                 failed += 1
                 print(f"{name}:{line}: {'; '.join(RULES[each] for each in found)}: {sentence}")
-    for pattern, number in counted.most_common():
-        print(f"{number:5} in files that are not checked yet: {pattern}: {RULES[pattern]}")
     return failed
 
 

@@ -179,7 +179,7 @@ def test_the_thirteenth_seat_is_a_problem_of_its_own_type(connection: HTTPConnec
     assert statuses == [200] * 12
     assert json.loads(problem)["type"] == "/problems/sold-out"
     assert json.loads(problem)["next"] == "2027-01-01"
-    assert (page.status, b"There is none left;" in text) == (200, True)
+    assert (page.status, b"All seats are taken;" in text) == (200, True)
 
 
 @pytest.mark.parametrize(

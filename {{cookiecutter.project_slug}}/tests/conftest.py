@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings that read no `.env`, and store files in a temporary directory."""
+    """Settings that ignore `.env`, and store files in a temporary directory."""
     monkeypatch.chdir(tmp_path)
     return Settings.model_validate({"storage": {"url": "file:./data"}})
 

@@ -1,4 +1,4 @@
-"""The application; `TestClient` suffices for tests that do not stream."""
+"""Tests of the application; those without streams can use `TestClient`."""
 
 import httpx
 from fastapi.testclient import TestClient

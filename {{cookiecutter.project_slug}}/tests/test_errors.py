@@ -1,4 +1,4 @@
-"""All errors are problem documents."""
+"""Tests of errors: all of them are problem documents."""
 
 import httpx
 

@@ -1,4 +1,4 @@
-"""Events that clients and routes publish reach their subscribers."""
+"""Tests of events, which clients and routes publish."""
 
 import json
 
@@ -11,7 +11,7 @@ from {{cookiecutter.package_name}}.settings import Settings
 
 
 async def first_event(stream: httpx.Response) -> object:
-    """Return the data of the first event with JSON; the service sends other events before it."""
+    """Return the data of the first event that has a JSON object as data."""
     async for line in stream.aiter_lines():
         if line.startswith("data: {"):
             return json.loads(line.removeprefix("data: "))

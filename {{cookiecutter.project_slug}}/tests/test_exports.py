@@ -1,4 +1,4 @@
-"""The exports of `exports.py`."""
+"""Tests of the exports in `exports.py`."""
 
 import csv
 import json

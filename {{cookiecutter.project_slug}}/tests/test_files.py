@@ -1,4 +1,4 @@
-"""The callbacks of `files.py`."""
+"""Tests of the callbacks in `files.py`."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""The ingestion of `ingest.py`."""
+"""Tests of the ingestion in `ingest.py`."""
 
 import httpx
 

@@ -1,4 +1,4 @@
-"""The run of `runs.py`."""
+"""Tests of the run in `runs.py`."""
 
 import json
 
@@ -9,7 +9,7 @@ async def test_a_run_is_followed_to_its_end(client: httpx.AsyncClient) -> None:
     started = await client.post("/runs/counter", json={"count": 2, "interval": 0})
     assert started.status_code == 201
 
-    # The stream of a run ends with it.
+    # The stream ends when the run ends, so `get` returns.
     stream = await client.get(started.json()["events"])
     data = [line.removeprefix("data: ") for line in stream.text.splitlines() if "data: " in line]
     first, second, end = map(json.loads, data)

@@ -1,4 +1,4 @@
-"""The transforms of `transforms.py`."""
+"""Tests of the transforms in `transforms.py`."""
 
 import gzip
 

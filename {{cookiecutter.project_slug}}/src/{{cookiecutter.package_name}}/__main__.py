@@ -1,4 +1,4 @@
-"""The command `serve`, also as `python -m`: runs the service or one of its commands."""
+"""The command `serve` (or `python -m`), which runs the service or one of its commands."""
 
 from .app import create_app
 from .engine.server import main as run

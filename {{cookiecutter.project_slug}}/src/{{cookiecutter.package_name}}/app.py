@@ -1,4 +1,4 @@
-"""The application: the selected parts of the engine, and your routers, in any order."""
+"""The application: parts of the engine and your routers, in any order."""
 
 # {% set c = cookiecutter %}
 # {% if c.use_upload or c.use_download or c.use_realtime or c.use_demo_page %}

@@ -1,7 +1,7 @@
 """Exports: rows as JSON Lines, CSV or text, generated while they are sent.
 
-An export is an asynchronous generator: its parameters are query parameters, its docstring is the
-documentation, and the fields of the model that it yields are the columns.
+An export is an asynchronous generator: its parameters are query parameters, its docstring
+documents the route, and the fields of the model that it yields are the columns.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class Line(BaseModel):
 @router.export("/lines")
 async def lines(
     count: Annotated[int, Query(ge=0, le=10_000)] = 10,
-    # Not in OpenAPI: it only demonstrates a failing response.
+    # Excluded from OpenAPI, because it only demonstrates a response that fails.
     fail_after: Annotated[int | None, Query(ge=0, include_in_schema=False)] = None,
 ) -> AsyncGenerator[Line]:
     """Numbered lines; `fail_after` demonstrates a failure half-way."""
@@ -64,7 +64,7 @@ async def table(
     after: Annotated[int, Query(ge=0, lt=1 << 63, description="Start after this id.")] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
 ) -> AsyncGenerator[Measurement]:
-    """Rows of a table in SQLite, read page by page: a slow client holds no connection."""
+    """Rows of an SQLite table, read page by page, so that a slow client holds no connection."""
     while page := await asyncio.to_thread(_page, after, min(PAGE, limit)):
         for row in page:
             yield Measurement(**row)
@@ -81,7 +81,7 @@ def _page(after: int, limit: int) -> list[sqlite3.Row]:
 
 @cache
 def _example() -> Path:
-    """Create the database of the example; it is deleted when the process ends."""
+    """Create the database of the example, which is deleted when the process ends."""
     directory = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     path = Path(directory, "example.sqlite3")

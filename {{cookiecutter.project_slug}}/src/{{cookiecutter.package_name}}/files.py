@@ -1,4 +1,4 @@
-"""Callbacks for files; `Callbacks` documents when each function is called."""
+"""Callbacks for files; the class `Callbacks` documents when each of them is called."""
 
 import logging
 
@@ -15,12 +15,12 @@ def accept(draft: Draft, head: bytes) -> None:
 
 
 async def on_stored(record: FileRecord) -> None:
-    """Handle a new file. Must be idempotent: it is called again after a crash."""
+    """Handle a new file. Must be idempotent: it is called again after a failure or a crash."""
     logger.info("stored %s: %d bytes", record.id, record.size)
 
 
 async def on_deleted(record: FileRecord) -> None:
-    """Clean up after a file is deleted."""
+    """Clean up after a file has been deleted."""
     logger.info("deleted %s", record.id)
 
 

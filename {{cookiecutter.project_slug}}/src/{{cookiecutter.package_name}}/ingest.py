@@ -1,7 +1,7 @@
 """Ingestions: rows of JSON Lines or CSV, validated as they arrive.
 
-An ingestion is an asynchronous function that receives the rows in batches, validated by the model
-in its signature.
+An ingestion is an asynchronous function that receives the valid rows in batches. The annotation of
+its first parameter is the model of a row.
 """
 
 from collections import deque
@@ -21,11 +21,11 @@ class Reading(BaseModel):
     value: FiniteFloat
 
 
-#: In memory for the example; store them in a database instead.
+#: The example stores rows in memory; a real service uses a database.
 latest: deque[Reading] = deque(maxlen=1000)
 
 
 @router.ingest("/readings")
 async def readings(rows: list[Reading]) -> None:
-    """Store the latest thousand readings."""
+    """Store the latest 1,000 readings."""
     latest.extend(rows)

@@ -1,4 +1,4 @@
-"""Runs: jobs that continue when their client disconnects, and stream their events.
+"""Runs: jobs that continue when their client disconnects, and whose events are streamed.
 
 A run is an asynchronous generator: its parameters are the members of the JSON body that starts it,
 and it yields the data of its events.

@@ -1,6 +1,6 @@
 """The settings: environment variables with the prefix `APP_`, and `.env` in development.
 
-One section per part of the service; `APP_SERVER__PORT=80` sets `settings.server.port`.
+Each part of the service has a section; `APP_SERVER__PORT=80` sets `settings.server.port`.
 """
 
 # {% if cookiecutter.use_download %}

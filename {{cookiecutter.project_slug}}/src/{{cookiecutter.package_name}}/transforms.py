@@ -1,6 +1,6 @@
-"""Transforms: request bodies that are changed and sent back while they arrive.
+"""Transforms: the body of a request is changed and sent back while it arrives.
 
-They need clients that read while they write, such as curl and node.
+The client must read while it writes, as curl and node do.
 """
 
 import codecs
@@ -23,7 +23,7 @@ async def gzip(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
 
 @router.transform("/upper", takes="text/plain", gives="text/plain")
 async def upper(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Make UTF-8 upper case; bytes that are not UTF-8 are not changed."""
+    """Convert UTF-8 to upper case; bytes that are not UTF-8 are not changed."""
     # The decoder keeps an incomplete character at the end of a chunk for the next chunk.
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     async for chunk in body:

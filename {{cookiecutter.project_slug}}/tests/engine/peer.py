@@ -51,7 +51,7 @@ class Peer:
         async with asyncio.timeout(PATIENCE):
             while chunk := await asyncio.get_running_loop().sock_recv(self._sock, 1 << 20):
                 self.unread += chunk
-                await asyncio.sleep(0)  # Let the deadline fire.
+                await asyncio.sleep(0)  # Let the deadline expire.
         rest, self.unread = self.unread, b""
         return rest
 

@@ -58,7 +58,7 @@ class Service(LiveServer):
     """The application on a socket; a test can also inspect its exchanges."""
 
     def __init__(self, *routers: APIRouter, http: Any = None, **sections: dict[str, Any]) -> None:
-        """`http` names one of uvicorn's own protocols, in place of ours."""
+        """`http` names one of uvicorn's own protocols, in place of the engine's."""
         app = create_app(make_settings(**sections))
         for router in routers:
             app.include_router(router)

@@ -121,7 +121,7 @@ async def test_what_is_no_host_or_scheme_is_ignored(serve: Any, field: str) -> N
         ),
         ([forwarded("proto=https")], HERE),
         ([f"X-Forwarded-For: 198.51.100.1, {STRANGER}, {BEFORE}"], STRANGER),
-        # A proxy that sets only the other fields passes those of the client on.
+        # A proxy that sets only the other fields passes on those of the client.
         ([f"X-Forwarded-For: {STRANGER}", forwarded("for=198.51.100.1")], STRANGER),
     ],
 )

@@ -1,4 +1,4 @@
-"""Parts without their settings, or that are not open, raise helpful errors."""
+"""Parts without their settings, or before they are open, raise helpful errors."""
 
 from typing import Any, ClassVar
 

@@ -85,7 +85,7 @@ LINES: dict[str, Line] = {
 
 
 class Parts(Part):
-    """A part that notes when it is opened and closed."""
+    """A part that records when it is opened and closed."""
 
     def __init__(self, notes: list[str], name: str, rank: int) -> None:
         self.notes, self.name, self.rank = notes, name, rank

@@ -1,6 +1,6 @@
-"""A release of uvicorn that lacks a name which our connections use: the service does not start.
+"""If a release of uvicorn lacks a name that the engine uses, the service does not start.
 
-The fakes are uvicorn itself, with one of its names called something else.
+The fakes are uvicorn itself, with one of its names replaced.
 """
 
 import ast
@@ -29,7 +29,7 @@ if "realtime" in Settings.model_fields:
 KINDS = ["_should_upgrade_to_ws", "pipeline", "_parse_host_port", "HttpToolsProtocol"]
 HTTP = "uvicorn.protocols.http.httptools_impl"
 WEBSOCKET = "uvicorn.protocols.websockets.websockets_sansio_impl.WebSocketsSansIOProtocol"
-#: How objects of a class are called in our files.
+#: The variables for objects of a class in the engine's files.
 USERS: dict[str, tuple[set[str], list[str]]] = {
     f"{HTTP}.HttpToolsProtocol": ({"self"}, ["http_connection.py", "parse_scheduler.py"]),
     f"{HTTP}.RequestResponseCycle": (
@@ -44,7 +44,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def renamed(module: ModuleType, name: str) -> ModuleType:
-    """Return a copy of a module in which a name is called something else."""
+    """Return a copy of a module in which a name is replaced."""
     lines = inspect.getsource(module).splitlines()
     changed = [
         line if re.match(r"\s*(from|import) ", line) else re.sub(rf"\b{name}\b", "renamed", line)

@@ -1,10 +1,10 @@
 """The edge: rules for every request and response, whichever route handles it.
 
-* CORS: the pages of other origins that may use the service, and read its headers. The middleware is
-  outside of everything else: without its headers a page sees errors as network errors.
-* `SiteRules`: the names of the service, and the pages that may change something in it.
-* Headers that restrict what a browser does with a response.
-* All methods of a path in a 405; the handshake in the response to a plain request for a WebSocket.
+* CORS: the pages of allowed origins may use the service and read its headers. This middleware is
+  the outermost: without its headers a page sees errors as network errors.
+* `SiteRules`: the allowed values of Host, and the pages that may change something.
+* Headers that restrict how a browser uses a response.
+* A 405 lists all methods of the path. A plain GET of a WebSocket gets 426 or 400 instead of 404.
 
 Sources: the Fetch standard, sections 3.3 (CORS protocol) and 3.7 (Cross-Origin-Resource-Policy);
 Content Security Policy Level 3; RFC 6797 (Strict-Transport-Security); RFC 9110, section 15.5.6.
@@ -27,7 +27,7 @@ from .kernel.origins import SENT_HOST, Hosts, Pages, handshake_flaw, is_address,
 from .kernel.problem import Problem, ProblemType
 from .settings import ServiceSettings
 
-#: Headers that pages may read, besides those that every page may read.
+#: Headers that pages of other origins may read, in addition to those that CORS always permits.
 EXPOSED = [
     "Accept", "Accept-Encoding", "Accept-Patch", "Accept-Post", "Accept-Ranges", "Allow",
     "Content-Disposition", "Content-Encoding", "Content-Length", "Content-Location",
@@ -45,22 +45,23 @@ HSTS = "max-age=31536000"
 UNKNOWN_HOST = ProblemType(
     "unknown-host",
     "The service is not known by this name",
-    "`Host` is not a name or an address of the service. Other names are refused, so that their"
-    " owners cannot read from the service with a page of theirs. Use its own name, which its"
-    " operator sets (`APP_SERVER__ALLOWED_HOSTS`, `APP_SERVER__PUBLIC_URL`).",
+    "`Host` is not a name or an address of the service. Other names are refused, because the owner"
+    " of a name could point it at the service and read its responses from a web page. Use a name"
+    " that the operator has allowed (`APP_SERVER__ALLOWED_HOSTS`, `APP_SERVER__PUBLIC_URL`).",
 )
 FOREIGN_PAGE = ProblemType(
     "foreign-page",
     "Pages of this origin may not use the service",
-    "A page of another origin has sent the request, according to `Sec-Fetch-Site` or `Origin`, and"
-    " nothing was done. The operator of the service sets the allowed origins"
+    "According to `Sec-Fetch-Site` or `Origin`, a page of another origin sent the request, so the"
+    " service did nothing. The operator of the service sets the allowed origins"
     " (`APP_CORS__ORIGINS`).",
 )
 #: Values of `host` that mean all addresses of the machine.
 EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104
-#: The addresses in requests of `TestClient`, which has no socket: no other client has them.
+#: The client and the Host of requests by Starlette's `TestClient`. Clients on a socket have an IP
+#: address instead.
 TEST_CLIENT, TEST_SERVER = "testclient", b"testserver"
-#: Paths for machines that know the address of the service only.
+#: Paths of probes and monitors, which often use the address of the service instead of its name.
 PROBES, METRICS = "/health/", "/metrics"
 
 
@@ -92,7 +93,7 @@ def around(kernel: Kernel, settings: ServiceSettings) -> list[Middleware]:
 
 
 class SiteRules:
-    """Pure ASGI: refuse other names with 421, and changes by foreign pages with 403."""
+    """Pure ASGI: refuses unknown hosts with 421, and changes by pages of other origins with 403."""
 
     def __init__(self, app: ASGIApp, kernel: Kernel, hosts: Hosts, pages: Pages) -> None:
         self.app = app
@@ -107,7 +108,8 @@ class SiteRules:
         await app(scope, receive, send)
 
     def _problem_of(self, scope: Scope) -> Problem | None:
-        # Both the Host that a proxy has received, and the one that it has sent. Browsers send one.
+        # Check both the Host that a proxy reports and the one that it sent itself. A request
+        # without Host is allowed, because browsers always send it.
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if SENT_HOST in scope:
             hosts.append(scope[SENT_HOST])
@@ -142,7 +144,7 @@ def _set_headers(kernel: Kernel, cross_origin: bool) -> None:
 
 
 async def _name_methods(request: Request, error: HTTPException) -> Response:
-    """Respond with 405 and all methods of the path: the router names those of one route."""
+    """Respond with 405 and all methods of the path; the router lists those of one route only."""
     if not isinstance(error, Problem):
         allowed = [each for each in METHODS if _has_route(request, type="http", method=each)]
         error.headers = {**(error.headers or {}), "Allow": ", ".join(allowed)}
@@ -150,7 +152,7 @@ async def _name_methods(request: Request, error: HTTPException) -> Response:
 
 
 async def _ask_for_upgrade(request: Request, error: HTTPException) -> Response:
-    """Respond with 426 or 400 if the path is that of a WebSocket: the router responds with 404."""
+    """Respond with 426, 400 or 405 if the path is that of a WebSocket; the router sends 404."""
     # If the router has found an endpoint, such as a mounted folder, the 404 comes from that.
     if "endpoint" not in request.scope and _has_route(request, type="websocket"):
         error = HTTPException(405, headers={"Allow": "GET, HEAD"})

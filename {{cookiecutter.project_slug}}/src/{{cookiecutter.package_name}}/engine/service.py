@@ -33,9 +33,9 @@ class Service(FastAPI):
     """A FastAPI application with the engine in it.
 
     All of FastAPI works as usual, in any order of lines: `include_router`, `add_middleware`,
-    `exception_handler`, `lifespan`. The engine's own middleware stays outermost, and the parts are
-    open before your lifespan begins and until it has ended. Only runs begin after it and end before
-    it, as they may use its resources.
+    `exception_handler`, `lifespan`. The engine's own middleware stays outermost. The parts open
+    before your lifespan begins, and close after it has ended. Runs are the exception: they start
+    after your lifespan has begun and end before it does, because they may use its resources.
     """
 
     def __init__(self, settings: ServiceSettings, *parts: Part, **options: Any) -> None:
@@ -50,7 +50,8 @@ class Service(FastAPI):
         types = [PROBLEM_TYPES, *(part.problem_types for part in parts)]
         kernel.problem_types = {kind.name: kind for kinds in types for kind in kinds}
         usual: dict[str, Any] = {
-            # A redirect to a path with a slash would come after a whole body, and lose it.
+            # Clients often send a whole body before they read a response: a redirect that adds a
+            # slash would waste it.
             "redirect_slashes": False,
             "telemetry": observability.telemetry(),
             "title": _name(),
@@ -80,13 +81,13 @@ class Service(FastAPI):
         return self._documents.complete(super().openapi())
 
     def check(self) -> None:
-        """End the process with a one-line message if the service cannot run; before it listens."""
+        """End the process with one line if the service cannot run; called before it listens."""
         for part in self.parts:
             part.check(self.settings)
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put the engine's middleware around the owner's; FastAPI calls this at the start."""
-        observability.add_index(self)  # Last, so that a page of the owner comes first.
+        observability.add_index(self)  # Last, so that the owner's route takes precedence.
         if self.user_middleware:
             self.state.kernel.has_layers = True
             self.user_middleware.append(Middleware(BreakMiddleware))
@@ -105,7 +106,7 @@ class Service(FastAPI):
     async def _lifespan(self) -> AsyncGenerator[Any]:
         kernel = self.state.kernel
         async with AsyncExitStack() as stack:
-            # Remove the metrics of the parts at the end: tests start an application again.
+            # Remove the metrics of the parts at the end, because tests start an application again.
             stack.callback(setattr, kernel, "measures", [*kernel.measures])
             for part in self.parts:
                 await stack.enter_async_context(part.running(self))

@@ -1,6 +1,7 @@
 """The settings of every service, and the base class of its `Settings`.
 
-The `settings.py` of each module has its section; that of the service composes them.
+The `settings.py` of each module defines its section; the `settings.py` of the service combines
+them.
 """
 
 from collections.abc import Iterator
@@ -31,11 +32,11 @@ class ServerSettings(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Annotated[int, Field(ge=1)] = 1
     public_url: Annotated[str, AfterValidator(_base_url)] | None = None
-    """The base URL for clients, such as `https://files.example.com`; else that of the request."""
+    """The base URL for clients, such as `https://files.example.com`; by default the request's."""
     allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = ""
-    """Names of the service in Host, separated by commas: `*.example.com`, `*` for all."""
+    """Allowed names in Host, separated by commas; `*.example.com` for subdomains, `*` for all."""
     trusted_proxies: str = "127.0.0.1"
-    """Addresses whose `X-Forwarded-*` and `Forwarded` are used, with commas; `*` for all."""
+    """Addresses of proxies whose `X-Forwarded-*` and `Forwarded` are used; `*` for all."""
     docs: bool = True
     """Whether `/docs`, `/redoc` and the OpenAPI documents are served; the demo page reads these."""
     header_timeout: Annotated[Duration, Field(gt=0)] = 20.0
@@ -47,21 +48,21 @@ class ServerSettings(Section):
     max_pipelined: Annotated[int, Field(gt=0)] = 16
     """Requests of one connection that may wait for an earlier one, before reading is paused."""
     max_waiting: Annotated[int, Field(gt=0)] = 1000
-    """Waiting requests on all connections of a process, besides the first of each."""
+    """Pipelined requests that wait on all connections of a process, without the first of each."""
     max_unparsed: Size = 256 << 20
     """Unparsed bytes in a process; connections that add more are reset."""
     max_control_frames: Annotated[float, Field(gt=0)] = 100.0
     """Pings and pongs per second of one WebSocket, with bursts of ten times as many."""
     keep_alive: Annotated[Duration, Field(gt=0)] = 75.0
-    """Seconds between two requests of a connection: more than those of a load balancer."""
+    """Seconds for which an idle connection stays open; longer than in the load balancer."""
     max_connections: Annotated[int, Field(gt=0)] | None = None
     """Concurrent connections of one process; the default depends on its limit of open files."""
     stuck_after: Annotated[Duration, Field(gt=0)] = 10.0
-    """Seconds without a response of the event loop, after which the process is not live."""
+    """Seconds for which the event loop may be blocked until the process is not live."""
     drain_notice: Duration = 0.0
     """Seconds for which a draining server still accepts connections while it is not ready."""
     drain_timeout: Annotated[Duration, Field(gt=0)] = 10.0
-    """Seconds after that in which open requests may end."""
+    """Seconds after the notice in which open requests may end."""
 
 
 class CorsSettings(Section):
@@ -100,7 +101,7 @@ class ServiceSettings(BaseSettings):
         realtime = getattr(self, "realtime", None)
         if self.server.workers > 1 and realtime and realtime.broker_url == "memory:":
             raise ValueError(
-                "APP_SERVER__WORKERS: the memory broker belongs to one process, so it can only be 1"
+                "APP_SERVER__WORKERS: the memory broker belongs to one process, so this must be 1"
             )
 
 

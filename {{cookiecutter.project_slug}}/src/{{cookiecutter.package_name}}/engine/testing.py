@@ -1,4 +1,4 @@
-"""A real server on a free port, for tests; it needs the development dependencies httpx and pytest.
+"""A real server on a free port, for tests; httpx and pytest are development dependencies.
 
     async with LiveServer(create_app(settings)) as service, service.client() as client:
         response = await client.get("/orders")
@@ -124,7 +124,7 @@ class LiveServer:
     """A context manager that serves an application on a socket of the loopback interface."""
 
     def __init__(self, app: Service, **options: Any) -> None:
-        """`options` are those of uvicorn, in place of what `serve` sets."""
+        """`options` are options of uvicorn, which override those of `serve`."""
         self.app = app
         self._socket = self._bind()
         self.port: int = self._socket.getsockname()[1]
@@ -143,7 +143,7 @@ class LiveServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._server.stop.set)
+        self._stop()
         await asyncio.to_thread(self._thread.join, PATIENCE)
         self._socket.close()
         if self._thread.is_alive():
@@ -165,6 +165,9 @@ class LiveServer:
 
     def _bind(self) -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._server.stop.set)
 
     async def _serve(self) -> None:
         try:

@@ -5,8 +5,8 @@ Routes, for GET and HEAD, excluded from the OpenAPI schema:
     /web/app.js     its script, which imports the others; served as written, without a build step
     /web/style.css  its style sheet
 The files are next to this module and are read once at import. There is one script per part of the
-page, page.js for shared functions, and stream.js for the single event stream of the page. The page
-reads /openapi.json and shows only the parts that this service has.
+page; page.js has shared functions, and stream.js the single event stream of the page. The page
+reads /openapi.json, and shows only the parts that this service has.
 """
 
 from hashlib import sha256
@@ -23,20 +23,20 @@ _POLICY = (
 
 
 def _add(path: str, name: str, media_type: str, extra: dict[str, str] | None = None) -> None:
-    """Serve one file of this package, with an entity tag that saves sending it again."""
+    """Serve one file of this package, with an ETag, so that it is not sent again."""
     body = files(__name__).joinpath(name).read_bytes()
     tag = f'"{sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", **(extra or {})}
 
     async def send(request: Request) -> Response:
         known = ",".join(request.headers.getlist("If-None-Match")).split(",")
-        # A proxy that compresses the body makes the tag weak: W/"...".
+        # A proxy that compresses the body changes the ETag to a weak one: W/"...".
         if any(one.strip().removeprefix("W/") in (tag, "*") for one in known):
             return Response(status_code=304, headers=headers)
         return Response(body, headers=headers, media_type=media_type)
 
     router.add_api_route(path, send, methods=["GET"])
-    router.add_api_route(path, send, methods=["HEAD"])  # the server omits the body
+    router.add_api_route(path, send, methods=["HEAD"])  # The server omits the body.
 
 
 _add("/", "index.html", "text/html", {"Content-Security-Policy": _POLICY})

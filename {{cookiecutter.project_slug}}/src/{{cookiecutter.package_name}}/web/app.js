@@ -9,7 +9,7 @@ import { drag, isSending, upload } from "./uploads.js";
 async function checkReady() {
   const status = await fetch("health/ready").then((response) => response.status, () => 0);
   const words = { 0: "unreachable", 200: "ready", 503: "draining" }[status] ?? `HTTP ${status}`;
-  if ($("ready").textContent === words) return; // avoids repeated announcements by screen readers
+  if ($("ready").textContent === words) return; // otherwise screen readers announce it again
   $("ready").textContent = $("ready").dataset.state = words;
 }
 
@@ -17,12 +17,12 @@ async function start() {
   const { info, paths } = await (await call("openapi.json")).json();
   document.title = $("title").textContent = info.title;
   for (const [path, methods] of Object.entries(paths)) {
-    const shape = path.replace(/\{.*?\}/g, "*"); // names of parameters do not matter
+    const shape = path.replace(/\{.*?\}/g, "*"); // ignore the names of parameters
     for (const method of Object.keys(methods)) routes.add(`${method} ${shape}`);
   }
   for (const part of document.querySelectorAll("[data-needs]")) {
     const found = part.dataset.needs.split(", ").some((route) => routes.has(route));
-    part.hidden = part.disabled = !found; // the Enter key also activates a hidden button
+    part.hidden = part.disabled = !found; // disabled, because Enter can activate a hidden button
   }
   const some = document.querySelector("section:not([hidden])");
   report("page-status", some ? "" : "This service has none of the parts that this page can show.");

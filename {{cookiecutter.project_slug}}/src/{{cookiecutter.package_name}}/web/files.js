@@ -4,7 +4,7 @@ import { $, Problem, bytes, call, describe, make, routes, report } from "./page.
 import { LOST, follow, listen } from "./stream.js";
 
 const PAGE_SIZE = 200; // files per request
-const LIVE = "Live: changes show at once.";
+const LIVE = "Live: changes appear immediately.";
 const rows = new Map(); // the row of each file id
 let cursor = null; // cursor of the last listed file
 let listing = null; // the AbortController of the current request
@@ -44,7 +44,7 @@ export async function loadFiles() {
     const more = end.next ? ", and there are more" : "";
     report("files-status", `${rows.size} listed${more}.`);
   } catch (error) {
-    if (signal.aborted) return; // replaced by a newer request
+    if (signal.aborted) return; // a newer request has replaced this one
     const why = error instanceof Problem ? error.message : "the list was interrupted";
     report("files-status", `Stopped at ${rows.size}: ${why}.`, true);
   }
@@ -72,7 +72,7 @@ function showFile(record) {
 }
 
 export function addFile(record) {
-  if (rows.has(record.id)) return; // reported by its upload and by an event
+  if (rows.has(record.id)) return; // its upload and an event both report it
   showFile(record);
   report("files-status", `${record.filename || record.id}: stored. ${rows.size} listed.`);
 }

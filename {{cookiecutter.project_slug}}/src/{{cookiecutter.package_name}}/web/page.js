@@ -3,7 +3,7 @@
 
 export const $ = (id) => document.getElementById(id);
 export const routes = new Set(); // routes of the service, such as "get /files/*"
-export class Problem extends Error {} // its message is shown to the user
+export class Problem extends Error {} // the page shows its message to the user
 
 export function make(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -31,7 +31,7 @@ export async function call(url, options) {
     throw new Problem("The service cannot be reached");
   });
   if (response.ok) return response;
-  const body = await response.json().catch(() => null); // such as a proxy's HTML page
+  const body = await response.json().catch(() => null); // null for a proxy's HTML page
   throw Object.assign(new Problem(describe(body, response.status)), { status: response.status });
 }
 

@@ -5,7 +5,7 @@ import { $, call, describe, report } from "./page.js";
 import { LOST } from "./stream.js";
 
 const ENDS = { complete: "Finished.", stopped: "Stopped.", interrupted: "Interrupted." };
-let source = null; // in addition to the stream of the page, until the run ends
+let source = null; // the EventSource of the run, separate from the stream of the page
 
 const runId = () => new URLSearchParams(location.hash.slice(1)).get("run");
 const runUrl = (what) => `runs/${encodeURIComponent(runId())}/${what}`;

@@ -4,14 +4,14 @@
 import { call } from "./page.js";
 
 export const LOST = "Connection lost, trying again…";
-const RETRY = 5_000; // milliseconds after a rejection; the browser reconnects after a loss
-const PATIENCE = 10_000; // milliseconds for a response
-const kinds = new Set(["message", "reset"]); // the names of events to listen for
+const RETRY = 5_000; // milliseconds after a rejection; after a loss, the browser itself reconnects
+const PATIENCE = 10_000; // milliseconds until a request is aborted
+const kinds = new Set(["message", "reset"]); // event names that the page listens for
 const followers = new Map(); // by part: { topics, onevent, ongap, onstate }
 let source = null;
 let topics = []; // topics of the stream
 let position = ""; // the id of the last delivered event
-let turn = Promise.resolve(); // one change at a time
+let turn = Promise.resolve(); // resolves when the previous change is complete
 
 const number = (id) => Number(id.split("-")[1]);
 const covers = (one, topic) =>
@@ -43,7 +43,7 @@ async function change(wanted) {
   const now = isNew && (await poll(wanted)).last_event_id; // throws before anything is changed
   source?.close();
   try {
-    for (let more = isNew && topics.length; more; ) { // deliver pending events
+    for (let more = isNew && topics.length; more; ) { // deliver the missed events
       const { events, last_event_id: reached } = await poll(topics, position);
       events.filter((each) => kinds.has(each.event ?? "message")).forEach(deliver);
       position = reached;

@@ -48,7 +48,7 @@ export async function watch(event) {
 }
 
 export async function stop() {
-  if (document.activeElement === $("stop")) $("watch").focus(); // keep the focus
+  if (document.activeElement === $("stop")) $("watch").focus(); // the focused button will be hidden
   $("stop").hidden = true;
   await follow("topic", null);
   report("topic-status", "Stopped.");

@@ -28,7 +28,7 @@ export function upload(file) {
   };
   button.onclick = () => {
     if (row.dataset.state !== "active") return row.remove();
-    finish("cancelled", bar.value < 1 ? "Cancelled" : "Cancelled late: it may have been stored");
+    finish("cancelled", bar.value < 1 ? "Cancelled" : "Cancelled, but it may have been stored");
     xhr.abort();
   };
   xhr.upload.onprogress = ({ loaded, total }) => {

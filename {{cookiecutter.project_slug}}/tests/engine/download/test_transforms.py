@@ -48,7 +48,7 @@ class Holding:
 
         @self.router.transform("/test", takes="text/plain", gives="text/plain")
         async def same(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-            """Pass on what comes."""
+            """Return the received bytes."""
             try:
                 async for data in body:
                     yield data
@@ -139,7 +139,7 @@ async def test_a_body_that_is_too_large_is_refused_or_cut_off(serve: Any) -> Non
         assert b" 200 " in await peer.read_head()
         assert await read_chunk(peer) == b"A" * 1000
         await peer.send(chunk(b"a"))
-        assert await peer.read_to_end() == b""  # No last chunk: it is incomplete.
+        assert await peer.read_to_end() == b""  # There is no last chunk.
 
     outcomes = [await service.outcome_of("POST /transform/upper") for _ in range(2)]
     assert outcomes == ["rejected", "rejected"]
@@ -266,4 +266,4 @@ async def test_the_documentation_has_both_media_types(serve: Any) -> None:
     binary = {"schema": {"type": "string", "format": "binary"}}
     assert operation["requestBody"] == {"content": {"application/octet-stream": binary}}
     assert operation["responses"]["200"]["content"] == {"application/gzip": binary}
-    assert paths["/transform/test"]["post"]["description"] == "Pass on what comes."
+    assert paths["/transform/test"]["post"]["description"] == "Return the received bytes."

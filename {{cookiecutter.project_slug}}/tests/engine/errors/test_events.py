@@ -1,4 +1,4 @@
-"""Streams of events that fail end with the problem, in one shape with all other errors."""
+"""Failed event streams end with the problem, in the same form as all other errors."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rows that fail half-way end with the problem, in one shape with all other errors."""
+"""Rows that fail half-way end with the problem, in the same form as all other errors."""
 
 import json
 from collections.abc import AsyncGenerator

@@ -40,11 +40,11 @@ def process(tmp_path: Path) -> Callable[..., ServiceProcess]:
 async def workers(
     process: Callable[..., ServiceProcess],
 ) -> AsyncIterator[ServiceProcess]:
-    """Two processes with the examples, and the one that looks after them."""
+    """Two processes with the examples, and their supervisor."""
     async with process(WORKERS="2", SERVER__STUCK_AFTER="2 s") as running:
         try:
             yield running
-        finally:  # Killed, it would leave them behind.
+        finally:  # A kill would leave the workers running.
             running.terminate()
             await running.exit_code()
 
@@ -84,7 +84,7 @@ def attribute(span: ReadableSpan, name: str) -> Any:
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> Exporter:
-    """Have services traced that are started from now on, and return their spans."""
+    """Enable tracing for services that are started from now on, and return their spans."""
     exporter, provider = Exporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     options = {**tracing.options(), "tracer_provider": provider}

@@ -1,6 +1,6 @@
 """The service with routes that go wrong; tests run a copy, with `APP_WORKERS` workers.
 
-They share no events, which several workers must otherwise: here nobody sends any.
+The workers do not share a broker, because these routes publish no events.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ async def endless() -> StreamingResponse:
     async def source() -> AsyncGenerator[bytes]:
         while True:
             yield b"x" * 65536
-            await asyncio.sleep(0)  # A client that has left is seen then.
+            await asyncio.sleep(0)  # Meanwhile the server detects a client that has left.
 
     return StreamingResponse(source())
 
@@ -67,7 +67,7 @@ async def process() -> int:
 
 
 def several(settings: Settings, workers: int) -> Settings:
-    """Return settings with several workers, which those with events in memory may not have."""
+    """Return settings with several workers, which a memory broker does not permit."""
     server = settings.server.model_copy(update={"workers": workers})
     return settings.model_copy(update={"server": server})
 

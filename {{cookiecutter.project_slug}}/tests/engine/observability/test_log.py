@@ -272,7 +272,7 @@ def test_a_log_that_cannot_be_written_fails_no_request(monkeypatch: pytest.Monke
 
 
 class Full(RawIOBase):
-    """A disk without room."""
+    """A full disk."""
 
     def writable(self) -> bool:
         return True

@@ -124,7 +124,7 @@ async def test_the_variables_of_opentelemetry_turn_it_on(
     monkeypatch.setenv("OTEL_SERVICE_NAME", "ours")
     async with process() as running, running.client() as client:
         await client.get("/chunks?count=1000")
-        running.terminate()  # Its end sends what is left.
+        running.terminate()  # The shutdown sends the remaining spans.
         assert await running.exit_code() == 0
 
     assert arrived.acquire(timeout=PATIENCE)

@@ -43,7 +43,7 @@ async def test_a_stuck_loop_is_reported_once_and_not_live_until_it_has_run_for_a
     async with process(SERVER__STUCK_AFTER="500 ms") as running:
         async with running.raw_connection() as peer:
             await peer.get("/stuck?seconds=2.5")
-            await peer.get("/health/live")  # Answered as soon as the loop goes on.
+            await peer.get("/health/live")  # The response is sent when the loop continues.
             assert b" 200 " in await peer.read_head()
             assert b" 503 " in await peer.read_head()
         await until_live(running)

@@ -1,4 +1,4 @@
-"""Metrics of several workers: any of them responds for all, also for those that have died."""
+"""Metrics of several workers: each responds with the metrics of all, even of dead workers."""
 
 import asyncio
 import os
@@ -21,12 +21,12 @@ STREAMS = ("streams_open", "examples")
 
 
 async def worker(process: ServiceProcess) -> int:
-    async with process.client() as client:  # On a connection of its own: whoever takes it answers.
+    async with process.client() as client:  # A new connection reaches any worker.
         return int((await client.get("/process")).text)
 
 
 async def until(process: ServiceProcess, figure: tuple[str, ...], value: float) -> None:
-    """Wait until a worker reports this value: each shares its own a little later."""
+    """Wait until a worker reports this value: each shares its metrics with a delay."""
     async with asyncio.timeout(PATIENCE):
         while (await scrape(process)).get(figure, 0) != value:
             pass
@@ -86,7 +86,7 @@ async def test_levels_of_a_worker_are_shared_and_its_counters_outlive_it(
 
 
 async def next_worker(process: ServiceProcess) -> int:
-    """Wait for one that comes in the place of others, which have just died."""
+    """Wait for a worker that replaces others, which have just died."""
     async with asyncio.timeout(PATIENCE):
         while True:
             try:

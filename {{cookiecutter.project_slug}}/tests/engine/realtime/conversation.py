@@ -1,4 +1,4 @@
-"""A WebSocket client that sends commands, and one that only knows the protocol."""
+"""A WebSocket client that sends commands, and one that sends raw frames."""
 
 import asyncio
 import json

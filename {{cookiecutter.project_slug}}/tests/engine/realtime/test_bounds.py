@@ -231,7 +231,7 @@ async def test_only_so_many_names_are_followed(
 @pytest.mark.bound("6.3")
 @pytest.mark.parametrize("text", ["x", "字", "😀", "\x01"], ids=range(4))
 async def test_history_counts_the_bytes_that_are_kept(serve: Any, text: str) -> None:
-    """Those of the text, up to four for a character, and of its encodings."""
+    """Up to four bytes for each character of the text, and the bytes of its encodings."""
     total = 4 << 20
     service: Service = await serve(realtime={"history_total": total})
     hub = service.app.state.hub

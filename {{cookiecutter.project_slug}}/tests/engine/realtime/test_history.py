@@ -57,7 +57,7 @@ async def test_an_event_is_kept_only_for_so_long(serve: Any, is_followed: bool) 
 
 @pytest.mark.parametrize("topics", [None, "t.*", "t.0,t.1"])
 async def test_all_topics_together_keep_only_so_many_bytes(serve: Any, topics: str | None) -> None:
-    """Also if they are followed, as one client may follow all of them."""
+    """Even if they are followed, because one client may follow all of them."""
     service: Service = await serve(
         realtime={"history_total": 100_000, "history_bytes": 50_000, "history_size": 5}
     )

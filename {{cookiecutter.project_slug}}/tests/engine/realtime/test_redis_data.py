@@ -63,7 +63,7 @@ async def test_that_redis_has_lost_everything_is_noticed_without_an_event(
 async def test_everybody_is_told_when_redis_comes_back_with_older_data(
     others: int, hasty: None, serve: Any, redis: RedisServer, tmp_path: Path
 ) -> None:
-    """Also if others have published since, so that its numbers are higher than ours."""
+    """Even if others have published since, so that its numbers are higher than the service's."""
     service = await serve()
     async with following(service, "news") as first, following(service, "t.*,news") as second:
         await publish(service, "news", "kept")

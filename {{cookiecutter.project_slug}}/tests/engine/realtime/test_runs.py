@@ -1,4 +1,4 @@
-"""Runs: they outlive their clients, can be followed anywhere, and always publish their end."""
+"""Runs: they continue without clients, can be followed anywhere, and always publish their end."""
 
 import json
 from collections.abc import AsyncGenerator, Callable

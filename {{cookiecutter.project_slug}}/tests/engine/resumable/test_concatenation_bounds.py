@@ -98,7 +98,7 @@ os.copy_file_range = copy
         await process.exit_code()
         await asyncio.gather(copying, return_exceptions=True)
 
-    assert calls.stat().st_size < 100  # Of 129.
+    assert calls.stat().st_size < 100  # The number of calls; a whole copy makes 129.
     [left] = (tmp_path / "data" / "uploads").glob("*.part")
     assert left.stem == id_of(part)
     assert left.stat().st_size == 2 << 20

@@ -1,4 +1,4 @@
-"""Several processes share the uploads: the newest request wins, whichever process it reaches.
+"""Several processes share the uploads: the newest request takes precedence in each of them.
 
 Each service represents a worker. A client whose connection dies silently reconnects to any of them,
 while the first one still waits for the rest of the body.
@@ -203,7 +203,7 @@ async def test_a_worker_that_is_killed_leaves_nothing_locked_or_asked_for(
             await peer.send(b"abc")
             await settle(holder)
             await asking.send(patch_head(path, 3, "Content-Length: 6") + b"def")
-            await asyncio.sleep(random.uniform(0, 0.2))  # At any moment.
+            await asyncio.sleep(random.uniform(0, 0.2))  # Kill at any moment.
             (holder if dies == "holder" else contender).kill()
 
             offset = await last.offset(path)

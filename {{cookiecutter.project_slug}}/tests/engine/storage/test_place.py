@@ -1,6 +1,6 @@
 """The directory of a store is moved, replaced or broken while the service runs.
 
-No success is reported for what a restart would not find, and readiness shows it.
+No success is reported for data that a restart would not find, and the readiness check fails.
 """
 
 import asyncio

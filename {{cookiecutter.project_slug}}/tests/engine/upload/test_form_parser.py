@@ -1,4 +1,4 @@
-"""The parser of forms: chunk boundaries do not matter, and names are decoded as clients mean."""
+"""The parser of forms: chunk boundaries do not matter, and names are decoded correctly."""
 
 import random
 from itertools import pairwise

@@ -138,7 +138,7 @@ async def test_a_row_that_is_too_long_ends_the_request_and_keeps_the_rows_before
         response = await client.post("/ingest/readings", content=body, headers=content)
 
     assert (response.status_code, len(latest)) == (413, 1)
-    if response.headers["content-type"] == "application/problem+json":  # Else `detail` only.
+    if response.headers["content-type"] == "application/problem+json":  # Otherwise only `detail`.
         assert (response.json()["accepted"], response.json()["limit"]) == (1, ROW_LIMIT)
 
 

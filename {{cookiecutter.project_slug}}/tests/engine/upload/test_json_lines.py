@@ -24,7 +24,7 @@ async def service(serve: Any, rows: list[Any]) -> Service:
 
     @router.ingest("/anything")
     async def take(taken: list[Any]) -> None:
-        """Keep them."""
+        """Keep the rows."""
         rows.extend(taken)
 
     started: Service = await serve(router)

@@ -1,4 +1,4 @@
-"""The path of a raw upload through the engine: short, and without a way back between its layers."""
+"""The call path of a raw upload through the engine: short, and only from upper to lower layers."""
 
 import threading
 from itertools import groupby

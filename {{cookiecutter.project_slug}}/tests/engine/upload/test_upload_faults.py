@@ -93,7 +93,7 @@ async def test_a_body_that_trickles_is_answered_with_408(serve: Any) -> None:
     async def trickle(peer: Any) -> None:
         for _ in range(200):
             await peer.send(b"x")
-            await asyncio.sleep(0.05)  # This is the slow client, not a synchronisation.
+            await asyncio.sleep(0.05)  # The client is slow; the test does not wait for an event.
 
     async with service.raw_connection() as peer:
         await peer.send(head(1000))

@@ -35,9 +35,10 @@ class ExportRouter(APIRouter):
         """Register a generator, `async def …(…) -> AsyncGenerator[Model]`, for GET and HEAD.
 
         Its parameters are those of a path operation, its docstring the documentation, and the
-        annotated model has the fields of a row. It yields the first row before the headers are
-        sent, so it may raise a Problem until then. It is closed as soon as the client leaves: open
-        resources with `async with` or `try … finally`. `options` are those of `APIRouter.get`.
+        annotated model has the fields of a row. The first row is requested before the headers are
+        sent, so the generator may raise a Problem until then. It is closed as soon as the client
+        leaves: open resources with `async with` or `try … finally`. `options` are those of
+        `APIRouter.get`.
         """
 
         def register(rows: Export) -> Export:
@@ -99,7 +100,8 @@ def negotiate(accept: str) -> Callable[..., ByteStream]:
 
     best = max(FORMATS, key=quality)
     if not quality(best):
-        raise Problem(406, f"Available are {', '.join(FORMATS)}.", headers={"Vary": "Accept"})
+        detail = f"The available formats are {', '.join(FORMATS)}."
+        raise Problem(406, detail, headers={"Vary": "Accept"})
     return FORMATS[best]
 
 

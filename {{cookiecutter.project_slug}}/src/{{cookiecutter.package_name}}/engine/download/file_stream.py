@@ -23,7 +23,7 @@ from ..streams.file_parts import FilePart
 from ..streams.pull import ByteStream
 from .ranges import ByteRange
 
-#: Bytes that are sent as one message.
+#: Bytes up to which a body is sent as one message.
 SMALL = 64 << 10
 #: One range as nginx parses it; it rejects numbers with more digits.
 _RANGE = re.compile(r"(?i)bytes=(\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)

@@ -15,7 +15,7 @@ from ..storage.records import FileRecord
 from ..streams.digests import digest_field, wanted_digest
 
 #: Types that browsers display without running scripts in them. A comma is not allowed, because a
-#: browser would take what follows it for another type.
+#: browser would treat the text after it as another type.
 INLINE = re.compile(
     r"(?i)(image/(png|jpeg|gif|webp|avif)|(audio|video)/[^\s,;]+|text/plain)(\s*;[^,]*)?"
 )

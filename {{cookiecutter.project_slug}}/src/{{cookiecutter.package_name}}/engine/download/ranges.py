@@ -55,7 +55,7 @@ def whole(size: int) -> Selection:
 
 
 def select(field: str, size: int, content_type: str) -> Selection:
-    """Return what a Range header selects of `size` bytes of a media type.
+    """Return the selection of a Range header from `size` bytes of a media type.
 
     Selects all bytes where section 14.2 lets a server ignore the header. Raises Problem 416 when no
     range is satisfiable.
@@ -75,7 +75,7 @@ def select(field: str, size: int, content_type: str) -> Selection:
 
 
 def parse_ranges(field: str, size: int) -> list[ByteRange] | None:
-    """Return the satisfiable ranges of a Range header in its order; None if it is to be ignored.
+    """Return the satisfiable ranges of a Range header in its order; None if it must be ignored.
 
     It is ignored with an unknown unit, a malformed range or too many. A suffix range of an empty
     representation is satisfiable, but has no Content-Range (14.1.2), so it is ignored as well.
@@ -122,7 +122,7 @@ def coalesced(ranges: Iterable[ByteRange]) -> list[ByteRange]:
 
 
 def _multipart(parts: list[ByteRange], size: int, content_type: str) -> Selection:
-    """Return parts as multipart/byteranges (14.6), or all bytes if these are fewer."""
+    """Return parts as multipart/byteranges (14.6), or all bytes if that is shorter."""
     boundary = secrets.token_hex(16)  # Random, so that it is not in the file.
     pieces: list[bytes | ByteRange] = []
     framing = 0

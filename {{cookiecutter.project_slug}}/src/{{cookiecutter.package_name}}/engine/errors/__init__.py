@@ -1,8 +1,8 @@
 """Errors: one problem document (RFC 9457) for every error, before and after a response has begun.
 
 `documents` has the document, FastAPI's exception handlers, and `GET /problems`, a page for each
-type; `ProblemDocuments` attaches them. Cleanup, aborts and limits are the kernel's.
-Sources: RFC 9457; RFC 6901 (JSON Pointer).
+type; `ProblemDocuments` adds them to the application. The kernel is responsible for cleanup, aborts
+and limits. Sources: RFC 9457; RFC 6901 (JSON Pointer).
 """
 
 from .documents import ProblemDocuments

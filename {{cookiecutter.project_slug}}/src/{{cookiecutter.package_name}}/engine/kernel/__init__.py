@@ -1,11 +1,12 @@
-"""The kernel: what every request of a service needs. It is in every project.
+"""The kernel: the code that every request of a service passes through. It is in every project.
 
 * `exchange`: one request, its response and their one outcome; `middleware` opens and reports it.
 * `body`: the only reader of request bodies, with its limits; `fields`: header fields.
 * `origins`: the names of the service, and the origins of pages that may use it.
-* `kernel`: what the streams of one application share; `admission` counts them, `limits` has their
-  settings, `drain` ends them, `watchdog` watches the event loop.
-* `threads`: work that must not stop half-way; `part` and `problem`: what modules add.
+* `kernel`: the state that the streams of one application share; `admission` counts the streams,
+  `limits` has their settings, `drain` ends them, `watchdog` watches the event loop.
+* `threads`: work that must not stop half-way; `part`: the base class of modules; `problem`: errors
+  with a type.
 
 Settings: `APP_STREAMING__…`. It imports no other part of the service.
 Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).

@@ -14,14 +14,14 @@ from .problem import Problem, ProblemType
 FULL = ProblemType(
     "too-many-streams",
     "Too many streams are open",
-    "This part of the service has as many open streams as it may have. Try again after the number"
-    " of seconds in `Retry-After`.",
+    "This part of the service has reached its limit of open streams. Try again after the number of"
+    " seconds in `Retry-After`.",
 )
 CLIENT_FULL = ProblemType(
     "too-many-streams-of-client",
     "You have too many streams",
-    "A sender, or an address, may have a limited number of streams at once. End one before you"
-    " begin the next.",
+    "The number of streams that one sender, or one address, may have at once is limited. End one"
+    " before you begin another.",
 )
 _SOON = {"Retry-After": "1"}
 
@@ -31,7 +31,8 @@ class Principal:
     """The authenticated sender of a request; `id` is stable and unique.
 
     A dependency or middleware that authenticates sets `request.state.principal`. Limits per client
-    count by it, and files are owned by it; without one, limits count by the client's address.
+    apply to its `id`, which is also the owner of its files. Without a principal, they apply to the
+    client's address.
     """
 
     id: str
@@ -76,5 +77,6 @@ class Admission:
             slots.append(f"{self.module} {client_of(connection)}")
             if kernel.streams[slots[1]] >= limits.max_streams_per_client:
                 raise Problem(429, "You have too many streams.", type=CLIENT_FULL, headers=_SOON)
-        # The exchange releases them: a dependency with `yield` would cost a third of a GET.
+        # The exchange releases the slots: a dependency with `yield` would add a third to the time
+        # of a GET.
         exchange_of(connection.scope).enter(self.module, limits, slots)

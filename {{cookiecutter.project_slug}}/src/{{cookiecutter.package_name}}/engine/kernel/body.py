@@ -15,7 +15,7 @@ from starlette.types import Message
 from .limits import StreamingSettings
 from .problem import Problem, ProblemType
 
-#: Bytes of a body that are read and discarded.
+#: Maximum bytes of an unwanted body that are read and discarded.
 UNWANTED = 16 << 20
 #: Seconds by which a timer of an idle event loop may be late.
 PUNCTUAL = 0.05
@@ -29,16 +29,17 @@ TOO_LARGE = ProblemType(
 )
 TOO_SLOW = ProblemType(
     "too-slow",
-    "The body came too slowly",
-    "The body stalled, or its bytes arrived below the minimum rate. Send it again. A resumable"
-    " upload loses its connection instead, or gets a 503, and continues from its offset.",
+    "The body arrived too slowly",
+    "The body stalled, or its bytes arrived below the minimum rate. Send it again. In a resumable"
+    " upload the connection is closed instead, or the status is 503, and the client continues from"
+    " the offset.",
 )
 PARTIAL = ProblemType(
     "partial-body",
-    "The body is a part of something",
-    "The request declares that its body is one of several parts, as `Content-Range` does. Stored as"
-    " a whole it would be wrong. Send the whole in one request, or use resumable uploads"
-    " (`/uploads`) if the service has them: they put the parts of a file together.",
+    "The body is only a part",
+    "The request declares, for example with `Content-Range`, that its body is one of several parts"
+    " of a whole. A part must not be stored as if it were complete. Send the whole in one request,"
+    " or use resumable uploads (`/uploads`) if the service has them.",
 )
 #: The headers that declare a part; the nginx upload module reads the second one.
 _RANGES = ("content-range", "x-content-range")
@@ -84,7 +85,7 @@ class Deadline:
         self._at = None
         if self._fired and self._task is not None:
             self._fired = False
-            # Not if the task was cancelled for another reason as well.
+            # Keep the cancellation if the task was cancelled for another reason as well.
             if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
                 raise TimeoutError from None
 
@@ -119,8 +120,8 @@ class RequestBody:
     """Iterate a request body in the chunks in which it arrives (bytes, never empty).
 
     The constructor raises Problem 400 for a part of a whole. Iteration raises Problem 413 when the
-    body is declared or counted above `limit` bytes, Problem 408 when it stalls or arrives below the
-    minimum rate, and ClientDisconnect when the client leaves before the body's end.
+    declared or received length exceeds `limit` bytes, Problem 408 when it stalls or arrives below
+    the minimum rate, and ClientDisconnect when the client leaves before the body's end.
     """
 
     def __init__(self, request: Request, limit: int) -> None:
@@ -185,8 +186,9 @@ class RequestBody:
 async def whole_request(request: Request) -> None:
     """Read and discard the body of a request, so that it is complete before its route runs.
 
-    A dependency for routes without a body that change something: an incomplete request must not
-    (RFC 9112, section 8). Raises Problem 408 for a stalled body and 413 for one above 16 MiB.
+    A dependency for routes that change something and need no body: an incomplete request must have
+    no effect (RFC 9112, section 8). Raises Problem 408 for a stalled body and 413 for one above 16
+    MiB.
     """
     async for _ in RequestBody(request, UNWANTED):
         pass

@@ -27,7 +27,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Drain:
-    """Whether this process is shutting down, and the callbacks for the moment when it begins."""
+    """The state of a shutdown, and the callbacks that run when it begins."""
 
     def __init__(self) -> None:
         self.draining = False

@@ -24,7 +24,7 @@ from .problem import Problem
 
 #: Seconds for which a refused body is read, for clients that write all of it before they read.
 LINGER_SECONDS = 2.0
-#: An ASGI extension of our server: the message ends the connection, and no response is sent.
+#: An ASGI extension of the engine's server: the message ends the connection without a response.
 HANG_UP = "http.connection.close"
 #: The messages that may end a response.
 _BODY = {"http.response.body", "http.response.pathsend"}
@@ -72,7 +72,7 @@ class ClientGone(ClientDisconnect, OSError):
 class OpenResponse(Protocol):
     """A response that continues after its path operation has returned (`streams.push`)."""
 
-    #: The `send` of the middleware between the response and the server, if it goes through that.
+    #: The `send` of the owner's middleware, if the response is sent through it.
     layers: Send | None
 
     async def run(self) -> None:
@@ -130,7 +130,8 @@ class Exchange:
     remaining: int | None = None
     #: The message that began the response, as the application sent it.
     started: Message | None = None
-    #: Why the response is incomplete, even if a middleware ends it as whole.
+    #: The error that left the response incomplete, even if a middleware ends it as if it were
+    #: whole.
     broken: BaseException | None = None
     #: The start of a success, held back until the request body has been read.
     _early: Message | None = None
@@ -203,7 +204,7 @@ class Exchange:
         may_begin = self.body_complete or self.duplex
         if message["type"] == "http.response.start":
             self.started = message
-            self._early = None  # Replaced: the request has turned out to be invalid.
+            self._early = None  # The new response, such as an error, replaces it.
             if message["status"] < 300 and not may_begin:
                 self._early = message
                 return
@@ -295,7 +296,7 @@ class Exchange:
         for slot in self.admitted_to:
             self.streams[slot] -= 1
             if not self.streams[slot]:
-                del self.streams[slot]  # Or every client would leave an entry.
+                del self.streams[slot]  # Otherwise every client would leave an entry.
         self.admitted_to.clear()
 
     def resolve(self, error: BaseException | None) -> Outcome:
@@ -311,7 +312,7 @@ class Exchange:
             return Outcome.COMPLETE if self.remaining == 0 else Outcome.CLIENT_ABORT
         cause = error.__cause__ if isinstance(error, StreamAborted) else None
         if isinstance(cause, Problem) and cause.status_code in (408, 413):
-            return Outcome.of_status(cause.status_code)  # The fault of a request body.
+            return Outcome.of_status(cause.status_code)  # Caused by the request body.
         if error is not None:
             return Outcome.SERVER_ERROR
         if self.disconnected and not self.response_complete:

@@ -15,7 +15,7 @@ TOO_LONG = ProblemType(
     "field-too-long",
     "A header field is too long",
     "A field of the request has more bytes than the service reads: `field` is its name, `limit` the"
-    " number of bytes that all its lines may have together. Send less in it.",
+    " number of bytes that all its lines may have together. Send a shorter value.",
 )
 
 #: Fields that may not have two different values. Dates are not among them: a list of dates is
@@ -24,8 +24,9 @@ SINGLE = {
     b"authorization", b"content-disposition", b"content-range", b"content-type",
     b"idempotency-key", b"last-event-id", b"x-http-method-override",
 }  # fmt: skip
-#: Bytes of all lines of a field that is parsed; ordinary ones have a tenth. The longest is a file
-#: name: percent-encoded and sent twice, its 255 bytes of UTF-8 take 1.5 KiB.
+#: Bytes of all lines of a field that is parsed, ten times as many as in ordinary requests. The
+#: longest fields have a file name: percent-encoded and sent twice, its 255 bytes of UTF-8 take 1.5
+#: KiB.
 MAX_FIELD = 2 << 10
 #: Bytes of a list of validators or ranges: caches send many.
 MAX_LIST = 8 << 10
@@ -47,7 +48,7 @@ def combined(headers: Headers) -> dict[str, str]:
 
 
 def joined(headers: Headers, name: str) -> str:
-    """Return all lines of a list field; empty without one."""
+    """Return all lines of a list field, joined by commas; empty if there are none."""
     return ", ".join(headers.getlist(name))
 
 

@@ -27,8 +27,8 @@ from .watchdog import Watchdog
 #: Seconds between two checks of heartbeats and send deadlines.
 SWEEP_SECONDS = 0.5
 
-# Both counters belong to the process, and every application in it reports them: protocols and
-# parsers count here, which belong to a server or to no request, and know no application.
+# Both counters belong to the process, and every application in it reports them. Protocols and
+# parsers increment them: they serve several applications, or have no access to a request.
 
 #: Requests that the server refused itself, by status, and `idle` connections that it closed to make
 #: room.
@@ -108,7 +108,7 @@ class Kernel:
 
     @asynccontextmanager
     async def running(self, server: Any) -> AsyncGenerator[None]:
-        """Sweep, watch the event loop, and drain at a signal; `server` is that settings section."""
+        """Sweep, watch the event loop, and drain at a signal; `server` is the `ServerSettings`."""
         sweeper = asyncio.create_task(self._sweep())
         try:
             with (
@@ -140,7 +140,7 @@ class Kernel:
             due = clock() + SWEEP_SECONDS
             await asyncio.sleep(SWEEP_SECONDS)
             if clock() > due + PUNCTUAL:
-                await asyncio.sleep(PUNCTUAL)  # First process what clients have read meanwhile.
+                await asyncio.sleep(PUNCTUAL)  # First process the sends that became possible.
             now = clock()
             sweeps: list[Callable[[], None]] = [*self.on_sweep]
             sweeps += [partial(channel.sweep, now) for channel in self.channels]

@@ -42,7 +42,7 @@ class ExchangeMiddleware:
             await self.app(scope, receive, send)
             return
         of_server = len(scope)
-        # Those of an outer service, if this one is mounted.
+        # The exchange and kernel of an outer service, if this one is mounted in it.
         outer = scope.get("exchange"), scope.get("kernel")
         exchange = self._open(scope, receive, send)
         error: BaseException | None = None
@@ -52,7 +52,7 @@ class ExchangeMiddleware:
                 app = self.kernel.response_to(problem, exchange)
             await app(scope, exchange.receive, exchange.send)
             if exchange.channel is not None and exchange.channel.layers is None:
-                # The framework's part of the scope takes ten times the memory of a channel.
+                # The framework's entries in the scope take ten times the memory of a channel.
                 for name in {*list(scope)[of_server:]} - {"app", "exchange", "kernel", "route"}:
                     del scope[name]
                 await exchange.channel.run()
@@ -63,12 +63,13 @@ class ExchangeMiddleware:
             # Like Starlette, call the owner's handler even after the response has begun.
             response = await self._last_response(exc, scope, exchange)
             if not exchange.status:
-                # Sent here, so that a 500 lingers too, and has a request id. The server will close
-                # the connection: tell the client to send no other request on it.
+                # Send it through the exchange, so that a 500 has a request id and the body is read
+                # for a while. The server closes the connection after it, so the client must not
+                # send another request on it.
                 response.headers["Connection"] = "close"
                 await response(scope, exchange.receive, exchange.send)
                 if isinstance(exc, StreamAborted):
-                    return  # The request was at fault, and has its response.
+                    return  # The request was invalid, and has its response.
             raise
         finally:
             if exchange.channel is not None:
@@ -125,7 +126,7 @@ class ExchangeMiddleware:
 
 
 class BreakMiddleware:
-    """Pure ASGI, inside of the owner's middleware: notes the failure of a response that has begun.
+    """Pure ASGI, inside of the owner's middleware: records the failure of a response in progress.
 
     `BaseHTTPMiddleware` ends such a response as if it were whole, and raises after that.
     """

@@ -3,10 +3,10 @@
 Any page can make a browser send requests. The browser identifies the page in fields that the page
 cannot set:
 
-* `Host`. DNS rebinding points a name of the attacker at our address, so that responses belong to
-  the attacker's origin; `Host` still has the attacker's name.
-* `Sec-Fetch-Site`, and `Origin` in browsers without it. Forms and simple fetches are sent without
-  consent by CORS.
+* `Host`. DNS rebinding points the attacker's name at the address of the service, so that responses
+  belong to the attacker's origin; `Host` still has the attacker's name.
+* `Sec-Fetch-Site`, and `Origin` in browsers without it. Browsers send forms and simple fetches
+  without a CORS preflight.
 
 Sources: RFC 9110, sections 4.2.3 (normalisation), 7.2 (Host) and 15.5.20 (421); RFC 6761, section
 6.3 (localhost); RFC 6454, section 7 (Origin); Fetch Metadata Request Headers, section 2.3. For
@@ -23,9 +23,10 @@ from starlette.types import Scope
 
 from .problem import Problem
 
-#: The key of the scope for the Host that was sent, if a proxy forwards another one.
+#: The key in the scope of the Host that a proxy sent itself, if it reports another one.
 SENT_HOST = "sent_host"
-#: The number of fields in the cache, and the bytes of the longest valid one: a name has 253.
+#: The number of values of Host in the cache, and the maximum bytes of one: a DNS name has at most
+#: 253.
 CACHED, LONGEST = 256, 300
 
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(?::(\d*))?", re.ASCII)
@@ -70,7 +71,7 @@ class Pages:
         self._allowed = {origin_of(each) for each in (public_url, *others) if each}
 
     def may_send(self, scope: Scope) -> bool:
-        """Whether the page that its fields identify, if any, may send a request."""
+        """Whether the page that the header fields identify, if any, may send this request."""
         is_websocket = scope["type"] == "websocket"
         if not is_websocket and scope["method"] in _SAFE:
             return True  # The page cannot read the response.
@@ -103,7 +104,7 @@ def base_of(scope: Scope) -> str:
 
 
 def address_of(name: str) -> IPv4Address | IPv6Address | None:
-    """Return the IP address that a host is, None for a name."""
+    """Return a host as an IP address, or None if it is a name."""
     try:
         address = ip_address(name.strip("[]"))
     except ValueError:
@@ -112,7 +113,7 @@ def address_of(name: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_address(authority: bytes) -> bool:
-    """Whether Host is an IP address, which no rebound name is."""
+    """Whether Host is an IP address, which DNS rebinding cannot change."""
     name = _name(authority.decode("latin-1"))
     return name is not None and address_of(name) is not None
 
@@ -152,7 +153,7 @@ def _normal(name: str) -> str:
 
 
 def _bare(name: str) -> str | None:
-    """Return an IPv6 address in brackets: settings may have it without."""
+    """Return an IPv6 address in brackets; settings may contain it without them."""
     try:
         return f"[{IPv6Address(name)}]"
     except ValueError:

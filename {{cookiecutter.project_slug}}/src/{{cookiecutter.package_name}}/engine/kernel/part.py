@@ -32,7 +32,7 @@ class Part:
     commands: ClassVar[dict[str, Any]] = {}
 
     def check(self, settings: Any) -> None:
-        """End the process with a one-line message if the service cannot run; before it listens."""
+        """End the process with one line if the service cannot run; called before it listens."""
 
     def add_to(self, app: FastAPI) -> None:
         """Add routes and handlers."""

@@ -20,9 +20,9 @@ def title_of(status: int) -> str:
 
 
 class ProblemType(NamedTuple):
-    """A type of problem, for clients that need to distinguish it from others of its status.
+    """A type of problem, for clients that need to distinguish problems with the same status.
 
-    `Problem(409, type=SOLD_OUT)` refers to it.
+    Use it as `Problem(409, type=SOLD_OUT)`.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Problem(HTTPException):
 
     @classmethod
     def of(cls, error: BaseException) -> "Problem":
-        """Return the problem that a client may see: the text of a bug stays in the log."""
+        """Return the problem that a client may see; 500 without details for any other error."""
         return error if isinstance(error, cls) else cls(500)
 
 
@@ -98,7 +98,7 @@ def places(errors: Iterable[Any]) -> list[dict[str, str]]:
     ]
 
 
-#: Replacements for messages that quote the input or an exception, or name a place in "line 1".
+#: Replacements for messages that quote the input or an exception, or contain a line number.
 _DETAILS = {
     "json_invalid": "This is not valid JSON.",
     "value_error": "This value is not valid.",

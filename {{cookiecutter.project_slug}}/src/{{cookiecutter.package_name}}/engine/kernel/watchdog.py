@@ -34,10 +34,10 @@ class Watchdog:
         self._live_again_at = 0.0
 
     def is_live(self) -> bool:
-        """Whether the loop responds, and has done so since its last stall for the limit's time.
+        """Whether the loop responds, and has responded for `limit` seconds since its last stall.
 
-        A loop that is blocked again and again responds to some probes in between. The time is too
-        short for several probes to fail after a single stall.
+        A loop that is blocked repeatedly responds to some probes in between, so a single response
+        does not suffice. After a single stall the time is too short for several probes to fail.
         """
         return not self._stuck and time.monotonic() >= self._live_again_at
 
@@ -45,8 +45,8 @@ class Watchdog:
     def watching(self, limit: float, replaceable: bool = False) -> Generator[None]:
         """Watch the running loop; it is stuck when it has not responded for `limit` seconds.
 
-        A `replaceable` process ends after twice the time. Other workers respond to the probes, so
-        nothing outside would notice it, and its supervisor starts another one.
+        A `replaceable` process ends itself after twice that time, and its supervisor starts another
+        one. Otherwise the stuck process would stay, because other workers respond to the probes.
         """
         self._limit = limit
         ended = threading.Event()
@@ -66,7 +66,7 @@ class Watchdog:
         ended: threading.Event,
         replaceable: bool,
     ) -> None:
-        # Counts rounds, not time: a process that was suspended itself has not waited.
+        # Count rounds, not time: while the whole process is suspended, the loop is not stuck.
         waited = 0.0
         while not ended.wait(PERIOD):
             if self._answered:

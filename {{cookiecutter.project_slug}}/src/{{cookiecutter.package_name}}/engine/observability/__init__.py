@@ -1,7 +1,7 @@
 """Observability: the log, metrics, traces and health of the running service.
 
 * `log`: one line per request when its response has ended, and all other lines in its form;
-  `redaction`: what is never logged.
+  `redaction`: keeps secrets out of the lines.
 * `metrics`: `GET /metrics`, with the `Measure`s of modules and the metrics of all workers.
 * `tracing`: OpenTelemetry, one span per request, if its variables are set.
 * `health`: `GET /health/live` and `/health/ready`.
@@ -40,5 +40,5 @@ def add_index(app: FastAPI) -> None:
 
 telemetry = tracing.options
 
-#: None: an owner uses the routes, the log and the variables.
+#: Nothing is public: an owner uses the routes, the log and environment variables.
 __all__: list[str] = []

@@ -1,7 +1,7 @@
-"""Liveness and readiness for orchestrators and load balancers, which are never limited.
+"""Liveness and readiness for orchestrators and load balancers; no limit applies to their routes.
 
-Live: the event loop runs, and was not stuck a moment ago. Ready: the service also accepts new
-streams; 503 from the beginning of a drain, and while something that streams need is down.
+Live: the event loop runs, and was not stuck recently. Ready: the service also accepts new streams;
+503 from the beginning of a drain, and while a resource that streams need is unavailable.
 """
 
 from fastapi import APIRouter, Request
@@ -33,7 +33,7 @@ async def ready(request: Request) -> JSONResponse:
 
 
 async def index(request: Request) -> dict[str, str]:
-    """Respond with the name of the service and its pages; at `/`, unless a page is there."""
+    """Respond at `/` with the name of the service and its pages, unless the owner has a route."""
     app = request.app
     docs = {"docs": app.docs_url} if app.openapi_url and app.docs_url else {}
     return {"service": app.title, **docs, "health": "/health/ready"}

@@ -57,7 +57,7 @@ def standard_library(settings: LogSettings) -> dict[str, Any]:
             # A level of its own: uvicorn compares it to decide whether it traces connections.
             "uvicorn.error": {"level": level},
             "uvicorn.error.websocket": {"level": "WARNING"},
-            "watchfiles": {"level": "WARNING"},  # It reports changes of a log in its directory.
+            "watchfiles": {"level": "WARNING"},  # It would log the change of a log file.
         },
     }
 

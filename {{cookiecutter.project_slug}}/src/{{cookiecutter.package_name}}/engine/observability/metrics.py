@@ -1,7 +1,7 @@
 """Metrics for Prometheus: every exchange as it ends, and the measures that modules add.
 
 Labels are routes, modules and outcomes: never an id, an address or anything else that a client
-chooses. Several workers keep their metrics in files, and any of them responds for all.
+chooses. Several workers keep their metrics in files, and each responds with the metrics of all.
 Sources: Prometheus text format 0.0.4; OpenMetrics 1.0.
 """
 
@@ -79,15 +79,15 @@ class Metrics:
         self._duration, self._first_byte = (
             prometheus.Histogram(name, text, labels, buckets=buckets, registry=self._registry)
             for name, text, buckets in (
-                ("http_request_duration_seconds", "Until the end of the response.", DURATION),
-                ("http_first_byte_seconds", "Until the headers of the response.", FIRST_BYTE),
+                ("http_request_duration_seconds", "Seconds until the response ended.", DURATION),
+                ("http_first_byte_seconds", "Seconds until the headers were sent.", FIRST_BYTE),
             )
         )
         self._received, self._sent = (
             prometheus.Counter(name, text, labels, registry=self._registry)
             for name, text in (
-                ("http_received_bytes", "Of bodies of requests that have ended."),
-                ("http_sent_bytes", "Of bodies of responses that have ended."),
+                ("http_received_bytes", "Bytes of the bodies of ended requests."),
+                ("http_sent_bytes", "Bytes of the bodies of ended responses."),
             )
         )
         #: The metrics of exchanges with their labels: looking these up costs more than counting.
@@ -98,7 +98,7 @@ class Metrics:
         self._sweeps = 0
         lag = prometheus.Histogram(
             "event_loop_lag_seconds",
-            "Until the event loop responds; checked twice a second.",
+            "Seconds until the event loop responds; checked twice a second.",
             buckets=FIRST_BYTE,
             registry=self._registry,
         )
@@ -134,7 +134,7 @@ class Metrics:
         self._sample_all()
         try:
             encode, media_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # A version that is no number.
+        except (TypeError, ValueError):  # A version that is not a number.
             encode, media_type = choose_encoder("")
         return await in_thread(None, self._encoded, encode), media_type
 
@@ -164,7 +164,7 @@ class Metrics:
         for measure in self._kernel.measures:
             try:
                 self._sample(measure)
-            except Exception:  # The other measures are needed all the more.
+            except Exception:  # The other measures must not be missing, too.
                 logger.exception("%s cannot be measured", measure.name)
 
     def _sample(self, measure: Measure) -> None:
@@ -189,7 +189,7 @@ class Metrics:
         return prometheus.Gauge(name, text, labels, registry=self._registry, multiprocess_mode=mode)
 
     def _read_process(self) -> None:
-        """Read the metrics of the process. It counts all descriptors: not in the event loop."""
+        """Read the metrics of the process; slow, because this counts all descriptors."""
         families = prometheus.ProcessCollector(registry=None).collect()
         self._process = {family.name: family for family in families}
 
@@ -217,7 +217,7 @@ def _of_kernel(kernel: Kernel) -> list[Measure]:
     bounds = "How often a limit was reached, by its setting."
     return [
         Measure("streams_open", "Streams that are open.", "sum", streams, "module"),
-        Measure("checks_failing", "1 for what streams lack.", "max", failing, "check"),
+        Measure("checks_failing", "1 while a check fails.", "max", failing, "check"),
         Measure("server_refusals", refusals, "counter", lambda: REFUSALS, "reason"),
         Measure("bounds_reached", bounds, "counter", lambda: BOUNDS, "bound"),
         Measure("draining", "1 while a process drains.", "max", lambda: kernel.drain.draining),
@@ -233,7 +233,7 @@ def _of_kernel(kernel: Kernel) -> list[Measure]:
 def _remove_dead_workers(directory: Path) -> None:
     """Remove dead workers' gauges; keep their counters."""
     if sys.platform == "win32":
-        return  # Its only way to ask for a process may also end it.
+        return  # On Windows, `os.kill` may end the process.
     for process in {int(path.stem.rpartition("_")[2]) for path in directory.glob("gauge_live*.db")}:
         try:
             os.kill(process, 0)

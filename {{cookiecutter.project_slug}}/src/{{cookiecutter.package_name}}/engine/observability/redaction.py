@@ -14,7 +14,7 @@ _SECRET = re.compile(
 _PARAMETER = re.compile(r"(?<=[?&;])([^=&;?\s\"'<>]{1,200})=([^&;\s\"'<>]+)")
 
 
-@lru_cache(4096)  # For the process: it depends on the name alone.
+@lru_cache(4096)  # For all applications: only the name matters.
 def is_secret(name: str) -> bool:
     """Return whether the value of a parameter is secret; `name` is as it was sent."""
     return _SECRET.search(unquote_plus(name)) is not None

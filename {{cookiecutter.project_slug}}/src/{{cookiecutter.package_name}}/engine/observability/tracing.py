@@ -11,7 +11,7 @@ from opentelemetry import trace
 from ..kernel.exchange import Exchange, Outcome
 from . import redaction
 
-#: Outcomes that the client or a deploy caused: FastAPI takes an unfinished response for an error.
+#: Outcomes that the client or a deploy caused: FastAPI reports an unfinished response as an error.
 #: The SDK never changes a status of OK.
 _NO_ERRORS = {Outcome.CLIENT_ABORT, Outcome.SLOW_CLIENT, Outcome.TIMEOUT, Outcome.DRAINED}
 
@@ -19,8 +19,8 @@ _NO_ERRORS = {Outcome.CLIENT_ABORT, Outcome.SLOW_CLIENT, Outcome.TIMEOUT, Outcom
 def options() -> Any:
     """Return FastAPI's options.
 
-    Operations would add several spans to each request. The metrics and the log have the figures and
-    the errors, with the same trace id.
+    `operation_spans` would add several spans to each request. The metrics and the log of the engine
+    have the measurements and the errors, and the log has the same trace id.
     """
     return {"auto_configure": True, "operation_spans": False, "metrics": False, "logs": False}
 

@@ -3,8 +3,9 @@
 * `router`: the part, `POST` and `GET /topics/{topic}/events`; `streams`: the responses.
 * `websocket`: `WS /topics/{topics}/ws`.
 * `runs`: `POST /runs/{name}`, whose events are those of a topic.
-* `hub`: the subscriptions of a process; `limits`: how many a client may have.
-* `subscription`, `ring`, `store`: positions, the events of a topic, and those of all topics.
+* `hub`: the subscriptions of a process; `limits`: how many a client may have; `messages`: published
+  content; `topics`: names and positions; `files`: the events of stored files.
+* `subscription`: the position of a client; `ring`: the events of a topic; `store`: all rings.
 * `backends`: the brokers, in the memory of this process or shared by many.
 
 A client that reconnects with `Last-Event-ID` receives the events that it missed, or a `reset`.

@@ -56,7 +56,7 @@ class Hub:
         self._opening: dict[str, asyncio.Task[None]] = {}
         #: Events that arrived since the opening of a name began.
         self._loading: dict[str, list[Event]] = {}
-        #: Names that the backend is to be unsubscribed from.
+        #: Names that the backend must be unsubscribed from.
         self._left: set[str] = set()
         self._leaving: asyncio.Task[None] | None = None
 
@@ -83,7 +83,7 @@ class Hub:
         if the broker must be asked and is unavailable; 429 if `client` follows too many.
         """
         self._followers.check(names, client)
-        # Counted before the first await, so that neither the place nor the names can be lost.
+        # Count it before the first await, so that others cannot exceed the limit or drop the names.
         self._followers.add(names, client)
         position = None if last_event_id is None else Position.parse(last_event_id)
         try:
@@ -256,8 +256,8 @@ class Hub:
         if not self._followers.of(names):
             self._store.drop_merged(names)
         for name in left:
-            # Rings with events stay for a while if a broker has to be asked for them again: the
-            # clients of long-polls come back.
+            # Rings with events are kept for a while if they would have to be read from a broker
+            # again: the clients of long-polls reconnect.
             if name in self._own and (self._store.keeps_all or not self._store.has_any(name)):
                 self._release(name)
 

@@ -72,7 +72,7 @@ def check_names(event: str | None, key: str | None = None) -> None:
 
 
 def message_of(item: object, event: str | None = None, key: str | None = None) -> Message:
-    """Return a message of text, of anything that pydantic serializes, or a `Message` unchanged.
+    """Return a message from text, from anything that pydantic serializes, or a `Message` unchanged.
 
     Raises Problem 422 for a reserved or malformed event type or key.
     """

@@ -20,7 +20,7 @@ MOST = 1000
 #: Bytes of an event without its text, of a ring without its events, and of an event's encodings
 #: without their bytes: measured, and rounded up.
 EVENT_COST, RING_COST, FRAMES_COST = 800, 1200, 600
-#: Encodings are kept of the newest events over all topics: so many.
+#: The number of newest events, over all topics, whose encodings are kept.
 RECENT = 1000
 #: The divisor of the memory for history that gives the share of encodings.
 FRAMES_SHARE = 8
@@ -132,7 +132,8 @@ class Bounds(NamedTuple):
     age: float
 
 
-#: Returns the slot of an event: it replaces the previous event in an equal slot; None has no slot.
+#: Returns the slot of an event, which replaces the previous event in that slot; None for an event
+#: without a slot.
 Slot = Callable[[Event], Hashable]
 
 #: The slots by policy.
@@ -180,7 +181,7 @@ class Ring:
         self.subscriptions: set[Reader] = set()
         #: Whether a subscriber that falls behind is disconnected instead of sent a `reset`.
         self.disconnects = True
-        #: Bytes.
+        #: Bytes of its events.
         self.size = 0
         self._events: list[Event] = []
         self._bounds = bounds
@@ -218,7 +219,7 @@ class Ring:
         self.floor = self._remove(0).sequence
 
     def clear(self, number: int) -> None:
-        """Evict all events, and go on after this number."""
+        """Evict all events, and continue after this number."""
         for event in self._events:
             self._ledger.release(event)
         self._events.clear()
@@ -227,7 +228,7 @@ class Ring:
         self.floor = self.last = self._before = number
 
     def unread(self) -> bool:
-        """Whether there is no subscription, and was none at the previous call."""
+        """Whether the ring has no subscription, and had none at the previous call."""
         before, self._was_unread = self._was_unread, not self.subscriptions
         return before and self._was_unread
 

@@ -191,7 +191,7 @@ async def subscribe(
     hub: HubDep,
     last_event_id: LastEventId,
     poll: Annotated[
-        float | None, Query(ge=0, le=60, description="Respond once, within so many seconds.")
+        float | None, Query(ge=0, le=60, description="Respond once, within this number of seconds.")
     ] = None,
 ) -> Response:
     """Follow topics as Server-Sent Events or JSON Lines; every gap is reported (`reset`)."""

@@ -1,4 +1,4 @@
-"""Runs: jobs that go on when the client has left, and are followed as an event stream.
+"""Runs: jobs that continue when the client has left, and are followed as an event stream.
 
 The events of a run are those of the topic `run:ID`, so that any process of a shared broker can
 follow and resume it; no client can name such a topic. The last event is always `end`: if the
@@ -70,7 +70,7 @@ class Runs:
         self._running: dict[str, asyncio.Task[None]] = {}
         #: The running ones, and those that publish their end.
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Runs of all processes, and for how many reports each was missing.
+        #: Known runs of all processes, with the number of successive reports without each.
         self._silent: dict[str, int] = {}
         self._heard: set[str] = set()
         self._alive: Subscription | None = None
@@ -124,7 +124,7 @@ class Runs:
         return subscription
 
     def count(self) -> int:
-        """Return how many runs of this process are under way."""
+        """Return the number of active runs of this process."""
         return len(self._tasks)
 
     async def stop(self, run_id: str) -> None:
@@ -141,8 +141,8 @@ class Runs:
         if not self.hub.backend.up:  # No report can arrive, so a missing one means nothing.
             self._silent = dict.fromkeys(self._silent, 0)
             return
-        # A process without runs that counts missing reports publishes, too: so it knows that
-        # reports arrive.
+        # A process without runs also publishes while it counts missing reports, so that it knows
+        # whether reports arrive.
         if self._running or self._silent:
             await self.hub.publish(ALIVE, Message(" ".join(self._running)))
         if self._alive is None:
@@ -160,7 +160,7 @@ class Runs:
         self._silent = {run_id: silent[run_id] for run_id in silent.keys() - lost}
         self._silent |= dict.fromkeys(heard, 0)
         for run_id in lost & followed:
-            await self.hub.publish(STOP + run_id, Message(""))  # In case that it is alive.
+            await self.hub.publish(STOP + run_id, Message(""))  # In case it is still alive.
             await self._end(run_id, "interrupted")
 
     def _hear(self, alive: Subscription) -> None:
@@ -182,7 +182,7 @@ class Runs:
             async with aclosing(messages):
                 async for message in messages:
                     await self._publish(EVENTS + run_id, message_of(message))
-                    await asyncio.sleep(0)  # A generator may never wait, nor the broker.
+                    await asyncio.sleep(0)  # Neither generator nor broker may ever wait.
         except asyncio.CancelledError:
             status = "stopped" if stop.lag else "interrupted"
         except Exception as error:
@@ -241,7 +241,7 @@ def _cancel(task: "asyncio.Task[None]") -> None:
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     hub: Hub = app.state.hub
     runs = app.state.runs = Runs(hub)
-    measure = Measure("realtime_runs", "Runs under way.", "sum", runs.count)
+    measure = Measure("realtime_runs", "Active runs.", "sum", runs.count)
     app.state.kernel.measures.append(measure)
     shared = hub.settings.broker_url != "memory:"
     async with repeating(ALIVE_SECONDS, runs.tend) if shared else nullcontext():

@@ -15,7 +15,8 @@ from .topics import Position, parse_policies, parts_of, policy_of
 LATEST = 8
 #: Events of a replay that are looked up together.
 PLANNED = 4000
-#: Up to so many topics are looked up by name, more in the order of their last change.
+#: The number of topics up to which they are looked up by name; more are read in the order of their
+#: last change.
 FEW = 200
 
 

@@ -139,7 +139,7 @@ class TopicChannel(Channel):
     def __init__(
         self, exchange: Exchange, subscription: Subscription, settings: RealtimeSettings
     ) -> None:
-        # Random, so that clients that came at the same time reconnect at different times.
+        # Random, so that clients that connected at the same time reconnect at different times.
         max_age = settings.max_age * random.uniform(0.8, 1.0)  # noqa: S311
         super().__init__(exchange, settings.heartbeat, max_age)
         self._encode = self.encoding(subscription)
@@ -224,7 +224,7 @@ def _line_of(event: str, data: object) -> bytes:
 
 
 class PollChannel(Channel):
-    """A client that waits for its response for at most so many seconds."""
+    """A client that waits at most `seconds` for its response."""
 
     __slots__ = ("_at_once", "subscription")
 
@@ -323,7 +323,7 @@ async def last_event(
         str | None, Query(alias="last_event_id", description="For clients without headers.")
     ] = None,
 ) -> str | None:
-    """Return the position to resume from; the header, which browsers keep current, wins."""
+    """Return the position to resume from; the header, which browsers update, takes precedence."""
     return offered_position(last_event_id, last_event_id_query)
 
 

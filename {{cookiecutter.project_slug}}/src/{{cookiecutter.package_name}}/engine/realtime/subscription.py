@@ -50,7 +50,7 @@ class Subscription:
     #: Called once, when the subscription is closed.
     _closed: Callable[[], None]
     wake: Callable[[], None] = _ignore
-    #: While it reads events that it has missed.
+    #: Set while the subscription reads events that it has missed.
     replay: Replay | None = None
     _gap: str | None = None
     _caught_up: bool = False
@@ -82,7 +82,8 @@ class Subscription:
         """Return a reset if there is a gap, and the next events.
 
         The position moves past the events; a gap is reported once, with the position after it.
-        Raises SlowClient if the client fell behind the history of topics that disconnect.
+        Raises SlowClient if events that the client lacks were evicted, for topics with the policy
+        `disconnect`.
         """
         try:
             events = self._next()
@@ -109,7 +110,7 @@ class Subscription:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the response has as many missed events as it may; the client reconnects."""
+        """Whether the response has reached its limit of missed events; the client reconnects."""
         return self.replay is not None and self.replay.left <= 0
 
     def close(self) -> None:

@@ -9,18 +9,18 @@ and receives:
 
 * `{"type": "subscribed", "topics", "last_event_id", "ref"?}` when the connection opens, and for
   each `subscribe`; `last_event_id` is null if all of them were followed already
-* `{"type": "unsubscribed", "topics", "ref"?}`: no event of them comes after this
+* `{"type": "unsubscribed", "topics", "ref"?}`: no events of them follow
 * `{"type": "event", "id", "topic", "event", "data"}`
 * `{"type": "reset", "topic", "reason", "top"}`: events were missed, up to `top`
 * `{"type": "ack", "id", "ref"?}`, before the event itself
 * `{"type": "error", "problem", "ref"?}`
-* `{"type": "reconnect", "retry"}`: reconnect after so many milliseconds
+* `{"type": "reconnect", "retry"}`: reconnect after `retry` milliseconds
 
 The position to resume from is the last `id` of an event, `last_event_id` or `top`. Commands are
 executed one after the other; reading pauses while the client does not receive the responses.
 
-Close codes: 1012 asks the client to reconnect, 1003 and 1008 refuse frames that are no commands,
-1009 refuses long ones, 1013 means that the client reads too slowly, 1011 that the service failed.
+Close codes: 1012 asks the client to reconnect, 1003 and 1008 refuse frames without a command, 1009
+refuses long ones, 1013 means that the client reads too slowly, 1011 that the service failed.
 Sources: RFC 6455, section 7.4 (close codes); ASGI 3.0.
 """
 
@@ -54,7 +54,7 @@ from .topics import MAX_TOPICS, Position, covers, offered_position, parse_topic,
 
 router = APIRouter()
 
-#: The connection is closed after so many frames in a row that are no commands.
+#: The number of successive frames without a command after which the connection is closed.
 MAX_OFFENCES = 10
 
 # ---- Commands
@@ -113,14 +113,14 @@ _SKIPPING = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 def parse_command(text: str) -> Command:
-    """Return the command in a frame; raises Problem 422 if there is none."""
+    """Return the command in a frame; raises Problem 422 if it is not valid."""
     try:
         return _COMMAND.validate_json(text)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         # The first part of a location is the type.
         errors = [{**each, "loc": each["loc"][1:]} for each in found]
-        raise invalid(errors, "This is no command.") from None
+        raise invalid(errors, "The frame is not a command.") from None
 
 
 def _text_of(text: str, member: str) -> str:
@@ -176,7 +176,7 @@ class _Followed:
 class Feed:
     """The topics of one connection, in the order of their events and each event once.
 
-    The order makes the last position of the client one that is valid for all its topics.
+    Because of the order, the last position that the client receives is valid for all its topics.
     """
 
     __slots__ = ("_client", "_followed", "_hub", "_left", "_wake", "_woken", "is_exhausted")
@@ -198,8 +198,8 @@ class Feed:
     ) -> bool:
         """Follow topics that are not followed yet; return whether there were any.
 
-        `confirm` makes the first frame, of the position after which they begin. Raises Problem 422
-        for more than MAX_TOPICS in all, and the problems of the hub; then none is followed.
+        `confirm` returns the first frame for the position after which they begin. Raises Problem
+        422 for more than MAX_TOPICS in all, and the problems of the hub; then none is followed.
         """
         new = [name for name in names if name not in self._followed]
         if len(self._followed) + len(new) > MAX_TOPICS:
@@ -277,12 +277,12 @@ class WebSocketChannel(Channel):
     heartbeat = b""
 
     def __init__(self, exchange: Exchange, hub: Hub, client: str) -> None:
-        # Random, so that clients that came at the same time reconnect at different times.
+        # Random, so that clients that connected at the same time reconnect at different times.
         super().__init__(exchange, inf, hub.settings.max_age * random.uniform(0.8, 1.0))  # noqa: S311
         self._hub = hub
         self._client = client
         self._feed = Feed(hub, client, self.wake)
-        self._close = (1012, "Come back")
+        self._close = (1012, "Reconnect")
         self._publishing = False
 
     async def subscribe(
@@ -310,7 +310,7 @@ class WebSocketChannel(Channel):
             if self._feed.is_exhausted:
                 self.come_back()
             return frame
-        except SlowClient:  # It still reads, or a deadline had ended it: it can receive a reason.
+        except SlowClient:  # The client still reads, so it receives a reason.
             self._refuse(1013, "You read too slowly", Outcome.SLOW_CLIENT)
             return b""
 
@@ -357,7 +357,7 @@ class WebSocketChannel(Channel):
             exchange.outcome = Outcome.REJECTED if refused else Outcome.COMPLETE
 
     async def _execute(self, text: str) -> bool:
-        """Execute the command in a frame and respond; False if there was none."""
+        """Execute the command in a frame and respond; return False if it is not valid."""
         try:
             command = parse_command(text)
         except Problem as problem:
@@ -433,7 +433,7 @@ async def converse(
     websocket: WebSocket,
     last_event_id: Annotated[str | None, Query()] = None,
 ) -> None:
-    """Accept and return: the exchange runs the channel after FastAPI has released its stacks."""
+    """Accept and return: the exchange runs the channel after FastAPI has released its resources."""
     exchange = exchange_of(websocket.scope)
     channel = WebSocketChannel(exchange, opened(websocket.app, "hub"), client_of(websocket))
     # Not accepted yet, so that a problem becomes a response of its own.

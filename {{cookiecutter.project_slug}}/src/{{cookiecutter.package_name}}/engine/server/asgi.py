@@ -1,7 +1,7 @@
-"""What one request gets from the server beyond uvicorn's ASGI interface.
+"""The ASGI interface of one request: that of uvicorn, with additions.
 
-Aborts, interim responses, the framing of HTTP/1.0, bodies and files without copies. Applications
-find the extensions in the scope (ASGI 3.0, "Extensions").
+They are aborts, interim responses, the framing of HTTP/1.0, and bodies and files without copies.
+Applications find the extensions in the scope (ASGI 3.0, "Extensions").
 """
 
 from importlib import import_module
@@ -54,7 +54,7 @@ class RequestInterface:
         try:
             await self.app(scope, self.receive, self.send)
         except BaseException as error:
-            # A client that does not read never takes what is buffered, and a plain close looks
+            # A client that does not read never receives the buffered bytes, and a plain close looks
             # like the end of a body without a length: in both cases only a reset shows the abort.
             is_cut = self.is_close_delimited and self.cycle.response_started
             if is_cut or isinstance(error, SlowClient):
@@ -64,7 +64,7 @@ class RequestInterface:
     async def receive(self) -> Message:
         """Return the next part of the body without the two copies that uvicorn makes.
 
-        What a client sent before it left is returned first, and the disconnect after it.
+        The bytes that a client sent before it left are returned before the disconnect.
         """
         cycle = self.cycle
         if cycle.waiting_for_100_continue and not cycle.transport.is_closing():

@@ -31,10 +31,11 @@ class Capacity:
     def __init__(self, opened: set[Any], maximum: int | None) -> None:
         """`opened` contains all connections until they are closed."""
         self._opened = opened
-        #: The rest is for files, and for connections that are accepted but not yet counted.
+        #: Descriptors for connections. The rest is for files, and for connections that are accepted
+        #: but not yet counted.
         self._descriptors = allowed() * 5 // 8
         most = min(maximum or self._descriptors, self._descriptors)
-        #: So many connections may wait for headers in any case: otherwise no request could arrive.
+        #: Connections that may always wait for headers: otherwise no request could arrive.
         self._spare = max(1, most // 8)
         self._most = max(1, most - self._spare)
         #: The connections without complete headers, oldest first.
@@ -55,12 +56,12 @@ class Capacity:
         return not self._is_exceeded(connection) or self._close_oldest()
 
     def waits(self, connection: Any) -> None:
-        """Count a connection as waiting again: all of its requests are answered."""
+        """Count a connection as waiting again, after the responses to all of its requests."""
         self.leaves(connection)
         self._waiting[connection] = None
 
     def leaves(self, connection: Any) -> None:
-        """Forget a connection that is closed, or has become a WebSocket."""
+        """Stop counting a connection as waiting: it is closed, or has become a WebSocket."""
         self._waiting.pop(connection, None)
 
     def _is_exceeded(self, connection: Any) -> bool:
@@ -99,7 +100,7 @@ def capacity_of(server_state: Any, maximum: int | None) -> Capacity:
 def allowed() -> int:
     """Raise a low limit of open files, and return how many this process may have.
 
-    A connection takes one, a file that is sent two.
+    A connection takes one descriptor, and a file that is being sent takes two.
     """
     try:
         import resource

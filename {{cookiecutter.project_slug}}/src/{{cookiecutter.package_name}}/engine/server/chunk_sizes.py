@@ -1,6 +1,7 @@
-"""Where the chunks of a body end, read before the parser sees them. Source: RFC 9112, section 7.1.
+"""The ends of the chunks of a body, found before it is parsed. Source: RFC 9112, section 7.1.
 
-Parsing costs time per chunk and not per byte, so a slice of such a body ends after some chunks.
+Parsing costs time per chunk and not per byte, so a slice of a chunked body ends after CHUNKS
+chunks.
 """
 
 import re
@@ -16,15 +17,15 @@ class ChunkSizes:
     """Follows the chunks of one body."""
 
     def __init__(self) -> None:
-        #: Bytes before the next line with a size; None after one that is not understood.
+        #: Bytes before the next line with a size; None after a line that cannot be parsed.
         self._before_size: int | None = 0
         #: The beginning of that line, if the last read ended in it.
         self._line = b""
 
     def slice_end(self, data: bytes, start: int) -> int:
-        """Return where the slice of `data` that begins at `start` ends; may be after its end.
+        """Return the end of the slice that begins at `start`; it may be beyond that of `data`.
 
-        Returns `start` if no chunk is known to begin there, as before the last one.
+        Returns `start` if no chunk is known to begin there, such as at the last, empty chunk.
         """
         if self._before_size is None:
             return start

@@ -23,7 +23,7 @@ from ..settings import ServiceSettings, explain
 from .config import ServerConfig
 
 NO_NAME = (
-    "Clients of other machines get 421 unless they ask for this host:"
+    "Clients on other machines get 421 unless they use this host as the name of the service:"
     " APP_SERVER__ALLOWED_HOSTS or APP_SERVER__PUBLIC_URL allows other names and addresses"
 )
 #: uvicorn's exit code for an application that did not start.
@@ -38,10 +38,10 @@ def main(
 ) -> None:
     """Run `serve`, `serve --reload` or `serve COMMAND …`, and end the process.
 
-    `read_settings` returns the settings, and `create_app` makes the application of them. Other
-    processes import both, so they must belong to a module. `arguments` are by default those of the
-    process. The exit code is 0, also after SIGTERM. A wrong setting is reported in one line, with
-    exit code 1.
+    `read_settings` returns the settings, and `create_app` creates the application from them. Other
+    processes import both, so they must be defined in a module. `arguments` are by default those of
+    the process. The exit code is 0, also after SIGTERM. A wrong setting is reported in one line,
+    with exit code 1.
     """
     settings = _read(read_settings)
     app = create_app(settings)
@@ -91,7 +91,7 @@ def reload(
 class Supervisor(Multiprocess):
     """uvicorn's supervisor, which notices at once that a worker has died.
 
-    uvicorn keeps the worker's end of their pipe open in the supervisor. The pipe of a dead worker
+    uvicorn keeps the worker's end of the pipe open in the supervisor. The pipe of a dead worker
     then never ends: a health check waits for its timeout, and SIGTERM waits for the check.
     """
 
@@ -125,7 +125,7 @@ def _read(read_settings: Callable[[], Any]) -> Any:
 @contextmanager
 def _running(settings: ServiceSettings) -> Generator[None]:
     """Let signals end the process, and warn if clients cannot use a name of the service."""
-    # uvicorn raises the signal again after its end; before its start, this ends the process.
+    # uvicorn raises the signal again when it has ended; before it starts, `_exit` ends the process.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
     if _lacks_a_name(settings):

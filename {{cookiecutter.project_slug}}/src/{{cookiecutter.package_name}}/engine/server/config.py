@@ -11,14 +11,14 @@ from ..observability import log
 from ..settings import ServiceSettings
 from . import capacity, uvicorn_names
 
-#: Bytes of a WebSocket message around the event that is published.
+#: Bytes that a WebSocket message may have in addition to the published event.
 ENVELOPE = 16 << 10
 
 logger = logging.getLogger("uvicorn.error")
 
 
 class ServerConfig(uvicorn.Config):
-    """The configuration of a server, with what its connections read of the settings."""
+    """The configuration of a server, with the settings that its connections read."""
 
     def __init__(self, app: Any, settings: ServiceSettings, **options: Any) -> None:
         """`app` returns the application, and `options` are those of uvicorn.
@@ -30,23 +30,23 @@ class ServerConfig(uvicorn.Config):
         streaming = settings.streaming
         modules = streaming.by_module(settings).values()
         self.limits = settings.server
-        #: Seconds: the longest of all modules, as the kernel applies the shorter ones.
+        #: The longest send timeout of all modules, in seconds; the kernel applies the shorter ones.
         self.send_timeout = max(each.send_timeout for each in (streaming, *modules))
 
     @property
     def should_reload(self) -> bool:
-        """Whether files are watched; uvicorn watches none for an application without a name."""
+        """Whether files are watched; uvicorn does so only for an application's import string."""
         return self.reload
 
     def load(self) -> None:
         """Load the application, and put the middleware for proxies around it."""
-        from .forwarded import Forwarded  # It is based on names that were checked before.
+        from .forwarded import Forwarded  # Imported after the check of the names that it uses.
 
         super().load()
         self.loaded_app = Forwarded(self.loaded_app, self.forwarded_allow_ips)
 
     def bind_socket(self) -> socket.socket:
-        """Return the socket that several processes share; uvicorn does not name its address."""
+        """Return the socket that several processes share; log its address if that fails."""
         try:
             return super().bind_socket()
         except SystemExit:
@@ -58,7 +58,7 @@ def _options(settings: ServiceSettings) -> dict[str, Any]:
     server = settings.server
     return {
         "factory": True,
-        # By name: the module is based on names that were checked before.
+        # By name, so that the module is imported after the check of the names that it uses.
         "http": f"{__package__}.http_connection:HTTPConnection",
         "host": server.host,
         "port": server.port,
@@ -68,7 +68,7 @@ def _options(settings: ServiceSettings) -> dict[str, Any]:
         "backlog": capacity.backlog(),
         "timeout_keep_alive": math.ceil(server.keep_alive),
         "timeout_graceful_shutdown": math.ceil(server.drain_timeout),
-        # For a worker that is being imported; the watchdog finds those that are stuck.
+        # Long enough for the imports of a new worker; the watchdog finds workers that are stuck.
         "timeout_worker_healthcheck": 30,
         "server_header": False,
         "log_config": log.standard_library(settings.log),
@@ -83,8 +83,9 @@ def _websocket_options(settings: ServiceSettings) -> dict[str, Any]:
     return {
         "ws": f"{__package__}.websocket:WebSocketConnection",
         "ws_max_size": realtime.max_event_size + ENVELOPE,
-        # By the server: an application cannot send pings, and browsers answer them by themselves.
+        # The server sends pings, because an application cannot; browsers respond to them by
+        # themselves.
         "ws_ping_interval": realtime.heartbeat,
         "ws_ping_timeout": settings.streaming.by_module(settings)["realtime"].send_timeout,
-        "ws_per_message_deflate": False,  # It takes as much memory as everything else.
+        "ws_per_message_deflate": False,  # It would double the memory of a connection.
     }

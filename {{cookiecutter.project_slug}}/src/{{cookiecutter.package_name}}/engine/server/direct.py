@@ -1,7 +1,7 @@
-"""Parts of a response body that are written without a task and without the layers between.
+"""Parts of a response body that are written without a task and without the layers in between.
 
-The kernel asks for this with the headers of a response (`streams.push`): for a server that sends
-one event to thousands of clients, the layers cost as much as the writing.
+A response requests this in the message with its headers (`streams.push`): if a server sends one
+event to thousands of clients, the layers cost as much as the writing.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ class DirectWriter:
         self._cycle = cycle
 
     def ready(self) -> bool:
-        """Return whether the client takes more, and more may be sent."""
+        """Return whether the client accepts more bytes and the response is still open."""
         cycle = self._cycle
         return not (cycle.flow.write_paused or cycle.disconnected or cycle.response_complete)
 

@@ -1,11 +1,13 @@
 """The client, scheme and host that trusted proxies report.
 
-uvicorn reads the client of X-Forwarded-For and the scheme of X-Forwarded-Proto. This adds the host,
-lists of all three, and Forwarded. X-Forwarded-* takes precedence over it: a proxy that sets the one
-mostly passes the other on as the client sent it. X-Forwarded-Port is ignored: a host has its port.
+uvicorn reads the client from X-Forwarded-For and the scheme from X-Forwarded-Proto. This middleware
+adds the host, lists of all three, and Forwarded. X-Forwarded-* takes precedence over Forwarded: a
+proxy that sets the former usually passes on the latter as the client sent it. X-Forwarded-Port is
+ignored, because the host includes the port.
 
-The last member of a list is of the proxy that sent the request, the one before of the proxy before
-that, if that one is trusted too. Source: RFC 7239, sections 4 to 6.
+The last member of a list was added by the proxy that sent the request. The member before it was
+added by the previous proxy, and counts if that proxy is trusted too. Source: RFC 7239, sections 4
+to 6.
 """
 
 import re
@@ -19,7 +21,7 @@ from ..kernel.origins import SENT_HOST
 from .request_headers import AUTHORITY, Headers
 
 _NAMES = {b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"}
-#: `name=value` or nothing, then a separator. Many send a host and port without the quotes.
+#: `name=value` or nothing, then a separator. Many proxies send a host and port without the quotes.
 _PAIR = re.compile(
     rb"[ \t]*(?:([\w!#$%&'*+.^`|~-]+)=(\"(?:[^\"\\]|\\.)*\"|[^ \t\",;=]+)[ \t]*)?([,;]|\Z)"
 )
@@ -39,14 +41,14 @@ class Forwarded(ProxyHeadersMiddleware):
                 await self.app(scope, receive, send)  # The kernel refuses the request.
                 return
             if reported:
-                # Programs of this machine have the address of a proxy, even pages in its browsers:
-                # the Host that was sent is checked as well.
+                # Programs on this machine, even pages in its browsers, may have the address of a
+                # trusted proxy, so the Host that was sent is checked as well.
                 scope[SENT_HOST] = next((v for n, v in scope["headers"] if n == b"host"), None)
                 scope["headers"] = self._resolve(scope["headers"], reported)
         await super().__call__(scope, receive, send)
 
     def _resolve(self, headers: Headers, reported: Headers) -> Headers:
-        """Return headers with the host that the client asked for, and what uvicorn reads."""
+        """Return headers with the host that the client requested, and the fields for uvicorn."""
         lines: dict[bytes, list[bytes]] = {}
         for name, value in reported:
             lines.setdefault(name, []).append(value)
@@ -70,7 +72,7 @@ class Forwarded(ProxyHeadersMiddleware):
         return [*headers, (b"x-forwarded-proto", scheme.lower())] if scheme else headers
 
     def _count_trusted(self, clients: list[bytes]) -> int:
-        """Return how many proxies are trusted, from the last one on, given the client of each."""
+        """Return the number of trusted proxies, from the last one on, given the client of each."""
         addresses = (_parse_host_port(client.decode("latin-1"))[0] for client in reversed(clients))
         return 1 + len(list(takewhile(self.trusted_hosts.__contains__, addresses)))
 

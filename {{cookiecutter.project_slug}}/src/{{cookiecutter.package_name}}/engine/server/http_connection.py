@@ -1,8 +1,8 @@
 """HTTP/1.1 on one connection: uvicorn's httptools protocol with deadlines, limits, strict framing.
 
-uvicorn's own protocol waits for headers without end and keeps all of them, reads any number of
-pipelined requests, closes the connection of a complete request when malformed bytes or FIN follow
-it, and stops at every offer of another protocol.
+uvicorn's own protocol waits for headers indefinitely and keeps any number of them, reads any number
+of pipelined requests, closes the connection of a complete request when malformed bytes or FIN
+follow it, and stops at every offer of another protocol.
 
 Sources: RFC 9110, sections 5.5 (field values), 6.5.1 (trailers), 7.8 (Upgrade), 10.1.1 (Expect)
 and 15.5.9 (408); RFC 9112, sections 9.3.2 (pipelining) and 9.6 (half-closed connections); RFC 6585,
@@ -29,17 +29,17 @@ from .capacity import capacity_of
 from .parse_scheduler import SLICE, ScheduledProtocol
 from .request_headers import BAD_REQUEST, TOO_LARGE
 
-#: Bytes and parts of a body that may wait for the application before the client is not read.
+#: Bytes and chunks of a body that may wait for the application before reading is paused.
 BUFFER, MAX_CHUNKS = 256 << 10, 1024
-#: Seconds between two checks whether the client of a connection that is not read has left.
+#: Seconds between two checks whether the client has left, while reading is paused.
 CHECK_EVERY = 1.0
-#: Paths of requests that are answered also when there are too many connections.
+#: Paths that are served even when there are too many connections.
 NEVER_REFUSED = (b"/health/", b"/metrics")
 chunk_sizes = optional("chunk_sizes")  # Comes with streams, which take large bodies.
 
 
 class Flow(FlowControl):
-    """uvicorn's flow control with a second reason not to read: bytes that are not parsed."""
+    """uvicorn's flow control with a second reason to pause reading: unparsed bytes."""
 
     def __init__(self, connection: "HTTPConnection") -> None:
         super().__init__(connection.transport)
@@ -66,23 +66,25 @@ class Flow(FlowControl):
 class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
     """The protocol class that uvicorn runs for each connection."""
 
-    #: Requests that wait for the one before, on all connections of this process.
+    #: Requests that wait for an earlier one, on all connections of this process.
     _all_waiting = 0
-    #: Those of this connection that are in that number.
+    #: The share of this connection in that number.
     _counted = 0
-    #: The request that is being answered.
+    #: The request that the application is handling.
     _running: Any = None
     #: Whether the parser is in the headers of a request.
     _in_headers = False
-    #: While the parser is in a body in chunks.
+    #: The sizes of the chunks, while the parser is in a chunked body.
     _chunks: Any = None
     #: Bytes of a body of known length that are still to come; the parser does not see them.
     _missing = 0
-    #: Bytes since the parser got anywhere: of headers, or after the last chunk of a body.
+    #: Bytes that the parser has read without a result: of headers, or after the last chunk of a
+    #: body.
     _pending = 0
     #: The status that is sent when the parser fails.
     _on_error = BAD_REQUEST
-    #: The status that is sent after the responses to complete requests. Nothing more is parsed.
+    #: The status that is sent after the responses to complete requests; once it is set, nothing
+    #: more is parsed.
     _refused: bytes | None = None
     #: Whether the client has sent FIN.
     _half_closed = False
@@ -168,7 +170,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
             return
         self._pending += len(data)
         if self._refused is not None:
-            # Go on reading: otherwise nothing notices that the client leaves.
+            # Continue reading: otherwise nothing detects that the client leaves.
             if self._pending > UNWANTED:
                 self.transport.close()
             return
@@ -187,7 +189,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
         )
         if is_large and not self.transport.is_closing():
             self._refuse(TOO_LARGE)
-        # Also after empty lines, with which no message begins; not after an upgrade.
+        # Also after empty lines, which do not begin a message, but not after an upgrade.
         waits = self._deadline is None and (self._in_headers or not self._is_answering())
         if waits and self.transport.get_protocol() is self:
             self._set_deadline()
@@ -249,7 +251,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
         if chunk_sizes is not None and b"transfer-encoding" in dict(self.headers):
             self._chunks = chunk_sizes.ChunkSizes()
         cycle: Any = self.cycle
-        if cycle is not previous:  # It is no upgrade.
+        if cycle is not previous:  # It is not an upgrade.
             cycle.chunks, cycle.buffered = [], 0
             self._missing = request_headers.declared_length(self.headers)
         self._count_waiting()
@@ -292,7 +294,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
             self._respond_and_close(self._refused)
 
     def handle_websocket_upgrade(self) -> None:
-        """Pass the connection on with the scope that was read: no parser reads it again."""
+        """Pass on the connection and the scope, so that the headers are not parsed again."""
         self._capacity.leaves(self)
         self.connections.discard(self)
         rest = self.drop()
@@ -305,7 +307,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
         websocket.open(self.scope, rest)
 
     def _set_target(self) -> None:
-        """Set what a handshake asks for; uvicorn leaves this to the parser of WebSockets."""
+        """Set the target of a handshake; uvicorn leaves this to the parser of WebSockets."""
         target = parse_url(self.url)
         path = self.root_path + target.path.decode("ascii")
         query = (target.query or b"").decode("ascii").encode()
@@ -342,7 +344,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
     # Pipelining
 
     def _is_full(self) -> bool:
-        """Return whether too many requests wait for the one before.
+        """Return whether too many requests wait for an earlier one.
 
         Each takes kilobytes, but costs its client only 20 bytes.
         """
@@ -383,9 +385,9 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
     def _expire(self) -> None:
         self._deadline = None
         if self._refused is not None and self._running.chunked_encoding:
-            self.transport.close()  # A response without a known end may have none.
+            self.transport.close()  # A response in chunks may never end.
         elif self._is_answering():
-            self._set_deadline()  # The headers belong to a request that waits for another one.
+            self._set_deadline()  # The request of these headers waits for an earlier one.
         elif self._in_headers:
             self._refuse(b"408 Request Timeout")
         else:
@@ -405,7 +407,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
         if self.parser.should_upgrade() and (
             method != b"GET" or self._is_answering() or request_headers.has_body(self.headers)
         ):
-            return BAD_REQUEST  # A WebSocket begins with a GET without a body, after a response.
+            return BAD_REQUEST  # A handshake is a GET without a body, after all earlier responses.
         if self._capacity.begins(self) or self.url.startswith(NEVER_REFUSED):
             return None
         return b"503 Service Unavailable\r\nretry-after: 5"

@@ -1,8 +1,8 @@
-"""Received bytes are parsed in slices, in turns with those of other connections.
+"""Turns in parsing: each connection parses one slice of its received bytes at a time.
 
 One read brings up to 256 KiB, which may be 40,000 WebSocket frames or thousands of requests. All
 connections together parse for a few milliseconds per iteration of the event loop. A connection with
-unparsed bytes is not read, and waits for its turn behind the others.
+unparsed bytes pauses reading, and waits for its turn after the others.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from ..kernel.kernel import BOUNDS
 
 #: Bytes of a slice: about 700 frames or 1000 header lines.
 SLICE = 4 << 10
-#: Seconds of an iteration of the loop in which slices are parsed; at least one slice is.
+#: Seconds of each iteration of the loop that parsing takes; at least one slice is parsed.
 SHARE = 0.004
 
 logger = logging.getLogger(__name__)
@@ -29,11 +29,11 @@ class ParseScheduler:
         self._loop = loop
         self._is_scheduled = False
         self.waiting: deque[ScheduledProtocol] = deque()
-        #: Bytes that all connections hold.
+        #: Unparsed bytes of all connections.
         self.unparsed = 0
 
     def add(self, connection: "ScheduledProtocol") -> None:
-        """Let a connection parse its next slice after those that wait."""
+        """Queue a connection, after those that wait, to parse its next slice."""
         self.waiting.append(connection)
         if not self._is_scheduled:
             self._is_scheduled = True
@@ -56,7 +56,7 @@ class ParseScheduler:
 
 
 class ScheduledProtocol(asyncio.Protocol):
-    """A protocol that parses what it receives in slices."""
+    """A protocol that parses the received bytes in slices."""
 
     transport: Any
     loop: asyncio.AbstractEventLoop
@@ -64,7 +64,7 @@ class ScheduledProtocol(asyncio.Protocol):
     #: The bytes that were received, and how many of them are parsed.
     _unparsed = b""
     _parsed = 0
-    #: Of them, those that count in the total of all connections.
+    #: The number of unparsed bytes that is included in the total of all connections.
     _held = 0
     _queued = False
 
@@ -85,11 +85,11 @@ class ScheduledProtocol(asyncio.Protocol):
         raise NotImplementedError
 
     def slice_end(self, data: bytes, start: int) -> int:
-        """Return where the slice of `data` that begins at `start` ends; may be after its end."""
+        """Return the end of the slice that begins at `start`; it may be beyond that of `data`."""
         return start + SLICE
 
     def data_received(self, data: bytes) -> None:
-        if self._unparsed:  # The transport had read it before it was paused.
+        if self._unparsed:  # The transport had read these bytes before it was paused.
             self._keep(self._unparsed[self._parsed :] + data)
             return
         scheduler = scheduler_of(self.loop)
@@ -103,7 +103,7 @@ class ScheduledProtocol(asyncio.Protocol):
             self.resume()
 
     def resume(self) -> None:
-        """Wait for a turn to parse what is left."""
+        """Wait for a turn to parse the remaining bytes."""
         if self._held and not self._queued and self.may_parse():
             self._queued = True
             scheduler_of(self.loop).add(self)
@@ -121,7 +121,7 @@ class ScheduledProtocol(asyncio.Protocol):
             self.release()
 
     def drop(self) -> bytes:
-        """Forget what is not parsed, and return it."""
+        """Remove the unparsed bytes and return them."""
         rest = self._unparsed[self._parsed :]
         self._keep(b"")
         return rest
@@ -141,14 +141,14 @@ class ScheduledProtocol(asyncio.Protocol):
         self._unparsed, self._parsed = data, 0
         scheduler.unparsed += len(data) - self._held
         self._held = len(data)
-        # A connection that holds less than a slice is not to blame for the total.
+        # A connection with less than a slice of unparsed bytes is not the cause of a large total.
         if self._held > SLICE and scheduler.unparsed > self.config.limits.max_unparsed:
             BOUNDS["server.max_unparsed"] += 1
             self.transport.abort()
             self.drop()
 
 
-#: By event loop: all servers of a loop take their turns in it.
+#: By event loop: the connections of all its servers share the turns.
 _OF_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, ParseScheduler] = WeakKeyDictionary()
 
 

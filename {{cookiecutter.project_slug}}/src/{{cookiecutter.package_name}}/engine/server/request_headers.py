@@ -1,4 +1,4 @@
-"""Checks of the headers of a request: what httptools accepts, and RFC 9112 refuses or allows to.
+"""Checks of headers that httptools accepts, although RFC 9112 requires or allows to refuse them.
 
 Sources: RFC 9112, sections 3.2 (target and Host) and 6.1 (Transfer-Encoding); RFC 9110, section
 7.8 (Upgrade).
@@ -22,7 +22,7 @@ _END_OF_AUTHORITY = re.compile(rb"[/?]")
 def refusal(method: bytes, version: str, target: bytes, headers: Headers) -> bytes | None:
     """Return the status that refuses a request, or None.
 
-    If the target is absolute, its host replaces the one of `headers`, which cannot be trusted.
+    If the target is absolute, its host replaces the Host in `headers` (section 3.2.2).
     """
     hosts = [value for name, value in headers if name == b"host"]
     codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
@@ -47,7 +47,7 @@ def refusal(method: bytes, version: str, target: bytes, headers: Headers) -> byt
 
 
 def _replace_host(target: bytes, headers: Headers) -> bytes:
-    """Return the host of an absolute target, which counts whatever Host says."""
+    """Return the host of an absolute target, after replacing Host by it."""
     scheme, _, rest = target.partition(b"://")
     if scheme.lower() not in (b"http", b"https"):
         return b""
@@ -57,7 +57,7 @@ def _replace_host(target: bytes, headers: Headers) -> bytes:
 
 
 def size_of(target: bytes, headers: Headers) -> int:
-    """Return the bytes that the target and the headers have at least."""
+    """Return the minimum number of bytes that the target and the headers take."""
     return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 

@@ -1,7 +1,7 @@
 """Files from the page cache to the socket without a copy: `os.sendfile` under uvicorn's transport.
 
-The ASGI extensions `http.response.zerocopysend` (a part of an open file) and
-`http.response.pathsend` (a whole file). Plain HTTP on Linux, with uvloop and with asyncio, whose
+This implements the ASGI extensions `http.response.zerocopysend` (a part of an open file) and
+`http.response.pathsend` (a whole file) for plain HTTP on Linux, with uvloop and with asyncio: their
 transports have the same methods.
 """
 
@@ -26,7 +26,7 @@ def extensions(scheme: str) -> dict[str, dict[str, Any]]:
 
 
 def announce(cycle: Any) -> None:
-    """Note in the scope which Content-Length was sent: a middleware may have changed it."""
+    """Store the sent Content-Length in the scope: a middleware may have changed it."""
     offer = cycle.scope["extensions"].get(PART)
     if offer is not None and cycle.chunked_encoding is False:
         offer["announced"] = cycle.expected_content_length
@@ -79,7 +79,7 @@ async def _send(cycle: Any, part: FilePart) -> None:
     if part.size > cycle.expected_content_length:
         raise RuntimeError("Response content longer than Content-Length")
     await _flush(cycle)
-    # A loop watches no descriptor that belongs to a transport, but a duplicate of it.
+    # A loop refuses to watch the descriptor of a transport, but accepts a duplicate.
     connection = os.dup(cycle.transport.get_extra_info("socket").fileno())
     try:
         for turn in part.turns():
@@ -92,11 +92,11 @@ async def _send(cycle: Any, part: FilePart) -> None:
 
 
 async def _flush(cycle: Any) -> None:
-    """Wait until the transport has written what it has buffered: the file follows it."""
+    """Wait until the transport has written its buffer, because the file must follow it."""
     _check(cycle)
     transport = cycle.transport
     if transport.get_write_buffer_size():
-        transport.set_write_buffer_limits(0)  # The protocol is then paused until the last byte.
+        transport.set_write_buffer_limits(0)  # This pauses the protocol until the buffer is empty.
         try:
             await cycle.flow.drain()
         finally:

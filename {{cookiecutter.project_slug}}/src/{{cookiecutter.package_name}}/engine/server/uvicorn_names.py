@@ -1,8 +1,8 @@
 """The private names of uvicorn that this package uses, and why.
 
-uvicorn has no public interface for what our connections add to its protocols. Any release may
-rename these names, so they are looked up before the server starts. If one is missing, `serve` ends
-with one line that names it: without it the limits of connections would silently not apply.
+uvicorn has no public interface for the additions of this package to its protocols. Any release may
+change these names, so they are looked up before the server starts. If one is missing, `serve` ends
+with one line that contains it: otherwise the limits of connections would silently not apply.
 """
 
 import sys
@@ -30,11 +30,11 @@ HTTP: Names = {
         "_start_asgi_task": "is the only place where the application can be wrapped per request",
         "_unset_keepalive_if_required": "stops the keep-alive timeout when bytes arrive",
         "app_state": "is passed on to the WebSocket protocol",
-        "config": "has our limits",
+        "config": "has the limits of connections",
         "connections": "must not contain a connection that became a WebSocket",
         "cycle": "is the request that was read last",
         "expect_100_continue": "is set only for HTTP/1.1 and for a whole member of Expect",
-        "flow": "is replaced by one that knows of unparsed bytes",
+        "flow": "is replaced by one that also pauses for unparsed bytes",
         "headers": "are checked, and replaced where the target names the host",
         "logger": "reports malformed requests",
         "loop": "has the timers, and the turns in which connections parse",
@@ -48,7 +48,7 @@ HTTP: Names = {
         "ws_protocol_class": "is made here with the scope that was read",
     },
     "uvicorn.protocols.http.httptools_impl.RequestResponseCycle": {
-        "send": "writes the messages of the application that are not ours",
+        "send": "writes the messages that belong to no extension",
         "chunked_encoding": "is False for HTTP/1.0, whose bodies end with the connection",
         "disconnected": "ends a response after an abort without an error in the log",
         "expected_content_length": "counts the bytes that sendfile has sent",
@@ -67,7 +67,7 @@ HTTP: Names = {
         "pause_reading": "stops reading while a body is buffered",
         "resume_reading": "is overridden: unparsed bytes keep the connection paused",
         "read_paused": "is read before a slice is parsed",
-        "write_paused": "tells the direct writer to wait",
+        "write_paused": "makes the direct writer wait",
         "_transport": "is paused and resumed",
     },
     "uvicorn.server.ServerState": {"connections": "are counted"},
@@ -79,7 +79,7 @@ HTTP: Names = {
         "processes": "are the workers that are checked",
     },
     "uvicorn.config.Config": {
-        "load": "puts our middleware for proxies around the application",
+        "load": "puts the middleware for proxies around the application",
         "loaded_app": "is the application that is wrapped",
         "should_reload": "is False for an application without an import string",
     },
@@ -92,17 +92,17 @@ HTTP: Names = {
 }
 WEBSOCKETS: Names = {
     "uvicorn.protocols.websockets.websockets_sansio_impl.WebSocketsSansIOProtocol": {
-        "receive": "is replaced: reading goes on after the messages that wait",
+        "receive": "is replaced: reading continues after the messages that wait",
         "send": "raises ClientDisconnected after a close by the protocol",
         "handle_cont": "counts the fragments of a message",
         "handle_events": "starts the application for the handshake",
         "handle_parser_exception": "closes a connection that breaks a limit",
         "handle_ping": "counts pings, and writes no pong to a client that does not read",
         "handle_pong": "counts pongs",
-        "keepalive_timeout": "resets the connection of a client that does not answer a ping",
+        "keepalive_timeout": "resets the connection of a client that does not respond to a ping",
         "app": "is wrapped",
         "close_sent": "is True after a close of either side",
-        "config": "has our limits",
+        "config": "has the limits of connections",
         "conn": "gets the handshake, and fails the connection",
         "frames": "are the fragments of the message that arrives",
         "handshake_complete": "is True when frames may be parsed",
@@ -135,7 +135,7 @@ def check(*, websockets: bool) -> None:
     if lacking:
         sys.exit(
             f"uvicorn {uvicorn.__version__} has no {', '.join(lacking)}: the limits of connections"
-            " need it (docs/troubleshooting.md has the ways out)"
+            " need it (docs/troubleshooting.md has the remedies)"
         )
 
 
@@ -149,7 +149,7 @@ def _find(path: str) -> object:
 
 
 def _names_of(owner: object) -> set[str]:
-    """Return what a module has, or what a class has and what its own methods refer to."""
+    """Return the names in a module, or those in a class and in the code of its own methods."""
     functions = [each for each in vars(owner).values() if isinstance(each, FunctionType)]
     referred = (name for each in functions for name in each.__code__.co_names)
     return {*dir(owner), *referred} if isinstance(owner, type) else set(dir(owner))

@@ -18,9 +18,9 @@ from .sockets import reset
 
 #: Fragments of one message. They may be empty, so their bytes do not bound their number.
 MAX_FRAGMENTS = 1024
-#: Seconds whose pings and pongs may come at once.
+#: The number of pings and pongs that may arrive at once, in seconds of the allowed rate.
 BURST = 10.0
-#: What the library reads of a handshake; everything else was read and checked before.
+#: The handshake as the library receives it; the request itself was parsed and checked before.
 _HANDSHAKE = (
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
@@ -31,7 +31,7 @@ logger = logging.getLogger("uvicorn.error.websocket")
 
 
 class WebSocketConnection(ScheduledProtocol, WebSocketsSansIOProtocol):
-    """uvicorn's protocol, with resets, and bounds on what a peer can make it keep."""
+    """uvicorn's protocol, with resets, and with bounds on the memory that a peer can occupy."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -43,7 +43,8 @@ class WebSocketConnection(ScheduledProtocol, WebSocketsSansIOProtocol):
     def open(self, scope: Scope, early: bytes) -> None:
         """Start the application for a handshake, which may be larger than the library allows.
 
-        `early` was sent before the response, and waits for it (RFC 6455, section 4.1).
+        `early` are bytes that the client sent before the response; they are parsed after it (RFC
+        6455, section 4.1).
         """
         headers = scope["headers"]
         self.conn.receive_data(_HANDSHAKE % dict(headers)[b"sec-websocket-key"])
@@ -99,11 +100,11 @@ class WebSocketConnection(ScheduledProtocol, WebSocketsSansIOProtocol):
                 raise
             raise ClientDisconnected from None  # The protocol closed it: a bad frame, or no pong.
         if self.close_sent:
-            # Also after a response that refuses the handshake: uvicorn would log that none came.
+            # Also after a refusal of the handshake: uvicorn would log that the response is missing.
             self.handshake_complete = True
         if self._unparsed:
-            self.hold()  # uvicorn reads on after a close, and each read would copy what is held.
-        self.resume()  # It is accepted, or nothing receives the messages that come.
+            self.hold()  # uvicorn still reads after a close, and would copy the held bytes.
+        self.resume()  # The handshake may be complete now, so that frames can be parsed.
 
     def handle_ping(self) -> None:
         if self._is_excessive():

@@ -27,7 +27,7 @@ _VERSION_AT = slice(60, 64)
 BUSY_SECONDS = 30.0
 #: Bytes after which a page of records ends, since their metadata can be long.
 PAGE_BYTES = 256 << 10
-#: Records per lookup, which are validated without a pause of the event loop.
+#: Records per lookup: they are validated in one turn of the event loop.
 LOOKED_UP = 200
 
 _OPEN = """
@@ -60,8 +60,8 @@ def check_format(path: Path) -> None:
             found = int.from_bytes(file.read(_VERSION_AT.stop)[_VERSION_AT])
     if found > FORMAT:
         raise OSError(
-            f"{path.parent} is of a newer release (format {found}, this one reads up to {FORMAT});"
-            " run that release, or choose another directory: nothing was changed"
+            f"{path.parent} has data of a newer release (format {found}, this one reads up to"
+            f" {FORMAT}); run that release, or choose another directory: nothing was changed"
         )
 
 
@@ -78,7 +78,8 @@ class Catalogue:
         )
         self._open()
         self._place = place
-        # The log contains the last commits; if its name is removed, they are lost on a restart.
+        # The write-ahead log contains the last commits; if its file is removed, a restart loses
+        # them.
         files = (path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
         place.watch(*filter(Path.exists, files))
 
@@ -106,7 +107,7 @@ class Catalogue:
         return await in_thread(self._thread, self.execute, statement, *values)
 
     async def write(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run one statement; raises Problem 503 when the store was moved, so it may be lost."""
+        """Run one statement; raises Problem 503 if a moved store may have lost the change."""
 
         def execute() -> list[tuple[Any, ...]]:
             self._place.check()

@@ -78,7 +78,7 @@ def parse_date(field: str | None, now: datetime) -> datetime | None:
     month = _MONTHS.index(match["month"]) + 1
     if len(match["year"]) == 2:
         year += now.year // 100 * 100
-        # A date more than 50 years ahead means the past.
+        # A two-digit year more than 50 years ahead is in the past.
         if (year - 50, month, day, hour, minute, second) > now.timetuple()[:6]:
             year -= 100
     try:
@@ -103,7 +103,7 @@ def _matches(field: str, etag: str, *, weak: bool) -> bool:
 
 
 def _is_current(field: str | None, record: FileRecord, now: datetime) -> bool:
-    """Evaluate If-Range (13.1.5): our strong tag, or our date once it is strong (8.8.2.2)."""
+    """Evaluate If-Range (13.1.5): the file's tag, or its date once that is strong (8.8.2.2)."""
     if field is None or field == record.etag:
         return True
     modified = last_modified(record)

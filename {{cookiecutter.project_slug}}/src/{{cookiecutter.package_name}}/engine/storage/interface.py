@@ -1,6 +1,6 @@
 """The interface of a store, and the functions of the service that it calls.
 
-An object store can implement it too: nothing appends, renames or seeks while writing. A writer
+An object store can implement it too, because a writer does not append, rename or seek. A writer
 collects bytes into parts of a size that suits the store (1 MiB in a directory, at least 5 MiB in an
 object store); the store then commits the file as a whole.
 """

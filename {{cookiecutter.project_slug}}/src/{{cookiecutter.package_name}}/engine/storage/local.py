@@ -46,8 +46,8 @@ CLAIM_SECONDS = 10.0
 QUOTA = ProblemType(
     "quota-exceeded",
     "The quota is exceeded",
-    "All files of one owner may have `limit` bytes together, and this one would be too much."
-    " Delete others first.",
+    "All files of one owner together may have `limit` bytes, and this file would exceed that."
+    " Delete other files first.",
 )
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class LocalStorage:
     def __init__(self, settings: StorageSettings, callbacks: Sequence[Callbacks] = ()) -> None:
         """Open the store; blocking. Raises ValueError when several callbacks inspect files."""
         if len([each for each in callbacks if each.inspect]) > 1:
-            raise ValueError("a file can be inspected once: give one `inspect`")
+            raise ValueError("only one of the callbacks may have an `inspect`")
         self.callbacks = callbacks
         self.root = root = Path(settings.url.removeprefix("file://").removeprefix("file:"))
         check_format(root / "catalogue.sqlite3")
@@ -131,7 +131,7 @@ class LocalStorage:
             # One at a time, so that two files cannot both take the rest of a quota.
             async with self._quota_turn if self.quota else nullcontext():
                 await self.check_quota(record.owner, record.size)
-                # Not to be cancelled: there must never be a record without its bytes.
+                # This must not be cancelled: there must never be a record without its bytes.
                 await complete(self._publish(writer, record))
         writer.committed = True
         await self._announce(record)
@@ -305,7 +305,7 @@ class LocalStorage:
         self.writers.threads.shutdown(wait=False)
 
     async def _claim(self, file_id: str) -> Claim | None:
-        """Claim an id for the sweep; a failure is logged, so that the sweep goes on."""
+        """Claim an id for the sweep; a failure is logged, so that the sweep continues."""
         try:
             return await Claim.take_in_thread(self.threads, self._lock(file_id))
         except OSError as error:
@@ -317,7 +317,7 @@ class LocalStorage:
         final, paths = self.path(claim.id), [claim.path.with_suffix(".part")]
         try:
             if not await in_thread(self.threads, self.place.holds):
-                claim.abandon()  # The directory is gone; the sweep goes on when it is back.
+                claim.abandon()  # The directory is missing; a later sweep removes the files.
                 return
             if await self.catalogue.get(claim.id) is None:
                 paths.append(final)

@@ -47,7 +47,7 @@ async def open_storage(
 def import_files(settings: Any, paths: list[str]) -> None:
     """Store each file and print its id and name; exit with 1 if one could not be stored."""
     if not paths:
-        sys.exit("serve import PATH…: which files?")
+        sys.exit("serve import PATH…: name at least one file")
     sys.exit(asyncio.run(_import(settings.storage, paths)))
 
 
@@ -63,7 +63,7 @@ class Files(Part):
     commands: ClassVar[dict[str, Any]] = {"import": import_files}
 
     def __init__(self, *callbacks: Callbacks | Callable[[FastAPI], Callbacks]) -> None:
-        """`callbacks` are called in this order; functions make theirs when the service starts."""
+        """`callbacks` are called in this order; functions create them when the service starts."""
         self._callbacks = callbacks
 
     def check(self, settings: Any) -> None:
@@ -102,7 +102,7 @@ def _add_metrics(storage: LocalStorage, kernel: Kernel) -> None:
     kernel.measures += [
         Measure("storage_free_bytes", "Free bytes of the disk.", "max", free),
         Measure("storage_files", "Files by event: stored or removed.", "counter", files, "event"),
-        Measure("storage_buffered_bytes", "Received and not yet written.", "sum", buffered),
+        Measure("storage_buffered_bytes", "Bytes received and not yet written.", "sum", buffered),
     ]
 
 

@@ -34,7 +34,7 @@ from .reading import read_path
 from .records import Draft, FileRecord, created_at, is_id, new_id
 from .writer import HEAD, LocalWriter
 
-#: Uploads per query, which are handled without a pause of the event loop.
+#: Uploads per query: they are handled in one turn of the event loop.
 PAGE = 200
 #: Bytes that are copied between two checks for a cancellation and for free space.
 STEP = 8 << 20
@@ -251,7 +251,7 @@ class LocalPartials:
     async def open(
         self, partial: Partial, size: int, tap: Tap | None = None
     ) -> AsyncGenerator[LocalWriter]:
-        """Append at `size`, where the bytes end; received bytes are kept, however this ends."""
+        """Append at `size`, the end of the bytes; received bytes are kept, even after an error."""
         storage, path = self.storage, self._path(partial.id)
 
         def begin() -> tuple[FileIO, bytes | None]:
@@ -285,7 +285,7 @@ class LocalPartials:
         if self._concatenations >= self._max_concatenations:
             BOUNDS["upload.max_concatenations"] += 1
             headers = {"Retry-After": "5"}
-            raise Problem(503, "Too many files are put together now.", headers=headers)
+            raise Problem(503, "Too many concatenations are waiting.", headers=headers)
         self._concatenations += 1
         try:
             async with self._turn:
@@ -351,7 +351,7 @@ class LocalPartials:
     async def recover(self, partial: Partial) -> FileRecord | None:
         """Return the record of an upload's file after a crash between the rename and the commit.
 
-        The bytes are durable, since they were before the rename.
+        The bytes are durable, because they are synchronised before the rename.
         """
         try:
             stat = await in_thread(self._threads, self.storage.path(partial.id).stat)

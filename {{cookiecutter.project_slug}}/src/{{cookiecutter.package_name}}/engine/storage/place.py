@@ -36,14 +36,14 @@ BROKEN_DATABASE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
 NO_SPACE = ProblemType(
     "no-space",
     "There is no space left",
-    "The service cannot store so much now, and nothing is wrong with the request. Come back later;"
-    " an upload that can be resumed keeps what it has.",
+    "The disk of the service has no space for this now; the request itself is valid. Try again"
+    " later. A resumable upload keeps the bytes that it has.",
 )
 UNAVAILABLE = ProblemType(
     "storage-unavailable",
     "The storage is not available",
     "The directory of the files is missing, or its disk cannot be written. Nothing was stored or"
-    " deleted. Come back after the seconds of `Retry-After`.",
+    " deleted. Try again after the seconds in `Retry-After`.",
 )
 
 logger = logging.getLogger(__name__)

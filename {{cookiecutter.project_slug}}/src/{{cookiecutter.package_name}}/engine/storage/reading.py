@@ -22,7 +22,7 @@ from .records import FileRecord, not_found
 NOWAIT = file_parts.NOWAIT
 #: Bytes per read of aiofiles.
 READ_SIZE = 1 << 20
-#: Up to so many bytes are opened, read and closed by one call in a thread.
+#: Bytes up to which a file is opened, read and closed by one call in a thread.
 SMALL = 64 << 10
 
 

@@ -1,4 +1,4 @@
-"""The record of a stored file: an id, immutable bytes, and what the client said about them.
+"""The record of a stored file: an id, immutable bytes, and the client's description of them.
 
 The client's file name is sanitized, and never used as a path. Sources: RFC 6266, section 4.3;
 Unicode TR36 (bidirectional controls); naming files on Windows.
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..kernel.problem import Problem
 
-#: A string, so that an id that is no UUID is a 404 and not a 422.
+#: A string, so that an id that is not a UUID gets 404 and not 422.
 FileId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 MAX_BYTES = 255
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -80,7 +80,7 @@ def is_id(text: str) -> bool:
 
 
 def checked_id(text: str) -> str:
-    """Return the id; raise Problem 404 if it is no UUID."""
+    """Return the id; raise Problem 404 if it is not a UUID."""
     if is_id(text):
         return text
     raise not_found()

@@ -51,7 +51,7 @@ StorageDep = Annotated[Storage, Depends(storage_of)]
 def file_url(request: Request, file_id: str) -> str:
     """Return the absolute URL of a file, or of its record if the service has no downloads.
 
-    It begins with `APP_SERVER__PUBLIC_URL`, or else like the URL of the request.
+    It begins with `APP_SERVER__PUBLIC_URL`, or by default with the origin of the request.
     """
     try:
         path = request.app.url_path_for("download_file", file_id=file_id)
@@ -74,7 +74,7 @@ class _Page:
         cursor, size, is_wanted = self._after, settings.max_listed_bytes, left == self._limit
         # The route is looked up once for all files, as that takes the longest.
         start, _, end = file_url(self._request, "*").rpartition("*")
-        # One more than is sent shows whether there is another page.
+        # One record more than is sent shows whether there is another page.
         async with aclosing(self._storage.records(cursor, left + 1)) as records:
             async for following, record in records:
                 if left == 0 or size <= 0:

@@ -13,7 +13,7 @@ class StorageSettings(Section):
     url: Annotated[str, Field(pattern=r"^file:.+")] = "file:./data"
     """A directory, as `file:` and a path."""
     sweep_interval: Annotated[Duration, Field(gt=0)] = 60.0
-    """Seconds between two sweeps, which remove what dead writers have left."""
+    """Seconds between two sweeps, which remove the incomplete files of dead writers."""
     quota: Size | None = None
     """Maximum total size of the files of one owner."""
     keep_free: Size = 64 << 20

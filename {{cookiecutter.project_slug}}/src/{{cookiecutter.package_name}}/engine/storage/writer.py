@@ -112,7 +112,7 @@ class LocalWriter:
         self.head = None
 
     def _begin(self) -> None:
-        """Start to write the collected chunks; no other block may be being written."""
+        """Start to write the collected chunks; the previous block must be complete."""
         chunks, size = self._chunks, self._collected
         self._chunks, self._collected = [], 0
         loop = asyncio.get_running_loop()

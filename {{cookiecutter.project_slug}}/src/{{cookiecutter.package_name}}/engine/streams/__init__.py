@@ -1,4 +1,4 @@
-"""Streams: bodies in chunks, in both directions. Every project with a module that streams has it.
+"""Streams: bodies in chunks, in both directions. It is in every project with a module that streams.
 
 * `pull` and `push`: the two ways to send. The response iterates a source, or other tasks write.
   `deadlines` limits each send.

@@ -16,7 +16,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import CompressionParameter, ZstdCompressor
 
-#: Bytes of a block that is compressed faster than it is passed to a thread.
+#: Bytes up to which compressing a block is faster than passing it to a thread.
 INLINE_BYTES = 8 << 10
 
 
@@ -27,14 +27,14 @@ class Coding(ABC):
 
     @abstractmethod
     def compress(self, block: bytes) -> bytes:
-        """Return a block, flushed; blocking."""
+        """Return the compressed block, flushed; blocking."""
 
     @abstractmethod
     def end(self) -> bytes:
         """Return the last bytes of the stream."""
 
     async def encode(self, block: bytes) -> bytes:
-        """Return a block, flushed."""
+        """Return the compressed block, flushed; a large block is compressed in a thread."""
         if len(block) <= INLINE_BYTES:
             return self.compress(block)
         return await in_thread(None, self.compress, block)
@@ -115,4 +115,5 @@ def negotiate_coding(accept_encoding: str) -> Coding | None:
     if wanted.get("identity", wanted.get("*", 1.0)):
         return None
     names = ", ".join(coding.name for coding in CODINGS)
-    raise Problem(406, f"Available are {names} and identity.", headers={"Vary": "Accept-Encoding"})
+    detail = f"The available codings are {names} and identity."
+    raise Problem(406, detail, headers={"Vary": "Accept-Encoding"})

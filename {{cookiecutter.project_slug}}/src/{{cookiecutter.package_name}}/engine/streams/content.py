@@ -38,7 +38,7 @@ _CHARSETS = (
     *(f"windows-{page}" for page in range(1250, 1259)),
 )
 #: Python's codecs, by the charset's name in lower case. UTF-16 is missing: its byte order is
-#: ambiguous. To look up other names would import modules, and cache the names that clients send.
+#: ambiguous. Looking up other names would import modules, and cache the names that clients send.
 _CODECS = {name: name for name in _CHARSETS} | {
     "windows-874": "cp874",
     "macintosh": "mac-roman",
@@ -93,14 +93,14 @@ def require_text(request: Request, *media_types: str) -> ContentType:
 def parameters(field: str, unescape: Callable[[str], str] = str) -> tuple[str, dict[str, str]]:
     """Return the text before the parameters, and the parameters by name, both in lower case.
 
-    The extended notation of a name precedes the plain one, whose value is passed to `unescape`.
-    Raises ValueError for a field that is ambiguous, too long, or malformed.
+    The extended notation of a name takes precedence over the plain one, whose value is passed to
+    `unescape`. Raises ValueError for a field that is ambiguous, too long, or malformed.
     """
     if len(field) > MAX_FIELD:
         BOUNDS["streaming.max_field"] += 1
         raise ValueError(f"there are more than {MAX_FIELD} bytes")
     kind, _, rest = field.partition(";")
-    if "=" in kind:  # Some clients begin with the first parameter.
+    if "=" in kind:  # Some clients omit the text before the parameters.
         kind, rest = "", field
     found: dict[str, str] = {}
     sections: dict[str, dict[str, str]] = {}

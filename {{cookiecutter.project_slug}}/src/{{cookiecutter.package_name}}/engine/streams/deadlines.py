@@ -1,7 +1,7 @@
 """Deadlines of sends, and the end of a response whose client leaves.
 
 A timeout held across a `yield` would cancel the task that runs the generator at that moment. So the
-driver of a source has the timeouts, one await at a time; generators have none.
+code that iterates a source sets the timeouts, for one await at a time; generators set none.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ async def while_connected(receive: Receive) -> AsyncGenerator[None]:
     """Run the block until the client leaves; then cancel it and raise ClientDisconnect.
 
     The block is cancelled once, not at every further await: a `finally` that awaits runs to its
-    end, for at most CLEANUP_SECONDS. Only for requests whose body has been read, because this calls
-    `receive`: no ASGI server raises from `send` after a disconnect.
+    end, for at most CLEANUP_SECONDS. It calls `receive`, because ASGI servers do not raise from
+    `send` after a disconnect; so use it only for requests whose body has been read.
     """
     loop = asyncio.get_running_loop()
     try:

@@ -1,6 +1,6 @@
 """Integrity digests: checked when a client sends them, computed when a client requests one.
 
-They are not computed always: hashing costs more than the rest of an upload.
+They are not computed for every file: hashing costs more than the rest of an upload.
 
 Source: RFC 9530 (Digest Fields); the field values are dictionaries of RFC 8941, section 3.2.
 """

@@ -14,7 +14,8 @@ from ..kernel.threads import in_thread
 ZERO_COPY = "http.response.zerocopysend"
 #: Makes a read fail instead of waiting for the disk; 0 on platforms without it.
 NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
-#: Bytes of one chunk: the client has to accept them within the send timeout, while others wait.
+#: Bytes of one chunk, which the client must accept within the send timeout; other tasks wait while
+#: it is copied.
 TURN = 256 << 10
 
 _one = bytearray(1)
@@ -44,7 +45,7 @@ class FilePart(NamedTuple):
         return data
 
     async def fetch(self, executor: Executor | None) -> None:
-        """Load the bytes into the page cache, if they are not there."""
+        """Load the bytes into the page cache, if they are not in it."""
         if not self.in_page_cache():
             await in_thread(executor, os.pread, self.descriptor, self.size, self.start)
 

@@ -2,7 +2,7 @@
 
 Starlette's `StreamingResponse` sends the headers before it requests the first item, so an early
 error breaks a 200. It leaves the source to the garbage collector, waits forever for a client that
-does not read, and never yields to the event loop if the source does not. This class does none of
+does not read, and never yields to the event loop if the source does not. `ByteStream` avoids all of
 that. Return it from a path operation, with `response_class` set.
 """
 
@@ -40,14 +40,15 @@ FailureRecord = Callable[[dict[str, Any]], bytes]
 
 
 class ByteStream(Response):
-    """Send bytes from an iterable, asynchronous or not, as they come.
+    """Send bytes from a synchronous or asynchronous iterable as it yields them.
 
     A `Problem` raised by the source before its first item becomes the response. A later failure
     aborts the connection, so that no client takes a part for the whole; `failure_record` is sent
     first, in formats that have one. `background` runs after every outcome.
 
-    `duplex`: the source reads the request body while the response is sent. Until the body ends only
-    the source calls `receive`, and detects that the client has left. `coding` compresses the body.
+    `duplex`: the source reads the request body while the response is sent. Until the body ends,
+    only the source calls `receive`, so the source has to detect a disconnect. `coding` compresses
+    the body.
     """
 
     media_type = "application/octet-stream"
@@ -95,8 +96,8 @@ class ByteStream(Response):
 
     async def _end(self, chunks: AsyncIterator[Chunk]) -> None:
         try:
-            # Now, not at garbage collection: the source may hold a file or a connection. Outside of
-            # `while_connected`, which would cancel the cleanup.
+            # Close the source now, not at garbage collection: it may hold a file or a connection.
+            # This is outside of `while_connected`, which would cancel the cleanup.
             if isinstance(chunks, AsyncGenerator):
                 async with asyncio.timeout(CLEANUP_SECONDS):
                     await chunks.aclose()
@@ -153,7 +154,7 @@ class ByteStream(Response):
     async def _send_part(self, part: FilePart, exchange: Exchange) -> None:
         where = {"file": part.descriptor, "offset": part.start, "count": part.size}
         message = {"type": ZERO_COPY, **where, "more_body": True}
-        # Past every middleware, which do not know this message.
+        # Bypass the middleware, which does not support this message.
         await send_within(exchange.send, message, exchange.limits.send_timeout)
         exchange.bytes_out += part.size
         exchange.remaining = (exchange.remaining or 0) - part.size
@@ -171,7 +172,7 @@ class ByteStream(Response):
 def _sends_files(scope: Scope, length: str | None) -> bool:
     """Whether the server sends parts of files, and has sent this Content-Length.
 
-    Otherwise a middleware holds the headers back, or has announced another body.
+    Otherwise a middleware has held back the headers, or has replaced the body.
     """
     offer = (scope.get("extensions") or {}).get(ZERO_COPY) or {}
     return str(offer.get("announced")) == length

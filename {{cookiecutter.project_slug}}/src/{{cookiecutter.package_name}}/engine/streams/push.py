@@ -22,10 +22,10 @@ from ..kernel.exchange import Exchange, Outcome, SlowClient, StreamAborted, exch
 from ..kernel.kernel import kernel_of
 from ..kernel.problem import Problem
 
-#: An ASGI extension of our server. If a response starts with a message that has this key, and the
-#: message arrives unchanged, the extension's entry of the scope gets a `writer`.
+#: An ASGI extension of the engine's server. If a response starts with a message that has this key,
+#: and the message arrives unchanged, the extension's entry of the scope gets a `writer`.
 DIRECT = "http.response.direct"
-#: Bytes after which other channels get a turn: a client that catches up could take all of it.
+#: Bytes after which other channels get a turn: a client that catches up could occupy the loop.
 SHARE = 64 << 10
 
 
@@ -106,7 +106,7 @@ class Channel(ABC):
         """Send a part of the body, such as `take` returns."""
         if self._direct is None:
             await self._forward({"type": "http.response.body", "body": body, "more_body": True})
-        else:  # Not through a layer that might hold a part back while others pass it.
+        else:  # Not through the layers, which might delay or reorder the parts.
             self.exchange.bytes_out += len(body)
             await self._direct.send(body)
 
@@ -224,7 +224,7 @@ class Channel(ABC):
         kernel.channels.add(self)
         self._direct = direct_writer(exchange.scope) if self.layers is None else None
         try:
-            if drain.draining:  # It has begun after the admission of this request.
+            if drain.draining:  # The drain began after the admission of this request.
                 self.drain(drain.retry_after())
             else:
                 self.wake()
@@ -245,13 +245,13 @@ class Channel(ABC):
             if self._error is None or self._owner is None:
                 raise
             self._owner.uncancel()
-            self.exchange.outcome = None  # The last words have not arrived.
+            self.exchange.outcome = None  # The end was not sent completely.
             if self._error.__cause__ is not None:
                 await self._report(self._error.__cause__)
             raise self._error from self._error.__cause__
 
     async def _report(self, cause: BaseException) -> None:
-        """Send the client the problem, if it accepts that."""
+        """Send the problem to the client; raise SlowClient if it does not accept it."""
         exchange, limit = self.exchange, self.exchange.limits.send_timeout
         document = kernel_of(exchange.scope).describe(Problem.of(cause), exchange)
         try:
@@ -262,7 +262,7 @@ class Channel(ABC):
 
 
 class PushResponse(Response):
-    """A response that opens a channel, which stays when the path operation has ended."""
+    """A response that opens a channel, which stays open after the path operation has returned."""
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         self.status_code = 200

@@ -25,8 +25,9 @@ Row = TypeVar("Row")
 Model = TypeVar("Model", bound=BaseModel)
 Following = Callable[[], int | None]
 
-#: A batch is sent when it has so many bytes; or so many rows, as a source that never waits occupies
-#: the event loop until then; or when its first row has waited for so many seconds.
+#: A batch is sent when it has this number of bytes or rows, or when its first row has waited for
+#: this number of seconds. Rows are limited because a source that never waits occupies the event
+#: loop until the batch is sent.
 BATCH_BYTES = 64 << 10
 BATCH_ROWS = 1000
 BATCH_SECONDS = 0.1

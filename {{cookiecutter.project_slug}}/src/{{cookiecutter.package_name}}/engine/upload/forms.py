@@ -1,8 +1,8 @@
 """Storing the files of a `multipart/form-data` body as they arrive.
 
 A part with a file name is a file, any other is a field. The fields become the `metadata` of every
-file in the form, wherever they stand; fields with one name are joined, one value per line. A form
-is stored completely or not at all, so every file stays open until the form has ended.
+file in the form, regardless of their order; fields with the same name are joined, one value per
+line. A form is stored completely or not at all, so every file stays open until the form has ended.
 
 Sources: RFC 7578; RFC 9530, also for the form as a whole.
 """
@@ -153,7 +153,7 @@ class _Form:
         draft = Draft(filename=filename, content_type=content_type, owner=self._owner)
         digester = Digester([], [self._wanted] if self._wanted else [])
         tap = digester.update if digester else None
-        # There must be room for the rest of the form, in whichever of its files it is.
+        # There must be space for the rest of the form, which may belong to this file.
         rest = (self._body.declared or 0) - self._body.received - self._parser.closing
         creating = self._storage.create(draft, tap, max(rest, 0))
         writer = await self.files.enter_async_context(creating)

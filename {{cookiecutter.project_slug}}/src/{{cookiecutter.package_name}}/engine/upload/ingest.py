@@ -64,11 +64,11 @@ class IngestRouter(APIRouter):
     def ingest(self, path: str, **options: Any) -> Callable[[Ingestion], Ingestion]:
         """Register a consumer, `async def …(rows: list[Model], …) -> None`, for POST.
 
-        Its first parameter has the model of a row, further ones are those of a path operation, its
-        docstring is the documentation. The next bytes are read after it has returned, so a slow
-        database slows the client down and nothing piles up. An exception ends the request, with a
-        Problem as it is and with 500 for any other; the rows of that call then count as not
-        accepted. `options` are those of `APIRouter.post`.
+        The annotation of its first parameter contains the model of a row, the other parameters are
+        those of a path operation, and its docstring is the documentation. The next bytes are read
+        after it has returned, so a slow database slows the client down and nothing piles up. An
+        exception ends the request: a Problem becomes the response, any other exception a 500. The
+        rows of that call then count as not accepted. `options` are those of `APIRouter.post`.
         """
 
         def register(consume: Ingestion) -> Ingestion:
@@ -79,7 +79,7 @@ class IngestRouter(APIRouter):
             adapter: TypeAdapter[Any] = TypeAdapter(models[0])
 
             async def bind(**parameters: Any) -> Consume:
-                return partial(consume, **parameters)  # A synchronous dependency has a thread.
+                return partial(consume, **parameters)  # Synchronous, it would take a thread.
 
             # The parameters that FastAPI sees: all except the rows.
             kind = inspect.Parameter.KEYWORD_ONLY

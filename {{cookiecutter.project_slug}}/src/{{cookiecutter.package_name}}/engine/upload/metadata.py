@@ -38,7 +38,7 @@ NOT_STORED = ProblemType(
 
 #: The number of pieces of one file, as Dropzone, resumable.js, flow.js and Fine Uploader send it.
 _TOTALS = ("dztotalchunkcount", "resumableTotalChunks", "flowTotalChunks", "qqtotalparts")
-#: Plupload's fields have common names: they count only when all of them are there.
+#: Plupload's fields have common names: they count only when all of them are present.
 _PLUPLOAD = {"name", "chunk", "chunks"}
 _SEVERAL = re.compile(r"0*(?:[2-9]|[1-9]\d+)", re.ASCII)
 
@@ -116,7 +116,7 @@ class AllowedTypes:
     """Refuses files whose media type is not allowed; used as `Callbacks.accept`."""
 
     def __init__(self, patterns: str) -> None:
-        """`patterns` are media types with commas, such as `image/*`; none allows everything."""
+        """`patterns` are media types separated by commas, such as `image/*`; empty allows all."""
         self._patterns = [p.strip().lower() for p in patterns.split(",") if p.strip()]
 
     def __call__(self, draft: Draft, head: bytes) -> None:

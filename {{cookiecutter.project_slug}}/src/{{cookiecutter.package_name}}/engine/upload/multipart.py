@@ -20,7 +20,7 @@ from ..streams.content import decode, parameters
 MALFORMED = ProblemType(
     "malformed-form",
     "The form is malformed",
-    "The body is not a form as RFC 7578 describes it. Nothing of it was stored. This is a bug in"
+    "The body is not a form as RFC 7578 describes it. No part of it was stored. This is a bug in"
     " the program that made the form.",
 )
 
@@ -35,7 +35,7 @@ _BOUNDARY = re.compile(r"[\w'()+,./:=? !#$%&*^`|~-]{0,69}[\w'()+,./:=?!#$%&*^`|~
 #: A boundary is followed by the end of the form, or by padding and a part; at the end of a chunk it
 #: may be either. Other text after padding is malformed. Without a match, the bytes are data.
 _AFTER = rb"(?:(?P<end>--)|(?P<part>[ \t]{0,256}\r\n)|(?P<cut>(?:-|[ \t]{0,256}\r?)\Z)|[ \t\n])"
-#: Outside of the boundaries this is a part that would be lost.
+#: Outside of the boundaries, this is the header of a part that would be lost.
 _LOST = b"content-disposition:"
 
 _FOLD = re.compile(rb"\r\n[ \t]+")
@@ -56,7 +56,7 @@ class FormParser:
             raise malformed(f"in its Content-Type {error}") from None
         boundary = found.get("boundary", "")
         if not _BOUNDARY.fullmatch(boundary):
-            raise malformed("its boundary is 1 to 70 of the characters in RFC 2046")
+            raise malformed("its boundary must have 1 to 70 of the characters in RFC 2046")
         #: Bytes of the last boundary and of its line breaks.
         self.closing = len(f"\r\n--{boundary}--\r\n")
         self._delimiter = f"\r\n--{boundary}".encode()
@@ -79,7 +79,7 @@ class FormParser:
             if self._place == "header":
                 end = data.find(b"\r\n\r\n", max(start, read - 3))
                 if (len(data) if end < 0 else end) - start > MAX_HEADER:
-                    raise malformed(f"the headers of a part have at most {MAX_HEADER} bytes")
+                    raise malformed(f"the headers of a part may have at most {MAX_HEADER} bytes")
                 if end < 0:
                     break
                 yield data[start + 2 : end]
@@ -204,7 +204,7 @@ def _headers(block: bytes) -> dict[bytes, bytes]:
     """Return headers by their names in lower case."""
     lines = _FOLD.sub(b" ", block).split(b"\r\n")
     if len(lines) > MAX_HEADER_LINES:
-        raise malformed(f"the headers of a part have at most {MAX_HEADER_LINES} lines")
+        raise malformed(f"the headers of a part may have at most {MAX_HEADER_LINES} lines")
     headers: dict[bytes, bytes] = {}
     for line in lines if block else []:
         match = _LINE.fullmatch(line)

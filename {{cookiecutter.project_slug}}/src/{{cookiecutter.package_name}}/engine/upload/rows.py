@@ -1,7 +1,7 @@
 """The rows of a request body, split and parsed as its chunks arrive.
 
-A record of JSON Lines is one line. A record of CSV ends where Python's csv module ends it, also
-when it is malformed: it is then reported, and the rows after it are still read. A quoted field
+A record of JSON Lines is one line. A record of CSV ends where Python's csv module ends it, even if
+it is malformed: then the record is reported, and the rows after it are still read. A quoted field
 without its closing quote extends to the end of the body, or to the limit of a row, which ends the
 request: a guess at the intended end would invent rows.
 
@@ -225,7 +225,7 @@ def flaw_of_line(line: bytes) -> str:
 def _end_of_malformed(text: str, lines: io.StringIO, start: int) -> tuple[int, str]:
     """Return the end of the malformed record that begins at `start`, and the reason.
 
-    A lone carriage return ends a record of the csv module. Here the record goes on to the end of
+    A lone carriage return ends a record of the csv module. Here the record continues to the end of
     the line, because the carriage return is most often a character of a field.
     """
     flaw = _STRAY_QUOTE

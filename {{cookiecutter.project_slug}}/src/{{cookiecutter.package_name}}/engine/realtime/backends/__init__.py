@@ -25,18 +25,18 @@ UNAVAILABLE = ProblemType(
 
 
 class Listener(Protocol):
-    """The receiver of a backend's events: the hub. Its methods never call the backend."""
+    """The receiver of a backend's events, which is the hub. Its methods never call the backend."""
 
     ledger: Ledger
     """The memory for history, in which a backend counts what it keeps in this process."""
 
     @property
     def epoch(self) -> str:
-        """The epoch that was last heard of."""
+        """The epoch of the last position that the listener received."""
 
     @property
     def top(self) -> int:
-        """The highest number in the epoch that was heard of."""
+        """The highest number in this epoch that the listener received."""
 
     def deliver(self, event: Event) -> bool:
         """Pass an event to its subscribers; False if events before it are missing.

@@ -1,9 +1,10 @@
 """The broker of many processes: Redis or Valkey numbers events, keeps them and passes them on.
 
-Each process receives all events on one PUB/SUB connection, the link. Redis does not repeat what was
-lost with a link, so the backend heals: after a reconnect, after an event whose predecessor is
-missing, and every CHECK_SECONDS it finds the topics with events after the number up to which it is
-complete, and reads those that the listener lacks. That costs what was missed, not what is followed.
+Each process receives all events on one PUB/SUB connection, the link. Redis does not resend events
+that were lost with a link, so the backend reads them itself: after a reconnect, after an event
+whose predecessor is missing, and every CHECK_SECONDS. It finds the topics with events after the
+number up to which it has received all of them, and reads the events that the listener lacks. The
+cost depends on the missed events, not on the followed topics.
 """
 
 import asyncio
@@ -79,7 +80,8 @@ class RedisBackend:
     """Publishes through Redis, and delivers the events of all processes, in the order of Redis."""
 
     def __init__(self, listener: Listener, settings: RealtimeSettings) -> None:
-        #: Whether the link works, and whether Redis took the last write: a full one takes none.
+        #: Whether the link works, and whether Redis accepted the last write: a full Redis refuses
+        #: it.
         self._is_linked, self._takes_writes = False, True
         #: Set after the first attempt to connect.
         self.tried = asyncio.Event()

@@ -1,8 +1,9 @@
 """The data in Redis: its format is checked, and histories are read in short steps.
 
-A step is a few plain commands, which cost Redis a fifth of the same commands in a script, and takes
-it about a millisecond. Changes between two steps are noticed: the reader has subscribed before, a
-dropped topic raises the number `forgotten`, and a stream that lost events has a higher `floor`.
+A step takes Redis about a millisecond. It consists of plain commands, which cost Redis a fifth of
+the same commands in a script. Changes between two steps are noticed: the reader has subscribed
+before, a dropped topic raises the number `forgotten`, and a stream that lost events has a higher
+`floor`.
 """
 
 import asyncio
@@ -69,7 +70,7 @@ async def check_format(url: str) -> None:
             found = int(await redis.hget(_PLACE, "format") or 0)
     if found > FORMAT:
         sys.exit(
-            "APP_REALTIME__BROKER_URL: the events there are of a newer release (format"
+            "APP_REALTIME__BROKER_URL: it contains events of a newer release (format"
             f" {found}, this one reads up to {FORMAT}); run that release, choose another database,"
             f" or delete the keys {PREFIX}*: nothing was changed"
         )

@@ -1,10 +1,14 @@
 """The scripts that Redis runs as one step: publish an event, and return the newest position.
 
-Keys, all with one prefix: `position` (a hash: epoch, top; forgotten, the highest number of the
-topics that were dropped; bytes, the size of all topics, and `size:NAME`, that of each; format, the
-version of all this), `topics` (a sorted set: the newest number of each topic), `names` (the same
-topics, by name), `topic:NAME` (a stream: its events by number), `keys` (a sorted set: the
-Idempotency-Keys by number) and `once:KEY` (the fingerprint and event of a key).
+The keys, all with one prefix:
+
+* `position`, a hash: `epoch`; `top`; `forgotten`, the highest number of the dropped topics;
+  `bytes`, the size of all topics; `size:NAME`, the size of each topic; `format`, the version of
+  this layout.
+* `topics`, a sorted set: the newest number of each topic. `names`: the same topics, by name.
+* `topic:NAME`, a stream: the events of a topic by number.
+* `keys`, a sorted set: the Idempotency-Keys by number. `once:KEY`: the fingerprint and the event of
+  a key.
 
 Data without a format is that of 0.1.0, which is the same as format 1; 0.1.0 also reads `indexed`,
 which always equals top. Data of a newer format is refused and not changed.
@@ -12,8 +16,8 @@ which always equals top. Data of a newer format is refused and not changed.
 
 FORMAT = 1
 
-#: The beginning of both. A number must not be used for two events: if Redis is behind the position
-#: of the caller (it was restored from older data), a new epoch begins.
+#: The beginning of both scripts. A number must not be used for two events: if the position of the
+#: caller is higher than that of Redis (which was restored from older data), a new epoch begins.
 _POSITION = (
     f"local known_format = {FORMAT}"
     + """

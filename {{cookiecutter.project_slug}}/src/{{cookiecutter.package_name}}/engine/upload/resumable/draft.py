@@ -2,7 +2,7 @@
 
 URLSession and tus-js-client implement drafts of it, from interop version 6 on. A creation with
 `Upload-Complete` creates an upload resource, `PATCH` appends to it, and the request with `?1` gets
-the response that one request with all bytes would have got.
+the same response as an upload in one request.
 
 Source: draft-ietf-httpbis-resumable-upload; RFC 9651 (structured fields); RFC 9530 (digests).
 """
@@ -37,7 +37,7 @@ _REGISTRY = "https://iana.org/assignments/http-problem-types#"
 MISMATCHING_OFFSET = ProblemType(
     _REGISTRY + "mismatching-upload-offset",
     "Mismatching Upload Offset",
-    "`Upload-Offset` is not where the upload ends. Continue from `expected-offset`.",
+    "`Upload-Offset` is not the end of the upload. Continue from `expected-offset`.",
 )
 INCONSISTENT_LENGTH = ProblemType(
     _REGISTRY + "inconsistent-upload-length",
@@ -45,7 +45,7 @@ INCONSISTENT_LENGTH = ProblemType(
     "The length of the upload differs from the one in an earlier request, or the headers of this"
     " request contradict each other. This is a bug in the client: start a new upload.",
 )
-#: The versions whose 104 responses are the same as ours: drafts -04 to -15.
+#: The interop versions with the same 104 responses: drafts -04 to -15.
 INTEROP = range(6, 11)
 #: The last version in which HEAD and DELETE must not have the headers of an append.
 STRICT = 6
@@ -77,7 +77,7 @@ async def create(request: Request) -> Response:
     """Create an upload; with `Upload-Complete: ?1`, respond as to an upload in one request."""
     complete = _complete(request)
     if complete is None:
-        raise Problem(400, "Upload-Complete is ?1 for a complete body, or ?0 if more will follow.")
+        raise Problem(400, "Upload-Complete must be ?1 for a complete body, or ?0 if more follows.")
     length = _agreed_length(request, 0, None, complete)
     body = body_of(request, length)
     partial = _partial_of(request, length)
@@ -124,7 +124,7 @@ async def append(request: Request, upload_id: str) -> Response:
     check = Digester(request.headers.getlist("content-digest")) or None
     async with sessions_of(request).hold(upload_id, request) as session:
         if session.partial.is_part or session.partial.parts:
-            raise Problem(403, "An upload of a tus concatenation is continued with tus.")
+            raise Problem(403, "An upload of a tus concatenation must be continued with tus.")
         if start != (expected := session.offset):
             members = {"expected-offset": expected, "provided-offset": start}
             headers = {"Upload-Offset": str(expected), "Upload-Complete": "?0"}

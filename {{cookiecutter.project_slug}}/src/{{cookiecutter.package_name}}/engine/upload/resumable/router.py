@@ -1,7 +1,8 @@
 """`/uploads`: resumable uploads in two protocols.
 
-A request with `Tus-Resumable` speaks tus, any other the IETF draft. Both see the same uploads, and
-`OPTIONS` describes both. `POST /files` with `Upload-Complete` creates an upload too.
+A request with `Tus-Resumable` uses tus, any other request the IETF draft. Both protocols share the
+same uploads, and `OPTIONS` describes both. `POST /files` with `Upload-Complete` creates an upload
+too.
 """
 
 import logging
@@ -33,7 +34,7 @@ from .settings import ResumableUploadSettings
 
 logger = logging.getLogger(__name__)
 
-#: Of every path, because tus lets a client send any of them with X-HTTP-Method-Override.
+#: The methods of every path: with X-HTTP-Method-Override, tus lets a client send any of them.
 METHODS = ["POST", "PATCH", "HEAD", "GET", "DELETE", "PUT"]
 ALLOW = {
     "/files": "GET, POST, OPTIONS",
@@ -74,8 +75,8 @@ _STORED = {"description": "The upload is a file now; after `POST` with `?0`, it 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     404: {},
     410: {"description": "The upload has expired."},
-    423: {"description": "Another request works on it (tus)."},
-    503: {"description": "Another request works on it."},
+    423: {"description": "Another request uses the upload (tus)."},
+    503: {"description": "Another request uses the upload."},
 }
 
 
@@ -167,7 +168,7 @@ async def use_upload(request: Request, upload_id: FileId) -> Response:
     if method not in actions:
         raise Problem(405, headers={"Allow": ALLOW["/uploads/{upload_id}"]})
     if method == "PATCH":
-        await _admission(request)  # Not for the others: they may end a stalled PATCH.
+        await _admission(request)  # The other methods may end a stalled PATCH.
     else:
         await whole_request(request)
     response: Response = await actions[method](request, upload_id)
@@ -232,7 +233,7 @@ class ResumableUploads(Part):
 async def _hang_up(exchange: Exchange, outcome: Outcome) -> None:
     """End the connection without a response and raise ClientDisconnect, if the server supports it.
 
-    Clients resume after a broken connection, but most of them give up at an error response.
+    Clients resume after a broken connection, but most of them give up after an error response.
     """
     exchange.outcome = outcome
     if HANG_UP in (exchange.scope.get("extensions") or {}):

@@ -1,9 +1,10 @@
 """Sessions: exclusive access to one upload for the duration of one request.
 
-The newest request wins: it ends the request that is receiving a body for the same upload, in any
-process, and continues from the last byte of that one. So a client that reconnects never waits for
-its own dead connection, and the offset that it gets is valid for its next request. An upload that
-stays busy, such as while its file is inspected, gets 423 (tus) or 503 (the IETF draft).
+The newest request takes precedence: it ends the request that is receiving a body for the same
+upload, in any process, and continues after the last byte that was received. So a client that
+reconnects never waits for its own dead connection, and the offset that it gets is valid for its
+next request. If the upload stays busy, for example while its file is inspected, the response is 423
+(tus) or 503 (the IETF draft).
 """
 
 import asyncio
@@ -84,7 +85,7 @@ INFORM_EVERY = 8 << 20
 
 
 class Interrupted(Problem):
-    """The bytes so far are kept, and the client should continue.
+    """The request was ended; its bytes are kept, and the client should continue.
 
     Clients continue when their connection breaks and after a 5xx; after a 408 they give up. So the
     connection is closed without a response; servers that cannot do that send this one.
@@ -98,7 +99,7 @@ class Interrupted(Problem):
 
 @dataclass
 class _UploadLock:
-    """The lock of one upload in this process; `requests` hold it or wait for it, in order."""
+    """The lock of one upload in this process; `requests` counts its holder and those that wait."""
 
     requests: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -177,7 +178,7 @@ class Session:
             raise
 
     async def finish_if_complete(self) -> None:
-        """Make a file of an upload that `completes`, if all its bytes or parts are there."""
+        """Make a file of an upload that `completes`, if all its bytes or parts are complete."""
         if self.record is not None or not self.partial.completes:
             return
         if self.offset == self.partial.length or await self._concatenate():
@@ -230,7 +231,7 @@ class Session:
             async with asyncio.timeout(None) as limit, self._giving_way(limit):
                 async for chunk in body:
                     if writer is None:
-                        continue  # Never: the limit of the body is 0 then, and it raises 413.
+                        continue  # Never reached: the limit is 0, so any byte raises 413.
                     await writer.write(chunk)
                     if inform and writer.written - informed >= INFORM_EVERY:
                         informed = writer.written
@@ -365,17 +366,17 @@ class Sessions:
         return changed_at + self._settings.expire_after
 
     async def finish_wholes(self, part: str) -> None:
-        """Make files of the uploads that waited for this part."""
+        """Make files of the uploads that were waiting for this part."""
         for partial in await self.partials.waiting_for(part):
             await self._finish(partial)
 
     async def sweep(self) -> None:
         """Finish uploads that a crash interrupted and expire old ones; one process does it for all.
 
-        A row remembers an expired upload for `expire_after`, so that requests get 410.
+        The row of an expired upload is kept for `expire_after`, so that requests get 410.
         """
         if not self.partials.storage.place.is_up():
-            return  # Another file system is mounted in its place.
+            return  # The directory is missing, was replaced or cannot be written.
         async with self.partials.claimed("sweep") as leads:
             if leads:
                 await self._finish_all()

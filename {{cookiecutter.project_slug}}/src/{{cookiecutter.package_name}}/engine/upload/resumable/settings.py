@@ -14,7 +14,7 @@ class ResumableUploadSettings(UploadSettings):
     expire_after: Annotated[Duration, Field(gt=0)] = 86400.0
     """Seconds for which an upload can be resumed after its last byte."""
     max_incomplete: Annotated[int, Field(ge=1)] = 10_000
-    """Unfinished uploads."""
+    """Unfinished uploads of all owners."""
     max_incomplete_per_owner: Annotated[int, Field(ge=1)] | None = None
     """Unfinished uploads of one owner."""
     max_parts: Annotated[int, Field(ge=1)] = 100
@@ -22,6 +22,6 @@ class ResumableUploadSettings(UploadSettings):
     max_reuse: Annotated[int, Field(ge=1)] = 10
     """Files that one part may be concatenated into."""
     max_concatenations: Annotated[int, Field(ge=1)] = 16
-    """Concatenations of this process at once: one is copied, the others wait."""
+    """Concatenations of one process at once: one runs, the others wait."""
     interim_responses: bool = False
-    """Whether clients that ask for it get 104 responses; not every proxy supports them."""
+    """Whether clients that support it get 104 responses; not every proxy supports them."""

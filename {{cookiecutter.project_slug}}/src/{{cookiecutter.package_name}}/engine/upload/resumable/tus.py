@@ -1,8 +1,8 @@
 """tus 1.0.0: resumable uploads for the clients of tus.io.
 
 Core protocol, and the extensions creation, creation-with-upload, creation-defer-length, expiration,
-checksum, termination, concatenation and concatenation-unfinished. An upload becomes a file with its
-last byte.
+checksum, termination, concatenation and concatenation-unfinished. An upload becomes a file when its
+last byte arrives.
 
 Source: tus resumable upload protocol 1.0.0 (tus.io/protocols/resumable-upload).
 """
@@ -73,7 +73,7 @@ def options(request: Request) -> dict[str, str]:
 def check_version(request: Request) -> None:
     """Raise Problem 412 for an unsupported version."""
     if request.headers.getlist("tus-resumable") != [VERSION]:
-        raise Problem(412, f"This is tus {VERSION}.", headers={"Tus-Version": VERSION})
+        raise Problem(412, f"The version must be {VERSION}.", headers={"Tus-Version": VERSION})
 
 
 async def create(request: Request) -> Response:
@@ -158,7 +158,7 @@ async def cancel(request: Request, upload_id: str) -> Response:
 def _state(request: Request, session: Session) -> dict[str, str]:
     expires_at = sessions_of(request).expires_at(session.changed_at)
     headers = {"Upload-Expires": formatdate(expires_at, usegmt=True)}
-    if session.record or not session.partial.parts:  # A final upload has no offset until then.
+    if session.record or not session.partial.parts:  # A final upload has an offset only as a file.
         headers["Upload-Offset"] = str(session.offset)
     return headers
 
@@ -213,7 +213,7 @@ async def _part_at(request: Request, url: str) -> str:
         url = urljoin(base, url)
     part_id = url.removeprefix(base)
     if not url.startswith(base) or not is_id(part_id):
-        raise Problem(400, "A part is an upload of this service.")
+        raise Problem(400, "A part must be an upload of this service.")
     part, _ = await sessions_of(request).partials.load(part_id)
     if part is None or part.expired_at or part.draft.owner != owner_of(request):
         raise Problem(404, "There is no upload at the URL of a part.")
