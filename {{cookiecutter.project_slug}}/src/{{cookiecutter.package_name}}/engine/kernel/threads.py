@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def complete(work: Awaitable[T]) -> T:
-    """Await `work` to its end; a cancellation in the meantime is raised after that."""
+    """Await `work` until it ends; a cancellation in the meantime is raised after that."""
     future = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(future)

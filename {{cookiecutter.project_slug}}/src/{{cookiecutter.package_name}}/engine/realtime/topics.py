@@ -51,7 +51,7 @@ def parse_topic(name: str) -> str:
 
 
 def parse_topics(names: str) -> tuple[str, ...]:
-    """Return the topics and prefixes (`name.*`) of a list with commas, sorted and without repeats.
+    """Return the topics and prefixes (`name.*`) of a comma-separated list, sorted, without repeats.
 
     Raises Problem 422 if the list is malformed or has more than MAX_TOPICS.
     """

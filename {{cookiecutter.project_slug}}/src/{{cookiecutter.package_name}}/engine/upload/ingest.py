@@ -65,9 +65,10 @@ class IngestRouter(APIRouter):
 
         The annotation of its first parameter contains the model of a row, the other parameters are
         those of a path operation, and its docstring is the documentation. The next bytes are read
-        after it has returned, so a slow database slows the client down and nothing piles up. An
-        exception ends the request: a Problem becomes the response, any other exception a 500. The
-        rows of that call then count as not accepted. `options` are those of `APIRouter.post`.
+        after it has returned, so a slow database slows down the client instead of filling the
+        memory. An exception ends the request: a Problem becomes the response, any other exception a
+        500. The rows of that call then count as not accepted. `options` are those of
+        `APIRouter.post`.
         """
 
         def register(consume: Ingestion) -> Ingestion:

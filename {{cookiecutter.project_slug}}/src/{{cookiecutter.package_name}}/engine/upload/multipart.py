@@ -112,7 +112,7 @@ class FormParser:
             index = data.find(self._delimiter, start)  # Faster than the expression.
             match = self._boundary.search(data, index) if index >= 0 else None
         else:
-            # A boundary within a line counts too: to ignore it would lose the part that follows.
+            # A boundary within a line counts too: ignoring it would lose the part that follows.
             index = data.find(self._delimiter[2:], start)
             if index < 0:
                 return None
