@@ -64,7 +64,7 @@ async def repeating(interval: float, work: Callable[[], Awaitable[None]]) -> Asy
             try:
                 await work()
             except Exception:
-                logger.exception("%s failed; again in %s s", work.__qualname__, interval)
+                logger.exception("%s failed; the next run is in %s s", work.__qualname__, interval)
             await asyncio.sleep(interval)
 
     task = asyncio.create_task(repeat())

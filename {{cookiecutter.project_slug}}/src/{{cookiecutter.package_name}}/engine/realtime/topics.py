@@ -57,7 +57,7 @@ def parse_topics(names: str) -> tuple[str, ...]:
     """
     parts = tuple(sorted(set(names.split(","))))
     if len(parts) > MAX_TOPICS:
-        raise _invalid(f"A subscription has at most {MAX_TOPICS} topics.")
+        raise _invalid(f"A subscription may have at most {MAX_TOPICS} topics.")
     for part in parts:
         parse_topic(part.removesuffix("*") if part.endswith(".*") else part)
     return parts

@@ -121,7 +121,7 @@ def _rows_of(request: Request, adapter: TypeAdapter[Any]) -> Rows:
             return CsvRows(adapter)
         case "absent" if names := adapter.json_schema().get("properties"):
             return CsvRows(adapter, list(names))
-    raise Problem(415, "The fields of this CSV have no names: send them as its first row.")
+    raise Problem(415, "The fields of the CSV have no names: send a header row.")
 
 
 async def _ingest(request: Request, rows: Rows, consume: Consume) -> Report:

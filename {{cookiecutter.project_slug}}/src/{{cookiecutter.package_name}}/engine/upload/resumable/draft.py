@@ -252,7 +252,7 @@ def _refuse_fields(request: Request, *names: str) -> None:
     version = _integer(request, "upload-draft-interop-version")
     strict = version is not None and version <= STRICT
     if strict and any(name in request.headers for name in names):
-        raise Problem(400, f"A request of this method has no {' or '.join(names)}.")
+        raise Problem(400, f"A request of this method must not have {' or '.join(names)}.")
 
 
 def _inconsistent() -> Problem:
