@@ -20,7 +20,7 @@ ANSWERS = {
 
 
 class _Explainer:
-    """The last finder (PEP 451): raises an error that names the answer to change."""
+    """The last import finder (PEP 451): raises an error that names the answer to change."""
 
     def __init__(self, package: str) -> None:
         self.package = package

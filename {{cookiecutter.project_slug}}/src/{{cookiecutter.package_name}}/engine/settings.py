@@ -36,7 +36,7 @@ class ServerSettings(Section):
     allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = ""
     """Allowed names in Host, separated by commas; `*.example.com` for subdomains, `*` for all."""
     trusted_proxies: str = "127.0.0.1"
-    """Addresses of proxies whose `X-Forwarded-*` and `Forwarded` are used; `*` for all."""
+    """Comma-separated addresses of proxies that may set `X-Forwarded-*` and `Forwarded`; or `*`."""
     docs: bool = True
     """Whether `/docs`, `/redoc` and the OpenAPI documents are served; the demo page reads these."""
     header_timeout: Annotated[Duration, Field(gt=0)] = 20.0

@@ -32,7 +32,7 @@ from ..storage.router import StorageDep
 from ..streams.pull import ByteStream
 from .headers import SAFETY, content_disposition
 
-#: As many ids as fit into `APP_SERVER__MAX_HEADER_SIZE`, 64 KiB.
+#: The number of ids that fit into the default `APP_SERVER__MAX_HEADER_SIZE`, 64 KiB.
 MAX_FILES = 1000
 
 #: A field with its maximum refers to the ZIP64 field (section 4.4.1.4).
@@ -140,7 +140,7 @@ def archive_names(filenames: Iterable[str]) -> list[str]:
 
 
 def _numbered_parts(name: str) -> tuple[str, str]:
-    """Split a name before its extension, short enough for MAX_BYTES with ` (1000)` between."""
+    """Split a name before its extension; with ` (1000)` in between it has at most MAX_BYTES."""
     suffix = PurePosixPath(name).suffix
     suffix = suffix if len(suffix.encode()) <= 32 else ""
     room = MAX_BYTES - len(suffix.encode()) - len(f" ({MAX_FILES})")

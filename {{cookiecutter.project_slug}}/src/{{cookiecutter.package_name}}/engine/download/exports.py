@@ -94,7 +94,7 @@ def negotiate(accept: str) -> Callable[..., ByteStream]:
     wanted = weights(accept) or {"*/*": 1.0}
 
     def quality(name: str) -> float:
-        # That of the most specific media range.
+        # The quality of the most specific media range.
         ranges = (name, name.partition("/")[0] + "/*", "*/*")
         return next((wanted[one] for one in ranges if one in wanted), 0.0)
 
@@ -136,7 +136,7 @@ class _Echo:
 
 
 class _CsvLines:
-    """Encodes rows as CSV; the header line precedes the first row, or the end without rows."""
+    """Encodes rows as CSV; the header line precedes the first row, and is sent without rows too."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         fields = [name for name, field in model.model_fields.items() if not field.exclude]

@@ -1,7 +1,8 @@
 """Transforms: request bodies that are converted and sent back while they arrive.
 
-For clients that read while they write, such as curl and node. A client that first writes all of a
-large body blocks, because the service waits for it to read, until a deadline ends the request.
+They are for clients that read while they write, such as curl and node. A client that writes all of
+a large body before it reads blocks until a deadline ends the request, because the service waits for
+it to read.
 """
 
 import inspect

@@ -133,7 +133,7 @@ async def describe_type(name: str, request: Request) -> HTMLResponse:
     kind = kernel_of(request.scope).problem_types.get(name)
     if kind is None:
         raise Problem(404, "There is no such type of problem.")
-    parts = enumerate(escape(kind.meaning).split("`"))  # Odd parts were in backquotes.
+    parts = enumerate(escape(kind.meaning).split("`"))  # Odd parts are code.
     text = "".join(f"<code>{part}</code>" if number % 2 else part for number, part in parts)
     return _page(kind.title, f'<p>{text}</p><p><a href="../problems">All</a></p>')
 

@@ -1,6 +1,7 @@
 """The state that the streams of one application share: limits, drain, counts and metrics.
 
-The kernel imports no module. `observability` sets `observe`, and `errors` sets `describe`.
+The kernel does not import the modules: `observability` sets `observe`, and `errors` sets
+`describe`.
 """
 
 import asyncio

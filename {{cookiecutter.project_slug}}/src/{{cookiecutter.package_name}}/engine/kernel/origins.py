@@ -132,7 +132,7 @@ def origin_of(url: str) -> str:
 def _is_own(origin: str, hosts: list[bytes], scheme: str) -> bool:
     """Whether the origin of a page is that of the service, by the Host of the request.
 
-    A proxy may terminate TLS without a notice: https is accepted always, http only without TLS.
+    A proxy may terminate TLS without reporting it: https is always accepted, http only without TLS.
     """
     page_scheme = origin.partition("://")[0]
     if page_scheme not in ({"https"} if scheme in ("https", "wss") else {"https", "http"}):
@@ -161,7 +161,7 @@ def _bare(name: str) -> str | None:
 
 
 def handshake_flaw(http_version: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
-    """Return Problem 426 or 400 for a request that is no valid handshake of a WebSocket."""
+    """Return Problem 426 or 400 for a request that is not a valid handshake of a WebSocket."""
     fields: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         fields.setdefault(name, []).append(value.strip(b" \t"))

@@ -20,7 +20,7 @@ class Part:
     #: Parts with smaller ranks are added and opened first, and closed last; the engine's ranks are
     #: below 100.
     rank = 100
-    #: Whether the routes are matched after those of the other parts, which are more frequent.
+    #: Whether the routes are matched after those of the other parts, which get more requests.
     routes_last = False
     #: The parts that this one requires.
     needs: tuple[type["Part"], ...] = ()

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def complete(work: Awaitable[T]) -> T:
-    """Await `work` to its end; a cancellation in the meantime is raised after that."""
+    """Await `work` until it ends; a cancellation in the meantime is raised after that."""
     future = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(future)
@@ -64,7 +64,7 @@ async def repeating(interval: float, work: Callable[[], Awaitable[None]]) -> Asy
             try:
                 await work()
             except Exception:
-                logger.exception("%s failed; again in %s s", work.__qualname__, interval)
+                logger.exception("%s failed; the next run is in %s s", work.__qualname__, interval)
             await asyncio.sleep(interval)
 
     task = asyncio.create_task(repeat())

@@ -29,7 +29,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def configure(settings: LogSettings) -> None:
-    """Set up structlog and the loggers of the standard library, unless they are set up.
+    """Set up structlog and the loggers of the standard library, unless this was done before.
 
     Logging belongs to the process: its first application decides on the form of all lines.
     """

@@ -31,7 +31,7 @@ from ..kernel.threads import in_thread
 SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 #: Sweeps of the kernel after which a worker updates its levels for the others.
 SWEEPS = 4
-#: How often the files of all workers are read again when one of them is still empty.
+#: Attempts to read the files of all workers, because one of them may still be empty.
 ATTEMPTS = 100
 
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "WEBSOCKET"}
@@ -207,7 +207,7 @@ class Metrics:
 
 def _of_kernel(kernel: Kernel) -> list[Measure]:
     def streams() -> dict[str, float]:
-        # The other slots are of single clients.
+        # The other slots count single clients.
         return {name: count for name, count in kernel.streams.items() if " " not in name}
 
     def failing() -> dict[str, float]:

@@ -158,7 +158,7 @@ class Reader(Protocol):
         """Send new events to the client."""
 
     def report_gap(self, reason: str) -> None:
-        """Note that events were missed."""
+        """Record that events were missed."""
 
 
 class Ring:
@@ -176,10 +176,11 @@ class Ring:
         self.last = self._before = floor
         #: The highest number over all topics when this ring was last changed.
         self.changed = floor
-        #: The number from which on it has received every event of its topic.
+        #: The number after which the ring has received every event of its topic.
         self.began = floor
         self.subscriptions: set[Reader] = set()
-        #: Whether a subscriber that falls behind is disconnected instead of sent a `reset`.
+        #: Whether a subscriber that lacks evicted events is disconnected; otherwise it gets a
+        #: `reset`.
         self.disconnects = True
         #: Bytes of its events.
         self.size = 0

@@ -7,8 +7,8 @@
         await events.publish("orders", order, event="created")
         return order
 
-Other code, such as a lifespan, makes a `Publisher` of the application.
-Source: draft-ietf-httpapi-idempotency-key-header.
+Other code, such as a lifespan, creates a `Publisher` for the application. Source:
+draft-ietf-httpapi-idempotency-key-header.
 """
 
 import hashlib

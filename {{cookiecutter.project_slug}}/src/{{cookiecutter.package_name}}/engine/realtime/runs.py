@@ -68,7 +68,7 @@ class Runs:
         self.hub = hub
         self._starting = 0
         self._running: dict[str, asyncio.Task[None]] = {}
-        #: The running ones, and those that publish their end.
+        #: The active runs, and those that are publishing their end.
         self._tasks: set[asyncio.Task[None]] = set()
         #: Known runs of all processes, with the number of successive reports without each.
         self._silent: dict[str, int] = {}
@@ -294,8 +294,8 @@ class RunChannel(EventStreamChannel):
     __slots__ = ()
 
     def greeting(self, subscription: Subscription, settings: RealtimeSettings) -> bytes:
-        # Without an event that has an id and no data: some clients of runs parse the data of every
-        # event, and a client without a position begins at the beginning anyway.
+        # Unlike other streams, send no event that has an id and no data: some clients of runs parse
+        # the data of every event, and a client without a position begins at the beginning anyway.
         return f"retry: {settings.retry * 1000:.0f}\n".encode()
 
     def take(self) -> bytes:
@@ -334,8 +334,8 @@ class RunRouter(APIRouter):
 
         Its parameters become the members of the JSON body that starts it, its docstring the
         documentation; its items (text, a `Message`, or anything that pydantic serializes to JSON)
-        are the events. A stop closes it: open resources with `async with` or `try … finally`.
-        `options` are those of `APIRouter.post`.
+        are the events. Stopping the run closes the generator: open resources with `async with` or
+        `try … finally`. `options` are those of `APIRouter.post`.
         """
 
         def register(function: Run) -> Run:

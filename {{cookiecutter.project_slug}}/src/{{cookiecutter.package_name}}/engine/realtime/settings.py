@@ -9,7 +9,7 @@ from ..kernel.limits import Duration, ModuleLimits, Size
 
 #: The memory of this process, or Redis.
 BROKERS = r"^(memory:$|rediss?://|unix://)"
-#: `topic=policy`, with commas.
+#: `topic=policy`, separated by commas.
 POLICIES = r"^([A-Za-z0-9_.-]+(\.\*)?=(disconnect|latest|coalesce)(,|$))*$"
 
 

@@ -33,7 +33,7 @@ class Merged(Ring):
         self._latest: deque[tuple[int, Ring]] = deque(maxlen=LATEST)
 
     def advance(self, ring: Ring) -> None:
-        """Note the newest event of a ring of these topics."""
+        """Record the newest event of a ring of these topics."""
         if len(self._latest) == LATEST:
             self._before = max(self._before, self._latest[0][0])
         self._latest.append((ring.last, ring))

@@ -51,13 +51,13 @@ def parse_topic(name: str) -> str:
 
 
 def parse_topics(names: str) -> tuple[str, ...]:
-    """Return the topics and prefixes (`name.*`) of a list with commas, sorted and without repeats.
+    """Return the topics and prefixes (`name.*`) of a comma-separated list, sorted, without repeats.
 
     Raises Problem 422 if the list is malformed or has more than MAX_TOPICS.
     """
     parts = tuple(sorted(set(names.split(","))))
     if len(parts) > MAX_TOPICS:
-        raise _invalid(f"A subscription has at most {MAX_TOPICS} topics.")
+        raise _invalid(f"A subscription may have at most {MAX_TOPICS} topics.")
     for part in parts:
         parse_topic(part.removesuffix("*") if part.endswith(".*") else part)
     return parts

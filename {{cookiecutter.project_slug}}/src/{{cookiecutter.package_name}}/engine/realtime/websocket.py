@@ -99,7 +99,7 @@ class Publish(_Command):
         """
         data = _text_of(text, "data").encode()
         if len(data) > max_size:
-            detail = f"An event has at most {max_size} bytes."
+            detail = f"An event may have at most {max_size} bytes."
             raise Problem(413, detail, type=TOO_LARGE, limit=max_size)
         return parse_message(data, JSON, self.event, self.key)
 
@@ -203,7 +203,8 @@ class Feed:
         """
         new = [name for name in names if name not in self._followed]
         if len(self._followed) + len(new) > MAX_TOPICS:
-            raise Problem(422, f"A connection follows at most {MAX_TOPICS} topics.", type=INVALID)
+            detail = f"A connection may follow at most {MAX_TOPICS} topics."
+            raise Problem(422, detail, type=INVALID)
         opened: list[_Followed] = []
         try:
             for name in new:

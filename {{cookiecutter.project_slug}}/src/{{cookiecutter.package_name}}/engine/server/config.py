@@ -1,4 +1,4 @@
-"""uvicorn's configuration, made of the settings of the service."""
+"""uvicorn's configuration, created from the settings of the service."""
 
 import logging
 import math

@@ -68,7 +68,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
 
     #: Requests that wait for an earlier one, on all connections of this process.
     _all_waiting = 0
-    #: The share of this connection in that number.
+    #: The number of those on this connection.
     _counted = 0
     #: The request that the application is handling.
     _running: Any = None
@@ -109,7 +109,8 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
         self._cancel_deadline()
         if self._next_check is not None:
             self._next_check.cancel()
-        # uvicorn wakes up the request that was read last. With pipelining another one runs.
+        # uvicorn wakes up the request that was read last. With pipelining, another one may be
+        # running.
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -117,8 +118,8 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether the connection stays open, for the responses to complete requests.
 
-        FIN is no abort: a client may have sent all of its requests. But subscribers also leave in
-        this way, so a GET is abandoned, and so is a response that has begun.
+        FIN is not an abort: a client may have sent all of its requests. But subscribers also leave
+        in this way, so a GET is abandoned, and so is a response that has begun.
         """
         if not self._half_closed and self._is_complete() and self._awaits_response():
             self._half_closed = True
@@ -210,7 +211,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
             lines += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
             self._new_parser()
             self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
-            self.headers += offers  # The application may report why it is no handshake.
+            self.headers += offers  # The application may report the flaw of the handshake.
             return memoryview(data)[stopped.args[0] :]
         return b""
 

@@ -16,7 +16,7 @@ from ..kernel.kernel import BOUNDS
 
 #: Bytes of a slice: about 700 frames or 1000 header lines.
 SLICE = 4 << 10
-#: Seconds of each iteration of the loop that parsing takes; at least one slice is parsed.
+#: Seconds of parsing in one iteration of the loop; at least one slice is parsed.
 SHARE = 0.004
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 uvicorn has no public interface for the additions of this package to its protocols. Any release may
 change these names, so they are looked up before the server starts. If one is missing, `serve` ends
-with one line that contains it: otherwise the limits of connections would silently not apply.
+with an error that names it: otherwise the limits of connections would silently not apply.
 """
 
 import sys

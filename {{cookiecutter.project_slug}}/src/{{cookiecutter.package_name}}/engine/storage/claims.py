@@ -109,7 +109,7 @@ class Claim:
         return os.fstat(self._file.fileno()).st_mtime_ns > self._asked_at
 
     def release(self) -> None:
-        """End the claim, as its work is done or undone.
+        """End the claim after its work is done or undone.
 
         If the file cannot be removed, it is unlocked and the sweep removes it.
         """

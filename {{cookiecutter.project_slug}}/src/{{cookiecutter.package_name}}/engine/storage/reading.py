@@ -55,7 +55,7 @@ class LocalFile:
 
     def close(self) -> None:
         if self._descriptor is not None:
-            # To close a removed file can take a while, as the kernel then frees its blocks.
+            # Closing a removed file can take a while, because the kernel then frees its blocks.
             self._threads.submit(os.close, self._descriptor)
             self._descriptor = None
 

@@ -24,7 +24,8 @@ BLOCK = 1 << 20
 MAX_CHUNKS = 1024
 #: Bytes that all writers of a store hold; above that each write waits until its bytes are written.
 MAX_BUFFERED = 24 << 20
-#: In files larger than LARGE, every WRITE_BACK bytes the kernel is asked to write them to the disk.
+#: In files larger than LARGE, the kernel is asked after every WRITE_BACK bytes to write them to the
+#: disk.
 WRITE_BACK = 8 << 20
 LARGE = 32 << 20
 #: The first bytes of a file, which `Callbacks.accept` sees.

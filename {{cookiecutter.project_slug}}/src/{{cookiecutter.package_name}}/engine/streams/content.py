@@ -80,7 +80,8 @@ def require_text(request: Request, *media_types: str) -> ContentType:
     try:
         content_type = ContentType(*parameters(request.headers.get("content-type", "")))
     except ValueError as error:
-        raise Problem(415, f"In the Content-Type {error}: send UTF-8.", headers=headers) from None
+        detail = f"The Content-Type is not valid ({error}): send UTF-8."
+        raise Problem(415, detail, headers=headers) from None
     if media_types and content_type.media_type not in media_types:
         raise Problem(415, f"Send {' or '.join(media_types)}, in UTF-8.", headers=headers)
     charset = content_type.parameters.get("charset", "utf-8")
@@ -129,7 +130,7 @@ def _raw(rest: str) -> dict[str, str]:
         position = match.end()
         name, quoted, browsers, plain = match.groups("")
         if name.lower() in found:
-            raise ValueError(f"`{name.lower()}` comes twice")
+            raise ValueError(f"`{name.lower()}` is repeated")
         if name:
             found[name.lower()] = _ESCAPED.sub(r"\1", quoted) or browsers or plain
     return found
@@ -143,7 +144,7 @@ def _extended(values: dict[str, str]) -> str:
     charset, plain, whole = "utf-8", "utf-8", []
     for number in map(str, range(len(values))):
         if (number in values) == (f"{number}*" in values):
-            raise ValueError(f"section {number} of a parameter is missing or comes twice")
+            raise ValueError(f"section {number} of a parameter is missing or repeated")
         if number in values:
             whole.append(values[number].encode(plain))
         elif whole:

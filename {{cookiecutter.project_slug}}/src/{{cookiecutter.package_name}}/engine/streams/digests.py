@@ -55,7 +55,8 @@ class Digester:
             if match and match[1] in _HASHES:
                 self._expected.append((match[1], _decode(match[2])))
             elif not match:
-                raise Problem(400, "A digest field is a dictionary of byte sequences (RFC 9530).")
+                detail = "A digest field must be a dictionary of byte sequences (RFC 9530)."
+                raise Problem(400, detail)
         algorithms = {algorithm for algorithm, _ in self._expected} | set(wanted)
         self._hashes = {algorithm: _HASHES[algorithm]() for algorithm in algorithms}
 

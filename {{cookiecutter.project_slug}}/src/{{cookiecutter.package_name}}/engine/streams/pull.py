@@ -1,9 +1,9 @@
 """Pull: a response that owns the iterator it sends.
 
 Starlette's `StreamingResponse` sends the headers before it requests the first item, so an early
-error breaks a 200. It leaves the source to the garbage collector, waits forever for a client that
-does not read, and never yields to the event loop if the source does not. `ByteStream` avoids all of
-that. Return it from a path operation, with `response_class` set.
+error truncates a response with status 200. It leaves the source to the garbage collector, waits
+forever for a client that does not read, and never yields to the event loop if the source does not.
+`ByteStream` avoids all of that. Return it from a path operation, with `response_class` set.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class ByteStream(Response):
     """Send bytes from a synchronous or asynchronous iterable as it yields them.
 
     A `Problem` raised by the source before its first item becomes the response. A later failure
-    aborts the connection, so that no client takes a part for the whole; `failure_record` is sent
+    aborts the connection, so that no client treats a part as the whole; `failure_record` is sent
     first, in formats that have one. `background` runs after every outcome.
 
     `duplex`: the source reads the request body while the response is sent. Until the body ends,

@@ -111,7 +111,7 @@ class Channel(ABC):
             await self._direct.send(body)
 
     async def end(self) -> None:
-        """End the response as whole."""
+        """End the response normally."""
         await self._forward({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _forward(self, message: Message) -> None:
@@ -150,7 +150,7 @@ class Channel(ABC):
         self.finish(self.farewell(retry_after), Outcome.DRAINED)
 
     def come_back(self) -> None:
-        """End the response as whole; the client should reconnect soon."""
+        """End the response normally; the client should reconnect soon."""
         self.finish(self.farewell(random.uniform(0.1, 2.0)), Outcome.COMPLETE)  # noqa: S311
 
     def finish(self, last_words: bytes, outcome: Outcome) -> None:

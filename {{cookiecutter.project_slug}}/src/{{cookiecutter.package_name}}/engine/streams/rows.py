@@ -2,7 +2,7 @@
 
 A chunk costs more than the rows in it. A fast source therefore fills batches; a row of a slow one
 waits for at most BATCH_SECONDS. The source runs in its own task, which opens and closes its
-timeouts and connections: `wait_for(anext(source))` would cancel it instead.
+timeouts and connections: `wait_for(anext(source))` would cancel the source instead.
 
 The last line of JSON Lines is an end marker, so that a client detects a truncated stream: it is
 `{"$end": {"count": n}}`, or `{"$error": {problem}}` after a failure. A page of a listing adds the

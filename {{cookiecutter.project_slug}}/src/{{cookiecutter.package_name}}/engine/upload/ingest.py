@@ -66,9 +66,10 @@ class IngestRouter(APIRouter):
 
         The annotation of its first parameter contains the model of a row, the other parameters are
         those of a path operation, and its docstring is the documentation. The next bytes are read
-        after it has returned, so a slow database slows the client down and nothing piles up. An
-        exception ends the request: a Problem becomes the response, any other exception a 500. The
-        rows of that call then count as not accepted. `options` are those of `APIRouter.post`.
+        after it has returned, so a slow database slows down the client instead of filling the
+        memory. An exception ends the request: a Problem becomes the response, any other exception a
+        500. The rows of that call then count as not accepted. `options` are those of
+        `APIRouter.post`.
         """
 
         def register(consume: Ingestion) -> Ingestion:
@@ -120,7 +121,7 @@ def _rows_of(request: Request, adapter: TypeAdapter[Any]) -> Rows:
             return CsvRows(adapter)
         case "absent" if names := adapter.json_schema().get("properties"):
             return CsvRows(adapter, list(names))
-    raise Problem(415, "The fields of this CSV have no names: send them as its first row.")
+    raise Problem(415, "The fields of the CSV have no names: send a header row.")
 
 
 async def _ingest(request: Request, rows: Rows, consume: Consume) -> Report:

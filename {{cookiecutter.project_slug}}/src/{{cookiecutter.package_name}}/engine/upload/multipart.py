@@ -53,7 +53,7 @@ class FormParser:
         try:
             _, found = parameters(content_type)
         except ValueError as error:
-            raise malformed(f"in its Content-Type {error}") from None
+            raise malformed(f"its Content-Type is not valid: {error}") from None
         boundary = found.get("boundary", "")
         if not _BOUNDARY.fullmatch(boundary):
             raise malformed("its boundary must have 1 to 70 of the characters in RFC 2046")
@@ -112,7 +112,7 @@ class FormParser:
             index = data.find(self._delimiter, start)  # Faster than the expression.
             match = self._boundary.search(data, index) if index >= 0 else None
         else:
-            # A boundary within a line counts too: to ignore it would lose the part that follows.
+            # A boundary within a line counts too: ignoring it would lose the part that follows.
             index = data.find(self._delimiter[2:], start)
             if index < 0:
                 return None
@@ -173,7 +173,7 @@ def part_of(block: bytes, charset: str = "") -> Part:
         # The type of a file is stored unchanged, even if it is not valid.
         media_type, of_type = parameters(content_type) if filename is None else ("", {})
     except ValueError as error:
-        raise malformed(f"in the headers of a part {error}") from None
+        raise malformed(f"the headers of a part are not valid: {error}") from None
     if b"content-range" in headers:
         raise partial_body("`Content-Range` in a part")
     codings = {headers[name].lower() for name in _CODINGS & headers.keys()}

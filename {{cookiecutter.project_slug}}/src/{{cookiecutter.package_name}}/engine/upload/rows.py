@@ -3,7 +3,7 @@
 A record of JSON Lines is one line. A record of CSV ends where Python's csv module ends it, even if
 it is malformed: then the record is reported, and the rows after it are still read. A quoted field
 without its closing quote extends to the end of the body, or to the limit of a row, which ends the
-request: a guess at the intended end would invent rows.
+request: guessing the intended end would invent rows.
 
 Sources: jsonlines.org; RFC 8259 (JSON); RFC 4180 (CSV).
 """
@@ -78,7 +78,8 @@ class Rows(ABC):
         """Yield batches of the records that end in a chunk.
 
         Some are empty, because reading bytes without a record takes time too. Raises Problem 413
-        after them when the next record is too long, and Problem 400 for a body without rows.
+        after them when the next record is too long, and Problem 400 for UTF-16 or an invalid header
+        row.
         """
         # A block is shorter than ROW_LIMIT, so only the first record held can be too long.
         for start in range(0, len(chunk), BATCH_BYTES):
@@ -205,7 +206,7 @@ class CsvRows(Rows):
 
 
 def flaw_of(data: bytes) -> str:
-    """Return why bytes are not text; empty if they are."""
+    """Return the reason why bytes are not text; empty if they are."""
     if b"\0" in data:
         return _NUL
     try:
@@ -216,7 +217,7 @@ def flaw_of(data: bytes) -> str:
 
 
 def flaw_of_line(line: bytes) -> str:
-    """Return why a line is not JSON if the reason is not visible in it; else empty."""
+    """Return the reason why a line is not JSON, or "" if the reason is visible in the line."""
     if line.startswith(codecs.BOM_UTF8):
         return _MARK
     return flaw_of(line) or (_CARRIAGE_RETURN if b"\r" in line.rstrip(b"\r") else "")

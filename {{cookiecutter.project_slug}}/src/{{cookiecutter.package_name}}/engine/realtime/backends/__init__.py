@@ -1,6 +1,6 @@
 """Brokers: they number events, keep them, and deliver them to the hub. One module for each.
 
-`APP_REALTIME__BROKER_URL` chooses: `memory:` is this process, `redis://…` is shared by many.
+`APP_REALTIME__BROKER_URL` selects one: `memory:` is this process, `redis://…` is shared by many.
 """
 
 from contextlib import AbstractAsyncContextManager

@@ -260,7 +260,7 @@ class RedisBackend:
                 await self._redis.set(f"{PREFIX}probe", 1, ex=60)
         except Problem as problem:
             if self._takes_writes:
-                logger.warning("Redis takes no events: %s", problem.__cause__)
+                logger.warning("Redis refuses writes: %s", problem.__cause__)
             self._takes_writes = False
         else:
             self._takes_writes = True

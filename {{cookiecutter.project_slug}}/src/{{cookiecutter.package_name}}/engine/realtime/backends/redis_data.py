@@ -95,7 +95,7 @@ class Reading:
         self._room = max(READ_BYTES, least)
         #: Streams and events that are read: at least the whole history of one topic.
         self.most = max(MOST, settings.history_size + 1)
-        #: As of the last step.
+        #: The values at the last step.
         self.top = self.forgotten = 0
 
     async def named(self, prefix: str) -> list[str]:
@@ -172,7 +172,7 @@ class Reading:
         return {topic: part for topic, part in found.items() if topic not in unread}, unread
 
     def _history(self, topic: str, number: int, last: bytes | None, entries: Any) -> History:
-        if last is None:  # Dropped; the entries are older than that.
+        if last is None:  # The topic was dropped after these entries.
             entries.clear()
             return History(self.forgotten, [])
         if not entries:

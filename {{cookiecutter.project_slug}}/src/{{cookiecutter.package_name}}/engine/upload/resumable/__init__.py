@@ -4,7 +4,7 @@
 * `tus`: tus 1.0; `draft`: the IETF draft.
 * `sessions`: exclusive access of a request to an upload, appending to it and finishing it.
 
-Settings: `APP_UPLOAD__EXPIRE_AFTER`, `APP_UPLOAD__INTERIM_RESPONSES`. Sources: tus resumable upload
+Settings: those of `ResumableUploadSettings`, as `APP_UPLOAD__…`. Sources: tus resumable upload
 protocol 1.0.0; draft-ietf-httpbis-resumable-upload.
 """
 

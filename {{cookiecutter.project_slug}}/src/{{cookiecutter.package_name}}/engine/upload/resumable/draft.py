@@ -172,7 +172,7 @@ async def _receive(
     except Problem as problem:
         if problem.status_code != 413 or length is None:
             raise
-        # The body exceeds the declared length, so none of its bytes can be trusted.
+        # The body exceeds the declared length, so its bytes cannot be trusted.
         await session.discard()
         raise _inconsistent() from None
     if not complete:
@@ -195,7 +195,7 @@ async def _finish(request: Request, session: Session) -> Response:
     digests = [kept.get("Repr-Digest", ""), *headers.getlist("repr-digest")]
     digester = Digester(filter(None, digests), filter(None, [wanted_digest(wanted)]))
     if digester and not session.record:
-        # Computed at the end: the state of a hash does not survive a restart, the bytes do.
+        # Computed at the end: a restart loses the state of a hash, but not the bytes.
         threads = request.app.state.storage.threads
         async with aclosing(session.partials.read(session.partial.id, session.offset)) as chunks:
             async for chunk in chunks:
@@ -252,7 +252,7 @@ def _refuse_fields(request: Request, *names: str) -> None:
     version = _integer(request, "upload-draft-interop-version")
     strict = version is not None and version <= STRICT
     if strict and any(name in request.headers for name in names):
-        raise Problem(400, f"A request of this method has no {' or '.join(names)}.")
+        raise Problem(400, f"A request of this method must not have {' or '.join(names)}.")
 
 
 def _inconsistent() -> Problem:

@@ -134,7 +134,7 @@ async def append(request: Request, upload_id: str) -> Response:
             length = session.length
             if declared is not None and declared != length:
                 if length is not None or declared < session.offset:
-                    raise Problem(400, "Upload-Length is set once, and is not below the offset.")
+                    raise Problem(400, "Upload-Length is already set, or below the offset.")
                 length = declared
             await session.receive(body_of(request, length, start), length, check)
         except Problem as problem:
@@ -198,12 +198,12 @@ async def _parts_of(request: Request) -> tuple[str, ...]:
     limit = request.app.state.settings.upload.max_parts
     if len(urls.split()) > limit:
         BOUNDS["upload.max_parts"] += 1
-        raise Problem(413, f"A file has at most {limit} parts.", type=TOO_LARGE)
+        raise Problem(413, f"A file may have at most {limit} parts.", type=TOO_LARGE)
     found = [await _part_at(request, url) for url in urls.split()]
     if kind != "final" or not found:
-        raise Problem(400, "Upload-Concat is 'partial', or 'final;' and the URLs of parts.")
+        raise Problem(400, "Upload-Concat must be 'partial', or 'final;' and URLs of parts.")
     if len(set(found)) < len(found):
-        raise Problem(400, "Upload-Concat has a part twice.")
+        raise Problem(400, "Upload-Concat repeats a part.")
     return tuple(found)
 
 
@@ -244,7 +244,7 @@ def _metadata(fields: list[str]) -> dict[str, str]:
     for pair in ",".join(fields).split(",") if any(fields) else []:
         match = _PAIR.fullmatch(pair.strip(" "))
         if not match or match[1] in found or sum(map(len, fields)) > MAX_METADATA:
-            raise Problem(400, "Upload-Metadata is 'key base64,key base64', each key once.")
+            raise Problem(400, "Upload-Metadata must be 'key base64,key base64', each key once.")
         found[match[1]] = _decoded(match[2] or "").decode(errors="replace")
     return found
 
@@ -255,7 +255,7 @@ def _integer(request: Request, name: str) -> int | None:
     if not values:
         return None
     if len(values) > 1 or not _INTEGER.fullmatch(values[0]):
-        raise Problem(400, f"{name} is a number of bytes.")
+        raise Problem(400, f"{name} must be a number of bytes.")
     # Longer numbers exceed every limit, but would be slow to parse.
     return int(values[0]) if len(values[0]) < 19 else 1 << 62
 
@@ -266,7 +266,7 @@ class Checksum:
     def __init__(self, field: str) -> None:
         algorithm, _, value = field.partition(" ")
         if algorithm not in ALGORITHMS or not value:
-            raise Problem(400, f"A checksum is '{'|'.join(ALGORITHMS)} base64'.")
+            raise Problem(400, f"A checksum must be '{'|'.join(ALGORITHMS)} base64'.")
         self._expected = _decoded(value)
         is_crc = algorithm == "crc32"
         self._hash = _Crc32() if is_crc else hashlib.new(algorithm, usedforsecurity=False)
