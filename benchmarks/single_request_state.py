@@ -44,11 +44,13 @@ def catalogue(package: str, directory: Path, count: int) -> list[str]:
     """Create the records of files, and the bytes of some; return the ids of the latter."""
     records = import_module(f"{package}.engine.storage.records")
     table = import_module(f"{package}.engine.storage.catalogue")
+    place = import_module(f"{package}.engine.storage.place")
     directory.mkdir(parents=True, exist_ok=True)
     ids: list[str] = []
 
     async def fill() -> None:
-        opened = table.Catalogue(directory / "catalogue.sqlite3")
+        held = place.Place(directory, keep_free=0)
+        opened = table.Catalogue(directory / "catalogue.sqlite3", held)
         await opened.run("BEGIN")
         for number in range(count):
             file_id = records.new_id()
@@ -68,6 +70,7 @@ def catalogue(package: str, directory: Path, count: int) -> list[str]:
             )  # fmt: skip
         await opened.run("COMMIT")
         await opened.close()
+        held.close()
 
     asyncio.run(fill())
     return ids

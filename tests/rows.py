@@ -22,12 +22,12 @@ COLUMNS = ("setting", "default", "metric", "problem")
 TRAPS_INTRODUCTION = """\
 # Traps
 
-Common mistakes of streaming code that is written like tutorials. Each row was observed in such a
-service, and has tests, which run against a real server over a real socket. A generated service
-passes them, and [a service written like the tutorials](../tests/naive) fails them
+This page lists common mistakes in streaming code that is written like tutorials. Each mistake was
+observed in such a service, and has tests, which run against a real server over a real socket. A
+generated service passes them, and [a service written like the tutorials](../tests/naive) fails them
 ([`test_naive.py`](../tests/test_naive.py) checks this). Tests are listed with their file in
-`tests/engine` of a project that was generated with the answer `engine_tests`; a project contains
-the tests of its modules.
+`tests/engine` of a project that was generated with `engine_tests=yes`; a project contains only the
+tests of its modules.
 
 `python tests/rows.py` writes this page from `tests/traps.toml` and the marks of the tests.
 """
@@ -35,12 +35,12 @@ the tests of its modules.
 FAULTS_INTRODUCTION = """\
 # Field faults
 
-Faults of an earlier version of this template with real clients. Faults that users report for
-uploads, downloads and real-time streams were tried on a generated service, and it had the
-following ones. The tests of each row run over a real socket, and fail on the last version with the
-fault: `make prove-faults` runs them, as they were before 0.2.0, on that version and prints a table.
-Tests are listed with their file in `tests/engine` of a generated project; those of the template
-begin with `template:`.
+Faults that users have reported for uploads, downloads and real-time streams were tried on a service
+that an earlier version of this template had generated. This page lists those that the service had.
+The tests of each fault run over a real socket, and fail on the last version with the fault. `make
+prove-faults` shows this: it runs the tests of the last version before 0.2.0 on that version, and
+prints a table. Tests are listed with their file in `tests/engine` of a generated project; those of
+the template begin with `template:`.
 
 `python tests/rows.py` writes this page from `tests/faults.toml` and the marks of the tests.
 """
@@ -50,11 +50,12 @@ BOUNDS_INTRODUCTION = """\
 
 The work that one client can cause is bounded: per turn of the event loop, per request, per
 connection, per client, and in total. Each bound has a default above the needs of well-behaved
-clients, and most are settings. When a bound is reached, a metric counts it, and a rejected request
-gets [a problem document](../{{cookiecutter.project_slug}}/docs/problems.md). The tests of each row
-run over a real socket. Tests of a bound with a "before" fail on the last version without it:
-`make prove-faults` shows this for the bounds before 0.2.0. Tests are listed with their file in
-`tests/engine` of a generated project; those of the template begin with `template:`.
+clients, and many can be set. The table lists the metric that shows that a bound was reached, and
+the [problem](../{{cookiecutter.project_slug}}/docs/problems.md) that a rejected request gets. The
+tests of each bound run over a real socket. If a bound has an entry "Before", its tests fail on the
+last version without the bound; `make prove-faults` shows this for the bounds that were added before
+0.2.0. Tests are listed with their file in `tests/engine` of a generated project; those of the
+template begin with `template:`.
 
 `make bench-hostile` measures the response time for other clients while one connection, or twenty,
 attack the service, and `make bench-single` the cost of the most expensive single requests.

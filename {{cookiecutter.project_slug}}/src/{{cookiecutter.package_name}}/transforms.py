@@ -1,4 +1,4 @@
-"""Transforms: the body of a request is changed and sent back while it arrives.
+"""Transforms: the service converts a request body and sends the result while the body arrives.
 
 The client must read while it writes, as curl and node do.
 """

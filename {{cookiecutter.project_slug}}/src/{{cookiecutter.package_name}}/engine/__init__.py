@@ -1,6 +1,6 @@
-"""The engine, which makes streams safe; see README.md.
+"""The streaming engine; see README.md.
 
-It is the same in every project, except for the parts that a project lacks.
+It is the same in every project, except that parts which were not selected are missing.
 """
 
 from . import _missing

@@ -45,8 +45,8 @@ HSTS = "max-age=31536000"
 UNKNOWN_HOST = ProblemType(
     "unknown-host",
     "The service is not known by this name",
-    "`Host` is not a name or an address of the service. Other names are refused, because the owner"
-    " of a name could point it at the service and read its responses from a web page. Use a name"
+    "`Host` is not a name or an address of the service. Other names are rejected, because a web"
+    " page whose name resolves to the address of the service could read its responses. Use a name"
     " that the operator has allowed (`APP_SERVER__ALLOWED_HOSTS`, `APP_SERVER__PUBLIC_URL`).",
 )
 FOREIGN_PAGE = ProblemType(

@@ -23,7 +23,7 @@ _POLICY = (
 
 
 def _add(path: str, name: str, media_type: str, extra: dict[str, str] | None = None) -> None:
-    """Serve one file of this package, with an ETag, so that it is not sent again."""
+    """Serve one file of this package; browsers revalidate their copy with its ETag."""
     body = files(__name__).joinpath(name).read_bytes()
     tag = f'"{sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", **(extra or {})}

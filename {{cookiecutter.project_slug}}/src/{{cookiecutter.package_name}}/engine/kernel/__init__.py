@@ -1,6 +1,7 @@
 """The kernel: the code that every request of a service passes through. It is in every project.
 
-* `exchange`: one request, its response and their one outcome; `middleware` opens and reports it.
+* `exchange`: a request, its response, and the outcome of both; `middleware` creates it, and reports
+  the outcome at the end.
 * `body`: the only reader of request bodies, with its limits; `fields`: header fields.
 * `origins`: the names of the service, and the origins of pages that may use it.
 * `kernel`: the state that the streams of one application share; `admission` counts the streams,

@@ -14,14 +14,14 @@ from .problem import Problem, ProblemType
 FULL = ProblemType(
     "too-many-streams",
     "Too many streams are open",
-    "This part of the service has reached its limit of open streams. Try again after the number of"
-    " seconds in `Retry-After`.",
+    "The number of open streams is limited for each part of the service, and this part has reached"
+    " its limit. Try again after the seconds in `Retry-After`.",
 )
 CLIENT_FULL = ProblemType(
     "too-many-streams-of-client",
     "You have too many streams",
-    "The number of streams that one sender, or one address, may have at once is limited. End one"
-    " before you begin another.",
+    "The number of streams that one client may have open at once is limited. A client is an"
+    " authenticated user, or an address. Close a stream before you open another.",
 )
 _SOON = {"Retry-After": "1"}
 

@@ -23,8 +23,8 @@ PUNCTUAL = 0.05
 TOO_LARGE = ProblemType(
     "too-large",
     "Too large",
-    "The request sends or announces more bytes, or more parts, than this operation accepts. For"
-    " bytes, `limit` is the largest number that is accepted. The same request will be refused"
+    "The request sends or declares more bytes, or more parts, than this operation accepts. For"
+    " bytes, `limit` is the largest number that is accepted. The same request will be rejected"
     " again.",
 )
 TOO_SLOW = ProblemType(
@@ -38,8 +38,8 @@ PARTIAL = ProblemType(
     "partial-body",
     "The body is only a part",
     "The request declares, for example with `Content-Range`, that its body is one of several parts"
-    " of a whole. A part must not be stored as if it were complete. Send the whole in one request,"
-    " or use resumable uploads (`/uploads`) if the service has them.",
+    " of a file. A part must not be stored as if it were complete. Send the whole file in one"
+    " request, or use resumable uploads (`/uploads`) if the service has them.",
 )
 #: The headers that declare a part; the nginx upload module reads the second one.
 _RANGES = ("content-range", "x-content-range")

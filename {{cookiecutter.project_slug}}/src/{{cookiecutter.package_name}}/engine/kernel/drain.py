@@ -19,7 +19,7 @@ from .problem import Problem, ProblemType
 DRAINING = ProblemType(
     "draining",
     "The service is shutting down",
-    "This process is about to end and accepts nothing new. Try again after the number of seconds in"
+    "This process is about to end, and rejects new streams. Try again after the seconds in"
     " `Retry-After`: another process will respond.",
 )
 

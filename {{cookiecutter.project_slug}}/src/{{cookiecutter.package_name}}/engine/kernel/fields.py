@@ -14,8 +14,8 @@ from .problem import Problem, ProblemType
 TOO_LONG = ProblemType(
     "field-too-long",
     "A header field is too long",
-    "A field of the request has more bytes than the service reads: `field` is its name, `limit` the"
-    " number of bytes that all its lines may have together. Send a shorter value.",
+    "A header field of the request is longer than the service accepts. `field` is its name, and"
+    " `limit` is the maximum number of bytes in all lines of this field. Send a shorter value.",
 )
 
 #: Fields that may not have two different values. Dates are not among them: a list of dates is

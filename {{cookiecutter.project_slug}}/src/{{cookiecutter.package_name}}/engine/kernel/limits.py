@@ -49,7 +49,7 @@ class StreamingSettings(Section):
     max_streams: Annotated[int, Field(gt=0)] = 10_000
     """Concurrent streams of one module; others are refused with 503."""
     max_streams_per_client: Annotated[int, Field(gt=0)] | None = None
-    """Concurrent streams of one sender, or one address; others are refused with 429."""
+    """Concurrent streams of one user, or one address; others are rejected with 429."""
     threads: Annotated[int, Field(gt=0)] = 8
     """Threads for synchronous sources."""
 

@@ -35,9 +35,9 @@ class ProblemType(NamedTuple):
 INVALID = ProblemType(
     "invalid-request",
     "The request is not valid",
-    "A part of the request does not match the documentation of the operation. Each of `errors` has"
-    " the place as a JSON Pointer, such as `/query/limit`, and the error (`detail` for people,"
-    " `code` for programs). The same request will fail again: correct it.",
+    "A part of the request does not match the documentation of the operation. Each item of `errors`"
+    " contains the place (`pointer`, a JSON Pointer such as `/query/limit`) and the error (`detail`"
+    " for people, `code` for programs). The same request will fail again: correct it.",
 )
 
 

@@ -2,11 +2,11 @@
 
 * `router`: the part, `POST` and `GET /topics/{topic}/events`; `streams`: the responses.
 * `websocket`: `WS /topics/{topics}/ws`.
-* `runs`: `POST /runs/{name}`, whose events are those of a topic.
-* `hub`: the subscriptions of a process; `limits`: how many a client may have; `messages`: published
+* `runs`: `POST /runs/{name}`, which starts a job; its events are those of a topic.
+* `hub`: the subscriptions of a process; `limits`: the limits of a client; `messages`: published
   content; `topics`: names and positions; `files`: the events of stored files.
 * `subscription`: the position of a client; `ring`: the events of a topic; `store`: all rings.
-* `backends`: the brokers, in the memory of this process or shared by many.
+* `backends`: the brokers, in the memory of one process, or shared by several processes.
 
 A client that reconnects with `Last-Event-ID` receives the events that it missed, or a `reset`.
 Settings: `APP_REALTIME__…`. Source: WHATWG HTML, section 9.2 (server-sent events).

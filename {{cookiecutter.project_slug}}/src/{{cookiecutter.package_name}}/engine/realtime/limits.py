@@ -22,14 +22,14 @@ TOPIC_FULL = ProblemType(
 TOO_MANY_TOPICS = ProblemType(
     "too-many-topics",
     "Too many topics are followed",
-    "The number of topics and prefixes that clients follow is limited. Try again after the seconds"
-    " in `Retry-After`, or follow topics that others follow already.",
+    "The number of different topics and prefixes that all clients follow is limited. Try again"
+    " after the seconds in `Retry-After`, or follow topics that other clients already follow.",
 )
 TOO_MANY_OF_CLIENT = ProblemType(
     "too-many-topics-of-client",
     "You follow too many topics",
-    "The number of topics and prefixes that one sender, or one address, follows is limited. End a"
-    " subscription before you begin another.",
+    "The number of topics and prefixes that one client may follow at once is limited. A client is"
+    " an authenticated user, or an address. End a subscription before you begin another.",
 )
 TOO_MANY_EVENTS = ProblemType(
     "too-many-events",

@@ -15,8 +15,8 @@ from ..kernel.problem import INVALID, Problem, ProblemType
 KEY_REUSED = ProblemType(
     "idempotency-key-reused",
     "The idempotency key was used before",
-    "An `Idempotency-Key` identifies one event, and this one was used with another. Repeat an event"
-    " without changes, and send a new one with a new key.",
+    "An `Idempotency-Key` identifies one event, and this key was sent with a different event."
+    " Repeat an event without changes, and send a new event with a new key.",
 )
 
 JSON = "application/json"

@@ -40,7 +40,7 @@ class RealtimeSettings(ModuleLimits):
     max_followed: Annotated[int, Field(ge=1)] = 50_000
     """Topics and prefixes that clients of a process follow at once."""
     max_followed_per_client: Annotated[int, Field(ge=1)] = 10_000
-    """Topics and prefixes that one sender, or one address, follows in all subscriptions."""
+    """Topics and prefixes that one user, or one address, follows in all subscriptions."""
     max_replay: Annotated[int, Field(ge=1)] = 5000
     """Missed events in one response; for more the client has to reconnect."""
     max_keys: Annotated[int, Field(ge=1)] = 100_000
@@ -52,7 +52,7 @@ class RealtimeSettings(ModuleLimits):
     max_runs: Annotated[int, Field(ge=1)] = 1000
     """Runs at once in this process."""
     publish_rate: Annotated[float, Field(gt=0)] | None = None
-    """Events per second that one sender, or one address, may publish."""
+    """Events per second that one user, or one address, may publish."""
     policies: Annotated[str, Field(pattern=POLICIES)] = ""
     """The policies for slow subscribers: `ticker=latest,prices.*=coalesce`."""
     heartbeat: Annotated[Duration, Field(gt=0)] = 15.0

@@ -46,8 +46,8 @@ CLAIM_SECONDS = 10.0
 QUOTA = ProblemType(
     "quota-exceeded",
     "The quota is exceeded",
-    "All files of one owner together may have `limit` bytes, and this file would exceed that."
-    " Delete other files first.",
+    "All files of one owner together may have at most `limit` bytes, and this file would exceed the"
+    " limit. Delete other files first.",
 )
 
 logger = logging.getLogger(__name__)

@@ -36,8 +36,8 @@ BROKEN_DATABASE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
 NO_SPACE = ProblemType(
     "no-space",
     "There is no space left",
-    "The disk of the service has no space for this now; the request itself is valid. Try again"
-    " later. A resumable upload keeps the bytes that it has.",
+    "The request is valid, but the disk of the service has too little free space for it. Try again"
+    " later. A resumable upload keeps the bytes that were received.",
 )
 UNAVAILABLE = ProblemType(
     "storage-unavailable",

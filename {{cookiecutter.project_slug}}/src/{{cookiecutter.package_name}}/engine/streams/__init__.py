@@ -1,7 +1,7 @@
 """Streams: bodies in chunks, in both directions. It is in every project with a module that streams.
 
-* `pull` and `push`: the two ways to send. The response iterates a source, or other tasks write.
-  `deadlines` limits each send.
+* `pull`: responses that iterate over a source; `push`: responses to which other tasks write.
+  `deadlines` limits the time of each send.
 * `rows`: rows in batches; JSON Lines with an end marker.
 * `codings`: compression without delay, by `Accept-Encoding`.
 * `content`: the headers that describe a body; `digests`: its integrity.

@@ -15,8 +15,8 @@ from ..kernel.problem import Problem, ProblemType
 MISMATCH = ProblemType(
     "digest-mismatch",
     "The bytes do not match the digest",
-    "The bytes that arrived do not match the digest or checksum of the request: they were changed"
-    " on the way, or the digest is wrong. None of them are kept: send them again.",
+    "The bytes that arrived do not match the digest or checksum of the request. They were changed"
+    " in transit, or the digest is wrong. The service has discarded them: send them again.",
 )
 
 #: The active algorithms of RFC 9530, section 5; the others are insecure, and ignored.

@@ -6,7 +6,7 @@
 * `ingest`: the router for functions that take typed rows; `rows`: the parser of rows.
 * `resumable`: `/uploads`, for resumable uploads.
 
-A file becomes visible when all of it is durable, or never. Settings: `APP_UPLOAD__…`, and the
+A file becomes visible only when all of it is durable. Settings: `APP_UPLOAD__…`, and the
 deadlines of `APP_STREAMING__…`. Sources: RFC 9110, RFC 6266, RFC 7578, RFC 9530.
 """
 

@@ -20,8 +20,8 @@ from ..streams.content import decode, parameters
 MALFORMED = ProblemType(
     "malformed-form",
     "The form is malformed",
-    "The body is not a form as RFC 7578 describes it. No part of it was stored. This is a bug in"
-    " the program that made the form.",
+    "The body is not a form as RFC 7578 specifies it; `detail` describes the error. No part of the"
+    " form was stored. This is a bug in the client.",
 )
 
 #: Bytes and lines of the headers of one part.

@@ -34,8 +34,8 @@ MAX_COLUMNS = 20_000
 MALFORMED_ROWS = ProblemType(
     "malformed-rows",
     "The rows cannot be read",
-    "Rows are lines of UTF-8 that end with LF or CRLF, and the first row of CSV gives each field a"
-    " different name. `detail` has the reason. No row was accepted.",
+    "Rows must be lines of UTF-8 that end with LF or CRLF, and the first row of CSV must give each"
+    " field a different name. `detail` describes the error. No row was accepted.",
 )
 
 #: The number of its first line, counted from 1, and the content of a row.

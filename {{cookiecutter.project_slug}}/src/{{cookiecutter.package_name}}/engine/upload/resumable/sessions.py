@@ -39,15 +39,15 @@ logger = logging.getLogger(__name__)
 BUSY = ProblemType(
     "upload-busy",
     "Another request works on this upload",
-    "Only one request at a time may use an upload, and this one waited too long for it. Get the"
-    " offset after the seconds in `Retry-After` and continue from there. Clients of the IETF draft"
-    " get status 503.",
+    "Only one request at a time may use an upload, and this request waited too long for another"
+    " one. Get the offset after the seconds in `Retry-After`, and continue from there. Clients of"
+    " the IETF draft get status 503.",
 )
 TAKEN_OVER = ProblemType(
     "upload-taken-over",
     "A newer request works on this upload",
-    "A newer request for the same upload ended this one. The bytes that it had sent are kept. Let"
-    " the newer request continue.",
+    "A newer request for the same upload has replaced this one. The bytes that this request sent"
+    " are kept. Let the newer request continue.",
 )
 TOO_MANY = ProblemType(
     "too-many-uploads",
