@@ -19,8 +19,8 @@ from .problem import Problem, ProblemType
 DRAINING = ProblemType(
     "draining",
     "The service is shutting down",
-    "This process is about to end and accepts nothing new. Try again after the number of seconds in"
-    " `Retry-After`: another process will respond.",
+    "This process is about to end and accepts no new streams. Try again after the number of seconds"
+    " in `Retry-After`: another process will respond.",
 )
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
