@@ -4,7 +4,7 @@
 * `records`: `FileRecord`, ids and file names.
 * `local`: the store of a directory. Its parts are `writer` (blocks of bytes), `reading` (open
   files), `catalogue` (the records, in SQLite), `claims` (locks) and `place` (whether the directory
-  is still there, can be written and has space). `partials` stores unfinished uploads.
+  still exists, is writable and has space). `partials` stores unfinished uploads.
 * `conditional`: preconditions of requests, as pure functions.
 * `part`: opens the store when the service starts, and `serve import PATH…`.
 
