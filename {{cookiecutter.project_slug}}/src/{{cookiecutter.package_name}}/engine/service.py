@@ -32,8 +32,8 @@ PROBLEM_TYPES = (
 class Service(FastAPI):
     """A FastAPI application with the engine in it.
 
-    All of FastAPI works as usual, in any order of lines: `include_router`, `add_middleware`,
-    `exception_handler`, `lifespan`. The engine's own middleware stays outermost. The parts open
+    `include_router`, `add_middleware`, `exception_handler` and `lifespan` work as in FastAPI, and
+    can be called in any order. The engine's own middleware stays outermost. The parts open
     before your lifespan begins, and close after it has ended. Runs are the exception: they start
     after your lifespan has begun and end before it does, because they may use its resources.
     """
@@ -81,7 +81,7 @@ class Service(FastAPI):
         return self._documents.complete(super().openapi())
 
     def check(self) -> None:
-        """End the process with one line if the service cannot run; called before it listens."""
+        """Exit with one line if the service cannot run; called before the server listens."""
         for part in self.parts:
             part.check(self.settings)
 

@@ -43,7 +43,7 @@ class Outcome(StrEnum):
 
     @classmethod
     def of_status(cls, status: int) -> "Outcome":
-        """Return the outcome of an exchange whose response was sent whole."""
+        """Return the outcome of an exchange whose response was sent completely."""
         if status < 400:
             return cls.COMPLETE
         if status == HTTPStatus.REQUEST_TIMEOUT:
@@ -57,7 +57,7 @@ class StreamAborted(Exception):
     """A response that has begun cannot be finished; the server must abort the connection.
 
     `__cause__` is the reason. ASGI servers abort when the application raises; after a plain return
-    some of them would end the response as if it were whole.
+    some of them would end the response as if it were complete.
     """
 
 
@@ -131,7 +131,7 @@ class Exchange:
     #: The message that began the response, as the application sent it.
     started: Message | None = None
     #: The error that left the response incomplete, even if a middleware ends it as if it were
-    #: whole.
+    #: complete.
     broken: BaseException | None = None
     #: The start of a success, held back until the request body has been read.
     _early: Message | None = None
@@ -157,7 +157,7 @@ class Exchange:
             self.bytes_in += len(message.get("body", b""))
             ended = not message.get("more_body", False)
             if ended and self.bytes_in < (self.declared or 0):
-                # Some servers end a truncated body like a whole one.
+                # Some servers end a truncated body like a complete one.
                 message = {"type": "http.disconnect"}
                 self.disconnected = True
             else:
@@ -292,7 +292,7 @@ class Exchange:
         self.admitted_to += slots
 
     def leave(self) -> None:
-        """Release the slots, before the client can know that the response has ended."""
+        """Release the slots, before the client receives the end of the response."""
         for slot in self.admitted_to:
             self.streams[slot] -= 1
             if not self.streams[slot]:

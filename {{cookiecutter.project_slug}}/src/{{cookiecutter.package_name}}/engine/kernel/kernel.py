@@ -42,7 +42,8 @@ logger = logging.getLogger(__name__)
 Observer = Callable[[Exchange], None]
 Describe = Callable[[HTTPException, Exchange], dict[str, Any]]
 
-#: The JSON schema of FastAPI's own errors: `detail` is a list for invalid requests, else a text.
+#: The JSON schema of FastAPI's own errors: `detail` is a list for invalid requests, otherwise a
+#: string.
 DETAIL: dict[str, Any] = {
     "title": "Error",
     "type": "object",
@@ -57,9 +58,9 @@ class Measure(NamedTuple):
     """A metric at `/metrics`, read at each request; append it to `app.state.kernel.measures`.
 
     `name` ends with the unit, as Prometheus requires (`_bytes`, `_seconds`, `_total` of a counter).
-    `kind` defines how the values of several processes are combined: a `counter` only grows, a `sum`
-    is a level that each process has a part of, a `max` a level that all of them share. With a
-    `label`, `read` returns a number for each of its values.
+    `kind` defines how the values of several processes are combined. The values of a `counter`,
+    which only grows, and of a `sum`, a gauge, are added. A `max` is a gauge whose largest value
+    is reported. With a `label`, `read` returns a number for each of its values.
     """
 
     name: str
@@ -79,7 +80,7 @@ class Kernel:
         self.modules = limits.by_module(sections)
         self.drain = Drain()
         self.watchdog = Watchdog()
-        #: Called when an exchange begins, in its own context; `observe` when it has ended.
+        #: Called when an exchange begins, in its own context; `observe` is called after its end.
         self.on_open: list[Observer] = []
         self.observe: Observer = lambda exchange: None
         #: The document of an error, its media type, and its JSON schema for OpenAPI.

@@ -128,7 +128,7 @@ class ExchangeMiddleware:
 class BreakMiddleware:
     """Pure ASGI, inside of the owner's middleware: records the failure of a response in progress.
 
-    `BaseHTTPMiddleware` ends such a response as if it were whole, and raises after that.
+    `BaseHTTPMiddleware` ends such a response as if it were complete, and raises after that.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -132,7 +132,8 @@ def origin_of(url: str) -> str:
 def _is_own(origin: str, hosts: list[bytes], scheme: str) -> bool:
     """Whether the origin of a page is that of the service, by the Host of the request.
 
-    A proxy may terminate TLS without reporting it: https is always accepted, http only without TLS.
+    A proxy may terminate TLS without reporting it, so an https page is always accepted, and an http
+    page only if the request came without TLS.
     """
     page_scheme = origin.partition("://")[0]
     if page_scheme not in ({"https"} if scheme in ("https", "wss") else {"https", "http"}):

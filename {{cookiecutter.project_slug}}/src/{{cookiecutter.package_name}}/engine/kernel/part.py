@@ -24,7 +24,7 @@ class Part:
     routes_last = False
     #: The parts that this one requires.
     needs: tuple[type["Part"], ...] = ()
-    #: The problem types that the part raises, besides those of every service.
+    #: The problem types that the part raises, in addition to those of every service.
     problem_types: tuple[ProblemType, ...] = ()
     #: The sections of the settings that the part reads, by name.
     sections: ClassVar[dict[str, type[Section]]] = {}
@@ -32,7 +32,7 @@ class Part:
     commands: ClassVar[dict[str, Any]] = {}
 
     def check(self, settings: Any) -> None:
-        """End the process with one line if the service cannot run; called before it listens."""
+        """Exit with one line if the service cannot run; called before the server listens."""
 
     def add_to(self, app: FastAPI) -> None:
         """Add routes and handlers."""

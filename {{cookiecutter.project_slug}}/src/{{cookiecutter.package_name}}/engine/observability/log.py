@@ -31,7 +31,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 def configure(settings: LogSettings) -> None:
     """Set up structlog and the loggers of the standard library, unless this was done before.
 
-    Logging belongs to the process: its first application decides on the form of all lines.
+    Logging is configured once per process, by its first application.
     """
     if not structlog.is_configured():
         structlog.configure(

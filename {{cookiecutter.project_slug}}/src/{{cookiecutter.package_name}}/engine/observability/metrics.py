@@ -29,7 +29,7 @@ from ..kernel.threads import in_thread
 
 #: The directory that workers share; prometheus-client looks for it when it is imported.
 SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-#: Sweeps of the kernel after which a worker updates its levels for the others.
+#: Sweeps of the kernel after which a worker updates its gauges for the others.
 SWEEPS = 4
 #: Attempts to read the files of all workers, because one of them may still be empty.
 ATTEMPTS = 100
@@ -154,7 +154,7 @@ class Metrics:
         return registry
 
     def _share(self) -> None:
-        """Update the levels of this worker for the others."""
+        """Update the gauges of this worker for the others."""
         self._sweeps += 1
         if self._sweeps % SWEEPS == 1:
             asyncio.get_running_loop().run_in_executor(None, self._read_process)

@@ -1,4 +1,4 @@
-"""Secrets are not logged: the values of parameters whose name suggests one."""
+"""Removal of secrets from log lines: the values of parameters with names such as `token`."""
 
 import re
 from functools import lru_cache

@@ -1,7 +1,8 @@
 """Events of files on the topic `files`: callbacks for `Files`.
 
 `file.progress` (`id`, `size`: bytes so far), `file.stored` (the record), `file.deleted` (the
-record). Every client that may subscribe sees them: consider that if files have owners.
+record). Every client that may subscribe receives the events of all files: consider that if
+files have owners.
 """
 
 import asyncio

@@ -179,8 +179,7 @@ class Ring:
         #: The number after which the ring has received every event of its topic.
         self.began = floor
         self.subscriptions: set[Reader] = set()
-        #: Whether a subscriber that lacks evicted events is disconnected; otherwise it gets a
-        #: `reset`.
+        #: Whether a subscriber that falls behind is disconnected instead of receiving a `reset`.
         self.disconnects = True
         #: Bytes of its events.
         self.size = 0

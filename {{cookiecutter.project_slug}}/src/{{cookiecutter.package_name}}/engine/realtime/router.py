@@ -220,7 +220,7 @@ class Realtime(Part):
     """Topics and runs: `/topics/…` and `/runs/…`. Settings: `APP_REALTIME__…`."""
 
     rank = 0  # Opened first, as callbacks of files publish events.
-    routes_last = True  # A stream is opened once; a route before those of files costs each request.
+    routes_last = True  # Streams are opened rarely; earlier routes slow down every request.
     sections: ClassVar[dict[str, Any]] = {"realtime": RealtimeSettings}
     problem_types = (
         ENCODED,

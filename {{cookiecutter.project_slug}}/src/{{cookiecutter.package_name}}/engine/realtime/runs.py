@@ -45,8 +45,8 @@ TOO_MANY_RUNS = ProblemType(
 EVENTS, STOP, ALIVE = "run:", "stop:", "runs:alive"
 #: The types of the first event of a run, which is not sent to clients, and of the last.
 BEGIN, END = "(begin)", "end"
-#: Seconds between two reports of a process about its runs, and the number of reports after which a
-#: run without any is lost.
+#: Seconds between two reports of a process about its runs, and the number of missing reports
+#: after which a run is lost.
 ALIVE_SECONDS, LOST_AFTER = 5.0, 4
 #: Seconds between two attempts to publish an event.
 RETRY_SECONDS = 1.0
@@ -182,7 +182,7 @@ class Runs:
             async with aclosing(messages):
                 async for message in messages:
                     await self._publish(EVENTS + run_id, message_of(message))
-                    await asyncio.sleep(0)  # Neither generator nor broker may ever wait.
+                    await asyncio.sleep(0)  # Let other tasks run: the generator may never wait.
         except asyncio.CancelledError:
             status = "stopped" if stop.lag else "interrupted"
         except Exception as error:

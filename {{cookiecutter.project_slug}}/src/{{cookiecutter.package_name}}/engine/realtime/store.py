@@ -11,7 +11,7 @@ from .ring import POLICIES, RING_COST, Bounds, Event, Evicted, Ledger, Ring
 from .settings import RealtimeSettings
 from .topics import Position, parse_policies, parts_of, policy_of
 
-#: Events that subscribers of several topics read without a plan.
+#: The latest events, which subscribers of several topics read without the plan of a `Replay`.
 LATEST = 8
 #: Events of a replay that are looked up together.
 PLANNED = 4000

@@ -19,7 +19,7 @@ _POSITION = re.compile(r"([0-9a-z]+)-(\d{1,18})", re.ASCII)
 
 
 class Position(NamedTuple):
-    """The number of an event in an epoch; two brokers, or two runs of one, have different epochs.
+    """The number of an event in an epoch; two brokers, or two starts of one, have different epochs.
 
     Clients store its text and send it back. The text has no version: a malformed one counts as a
     position of another epoch, so its client receives a `reset`.

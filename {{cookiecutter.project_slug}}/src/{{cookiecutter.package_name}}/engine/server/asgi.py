@@ -1,7 +1,8 @@
 """The ASGI interface of one request: that of uvicorn, with additions.
 
 The additions are aborts, interim responses, the framing of HTTP/1.0, and bodies and files without
-copies. Applications find the extensions in the scope (ASGI 3.0, "Extensions").
+copies.
+Applications find the extensions in the scope (ASGI 3.0, "Extensions").
 """
 
 from importlib import import_module

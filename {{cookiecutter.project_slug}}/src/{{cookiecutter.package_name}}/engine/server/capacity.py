@@ -1,8 +1,8 @@
-"""How many connections a process keeps open, and which are closed when there are too many.
+"""The limit of open connections, and the choice of those that are closed above it.
 
 The oldest connections without complete request headers are closed first: those that wait for
 their first request or for the next one. If there are none, the new request is refused with 503,
-but never one for health or metrics. Slow clients are ended by the deadlines of their streams.
+unless it is for health or metrics. Slow clients are ended by the deadlines of their streams.
 
 Files and connections share the descriptors of the process. The system assigns the lowest free
 one, so its number shows how many are in use.

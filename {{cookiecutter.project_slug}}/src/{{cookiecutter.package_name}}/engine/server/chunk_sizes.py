@@ -8,7 +8,7 @@ import re
 
 #: Chunks in one slice.
 CHUNKS = 64
-#: The line before a chunk, without an extension, and the longest one.
+#: The line with the size of a chunk, without an extension, and the maximum length of that line.
 _SIZE = re.compile(rb"(?=0*[1-9A-Fa-f])([0-9A-Fa-f]{1,16})\r\n")
 _LONGEST = 18
 

@@ -125,7 +125,7 @@ def _read(read_settings: Callable[[], Any]) -> Any:
 @contextmanager
 def _running(settings: ServiceSettings) -> Generator[None]:
     """Let signals end the process, and warn if clients cannot use a name of the service."""
-    # uvicorn raises the signal again when it has ended; before it starts, `_exit` ends the process.
+    # uvicorn raises the signal again after its shutdown. Before it starts, `_exit` handles it.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
     if _lacks_a_name(settings):
@@ -155,7 +155,7 @@ def shared_metrics(workers: int) -> Generator[None]:
     if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         yield
         return
-    # In memory where possible: the files are mapped, and a full disk would end the workers.
+    # In memory where possible: the files are memory-mapped, so a full disk would crash the workers.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
     with TemporaryDirectory(
         prefix=f"{PACKAGE}-", dir=memory, ignore_cleanup_errors=True

@@ -78,8 +78,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
     _chunks: Any = None
     #: Bytes of a body of known length that are still to come; the parser does not see them.
     _missing = 0
-    #: Bytes that the parser has read without a result: of headers, or after the last chunk of a
-    #: body.
+    #: Bytes that the parser has read of incomplete headers, or after the last chunk of a body.
     _pending = 0
     #: The status that is sent when the parser fails.
     _on_error = BAD_REQUEST
@@ -118,8 +117,9 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether the connection stays open, for the responses to complete requests.
 
-        FIN is not an abort: a client may have sent all of its requests. But subscribers also leave
-        in this way, so a GET is abandoned, and so is a response that has begun.
+        FIN is no abort: a client may have sent all of its requests. But subscribers also
+        disconnect in this way, so a GET without a body is abandoned, and so is a response that has
+        begun.
         """
         if not self._half_closed and self._is_complete() and self._awaits_response():
             self._half_closed = True
@@ -211,7 +211,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
             lines += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
             self._new_parser()
             self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
-            self.headers += offers  # The application may report the flaw of the handshake.
+            self.headers += offers  # The application may report why it is not a handshake.
             return memoryview(data)[stopped.args[0] :]
         return b""
 
@@ -257,7 +257,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
             self._missing = request_headers.declared_length(self.headers)
         self._count_waiting()
         if self.pipeline and not self._is_full():
-            self.flow.resume_reading()  # A socket that is not read does not report its end.
+            self.flow.resume_reading()  # Otherwise FIN or a reset would not be noticed.
 
     def on_body(self, body: bytes) -> None:
         cycle: Any = self.cycle
@@ -347,7 +347,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
     def _is_full(self) -> bool:
         """Return whether too many requests wait for an earlier one.
 
-        Each takes kilobytes, but costs its client only 20 bytes.
+        Each takes kilobytes of memory, although a client sends it in 20 bytes.
         """
         number, total = len(self.pipeline), HTTPConnection._all_waiting
         if number >= self._limits.max_pipelined or (number and total >= self._limits.max_waiting):

@@ -1,6 +1,6 @@
-"""Turns in parsing: each connection parses one slice of its received bytes at a time.
+"""Scheduling of parsing: each connection parses one slice of its received bytes at a time.
 
-One read brings up to 256 KiB, which may be 40,000 WebSocket frames or thousands of requests. All
+One read returns up to 256 KiB, which may be 40,000 WebSocket frames or thousands of requests. All
 connections together parse for a few milliseconds per iteration of the event loop. A connection with
 unparsed bytes pauses reading, and waits for its turn after the others.
 """
@@ -16,7 +16,7 @@ from ..kernel.kernel import BOUNDS
 
 #: Bytes of a slice: about 700 frames or 1000 header lines.
 SLICE = 4 << 10
-#: Seconds of parsing in one iteration of the loop; at least one slice is parsed.
+#: Maximum seconds of parsing in one iteration of the loop; at least one slice is parsed.
 SHARE = 0.004
 
 logger = logging.getLogger(__name__)

@@ -47,7 +47,7 @@ def refusal(method: bytes, version: str, target: bytes, headers: Headers) -> byt
 
 
 def _replace_host(target: bytes, headers: Headers) -> bytes:
-    """Return the host of an absolute target, after replacing Host by it."""
+    """Return the host of an absolute target, after replacing Host with it."""
     scheme, _, rest = target.partition(b"://")
     if scheme.lower() not in (b"http", b"https"):
         return b""
@@ -74,6 +74,6 @@ def has_body(headers: Headers) -> bool:
 
 
 def declared_length(headers: Headers) -> int:
-    """Return the length of the body; 0 for none and for an unknown one."""
+    """Return the length of the body; 0 without a body, and for an unknown length."""
     fields = dict(headers)
     return 0 if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0"))

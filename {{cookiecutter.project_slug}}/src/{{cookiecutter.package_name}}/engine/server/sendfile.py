@@ -33,9 +33,9 @@ def announce(cycle: Any) -> None:
 
 
 async def send(cycle: Any, message: Message, send_timeout: float) -> None:
-    """Send the bytes that a message of one of the extensions names.
+    """Send the bytes that a message of one of the extensions refers to.
 
-    Raises ClientDisconnect when the client leaves, and SlowClient when it does not take a part of
+    Raises ClientDisconnect when the client leaves, and SlowClient when it does not accept a part of
     a whole file within `send_timeout` seconds; the kernel limits the time of other parts.
     """
     if message["type"] == WHOLE:

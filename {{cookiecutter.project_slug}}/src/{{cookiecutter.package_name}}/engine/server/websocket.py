@@ -1,4 +1,4 @@
-"""WebSockets: uvicorn's protocol with limits for peers that do not read, are gone, or never finish.
+"""WebSockets: uvicorn's protocol with limits on peers that do not read, have left or never finish.
 
 Source: RFC 6455, section 5.
 """
@@ -26,7 +26,7 @@ _HANDSHAKE = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
 )
 
-#: uvicorn logs three lines for each connection, with the query; the kernel logs one without.
+#: uvicorn logs three lines for each connection, with the query; the kernel logs one without it.
 logger = logging.getLogger("uvicorn.error.websocket")
 
 

@@ -3,8 +3,8 @@
 * `interface`: the `Storage` protocol, which an object store can implement too, and `Callbacks`.
 * `records`: `FileRecord`, ids and file names.
 * `local`: the store of a directory. Its parts are `writer` (blocks of bytes), `reading` (open
-  files), `catalogue` (the records, in SQLite), `claims` (locks) and `place` (checks that the
-  directory still exists, is writable and has space). `partials` stores unfinished uploads.
+  files), `catalogue` (the records, in SQLite), `claims` (locks) and `place` (whether the directory
+  still exists, is writable and has space). `partials` stores unfinished uploads.
 * `conditional`: preconditions of requests, as pure functions.
 * `part`: opens the store when the service starts; the command `serve import PATH…`.
 

@@ -40,7 +40,7 @@ else:
 class Claim:
     """The exclusive right to change the files and records of one id."""
 
-    #: The time of the request that it was taken for.
+    #: The time of the request for which it was taken.
     _asked_at = 0
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
@@ -109,7 +109,7 @@ class Claim:
         return os.fstat(self._file.fileno()).st_mtime_ns > self._asked_at
 
     def release(self) -> None:
-        """End the claim after its work is done or undone.
+        """Release the claim after its work was finished or undone.
 
         If the file cannot be removed, it is unlocked and the sweep removes it.
         """

@@ -1,4 +1,4 @@
-"""The directory of a store: whether it is still there, can be written and has space.
+"""The directory of a store: whether it still exists, is writable and has space.
 
 While the service runs, a directory can be moved, deleted, or covered by another mount. Open files
 still work then, but the path leads elsewhere, and after a restart everything written meanwhile is

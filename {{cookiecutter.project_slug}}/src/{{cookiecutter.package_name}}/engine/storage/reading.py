@@ -1,7 +1,7 @@
-"""Reading stored files: by descriptor where the kernel can read without waiting, else by aiofiles.
+"""Reading of stored files: as `FilePart`s where a read can avoid waiting, otherwise with aiofiles.
 
 A thread for every chunk costs more than copying the chunk, and most requested files are in the page
-cache (`FilePart`). Other platforms read large chunks with aiofiles.
+cache. Other platforms read large chunks with aiofiles.
 """
 
 import os

@@ -23,9 +23,9 @@ ENCODED = ProblemType(
     "The operation does not decode bodies. Send the bytes without `Content-Encoding`.",
 )
 
-#: The value is a quoted string with escapes; or the form of browsers, in which backslashes are
-#: literal, if the string would not end otherwise; or words, of which only the first may have a `=`.
-#: All quantifiers are possessive, so the time is linear.
+#: A value has one of three forms: a quoted string with escapes; a quoted string of a browser, in
+#: which backslashes are literal, if the first form does not match; or unquoted words, of which only
+#: the first may contain a `=`. All quantifiers are possessive, so matching takes linear time.
 _PARAMETER = re.compile(
     r'[ \t]*+(?:([^\s=;"]++)[ \t]*+=[ \t]*+(?:"((?:[^"\\]|\\.)*+)"(?=[ \t]*+(?:;|\Z))|"([^"]*+)"|'
     r'([^\s;"]++(?:[ \t]++[^\s;"=]++)*+))[ \t]*+)?(?:;|\Z)'

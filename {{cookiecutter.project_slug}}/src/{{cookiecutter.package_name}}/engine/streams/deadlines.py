@@ -35,7 +35,7 @@ async def while_connected(receive: Receive) -> AsyncGenerator[None]:
     """Run the block until the client leaves; then cancel it and raise ClientDisconnect.
 
     The block is cancelled once, not at every further await: a `finally` that awaits runs to its
-    end, for at most CLEANUP_SECONDS. It calls `receive`, because ASGI servers do not raise from
+    end, for at most CLEANUP_SECONDS. This calls `receive`, because ASGI servers do not raise from
     `send` after a disconnect; so use it only for requests whose body has been read.
     """
     loop = asyncio.get_running_loop()

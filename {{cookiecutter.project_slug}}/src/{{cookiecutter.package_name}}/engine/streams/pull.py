@@ -43,7 +43,7 @@ class ByteStream(Response):
     """Send bytes from a synchronous or asynchronous iterable as it yields them.
 
     A `Problem` raised by the source before its first item becomes the response. A later failure
-    aborts the connection, so that no client treats a part as the whole; `failure_record` is sent
+    aborts the connection, so that a client detects a truncated body; `failure_record` is sent
     first, in formats that have one. `background` runs after every outcome.
 
     `duplex`: the source reads the request body while the response is sent. Until the body ends,

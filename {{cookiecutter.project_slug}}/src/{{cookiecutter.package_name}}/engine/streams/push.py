@@ -25,12 +25,13 @@ from ..kernel.problem import Problem
 #: An ASGI extension of the engine's server. If a response starts with a message that has this key,
 #: and the message arrives unchanged, the extension's entry of the scope gets a `writer`.
 DIRECT = "http.response.direct"
-#: Bytes after which other channels get a turn: a client that catches up could occupy the loop.
+#: Bytes after which other channels get a turn: the missed events of one client could occupy the
+#: loop.
 SHARE = 64 << 10
 
 
 class DirectWriter(Protocol):
-    """Writes parts of a body to the client at once, past the layers in between."""
+    """Writes parts of a body to the client at once, without passing them through middleware."""
 
     def ready(self) -> bool: ...
 
@@ -40,7 +41,7 @@ class DirectWriter(Protocol):
 
 
 def direct_writer(scope: Scope) -> DirectWriter | None:
-    """Return the writer of a response that has begun, if the server and the layers permit it."""
+    """Return the writer of a response that has begun, if server and middleware permit it."""
     offer = (scope.get("extensions") or {}).get(DIRECT) or {}
     writer: DirectWriter | None = offer.get("writer")
     return writer
@@ -56,8 +57,8 @@ def _start(coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
 class Channel(ABC):
     """The open response of one client; a subclass provides the content.
 
-    The path operation has returned, and its resources are released: a channel is all the memory
-    that a waiting client takes.
+    The path operation has returned, and its resources are released, so a waiting client takes only
+    the memory of its channel.
     """
 
     __slots__ = (
@@ -106,12 +107,12 @@ class Channel(ABC):
         """Send a part of the body, such as `take` returns."""
         if self._direct is None:
             await self._forward({"type": "http.response.body", "body": body, "more_body": True})
-        else:  # Not through the layers, which might delay or reorder the parts.
+        else:  # Not through the middleware, which might delay or reorder the parts.
             self.exchange.bytes_out += len(body)
             await self._direct.send(body)
 
     async def end(self) -> None:
-        """End the response normally."""
+        """End the response as a complete one."""
         await self._forward({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _forward(self, message: Message) -> None:
@@ -124,7 +125,8 @@ class Channel(ABC):
 
     def wake(self) -> None:
         """Send what `take` returns; to a slow client, as soon as it accepts more."""
-        # Nothing follows a failure: a client that resumes would skip the events that it has lost.
+        # Send nothing after a failure: a client that resumes after a later event would miss the
+        # events that were lost.
         if not self._busy and self._error is None and not self.exchange.response_complete:
             self._busy = True
             if self._push_at_once():
@@ -150,7 +152,7 @@ class Channel(ABC):
         self.finish(self.farewell(retry_after), Outcome.DRAINED)
 
     def come_back(self) -> None:
-        """End the response normally; the client should reconnect soon."""
+        """End the response as a complete one; the client should reconnect soon."""
         self.finish(self.farewell(random.uniform(0.1, 2.0)), Outcome.COMPLETE)  # noqa: S311
 
     def finish(self, last_words: bytes, outcome: Outcome) -> None:

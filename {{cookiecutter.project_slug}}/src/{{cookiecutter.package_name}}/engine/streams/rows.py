@@ -104,7 +104,7 @@ async def _pump(
 
 
 class _Batch:
-    """Encoded rows that have not been taken; `ripe` is set when they should be."""
+    """Encoded rows that have not been taken; `ripe` is set when the batch should be sent."""
 
     def __init__(self) -> None:
         self.ripe = asyncio.Event()

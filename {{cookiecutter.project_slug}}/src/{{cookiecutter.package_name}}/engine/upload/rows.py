@@ -3,7 +3,7 @@
 A record of JSON Lines is one line. A record of CSV ends where Python's csv module ends it, even if
 it is malformed: then the record is reported, and the rows after it are still read. A quoted field
 without its closing quote extends to the end of the body, or to the limit of a row, which ends the
-request: guessing the intended end would invent rows.
+request: guessing the intended end could produce wrong rows.
 
 Sources: jsonlines.org; RFC 8259 (JSON); RFC 4180 (CSV).
 """
@@ -246,7 +246,7 @@ def _end_of_malformed(text: str, lines: io.StringIO, start: int) -> tuple[int, s
 def _header(names: list[str], flaw: str) -> list[str]:
     """Return the names of the fields; raises Problem 400."""
     if not flaw and names[0].startswith("\ufeff"):
-        flaw = _MARK  # A second one.
+        flaw = _MARK  # The body begins with two byte order marks.
     if len(names) > MAX_COLUMNS:
         BOUNDS["upload.max_columns"] += 1
         raise Problem(413, f"A row may have at most {MAX_COLUMNS} fields.", type=TOO_LARGE)

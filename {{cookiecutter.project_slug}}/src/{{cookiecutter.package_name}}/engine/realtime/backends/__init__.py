@@ -45,7 +45,7 @@ class Listener(Protocol):
         """
 
     def heard(self, position: Position) -> None:
-        """Take the broker's position; a new epoch is a gap for all subscribers."""
+        """Adopt the broker's position; a new epoch is a gap for all subscribers."""
 
     def skip(self, topic: str, floor: int) -> None:
         """Report a gap if events of a topic or prefix up to this number did not arrive."""

@@ -165,7 +165,7 @@ class RedisBackend:
         # Confirmed after the delivery of all events that were published before the reading.
         await self.subscribe(name)
         if listener.epoch != position.epoch:
-            raise unavailable()  # These numbers would hide those of the new epoch.
+            raise unavailable()  # These numbers are not of the listener's epoch.
         # Topics that were not read, or that the listener has dropped meanwhile.
         gone = lasts.keys() - found.keys() - listener.followed().keys()
         floor = max(floor, reading.forgotten, *(lasts[topic] for topic in gone))

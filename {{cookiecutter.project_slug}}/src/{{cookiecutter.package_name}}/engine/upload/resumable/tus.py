@@ -158,7 +158,8 @@ async def cancel(request: Request, upload_id: str) -> Response:
 def _state(request: Request, session: Session) -> dict[str, str]:
     expires_at = sessions_of(request).expires_at(session.changed_at)
     headers = {"Upload-Expires": formatdate(expires_at, usegmt=True)}
-    if session.record or not session.partial.parts:  # A final upload has an offset only as a file.
+    # A final upload has no offset until it has become a file.
+    if session.record or not session.partial.parts:
         headers["Upload-Offset"] = str(session.offset)
     return headers
 
