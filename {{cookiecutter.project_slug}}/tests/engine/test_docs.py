@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 
 from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.engine.service import Service as Application
@@ -90,8 +89,10 @@ async def test_the_pages_are_where_the_owner_wants_them(
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_the_addresses_of_a_page_have_the_prefix_that_a_proxy_removes(path: str) -> None:
-    page = TestClient(create_app(make_settings()), root_path="/api").get(path).text
+async def test_the_addresses_of_a_page_have_the_prefix_that_a_proxy_removes(path: str) -> None:
+    app = create_app(make_settings())
+    async with LiveServer(app, root_path="/api") as live, live.client() as client:
+        page = (await client.get(path)).text
 
     assert "/api/openapi.json" in page
     assert all(each.startswith("/api/") for each in re.findall(r"""(?:src|href)="([^"]*)""", page))

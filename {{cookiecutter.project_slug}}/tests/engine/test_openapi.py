@@ -9,7 +9,6 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response, StreamingResponse
 from fastapi.routing import APIRoute
-from fastapi.testclient import TestClient
 from fastapi.utils import generate_unique_id
 from pydantic import BaseModel, Field
 
@@ -251,12 +250,12 @@ async def test_the_documents_are_where_the_owner_wants_them(url: str | None, new
     assert statuses == ([200, 200] if url else [404, 404])
 
 
-def test_the_prefix_that_a_proxy_removes_is_a_server() -> None:
+async def test_the_prefix_that_a_proxy_removes_is_a_server() -> None:
     app = Application(make_settings(), servers=[{"url": "https://a.example"}])
-    client = TestClient(app, root_path="/api")
-    answers = [client.get(f"/openapi{each}.json") for each in ("", "-3.2")]
+    async with LiveServer(app, root_path="/api") as live, live.client() as client:
+        responses = [await client.get(f"/openapi{each}.json") for each in ("", "-3.2")]
 
-    urls = [[each["url"] for each in answer.json()["servers"]] for answer in answers]
+    urls = [[each["url"] for each in response.json()["servers"]] for response in responses]
     assert urls == [["/api", "https://a.example"]] * 2
 
 
