@@ -73,7 +73,8 @@ def test_make_serve_needs_only_python_and_ends_well_on_ctrl_c(
 def test_make_serve_on_a_taken_port_says_how_to_choose_another(taken: str, clone: Path) -> None:
     with socket.create_server((taken, 0)) as other:
         port = other.getsockname()[1]
-        command = ["make", "serve", f"PORT={port}", f"PYTHON={sys.executable}"]
+        command = ["make", "--no-print-directory", "serve", f"PORT={port}"]
+        command.append(f"PYTHON={sys.executable}")
         done = subprocess.run(
             command, cwd=clone, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
