@@ -22,6 +22,8 @@ THREADS = min(4, os.cpu_count() or 1)
 #: Bytes of a block, and the maximum number of buffers in one system call.
 BLOCK = 1 << 20
 MAX_CHUNKS = 1024
+#: Bytes up to which the allocator reuses a freed buffer: more than any buffer of an upload.
+REUSED = 4 << 20
 #: Bytes that all writers of a store hold; above that each write waits until its bytes are written.
 MAX_BUFFERED = 24 << 20
 #: In files larger than LARGE, the kernel is asked after every WRITE_BACK bytes to write them to the
@@ -39,6 +41,9 @@ class WriterPool:
         self.place = place
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="writer")
         self.buffered = 0
+        # To free a large block raises glibc's limits (mallopt(3), M_MMAP_THRESHOLD): buffers are
+        # reused, and not returned to the system, which costs a page fault per 4 KiB of an upload.
+        bytes(REUSED)
 
 
 @dataclass(eq=False)
