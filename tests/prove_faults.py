@@ -13,7 +13,6 @@ import tarfile
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
