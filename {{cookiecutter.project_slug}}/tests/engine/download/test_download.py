@@ -20,6 +20,9 @@ from ..peer import PATIENCE
 from ..service import SOAK, Service, ServiceProcess, make_settings
 from ..storage.stored import store
 
+#: The policies of files that are displayed, and of those that are played.
+SAFE = "sandbox; default-src 'none'"
+PLAYABLE = "default-src 'none'; media-src 'self'"
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 
 
@@ -154,30 +157,70 @@ def test_the_ascii_form_has_nothing_that_clients_disagree_about(name: str, ascii
 
 
 @pytest.mark.trap("D10", "U17")
+@pytest.mark.fault("G23")
 @pytest.mark.parametrize(
-    ("content_type", "disposition"),
+    ("content_type", "disposition", "policy"),
     [
-        ("text/html", "attachment"),
-        ("image/svg+xml", "attachment"),
-        ("application/pdf", "attachment"),
-        ("image/png", "inline"),
-        ("text/plain; charset=utf-8", "inline"),
-        ("text/plain;,text/html", "attachment"),
-        ("video/mp4;,text/html", "attachment"),
-        ("image/png;,text/html", "attachment"),
+        ("text/html", "attachment", SAFE),
+        ("text/xml", "attachment", SAFE),
+        ("application/xhtml+xml", "attachment", SAFE),
+        ("image/svg+xml", "attachment", SAFE),
+        ("video/svg+xml", "attachment", SAFE),
+        ("application/pdf", "inline", SAFE),
+        ("image/png", "inline", SAFE),
+        ("text/plain; charset=utf-8", "inline", SAFE),
+        ("text/plain;,text/html", "attachment", SAFE),
+        ("video/mp4;,text/html", "attachment", SAFE),
+        ("image/png;,text/html", "attachment", SAFE),
+        ("video/mp4", "inline", PLAYABLE),
+        ('VIDEO/webm; codecs="vp8"', "inline", PLAYABLE),
+        ("audio/vnd.wave", "inline", PLAYABLE),
     ],
 )
 async def test_a_strangers_file_cannot_run_in_a_browser(
-    service: Service, content_type: str, disposition: str
+    service: Service, content_type: str, disposition: str, policy: str
 ) -> None:
     file_id = await store(service, b"<script>", content_type=content_type)
     async with service.client() as client:
         headers = (await client.get(f"/files/{file_id}?inline=1")).headers
+        saved = (await client.get(f"/files/{file_id}")).headers
 
     assert headers["content-disposition"].startswith(disposition)
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert headers["content-security-policy"] == policy
     assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert saved["content-disposition"].startswith("attachment")
+    assert saved["content-security-policy"] == SAFE
+
+
+@pytest.mark.fault("G23")
+@pytest.mark.parametrize(
+    ("data", "content_type", "expected"),
+    [
+        (b"", "text/plain", "text/plain; charset=utf-8"),
+        (b"plain", "text/plain", "text/plain; charset=utf-8"),
+        ("Größe".encode(), "text/csv ;", "text/csv; charset=utf-8"),
+        ("ö".encode() * 500_000, "text/plain", "text/plain; charset=utf-8"),
+        (b"a" + "ö".encode() * 500_000, "text/plain", "text/plain; charset=utf-8"),
+        ("Größe".encode("latin-1"), "text/plain", "text/plain"),
+        ("Größe".encode("utf-16"), "text/plain", "text/plain"),
+        ("Größe".encode(), "text/plain; charset=koi8-r", "text/plain; charset=koi8-r"),
+        ("Größe".encode(), "image/png", "image/png"),
+        ("Größe".encode(), "text/html", "text/html"),
+    ],
+)
+async def test_a_text_in_utf_8_is_displayed_as_such(
+    service: Service, data: bytes, content_type: str, expected: str
+) -> None:
+    file_id = await store(service, data, content_type=content_type)
+    async with service.client() as client:
+        saved = await client.get(f"/files/{file_id}")
+        inline = await client.get(f"/files/{file_id}?inline=1")
+        head = await client.head(f"/files/{file_id}?inline=1")
+
+    assert saved.headers["content-type"] == content_type
+    assert inline.headers["content-type"] == head.headers["content-type"] == expected
+    assert inline.content == data
 
 
 async def test_a_page_of_an_allowed_origin_may_show_a_picture(serve: Any) -> None:
