@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ..storage.conditional import last_modified
 from ..storage.interface import Storage
-from ..storage.records import FileRecord
+from ..storage.records import FileRecord, clean_filename
 from ..streams.digests import digest_field, wanted_digest
 
 #: Types that browsers display without running scripts in them. A comma is not allowed, because a
@@ -88,11 +88,12 @@ def _ascii(filename: str) -> str:
     """Return a name without diacritics, and with `_` for other characters outside of ASCII.
 
     Quotes, backslashes and percent signs are replaced, because clients parse them differently, and
-    so are a slash and a leading dot that only the decomposition has produced.
+    so are a slash and a leading dot that only the decomposition has produced; the result is cleaned
+    again, because that can also produce a name that Windows reserves.
     """
     characters = unicodedata.normalize("NFC", filename)
     name = "".join(_decomposed(character) for character in characters)
-    return re.sub(r'[^\x20-\x7e]|["\\%/]|^\.', "_", name)
+    return clean_filename(re.sub(r'[^\x20-\x7e]|["\\%/]|^\.', "_", name))
 
 
 def _decomposed(character: str) -> str:

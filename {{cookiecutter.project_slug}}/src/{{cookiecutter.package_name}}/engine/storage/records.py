@@ -23,7 +23,9 @@ MAX_BYTES = 255
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 #: Invisible, but used in Persian, Hindi and emoji.
 _JOINERS = "\u200c\u200d"
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³])(\.|$)")
+#: Names of devices on Windows, with any extension, and with spaces before it.
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³]|conin\$|conout\$)\s*([.:]|$)")
+_OUTER = re.compile(r"^[\s.]+|[\s.]+$")
 
 
 class Draft(BaseModel):
@@ -95,14 +97,15 @@ def clean_filename(name: str | None) -> str:
 
     A shortened name keeps its extension; a name that Windows reserves gets an underscore.
     """
-    name = unicodedata.normalize("NFC", name or "").replace("\\", "/").rpartition("/")[2]
+    name = (name or "").replace("\\", "/").rpartition("/")[2]
     name = "".join(c for c in name if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
-    name = name.strip().lstrip(".").rstrip(". ")
+    # Only now, because an invisible character can separate two that NFC combines.
+    name = _OUTER.sub("", unicodedata.normalize("NFC", name))
     if _RESERVED.match(name):
         name = f"_{name}"
     if len(name.encode()) > MAX_BYTES:
         suffix = PurePosixPath(name).suffix
         suffix = suffix if len(suffix.encode()) <= 32 else ""
         stem = name.encode()[: MAX_BYTES - len(suffix.encode())]
-        name = stem.decode(errors="ignore") + suffix
+        name = _OUTER.sub("", stem.decode(errors="ignore") + suffix)
     return name or "file"
