@@ -15,6 +15,7 @@ import pytest
 from {{cookiecutter.package_name}}.engine.download.headers import content_disposition
 from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
 from {{cookiecutter.package_name}}.engine.storage.part import open_storage
+from {{cookiecutter.package_name}}.engine.storage.records import clean_filename
 
 from ..peer import PATIENCE
 from ..service import SOAK, Service, ServiceProcess, make_settings
@@ -154,6 +155,53 @@ async def test_any_name_survives_the_header(service: Service, name: str) -> None
 )
 def test_the_ascii_form_has_nothing_that_clients_disagree_about(name: str, ascii_form: str) -> None:
     assert f'; filename="{ascii_form}"; filename*=' in content_disposition(name)
+
+
+@pytest.mark.fault("G40")
+@pytest.mark.parametrize("length", [255, 256, 5000])
+@pytest.mark.parametrize("inline", ["0", "1"])
+@pytest.mark.parametrize("character", ["n", "é", "長", "\u33af", "\ufdfa", '"', "%", "\U0001f389"])
+async def test_headers_do_not_grow_with_what_a_client_stored(
+    service: Service, character: str, inline: str, length: int
+) -> None:
+    content_type = f"text/plain; title={'t' * (length - len('text/plain; title='))}"
+    async with service.client() as client:
+        sent = await client.post(
+            "/files",
+            params={"filename": character * 400},
+            headers={"Content-Type": content_type} if length < 2000 else {},
+            content=b"x",
+        )
+    stored: dict[str, Any] = sent.json()
+    file_id = await store(service, b"x", filename=stored["filename"], content_type=content_type)
+    async with service.client() as client:
+        whole = await client.get(f"/files/{file_id}?inline={inline}")
+        ranges = {"Range": "bytes=0-0,0-0"}
+        part = await client.get(f"/files/{file_id}?inline={inline}", headers=ranges)
+        uploaded = await client.get(f"/files/{stored['id']}?inline={inline}")
+
+    for response in (whole, part, uploaded):
+        assert sum(len(name) + len(value) + 4 for name, value in response.headers.raw) < 2048
+    if length > 255:
+        assert whole.headers["content-type"] == "application/octet-stream"
+        assert stored["content_type"] == "application/octet-stream"
+    else:
+        assert stored["content_type"] == content_type
+
+
+@pytest.mark.fault("G25")
+@pytest.mark.parametrize(
+    ("name", "ascii_form"),
+    [
+        ("ñul.txt", "_nul.txt"),
+        ("\uff23\uff2f\uff2e", "_CON"),
+        ("com\u0301\u00b9", "_com1"),
+        ("a\uff0e", "a"),
+        ("\ufdfa", "file"),
+    ],
+)
+def test_the_ascii_form_of_a_name_is_safe_too(name: str, ascii_form: str) -> None:
+    assert f'; filename="{ascii_form}"; filename*=' in content_disposition(clean_filename(name))
 
 
 @pytest.mark.trap("D10", "U17")

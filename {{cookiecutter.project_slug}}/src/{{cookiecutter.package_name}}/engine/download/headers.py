@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ..storage.conditional import last_modified
 from ..storage.interface import Storage
-from ..storage.records import FileRecord, clean_filename
+from ..storage.records import MAX_TYPE, FileRecord, clean_filename
 from ..streams.digests import digest_field, wanted_digest
 
 #: Types that browsers display without running scripts in them. A comma is not allowed, because a
@@ -30,6 +30,7 @@ SAFETY = {"Content-Security-Policy": "sandbox; default-src 'none'"}
 #: Prevents scripts too. The player of a browser loads the file again as media of its own page, for
 #: which a page in a sandbox has no origin.
 PLAYER = {"Content-Security-Policy": "default-src 'none'; media-src 'self'"}
+_BINARY = "application/octet-stream"
 #: Bytes of a text that show whether it is UTF-8.
 _SAMPLE = 64 << 10
 
@@ -43,14 +44,14 @@ def caching(record: FileRecord, max_age: float) -> dict[str, str]:
     return {"ETag": record.etag, "Cache-Control": control}
 
 
-async def displayed_type(storage: Storage, record: FileRecord) -> str:
-    """Return the media type with which a browser displays a file.
+async def sent_type(storage: Storage, record: FileRecord, inline: bool) -> str:
+    """Return the media type of a file; it is that of its record, but never longer than 255.
 
-    A text without a charset gets `charset=utf-8` if its first 64 KiB are UTF-8: browsers decode it
-    in the encoding of their locale otherwise.
+    A text that is displayed without a charset gets `charset=utf-8` if its first 64 KiB are UTF-8:
+    browsers would decode it in the encoding of their locale.
     """
-    kind = record.content_type
-    shown = INLINE.fullmatch(kind)
+    kind = record.content_type if len(record.content_type) <= MAX_TYPE else _BINARY
+    shown = INLINE.fullmatch(kind) if inline else None
     if not shown or not shown["text"] or "charset" in kind.lower():
         return kind
     decoder = codecs.getincrementaldecoder("utf-8")()

@@ -16,7 +16,7 @@ from ..storage.router import storage_of
 from ..streams.content import ENCODED
 from .archive import router as archive
 from .file_stream import FileStream, offload
-from .headers import caching, description, displayed_type, repr_digest
+from .headers import caching, description, repr_digest, sent_type
 from .ranges import select, whole
 from .settings import DownloadSettings
 
@@ -55,7 +55,7 @@ async def download_file(file_id: FileId, request: Request, inline: bool = False)
         raise Problem(412)
     if verdict is Verdict.NOT_MODIFIED:
         return Response(status_code=304, headers=cached)
-    content_type = await displayed_type(storage, record) if inline else record.content_type
+    content_type = await sent_type(storage, record, inline)
     selection = whole(record.size)
     if verdict is Verdict.SEND_RANGES:
         selection = select(fields["range"], record.size, content_type)

@@ -20,6 +20,8 @@ from ..kernel.problem import Problem
 #: A string, so that an id that is not a UUID gets 404 and not 422.
 FileId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 MAX_BYTES = 255
+#: Characters of a media type with its parameters, which become a header of downloads.
+MAX_TYPE = 255
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 #: Invisible, but used in Persian, Hindi and emoji.
 _JOINERS = "\u200c\u200d"
