@@ -284,6 +284,7 @@ async def test_a_whole_waits_until_the_bytes_of_its_parts_are_verified(
         assert await tus.record(whole) is None
 
 
+@pytest.mark.bound("2.4")
 @pytest.mark.fault("G40")
 async def test_the_returned_fields_fit_into_the_buffer_of_a_proxy(service: Service) -> None:
     async with Tus(service) as tus:
