@@ -1,5 +1,6 @@
 """File names: safe on every system, whatever clients send."""
 
+import time
 import unicodedata
 
 import pytest
@@ -45,6 +46,13 @@ NAMES = st.one_of(
 )
 def test_a_name_is_safe_on_windows_and_composed(name: str, expected: str) -> None:
     assert clean_filename(name) == expected
+
+
+@pytest.mark.parametrize("unit", [" ", ".", " .", "\u200b", "\u0301", "nul ", "\\"])
+def test_a_long_name_is_cleaned_in_linear_time(unit: str) -> None:
+    began = time.process_time()
+    clean_filename("a" + unit * 60_000 + "b")
+    assert time.process_time() - began < 0.1
 
 
 @pytest.mark.fault("G25")

@@ -27,7 +27,8 @@ _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 _JOINERS = "\u200c\u200d"
 #: Names of devices on Windows, with any extension, and with spaces before it.
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³]|conin\$|conout\$)\s*([.:]|$)")
-_OUTER = re.compile(r"^[\s.]+|[\s.]+$")
+#: Dots and spaces: a name may neither begin nor end with them.
+_OUTER = "." + "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 
 
 class Draft(BaseModel):
@@ -102,12 +103,12 @@ def clean_filename(name: str | None) -> str:
     name = (name or "").replace("\\", "/").rpartition("/")[2]
     name = "".join(c for c in name if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
     # Only now, because an invisible character can separate two that NFC combines.
-    name = _OUTER.sub("", unicodedata.normalize("NFC", name))
+    name = unicodedata.normalize("NFC", name).strip(_OUTER)
     if _RESERVED.match(name):
         name = f"_{name}"
     if len(name.encode()) > MAX_BYTES:
         suffix = PurePosixPath(name).suffix
         suffix = suffix if len(suffix.encode()) <= 32 else ""
         stem = name.encode()[: MAX_BYTES - len(suffix.encode())]
-        name = _OUTER.sub("", stem.decode(errors="ignore") + suffix)
+        name = (stem.decode(errors="ignore") + suffix).strip(_OUTER)
     return name or "file"
