@@ -25,6 +25,8 @@ MAX_TYPE = 255
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 #: Invisible, but used in Persian, Hindi and emoji.
 _JOINERS = "\u200c\u200d"
+#: Characters of a base name that are considered; the rest is ignored.
+_MAX_CLEANED = 1024
 #: Names of devices on Windows, with any extension, and with spaces before it.
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³]|conin\$|conout\$)\s*([.:]|$)")
 #: Dots and spaces: a name may neither begin nor end with them.
@@ -101,6 +103,8 @@ def clean_filename(name: str | None) -> str:
     A shortened name keeps its extension; a name that Windows reserves gets an underscore.
     """
     name = (name or "").replace("\\", "/").rpartition("/")[2]
+    # Normalization takes quadratic time for combining characters.
+    name = name[:_MAX_CLEANED]
     name = "".join(c for c in name if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
     # Only now, because an invisible character can separate two that NFC combines.
     name = unicodedata.normalize("NFC", name).strip(_OUTER)
