@@ -34,7 +34,6 @@ from .messages import KEY_REUSED, MEDIA_TYPES, NAME, RESERVED, Once, message_of,
 from .runs import TOO_MANY_RUNS, router as runs_router
 from .settings import RealtimeSettings
 from .streams import (
-    HEADERS,
     JSON_EVENT,
     POLLED,
     SSE_EVENT,
@@ -101,6 +100,9 @@ EventKey = Annotated[
         description="With the policy `coalesce` a newer event with this key replaces this one.",
         json_schema_extra={"pattern": f"^{NAME}$"},
     ),
+]
+PollSeconds = Annotated[
+    float | None, Query(ge=0, le=60, description="Respond once, within this number of seconds.")
 ]
 IdempotencyKey = Annotated[
     str | None,
@@ -190,9 +192,7 @@ async def subscribe(
     request: Request,
     hub: HubDep,
     last_event_id: LastEventId,
-    poll: Annotated[
-        float | None, Query(ge=0, le=60, description="Respond once, within this number of seconds.")
-    ] = None,
+    poll: PollSeconds = None,
 ) -> Response:
     """Follow topics as Server-Sent Events or JSON Lines; every gap is reported (`reset`)."""
     names = parse_topics(topics)
@@ -202,10 +202,13 @@ async def subscribe(
 
 
 @router.head("/{topics}/events", include_in_schema=False)
-async def describe_stream(topics: TopicNames, request: Request) -> Response:
+async def describe_stream(
+    topics: TopicNames, request: Request, poll: PollSeconds = None
+) -> Response:
     """Return the headers of a stream, without opening it."""
     parse_topics(topics)
-    response = Response(headers=HEADERS, media_type=_wanted(request).media_type)
+    kind = _wanted(request) if poll is None else Poll
+    response = Response(headers=kind.fields, media_type=kind.media_type)
     del response.headers["Content-Length"]
     return response
 
