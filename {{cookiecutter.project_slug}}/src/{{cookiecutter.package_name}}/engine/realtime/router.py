@@ -43,7 +43,7 @@ from .streams import (
     LastEventId,
     Poll,
 )
-from .topics import SELECTION, TOPIC, parse_topic, parse_topics
+from .topics import READ_ONLY, SELECTION, TOPIC, check_open, parse_topic, parse_topics
 from .websocket import router as websocket_router
 
 router = APIRouter(prefix="/topics", tags=["realtime"])
@@ -70,7 +70,7 @@ _STREAMS: dict[int | str, dict[str, Any]] = {
     429: {},
     503: {},
 }
-_REFUSALS: dict[int | str, dict[str, Any]] = {413: {}, 415: {}, 429: {}}
+_REFUSALS: dict[int | str, dict[str, Any]] = {403: {}, 413: {}, 415: {}, 429: {}}
 
 # The alias of `TopicNames`, as both operations have one path.
 TopicName = Annotated[
@@ -162,7 +162,7 @@ async def publish_event(
     idempotency_key: IdempotencyKey = None,
 ) -> Published:
     """Publish the body as one event: JSON (checked, sent compact) or text (unchanged)."""
-    parse_topic(topic)
+    check_open(parse_topic(topic), hub.read_only)
     hub.rate.spend(client_of(request))
     media_type = require_text(request, *MEDIA_TYPES).media_type
     body = await RequestBody(request, limit=hub.settings.max_event_size).read()
@@ -227,6 +227,7 @@ class Realtime(Part):
         KEY_REUSED,
         UNAVAILABLE,
         TOPIC_FULL,
+        READ_ONLY,
         TOO_MANY_TOPICS,
         TOO_MANY_OF_CLIENT,
         TOO_MANY_EVENTS,

@@ -9,6 +9,8 @@ from ..kernel.limits import Duration, ModuleLimits, Size
 
 #: The memory of this process, or Redis.
 BROKERS = r"^(memory:$|rediss?://|unix://)"
+#: Topics and prefixes, separated by commas.
+NAMES = r"^([A-Za-z0-9_.-]+(\.\*)?(,|$))*$"
 #: `topic=policy`, separated by commas.
 POLICIES = r"^([A-Za-z0-9_.-]+(\.\*)?=(disconnect|latest|coalesce)(,|$))*$"
 
@@ -57,6 +59,8 @@ class RealtimeSettings(ModuleLimits):
     """The policies for slow subscribers: `ticker=latest,prices.*=coalesce`."""
     heartbeat: Annotated[Duration, Field(gt=0)] = 15.0
     """Seconds of silence after which a stream sends a heartbeat."""
+    read_only: Annotated[str, Field(pattern=NAMES)] = ""
+    """Topics on which only the service publishes, besides its own: `orders,prices.*`."""
     retry: Duration = 2.0
     """Seconds after which a client reconnects by default."""
     max_age: Annotated[Duration, Field(gt=0)] = 3600.0

@@ -50,7 +50,15 @@ from .messages import JSON, Message, parse_message
 from .ring import Event
 from .streams import json_event
 from .subscription import Subscription
-from .topics import MAX_TOPICS, Position, covers, offered_position, parse_topic, parse_topics
+from .topics import (
+    MAX_TOPICS,
+    Position,
+    check_open,
+    covers,
+    offered_position,
+    parse_topic,
+    parse_topics,
+)
 
 router = APIRouter()
 
@@ -379,7 +387,7 @@ class WebSocketChannel(Channel):
         return True
 
     async def _publish(self, command: Publish, text: str) -> None:
-        topic = parse_topic(command.topic)
+        check_open(topic := parse_topic(command.topic), self._hub.read_only)
         self._hub.rate.spend(self._client)
         message = command.message(text, self._hub.settings.max_event_size)
         self._publishing = True
