@@ -21,7 +21,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from ..kernel.admission import Admission, client_of
+from ..kernel.admission import Admission, client_of, principal_of
 from ..kernel.body import RequestBody
 from ..kernel.fields import joined
 from ..kernel.part import Part, opened
@@ -167,15 +167,17 @@ async def publish_event(
     media_type = require_text(request, *MEDIA_TYPES).media_type
     body = await RequestBody(request, limit=hub.settings.max_event_size).read()
     message = parse_message(body, media_type, event, key)
-    once = _once(request, idempotency_key, body, media_type, event, key)
+    once = _once(request, topic, idempotency_key, body, media_type, event, key)
     return Published(id=await hub.publish(topic, message, once), topic=topic)
 
 
-def _once(request: Request, key: str | None, *parts: bytes | str | None) -> Once | None:
+def _once(request: Request, topic: str, key: str | None, *parts: bytes | str | None) -> Once | None:
     if key is None:
         return None
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()
-    return Once(f"{client_of(request)} {request.url.path} {key}", digest)
+    # Not of the address: a client that changes its network repeats what had no response.
+    principal = principal_of(request)
+    return Once(f"{principal.id if principal else ''} {topic} {key}", digest)
 
 
 @router.get(
