@@ -7,8 +7,12 @@ import pytest
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 
 from ..service import Service
-from .conversation import BINARY, ROUTE, TEXT, converse, frame, refusal, shake_hands
+from .conversation import BINARY, CLOSE, ROUTE, TEXT, converse, frame, refusal, shake_hands
 from .subscriber import publish
+
+
+def not_utf_8(sent: bytes) -> Any:
+    return pytest.param(sent, 1007, marks=pytest.mark.fault("G42"))
 
 
 @pytest.mark.parametrize("topics", ["a*", "x" * 129, ",", ",".join(map(str, range(33)))])
@@ -171,7 +175,10 @@ async def test_a_client_that_keeps_sending_nonsense_is_closed(service: Service) 
     ("sent", "code"),
     [
         (frame(BINARY, b"x"), 1003),
-        (frame(TEXT, b"\xff"), 1007),
+        not_utf_8(frame(TEXT, b"\xff")),
+        not_utf_8(frame(TEXT, b"\xc3", last=False) + frame(0, b"(")),
+        not_utf_8(frame(TEXT, b"x\xed\xa0\x80") * 2),
+        (frame(CLOSE, b"\x03\xe8\xff"), 1007),
         # Only the header of the frame, which is refused before its payload.
         (b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"mask", 1009),
         (frame(TEXT, last=False) + frame(0, last=False) * 1100, 1009),
@@ -179,7 +186,7 @@ async def test_a_client_that_keeps_sending_nonsense_is_closed(service: Service) 
     ],
 )
 async def test_frames_that_are_not_taken_close_the_connection(
-    service: Service, sent: bytes, code: int
+    service: Service, sent: bytes, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with service.raw_connection() as peer:
         await shake_hands(peer, "news")
@@ -187,4 +194,15 @@ async def test_frames_that_are_not_taken_close_the_connection(
         closing = await peer.read_to_end() if code != 1003 else await peer.read_until(b"only")
 
     assert closing.partition(b"\x88")[2][1:3] == code.to_bytes(2, "big")
+    assert closing.count(b"\x88") == 1
     assert await service.outcome_of(ROUTE) == "rejected"
+    assert not [each for each in caplog.records if each.levelname == "ERROR" or each.exc_info]
+
+
+async def test_a_character_may_be_in_two_fragments(service: Service) -> None:
+    command = '{"type":"publish","topic":"news","data":"é"}'.encode()
+    async with service.raw_connection() as peer:
+        await shake_hands(peer, "news")
+        at = command.index("é".encode()) + 1
+        await peer.send(frame(TEXT, command[:at], last=False) + frame(0, command[at:]))
+        await peer.read_until(b'"type":"ack"')
