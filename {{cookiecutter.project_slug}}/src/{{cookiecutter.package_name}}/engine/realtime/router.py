@@ -227,9 +227,9 @@ class Realtime(Part):
     problem_types = (
         ENCODED,
         KEY_REUSED,
+        READ_ONLY,
         UNAVAILABLE,
         TOPIC_FULL,
-        READ_ONLY,
         TOO_MANY_TOPICS,
         TOO_MANY_OF_CLIENT,
         TOO_MANY_EVENTS,

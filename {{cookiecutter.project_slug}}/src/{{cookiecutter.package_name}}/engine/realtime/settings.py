@@ -53,14 +53,18 @@ class RealtimeSettings(ModuleLimits):
     """Subscribers of one topic."""
     max_runs: Annotated[int, Field(ge=1)] = 1000
     """Runs at once in this process."""
+    max_runs_per_client: Annotated[int, Field(ge=1)] = 100
+    """Runs at once in this process of one user, or one address."""
+    max_run_age: Annotated[Duration, Field(gt=0)] = 3600.0
+    """Seconds after which a run is ended; it fails with status 504."""
     publish_rate: Annotated[float, Field(gt=0)] | None = None
     """Events per second that one user, or one address, may publish."""
+    read_only: Annotated[str, Field(pattern=NAMES)] = ""
+    """Topics on which only the service publishes, besides its own: `orders,prices.*`."""
     policies: Annotated[str, Field(pattern=POLICIES)] = ""
     """The policies for slow subscribers: `ticker=latest,prices.*=coalesce`."""
     heartbeat: Annotated[Duration, Field(gt=0)] = 15.0
     """Seconds of silence after which a stream sends a heartbeat."""
-    read_only: Annotated[str, Field(pattern=NAMES)] = ""
-    """Topics on which only the service publishes, besides its own: `orders,prices.*`."""
     retry: Duration = 2.0
     """Seconds after which a client reconnects by default."""
     max_age: Annotated[Duration, Field(gt=0)] = 3600.0
