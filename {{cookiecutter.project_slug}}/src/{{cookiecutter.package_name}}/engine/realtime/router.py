@@ -43,7 +43,7 @@ from .streams import (
     LastEventId,
     Poll,
 )
-from .topics import READ_ONLY, SELECTION, TOPIC, check_open, parse_topic, parse_topics
+from .topics import READ_ONLY, SELECTION, TOPIC, check_writable, parse_topic, parse_topics
 from .websocket import router as websocket_router
 
 router = APIRouter(prefix="/topics", tags=["realtime"])
@@ -162,7 +162,7 @@ async def publish_event(
     idempotency_key: IdempotencyKey = None,
 ) -> Published:
     """Publish the body as one event: JSON (checked, sent compact) or text (unchanged)."""
-    check_open(parse_topic(topic), hub.read_only)
+    check_writable(parse_topic(topic), hub.read_only)
     hub.rate.spend(client_of(request))
     media_type = require_text(request, *MEDIA_TYPES).media_type
     body = await RequestBody(request, limit=hub.settings.max_event_size).read()

@@ -58,7 +58,7 @@ def parse_topic(name: str) -> str:
     return name
 
 
-def check_open(topic: str, read_only: Iterable[str]) -> None:
+def check_writable(topic: str, read_only: Iterable[str]) -> None:
     """Raise Problem 403 if a topic is among those topics and prefixes that are read-only."""
     if any(covers(part, topic) for part in read_only):
         raise Problem(403, "Only the service publishes on this topic.", type=READ_ONLY)

@@ -53,7 +53,7 @@ from .subscription import Subscription
 from .topics import (
     MAX_TOPICS,
     Position,
-    check_open,
+    check_writable,
     covers,
     offered_position,
     parse_topic,
@@ -387,7 +387,7 @@ class WebSocketChannel(Channel):
         return True
 
     async def _publish(self, command: Publish, text: str) -> None:
-        check_open(topic := parse_topic(command.topic), self._hub.read_only)
+        check_writable(topic := parse_topic(command.topic), self._hub.read_only)
         self._hub.rate.spend(self._client)
         message = command.message(text, self._hub.settings.max_event_size)
         self._publishing = True
