@@ -47,7 +47,11 @@ def principal_of(request: HTTPConnection) -> Principal | None:
 
 
 def client_of(request: HTTPConnection) -> str:
-    """Return the id of the sender, or the address of an anonymous one; of IPv6 the /64 network."""
+    """Return the id of the sender, or the address of an anonymous one.
+
+    Of IPv6 it is the network (/64), as a host chooses among all of its addresses. Empty if the
+    server does not know the address; then no limit per client applies.
+    """
     principal = principal_of(request)
     if principal is not None:
         return principal.id
@@ -60,7 +64,6 @@ def _network_of(host: str) -> str:
         address = IPv6Address(host)
     except ValueError:
         return host
-    # A host chooses among all addresses of its network.
     mapped = address.ipv4_mapped
     return str(mapped or IPv6Network((int(address), 64), strict=False))
 
@@ -85,8 +88,9 @@ class Admission:
         limits = kernel.modules.get(self.module, kernel.limits)
         if kernel.streams[self.module] >= limits.max_streams:
             raise Problem(503, "Too many streams are open.", type=FULL, headers=_SOON)
-        slots = [self.module, f"{self.module} {client_of(connection)}"]
-        if kernel.streams[slots[1]] >= limits.max_streams_per_client:
+        client = client_of(connection)
+        slots = [self.module, f"{self.module} {client}"]
+        if client and kernel.streams[slots[1]] >= limits.max_streams_per_client:
             raise Problem(429, "You have too many streams.", type=CLIENT_FULL, headers=_SOON)
         # The exchange releases the slots: a dependency with `yield` would add a third to the time
         # of a GET.

@@ -175,7 +175,7 @@ def _once(request: Request, topic: str, key: str | None, *parts: bytes | str | N
     if key is None:
         return None
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()
-    # Not of the address: a client that changes its network repeats what had no response.
+    # Without the address, which a client may have changed before it repeats a request.
     principal = principal_of(request)
     return Once(f"{principal.id if principal else ''} {topic} {key}", digest)
 

@@ -19,8 +19,10 @@ and receives:
 The position to resume from is the last `id` of an event, `last_event_id` or `top`. Commands are
 executed one after the other; reading pauses while the client does not receive the responses.
 
-Close codes: 1012 asks the client to reconnect, 1003 and 1008 refuse frames without a command, 1009
-refuses long ones, 1013 means that the client reads too slowly, 1011 that the service failed.
+Close codes: 1012 asks the client to reconnect, 1003 and 1008 refuse frames without a command, 1007
+refuses text that is not UTF-8, 1009 refuses long frames, 1013 means that the client reads too
+slowly, 1011 that the service failed.
+
 Sources: RFC 6455, section 7.4 (close codes); ASGI 3.0.
 """
 
