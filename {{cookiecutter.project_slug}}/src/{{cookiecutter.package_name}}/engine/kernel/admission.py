@@ -49,8 +49,8 @@ def principal_of(request: HTTPConnection) -> Principal | None:
 def client_of(request: HTTPConnection) -> str:
     """Return the id of the sender, or the address of an anonymous one.
 
-    Of IPv6 it is the network (/64), as a host chooses among all of its addresses. Empty if the
-    server does not know the address; then no limit per client applies.
+    An IPv6 address is replaced by its network (/64), because a host can use all addresses of it.
+    The result is empty if the address is unknown; then no limit per client applies.
     """
     principal = principal_of(request)
     if principal is not None:
