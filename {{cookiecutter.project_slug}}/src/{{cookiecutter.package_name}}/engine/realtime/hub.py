@@ -49,6 +49,8 @@ class Hub:
         self.settings = settings
         self.counters = Counters()
         self.rate = PublishRate(settings.publish_rate)
+        #: The topics and prefixes on which clients cannot publish.
+        self.read_only = {*filter(None, settings.read_only.split(","))}
         self._store = Store(settings)
         self.ledger, self._rings, self._own = self._store.ledger, self._store.rings, self._store.own
         self._followers = Followers(settings)

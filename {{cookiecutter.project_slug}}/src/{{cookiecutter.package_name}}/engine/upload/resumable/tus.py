@@ -17,6 +17,7 @@ from urllib.parse import urljoin
 
 from fastapi import Request, Response
 
+from ...kernel.admission import client_of
 from ...kernel.body import TOO_LARGE
 from ...kernel.exchange import exchange_of
 from ...kernel.kernel import BOUNDS
@@ -188,6 +189,7 @@ async def _partial_of(request: Request) -> Partial:
     is_part = fields.get("Upload-Concat") == "partial"
     return Partial(
         draft=_draft_of(request),
+        client=client_of(request),
         length=length,
         fields=fields,
         completes=not is_part,
