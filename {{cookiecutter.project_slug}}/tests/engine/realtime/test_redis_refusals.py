@@ -203,7 +203,7 @@ async def test_an_option_of_the_url_changes_no_behaviour(
     "rest",
     [
         *("?colour=red", "?connection_class=x", "?encoder_class=x", "?host=other", "?db=x"),
-        *("?client_name=a%20b", "?ssl_ca_certs=x", "?protocol=x", "/0?single_connection_client=1"),
+        *("?client_name=a%20b", "?ssl_ca_certs=x", "/0?single_connection_client=1"),
         ":port",
     ],
 )

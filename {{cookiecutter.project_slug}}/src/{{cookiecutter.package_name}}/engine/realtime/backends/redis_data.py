@@ -55,7 +55,7 @@ async def check_format(url: str) -> None:
                 f" {PREFIX}*: nothing was changed"
             )
     except ValueError as error:
-        reason = str(error)
+        sys.exit(str(error))
     except Problem as problem:
         if isinstance(problem.__cause__, NoPermissionError | AuthenticationError):
             reason = f"Redis refuses the user: {problem.__cause__}"

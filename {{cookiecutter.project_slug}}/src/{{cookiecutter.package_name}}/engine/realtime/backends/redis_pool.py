@@ -31,8 +31,9 @@ IDLE_SECONDS = 0.1
 #: The braces keep all keys in one slot of a cluster.
 PREFIX = "{" + __name__.partition(".")[0] + "}:"
 #: Options that a URL may contain, besides those of TLS (`ssl_…`).
-OPTIONS = {"client_name", "db", "socket_connect_timeout", "socket_keepalive"}
-OPTIONS |= {"username", "password"}
+OPTIONS = {
+    *("client_name", "db", "username", "password", "socket_connect_timeout", "socket_keepalive")
+}
 #: Options that the backend depends on; a URL does not change them.
 FIXED: dict[str, Any] = {
     "protocol": 2,
@@ -49,8 +50,6 @@ FIXED: dict[str, Any] = {
     "timeout": 20,
 }
 
-#: A value without spaces, as Redis requires for the name of a client.
-_TOKEN = re.compile("[!-~]*")
 #: The codes of replies that refuse writes. Redis 6 puts a text before those of a script, and
 #: redis-py before those of a pipeline.
 _REFUSALS = re.compile(r"(?:^|: -?)(MISCONF|NOREPLICAS|READONLY|OOM|NOPERM) ")
@@ -132,8 +131,8 @@ def pool_of(url: str) -> Pool:
         unknown = names - OPTIONS - FIXED.keys()
         if unknown:
             reason = f"the option {min(unknown)!r} is not supported"
-        elif _TOKEN.fullmatch(options.get("client_name", "")):
+        elif " " not in options.get("client_name", ""):
             pool = Pool(**options)
             pool.connection_class(**pool.connection_kwargs)  # Raises for an invalid value.
             return pool
-    raise ValueError(reason)
+    raise ValueError(f"APP_REALTIME__BROKER_URL: {reason}")
