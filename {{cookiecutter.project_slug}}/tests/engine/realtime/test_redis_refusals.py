@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,6 +138,32 @@ async def test_an_empty_redis_that_refuses_writes_is_followed(
         assert await texts(follower, 1) == ["a"]
         await publish(service, "x", "b")
         assert "b" in (await several.block())["data"]
+
+
+@pytest.mark.fault("G28")
+async def test_events_of_the_primary_are_followed_at_a_replica(
+    redis: RedisServer, serve: Any, tmp_path: Path
+) -> None:
+    primary = await serve()
+    start = await position_of(primary, "news")
+    async with RedisServer(tmp_path / "replica") as replica:
+        await publish(primary, "news", "a")
+        await replica.run("REPLICAOF", "127.0.0.1", redis.port)
+
+        async def is_replicated() -> bool:
+            return bool(await replica.run("EXISTS", f"{PREFIX}topic:news"))
+
+        await until(is_replicated)
+        service = await serve(realtime={"broker_url": replica.url})
+        async with (
+            following(service, "news") as follower,
+            following(service, "n.*,news", f"Last-Event-ID: {start}") as other,
+        ):
+            [last] = await publish(primary, "news", "b")
+            assert await texts(follower, 1) == ["b"]
+            assert [(await other.block())["id"] for _ in range(2)][1] == last
+        assert await health(service) == (200, "up", "down")
+        assert (await post(service, "news", "c")).status_code == 503
 
 
 SCRIPT_OF_6 = "Error running script (call to f_1a): @user_script:9: @user_script: 9: -{} refused"
@@ -370,7 +397,7 @@ async def test_a_service_that_cannot_publish_is_ready_and_reports_it(
 @pytest.mark.fault("G42")
 @pytest.mark.slow
 async def test_the_command_ends_with_one_line_for_a_refused_user(
-    redis: RedisServer, tmp_path: Any
+    redis: RedisServer, tmp_path: Path
 ) -> None:
     url = await user(redis, f"{RULES} -@scripting")
     with pytest.raises(AssertionError, match="Redis refuses the user"):
