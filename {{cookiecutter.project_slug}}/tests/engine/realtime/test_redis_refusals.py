@@ -14,8 +14,14 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from {{cookiecutter.package_name}}.engine.realtime.backends import redis_data, redis_pool
-from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PREFIX, refusal_of
+from {{cookiecutter.package_name}}.engine.realtime.backends import (
+    redis_data,
+    redis_pool,
+)
+from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import (
+    PREFIX,
+    refusal_of,
+)
 
 from ..service import Service, ServiceProcess
 from .poller import position_of, replay
