@@ -35,6 +35,8 @@ async def open_hub(settings: RealtimeSettings, kernel: Kernel) -> AsyncGenerator
     """Open the hub with the broker of the settings, for the lifespan."""
     hub = Hub(settings)
     kernel.checks["broker"] = lambda: hub.backend.up
+    kernel.checks["publishing"] = lambda: hub.backend.publishes
+    kernel.tolerated.add("publishing")  # Events can still be followed.
     kernel.measures += hub.measures()
     async with open_backend(hub, settings) as hub.backend, repeating(TIDY_SECONDS, hub.tidy):
         yield hub

@@ -154,7 +154,9 @@ class Runs:
 
     async def tend(self) -> None:
         """Report the runs of this process; end followed runs of processes that are gone."""
-        if not self.hub.backend.up:  # No report can arrive, so a missing one means nothing.
+        backend = self.hub.backend
+        # Otherwise no report can arrive, so a missing one means nothing.
+        if not (backend.up and backend.publishes):
             self._silent = dict.fromkeys(self._silent, 0)
             return
         # A process without runs also publishes while it counts missing reports, so that it knows
