@@ -148,9 +148,10 @@ async def test_an_interrupted_archive_is_resumed_where_it_ended(service: Service
     async with service.client() as client:
         whole = await client.get(address(*file_ids))
         size = len(whole.content)
-        fields = {"If-Range": whole.headers["etag"]}
+        tag = whole.headers["etag"]
         for start in (0, 1, 40, 60_000, 1_000_000, size - 300, size - 1):
-            rest = await client.get(address(*file_ids), headers=fields | {"Range": f"bytes={start}-"})
+            fields = {"If-Range": tag, "Range": f"bytes={start}-"}
+            rest = await client.get(address(*file_ids), headers=fields)
             assert (rest.status_code, rest.headers["accept-ranges"]) == (206, "bytes")
             assert rest.headers["content-range"] == f"bytes {start}-{size - 1}/{size}"
             assert rest.content == whole.content[start:]
@@ -266,7 +267,8 @@ async def test_more_files_than_fit_into_a_url_are_posted(service: Service, kind:
     assert posted.headers["content-length"] == got.headers["content-length"]
     assert posted.headers["content-type"] == "application/zip"
     assert posted.headers["content-disposition"] == got.headers["content-disposition"]
-    assert (posted.headers["accept-ranges"], posted.headers["cache-control"]) == ("none", "no-store")
+    assert posted.headers["accept-ranges"] == "none"
+    assert posted.headers["cache-control"] == "no-store"
     assert await service.outcome_of("POST /archive") == "complete"
 
 

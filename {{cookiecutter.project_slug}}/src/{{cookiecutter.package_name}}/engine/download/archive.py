@@ -54,9 +54,7 @@ Ids = Annotated[
     list[FileId],
     Query(alias="id", max_length=MAX_FILES, description="In this order; duplicates are ignored."),
 ]
-_IDS: TypeAdapter[list[str]] = TypeAdapter(
-    Annotated[list[FileId], Field(min_length=1), FailFast()]
-)
+_IDS: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[FileId], Field(min_length=1), FailFast()])
 
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"description": "One of the files does not exist."}
@@ -114,7 +112,7 @@ router.head("/archive", include_in_schema=False)(download_archive)
     responses=_NOT_FOUND | {413: {}, 415: {}, 422: {}},
     openapi_extra={"requestBody": _BODY},
 )
-async def download_long_archive(request: Request, storage: StorageDep) -> Response:
+async def post_archive(request: Request, storage: StorageDep) -> Response:
     """Send more files as one ZIP archive than a URL can name; it cannot be resumed.
 
     The body is a JSON list of ids, or an HTML form with fields `id`.

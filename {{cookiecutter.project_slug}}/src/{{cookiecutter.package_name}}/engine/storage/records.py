@@ -98,7 +98,10 @@ def clean_filename(name: str | None) -> str:
     A shortened name keeps its extension; a name that Windows reserves gets an underscore.
     """
     name = unicodedata.normalize("NFC", name or "").replace("\\", "/").rpartition("/")[2]
-    name = "".join(c for c in name if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
+    if not name.isprintable():
+        name = "".join(
+            c for c in name if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE
+        )
     name = name.strip().lstrip(".").rstrip(". ")
     if _RESERVED.match(name):
         name = f"_{name}"
