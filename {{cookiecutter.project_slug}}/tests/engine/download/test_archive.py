@@ -321,7 +321,7 @@ async def test_a_posted_archive_is_limited(serve: Any, kind: str) -> None:
     assert statuses == [200, 413, 413]
 
 
-@pytest.mark.bound("15.5")
+@pytest.mark.bound("15.1")
 @pytest.mark.fault("G26")
 async def test_small_files_of_an_archive_are_read_together(
     service: Service, monkeypatch: pytest.MonkeyPatch

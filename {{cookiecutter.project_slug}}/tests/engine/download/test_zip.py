@@ -336,6 +336,7 @@ async def test_a_file_is_read_once_more_for_its_checksum_and_only_once() -> None
     assert archive.record().etag == known.record().etag
 
 
+@pytest.mark.bound("15.6")
 @pytest.mark.fault("G26")
 async def test_what_takes_long_to_read_is_sent_before_its_checksum(
     monkeypatch: pytest.MonkeyPatch,
