@@ -31,19 +31,19 @@ DIGESTS = {name: hashlib.sha256(content).hexdigest() for name, content in CONTEN
 def archive(
     full: Project, environment: Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The URL of an archive of these files."""
+    """The URL of an archive of these files, without its scheme."""
     folder = tmp_path_factory.mktemp("archive")
     with running(full, environment, folder) as port:
         ids = []
         for name, content in CONTENTS.items():
             (folder / "file").write_bytes(content)
             ids.append(store(port, folder / "file", name).id)
-        yield f"http://127.0.0.1:{port}/archive?id={'&id='.join(ids)}"
+        yield f"127.0.0.1:{port}/archive?id={'&id='.join(ids)}"
 
 
 def piped(archive: str, *command: str | Path, **variables: str) -> bytes:
     """Send an archive to the input of a program; return its output."""
-    with urlopen(archive, timeout=PATIENCE) as response:
+    with urlopen(f"http://{archive}", timeout=PATIENCE) as response:
         assert response.headers["Accept-Ranges"] == "bytes"
         process = subprocess.Popen(
             command,
