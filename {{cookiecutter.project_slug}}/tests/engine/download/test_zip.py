@@ -166,7 +166,6 @@ async def write_with_holes(archive: Archive, path: Path, sizes: list[int]) -> No
 
 
 @needs_holes
-@pytest.mark.fault("G26")
 @pytest.mark.parametrize(
     ("known", "sizes", "versions"),
     [
@@ -199,7 +198,6 @@ async def test_what_needs_64_bits_gets_them_and_nothing_else(
 
 
 @needs_holes
-@pytest.mark.fault("G26")
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 async def test_a_directory_at_exactly_32_bits_is_found(
@@ -236,7 +234,6 @@ def test_only_a_large_file_has_large_fields(
     assert len(entry.descriptor()) == (0 if known else descriptor)
 
 
-@pytest.mark.fault("G26")
 @pytest.mark.parametrize("count", [0xFFFE, 0xFFFF, 0x10000])
 @pytest.mark.slow
 async def test_more_entries_than_16_bits_can_count_are_counted(count: int) -> None:
