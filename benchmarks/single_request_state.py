@@ -13,8 +13,8 @@ from importlib import import_module
 from pathlib import Path
 
 HOST = "127.0.0.1"
-#: Files with bytes: the maximum number of an archive, and a large one.
-REAL, SMALL, LARGE = 1000, 1 << 10, 8 << 20
+#: Files with bytes: as many as an archive of a request of 100 kB can have, and a large one.
+REAL, SMALL, LARGE = 2500, 1 << 10, 8 << 20
 #: Size of the partial upload that is repeated, and the number of repetitions.
 PART, TIMES = 1 << 20, 1000
 EVENT = b"x" * 100

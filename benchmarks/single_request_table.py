@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -78,12 +79,17 @@ def websocket(name: str, path: str, then: bytes = b"") -> Single:
     return Single(f"WebSocket, {name}", build, then=then)
 
 
-def archive(method: str) -> Build:
+def archive(method: str, **headers: str) -> Build:
     def build(state: State) -> bytes:
-        ids = "&".join(f"id={each}" for each in state.ids[1:])
-        return http(method, f"/archive?{ids}")(state)
+        ids = "&".join(f"id={each}" for each in state.ids[1:1000])
+        return http(method, f"/archive?{ids}", spelt(headers))(state)
 
     return build
+
+
+def long_archive(state: State) -> bytes:
+    body = json.dumps(state.ids[1:], separators=(",", ":")).encode()
+    return http("POST", "/archive", {"Content-Type": JSON}, body)(state)
 
 
 def concatenation(state: State) -> bytes:
@@ -114,6 +120,8 @@ def long(unit: str, size: int = VALUE) -> str:
 
 
 FORM = "multipart/form-data; boundary=b"
+#: Many places in the central directory of an archive.
+DIRECTORY = ",".join(f"{start}-{start + 149}" for start in range(1_060_000, 1_110_000, 250))
 JSONL, CSV, JSON, TEXT_PLAIN = "application/jsonl", "text/csv", "application/json", "text/plain"
 BINARY = "application/octet-stream"
 NEW = "/topics/" + ",".join(f"u{number}.*" for number in range(32)) + "/events?poll=0"
@@ -146,7 +154,10 @@ READS = [
     get("file, digest", "/files/{large}", Want_Repr_Digest="sha-512=10, sha-256=9, md5=8"),
     get("file, ranges", "/files/{large}", Range=f"bytes={RANGES}"),
     get("file, etags", "/files/{large}", If_None_Match=long('"e",')),
+    Single("archive of 2500", long_archive),
+    Single("archive of 2500, again", long_archive),
     Single("archive of 1000", archive("GET")),
+    Single("archive of 1000, ranges", archive("GET", Range=f"bytes={DIRECTORY}")),
     Single("archive of 1000, HEAD", archive("HEAD")),
     get("export lines", "/exports/lines?count=10000"),
     unread("export lines", "/exports/lines?count=10000"),

@@ -56,7 +56,9 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
         return
     if "idempotency-key" in (case.headers or {}):
         case.headers["idempotency-key"] = str(uuid4())
-    if case.path == "/archive" and STORED:
+    if case.path == "/archive" and case.method == "POST" and STORED:
+        case.body = STORED[-1:] if case.media_type == "application/json" else {"id": STORED[-1:]}
+    elif case.path == "/archive" and STORED:
         case.query["id"] = STORED[-1:]
 
 

@@ -6,6 +6,7 @@ as commands.
 """
 
 import hashlib
+import io
 import json
 import socket
 import subprocess
@@ -101,6 +102,21 @@ def test_every_file_is_listed_as_before_and_has_the_same_bytes(client: Client) -
     assert digests == [file["sha256"] for file in FILES["files"]]
     assert {"größe €.txt", "表.csv"} <= {record["filename"] for record in found}
     assert listed(client, after=before[1]["cursor"]) == found[2:]
+
+
+@pytest.mark.fault("G26")
+def test_files_are_archived_and_the_archive_is_resumed(client: Client) -> None:
+    path = "/archive?id=" + "&id=".join(file["id"] for file in FILES["files"])
+    whole = client.read(path)
+    fields = {"Range": "bytes=100-", "If-Range": whole.headers["etag"]}
+    rest = client.send_and_read("GET", path, headers=fields)
+    with zipfile.ZipFile(io.BytesIO(whole.content)) as archive:
+        digests = [hashlib.sha256(archive.read(each)).hexdigest() for each in archive.infolist()]
+
+    assert digests == [file["sha256"] for file in FILES["files"]]
+    assert (rest.status, rest.content) == (206, whole.content[100:])
+    before = [{k: v for k, v in file.items() if k != "sha256"} for file in FILES["files"]]
+    assert [without_address(record) for record in listed(client)] == before
 
 
 def test_a_file_can_be_deleted_and_deleted_files_stay_deleted(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""Common clients download files, and resume after a crash of the client or the service."""
+"""Common clients download files and archives, and resume after a crash of one of the sides."""
 
 import hashlib
 import subprocess
@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+from urllib.request import urlopen
 
 import pytest
 
@@ -38,6 +40,13 @@ DEATHS = {"aria2c": subprocess.Popen.terminate}
 CONNECTIONS = {"curl": 1, "wget": 1, "aria2c": 8}
 
 
+class Target(NamedTuple):
+    """The path of a download, and the SHA-256 of its bytes."""
+
+    path: str
+    digest: str
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the services run, one after another."""
@@ -55,6 +64,25 @@ def stored(full: Project, environment: Environment, data: Path) -> Stored:
         return store(port, path)
 
 
+@pytest.fixture(scope="module", params=["file", "archive"])
+def target(
+    request: pytest.FixtureRequest,
+    full: Project,
+    environment: Environment,
+    data: Path,
+    stored: Stored,
+) -> Target:
+    """The file, and an archive of it and a small one; both are known from a first download."""
+    if request.param == "file":
+        return Target(f"/files/{stored.id}", stored.digest)
+    small = data / "notes.txt"
+    small.write_bytes(b"notes" * 1000)
+    with running(full, environment, data) as port:
+        path = f"/archive?id={store(port, small).id}&id={stored.id}"
+        with urlopen(f"http://127.0.0.1:{port}{path}") as response:
+            return Target(path, sha256_of(response))
+
+
 @pytest.fixture
 def service(full: Project, environment: Environment, data: Path, stored: Stored) -> Iterator[int]:
     """The port of a service with the file."""
@@ -62,19 +90,19 @@ def service(full: Project, environment: Environment, data: Path, stored: Stored)
         yield port
 
 
-def command(client: str, line: Line, stored: Stored, saved: Path) -> list[str]:
+def command(client: str, line: Line, target: Target, saved: Path) -> list[str]:
     name, *words = CLIENTS[client].split()
-    url = f"{line.url}/files/{stored.id}"
+    url = f"{line.url}{target.path}"
     return [program(name), *(word.format(saved=saved, url=url) for word in words)]
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_client_that_is_killed_half_way_resumes(
-    client: str, stored: Stored, service: int, tmp_path: Path
+    client: str, target: Target, service: int, tmp_path: Path
 ) -> None:
     saved = tmp_path / "saved"
     with Line(service, down=True) as line:
-        run = command(client, line, stored, saved)
+        run = command(client, line, target, saved)
         for point in POINTS:
             had = blocks_of(saved)
             line.carry_until(point)
@@ -87,7 +115,7 @@ def test_a_client_that_is_killed_half_way_resumes(
             line.cut()
         last = run_to_the_end(run, line)
 
-    assert sha256_of(saved.open("rb")) == stored.digest
+    assert sha256_of(saved.open("rb")) == target.digest
     assert last < SIZE
     assert line.most >= CONNECTIONS[client]
 
@@ -98,12 +126,12 @@ def test_a_client_resumes_after_a_crash_of_the_service(
     full: Project,
     environment: Environment,
     data: Path,
-    stored: Stored,
+    target: Target,
     tmp_path: Path,
 ) -> None:
     saved = tmp_path / "saved"
     with Line(0, down=True) as line:
-        run = command(client, line, stored, saved)
+        run = command(client, line, target, saved)
         for point in POINTS:
             line.carry_until(point)
             with started(full, environment, data) as service:
@@ -119,7 +147,7 @@ def test_a_client_resumes_after_a_crash_of_the_service(
         with running(full, environment, data) as line.service_port:
             last = run_to_the_end(run, line)
 
-    assert sha256_of(saved.open("rb")) == stored.digest
+    assert sha256_of(saved.open("rb")) == target.digest
     assert last < SIZE
 
 

@@ -2,7 +2,8 @@
 
 * `router`: `GET, HEAD /files/{id}`; `ranges`: the bytes that `Range` selects; `headers`: the
   headers of a response with a file; `file_stream`: sending its bytes, or letting nginx send them.
-* `archive`: `GET, HEAD /archive`, several files as one ZIP.
+* `archive`: `GET, HEAD, POST /archive`, several files as one ZIP; `zip_stream`: its bytes, or a
+  range of them; `zip_format`: its headers.
 * `exports`: the router for generators of typed rows; `transforms`: the one for request bodies that
   are converted while they arrive.
 

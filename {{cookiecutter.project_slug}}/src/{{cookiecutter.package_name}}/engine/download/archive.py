@@ -1,63 +1,51 @@
-"""`GET, HEAD /archive?id=…&id=…`: files as one ZIP archive, created while it is sent.
+"""`GET, HEAD /archive?id=…&id=…` and `POST /archive`: files as one ZIP archive.
 
-Files are stored, not compressed, so the length is known before the first byte. The CRC-32 of a file
-follows its bytes in a data descriptor. Sizes and offsets of 4 GiB or more use ZIP64. Readers that
-cannot seek may not support data descriptors of stored files; Java's ZipInputStream does not.
+It is created while it is sent. Its length is known before the first byte, and a GET of it can be
+resumed. Range requests are not defined for POST (RFC 9110, section 14.2).
 
-The format is implemented here because the library that predicts the length (zipstream-ng) reads
-synchronous iterables: it would need a thread that waits for each chunk of the asynchronous store.
-
-Source: PKWARE APPNOTE 6.3.10, sections 4.3 to 4.5.
+Sources: RFC 9110, sections 13 and 14; the URL Standard, section 5 (forms).
 """
 
 import re
-import struct
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Annotated, Any
-from zlib import crc32
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import FailFast, Field, TypeAdapter, ValidationError
 
+from ..kernel.body import TOO_LARGE, RequestBody
 from ..kernel.fields import combined
 from ..kernel.problem import Problem
 from ..storage.conditional import Verdict, evaluate
-from ..storage.records import MAX_BYTES, FileId, FileRecord, clean_filename
+from ..storage.interface import Storage
+from ..storage.records import MAX_BYTES, FileId, clean_filename
 from ..storage.router import StorageDep
+from ..streams.content import require_text
 from ..streams.pull import ByteStream
 from .headers import SAFETY, content_disposition
+from .ranges import Selection, select, whole
+from .zip_stream import Archive
 
 #: The number of ids that fit into the default `APP_SERVER__MAX_HEADER_SIZE`, 64 KiB.
 MAX_FILES = 1000
+#: Bytes of a body for each of its ids, which have 36 characters.
+ID_BYTES = 64
+#: Files that are looked up, and then named, in one turn of the event loop.
+LOOKED_UP = 200
+#: Bytes of the longest number that distinguishes two names.
+_NUMBER_BYTES = len(" (65535)")
 
-#: A field with its maximum refers to the ZIP64 field (section 4.4.1.4).
-_MAX_16 = 0xFFFF
-_MAX_32 = 0xFFFFFFFF
-#: Versions of the format that a reader needs, in tenths (section 4.4.3.2).
-_VERSION = 20
-_ZIP64_VERSION = 45
-#: Made on Unix, so that the attributes are a mode: a file, readable by all (4.4.2, 4.4.15).
-_MADE_BY = 3 << 8 | _ZIP64_VERSION
-_ATTRIBUTES = 0o100644 << 16
-#: A data descriptor follows (bit 3); the name is UTF-8 (bit 11; section 4.4.4).
-_FLAGS = 1 << 3 | 1 << 11
-_STORED = 0
-#: The range of timestamps (section 4.4.6).
-_FIRST = datetime(1980, 1, 1, tzinfo=UTC)
-_LAST = datetime(2107, 12, 31, 23, 59, 59, tzinfo=UTC)
-#: Bytes of small files that are sent as one chunk: a chunk costs more than its bytes.
-_BATCH = 64 << 10
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
 router = APIRouter()
 
 
 class ZipStream(ByteStream):
-    """A ZIP archive."""
+    """A ZIP archive, or ranges of it."""
 
     media_type = "application/zip"
 
@@ -66,12 +54,27 @@ Ids = Annotated[
     list[FileId],
     Query(alias="id", max_length=MAX_FILES, description="In this order; duplicates are ignored."),
 ]
+_IDS: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[FileId], Field(min_length=1), FailFast()])
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"description": "One of the files does not exist."}
+}
+_RESPONSES = _NOT_FOUND | {
+    206: {
+        "description": "The ranges that `Range` selects; several as parts.",
+        "content": {"application/zip": {}, "multipart/byteranges": {}},
+    },
     304: {"description": "The client has this archive already."},
-    404: {"description": "One of the files does not exist."},
     412: {"description": "A precondition failed."},
+    416: {"description": "No range is within the archive."},
     431: {"description": "The ids do not fit into a header; without a body.", "content": {}},
+}
+_LIST = {"type": "array", "items": {"type": "string", "format": "uuid"}, "minItems": 1}
+_FORM = {"type": "object", "properties": {"id": _LIST}, "required": ["id"]}
+_BODY = {
+    "required": True,
+    "description": "Ids of files, in this order; duplicates are ignored.",
+    "content": {JSON: {"schema": _LIST}, FORM: {"schema": _FORM}},
 }
 
 
@@ -81,170 +84,112 @@ async def download_archive(ids: Ids, request: Request, storage: StorageDep) -> R
 
     If a file turns out to be unreadable while the archive is sent, the connection is aborted.
     """
-    found = await storage.find(unique := list(dict.fromkeys(ids)))
-    for file_id in unique:
-        if file_id not in found:
-            raise Problem(404, f"There is no file with the id {file_id}.")
-    records = [found[file_id] for file_id in unique]
-    names = archive_names(record.filename for record in records)
-    entries = [
-        Entry(name, record.size, record.created_at)
-        for name, record in zip(names, records, strict=True)
-    ]
+    archive = await _archive_of(ids, storage)
+    record, fields = archive.record(), combined(request.headers)
     # The archive is as immutable as its files.
-    whole = FileRecord(
-        id=sha256("".join(unique).encode()).hexdigest(),
-        filename="archive.zip",
-        size=archive_size(entries),
-        created_at=max(record.created_at for record in records),
-    )
-    caching = {"ETag": whole.etag, "Cache-Control": "private, no-cache"}
-    match evaluate(request.method, combined(request.headers), whole, datetime.now(UTC)):
+    headers = {"ETag": record.etag, "Cache-Control": "private, no-cache"}
+    selection = whole(record.size)
+    match evaluate(request.method, fields, record, datetime.now(UTC)):
         case Verdict.PRECONDITION_FAILED:
             raise Problem(412)
         case Verdict.NOT_MODIFIED:
-            return Response(status_code=304, headers=caching)
-    headers = {
-        **caching,
-        **SAFETY,
-        "Accept-Ranges": "none",
-        "Content-Disposition": content_disposition(whole.filename),
-        "Content-Length": str(whole.size),
-    }
-    bodies = (storage.read(record.id, 0, record.size) for record in records)
-    return ZipStream(archive(zip(entries, bodies, strict=True)), headers=headers)
+            return Response(status_code=304, headers=headers)
+        # A date in If-Range would not distinguish two layouts of the same files.
+        case Verdict.SEND_RANGES if archive.is_final and (
+            fields.get("if-range", record.etag) == record.etag
+        ):
+            selection = select(fields["range"], record.size, ZipStream.media_type)
+    headers["Accept-Ranges"] = "bytes" if archive.is_final else "none"
+    return _sent(archive, selection, headers)
 
 
 router.head("/archive", include_in_schema=False)(download_archive)
 
 
-def archive_names(filenames: Iterable[str]) -> list[str]:
-    """Return unique names that every system can unpack: the second `a` becomes `a (1)`.
+@router.post(
+    "/archive",
+    response_class=ZipStream,
+    responses=_NOT_FOUND | {413: {}, 415: {}, 422: {}},
+    openapi_extra={"requestBody": _BODY},
+)
+async def post_archive(request: Request, storage: StorageDep) -> Response:
+    """Send more files as one ZIP archive than a URL can name; it cannot be resumed.
+
+    The body is a JSON list of ids, or an HTML form with fields `id`.
+    """
+    archive = await _archive_of(await _ids_of(request), storage)
+    selection = whole(archive.record().size)
+    return _sent(archive, selection, {"Accept-Ranges": "none", "Cache-Control": "no-store"})
+
+
+async def _ids_of(request: Request) -> list[str]:
+    """Return the ids in a body; raises Problem 413 or 415, and RequestValidationError (422)."""
+    media_type = require_text(request, JSON, FORM).media_type
+    most: int = request.app.state.settings.download.max_archived
+    too_many = Problem(413, f"An archive may have at most {most} files.", type=TOO_LARGE)
+    body = await RequestBody(request, limit=ID_BYTES * (most + 1)).read()
+    try:
+        if media_type == JSON:
+            ids = _IDS.validate_json(body, strict=True)
+        elif body.count(b"&") >= most:
+            raise too_many
+        else:
+            fields = parse_qsl(body.decode(errors="replace"))
+            ids = _IDS.validate_python([value for name, value in fields if name == "id"])
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        found = [{**each, "loc": ("body", *each["loc"])} for each in errors]
+        raise RequestValidationError(found) from None
+    if len(ids) > most:
+        raise too_many
+    return ids
+
+
+async def _archive_of(ids: list[str], storage: Storage) -> Archive:
+    """Return the archive of these files; raises Problem 404 for the first that does not exist."""
+    unique, names, archive = list(dict.fromkeys(ids)), Names(), Archive(storage)
+    for start in range(0, len(unique), LOOKED_UP):
+        turn = unique[start : start + LOOKED_UP]
+        found = await storage.find(turn)
+        for file_id in turn:
+            if file_id not in found:
+                raise Problem(404, f"There is no file with the id {file_id[:100]}.")
+            archive.add(found[file_id], names.unique(found[file_id].filename))
+    return archive
+
+
+def _sent(archive: Archive, selection: Selection, headers: dict[str, str]) -> Response:
+    disposition = content_disposition("archive.zip")
+    fields = {**headers, **SAFETY, "Content-Disposition": disposition, **selection.headers}
+    return ZipStream(archive.stream(selection.pieces), selection.status, fields)
+
+
+class Names:
+    """Unique names that every system can unpack: the second `a` becomes `a (1)`.
 
     Names that differ only in case are not unique: on Windows and macOS they are one file.
     """
-    taken: set[str] = set()
-    numbers: Counter[str] = Counter()
-    names = []
-    for filename in filenames:
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._numbers: Counter[str] = Counter()
+
+    def unique(self, filename: str) -> str:
         # Windows reserves these characters; a colon would name another stream of the same file.
         name = unique = re.sub(r'[<>:"|?*]', "_", clean_filename(filename))
-        stem, suffix = _numbered_parts(name)
-        key = f"{stem}{suffix}".casefold()
-        while unique.casefold() in taken:
-            numbers[key] += 1
-            unique = f"{stem} ({numbers[key]}){suffix}"
-        taken.add(unique.casefold())
-        names.append(unique)
-    return names
+        if unique.casefold() in self._taken:
+            stem, suffix = _numbered_parts(name)
+            key = f"{stem}{suffix}".casefold()
+            while unique.casefold() in self._taken:
+                self._numbers[key] += 1
+                unique = f"{stem} ({self._numbers[key]}){suffix}"
+        self._taken.add(unique.casefold())
+        return unique
 
 
 def _numbered_parts(name: str) -> tuple[str, str]:
-    """Split a name before its extension; with ` (1000)` in between it has at most MAX_BYTES."""
+    """Split a name before its extension; with a number in between it has at most MAX_BYTES."""
     suffix = PurePosixPath(name).suffix
     suffix = suffix if len(suffix.encode()) <= 32 else ""
-    room = MAX_BYTES - len(suffix.encode()) - len(f" ({MAX_FILES})")
+    room = MAX_BYTES - len(suffix.encode()) - _NUMBER_BYTES
     return name.removesuffix(suffix).encode()[:room].decode(errors="ignore"), suffix
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file of the archive: its name, its size in bytes, and its time of modification."""
-
-    name: str
-    size: int
-    modified: datetime
-
-    def header(self) -> bytes:
-        """Return the bytes before the data (section 4.3.7), without CRC and sizes."""
-        large = self.size >= _MAX_32
-        extra = _zip64(0, 0) if large else b""
-        fields = self._fields(0, _MAX_32 if large else 0, extra)
-        return b"PK\3\4" + fields + self.name.encode() + extra
-
-    def descriptor(self, crc: int) -> bytes:
-        """Return the bytes after the data (section 4.3.9)."""
-        layout = "<4sLQQ" if self.size >= _MAX_32 else "<4s3L"
-        return struct.pack(layout, b"PK\7\x08", crc, self.size, self.size)
-
-    def listing(self, crc: int, offset: int) -> bytes:
-        """Return the entry of the central directory (4.3.12); `offset` is that of the header."""
-        sizes = (self.size, self.size) if self.size >= _MAX_32 else ()
-        extra = _zip64(*sizes, *((offset,) if offset >= _MAX_32 else ()))
-        made_by = struct.pack("<H", _MADE_BY)
-        fields = self._fields(crc, min(self.size, _MAX_32), extra)
-        rest = struct.pack("<3H2L", 0, 0, 0, _ATTRIBUTES, min(offset, _MAX_32))
-        return b"PK\1\2" + made_by + fields + rest + self.name.encode() + extra
-
-    def _fields(self, crc: int, size: int, extra: bytes) -> bytes:
-        """Return the fields that are in the header and in the central directory."""
-        version = _ZIP64_VERSION if extra else _VERSION
-        time, date = _dos_time(self.modified)
-        lengths = len(self.name.encode()), len(extra)
-        return struct.pack(
-            "<5H3L2H", version, _FLAGS, _STORED, time, date, crc, size, size, *lengths
-        )
-
-
-def archive_size(entries: Sequence[Entry]) -> int:
-    """Return the size in bytes of an archive of these entries."""
-    offset = directory = 0
-    for entry in entries:
-        directory += len(entry.listing(0, offset))
-        offset += len(entry.header()) + entry.size + len(entry.descriptor(0))
-    return offset + directory + len(_end(len(entries), directory, offset))
-
-
-async def archive(
-    files: Iterable[tuple[Entry, AsyncGenerator[bytes]]],
-) -> AsyncGenerator[bytes]:
-    """Yield an archive of entries and their bytes; a file is opened after the previous one."""
-    directory: list[bytes] = []
-    offset = held = 0
-    batch: list[bytes] = []
-    yield b""  # The response can begin, and for HEAD end, before a file is read.
-    for entry, chunks in files:
-        header = entry.header()
-        batch.append(header)
-        crc = 0
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                crc = crc32(chunk, crc)
-                held += len(chunk)
-                if held >= _BATCH:
-                    yield b"".join(batch)
-                    yield chunk
-                    batch, held = [], 0
-                else:
-                    batch.append(chunk)
-        descriptor = entry.descriptor(crc)
-        batch.append(descriptor)
-        directory.append(entry.listing(crc, offset))
-        offset += len(header) + entry.size + len(descriptor)
-    size = sum(map(len, directory))
-    yield b"".join([*batch, *directory, _end(len(directory), size, offset)])
-
-
-def _end(count: int, size: int, offset: int) -> bytes:
-    """Return the end of an archive with the place of its central directory (4.3.14 to 4.3.16)."""
-    counts = [min(count, _MAX_16)] * 2
-    end = struct.pack(
-        "<4s4H2LH", b"PK\5\6", 0, 0, *counts, min(size, _MAX_32), min(offset, _MAX_32), 0
-    )
-    if count < _MAX_16 and size < _MAX_32 and offset < _MAX_32:
-        return end
-    versions = _MADE_BY, _ZIP64_VERSION
-    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, *versions, 0, 0, count, count, size, offset)
-    return record + struct.pack("<4sLQL", b"PK\6\7", 0, offset + size, 1) + end
-
-
-def _zip64(*values: int) -> bytes:
-    """Return the extra field for values that need 64 bits (section 4.5.3); empty for none."""
-    return struct.pack(f"<2H{len(values)}Q", 1, 8 * len(values), *values) if values else b""
-
-
-def _dos_time(moment: datetime) -> tuple[int, int]:
-    """Return time and date in UTC, in steps of two seconds from 1980 to 2107 (section 4.4.6)."""
-    at = min(max(moment, _FIRST), _LAST).astimezone(UTC)
-    time = at.hour << 11 | at.minute << 5 | at.second // 2
-    return time, at.year - 1980 << 9 | at.month << 5 | at.day

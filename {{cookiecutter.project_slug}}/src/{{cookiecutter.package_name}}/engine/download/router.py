@@ -81,7 +81,7 @@ router.include_router(archive, dependencies=[Depends(_admission)])
 
 
 class Downloads(Part):
-    """`GET, HEAD /files/{id}` (RFC 9110) and `GET, HEAD /archive` (ZIP); needs `Files`.
+    """`GET, HEAD /files/{id}` (RFC 9110) and `GET, HEAD, POST /archive` (ZIP); needs `Files`.
 
     Settings: `APP_DOWNLOAD__…`.
     """

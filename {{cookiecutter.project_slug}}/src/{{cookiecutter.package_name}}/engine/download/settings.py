@@ -14,5 +14,7 @@ class DownloadSettings(ModuleLimits):
     """Empty: the service sends the bytes of files. `x-accel-redirect`: nginx sends them."""
     max_age: Duration = 0.0
     """Seconds for which a client may cache a file without revalidation, even if it is deleted."""
+    max_archived: Annotated[int, Field(gt=0, lt=1 << 16)] = 10_000
+    """Files of one archive that a POST requests; a GET has at most 1,000."""
     max_transform: Size = 10 << 30
     """Bytes of one request body that is transformed."""

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -175,6 +175,13 @@ class Catalogue:
 
     async def confirm(self, file_id: str) -> None:
         await self.write("UPDATE files SET announced = 1 WHERE id = ?", file_id)
+
+    async def keep_crc32(self, values: Mapping[str, int]) -> None:
+        await self.write(
+            "UPDATE files SET record = json_set(record, '$.crc32', each.value)"
+            " FROM json_each(?) AS each WHERE files.id = each.key",
+            json.dumps(dict(values)),
+        )
 
     async def stored_bytes(self, owner: str | None) -> int:
         """Return the total size of an owner's files."""

@@ -6,7 +6,7 @@ object store); the store then commits the file as a whole.
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -121,6 +121,12 @@ class Storage(Protocol):
 
     def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` up to `stop` (exclusive); raises Problem 404."""
+
+    async def read_small(self, files: Sequence[tuple[str, int]]) -> list[bytes]:
+        """Return the bytes of small files, given by id and size; raises Problem 404."""
+
+    async def keep_crc32(self, values: Mapping[str, int]) -> None:
+        """Add CRC-32 values to the records of these ids; a failure is not reported."""
 
     def records(
         self, after: int = 0, limit: int | None = None

@@ -14,12 +14,13 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
+from itertools import starmap
 from pathlib import Path
 
 from ..kernel.problem import Problem, ProblemType
@@ -28,7 +29,7 @@ from .catalogue import Catalogue, check_format
 from .claims import Claim, check_locks
 from .interface import Callbacks, Tap, Writer, notify
 from .place import Place, is_full
-from .reading import LocalFile, OpenFiles, read_path
+from .reading import LocalFile, OpenFiles, read_now, read_path
 from .records import Draft, FileRecord, checked_id, is_id, not_found
 from .settings import StorageSettings
 from .writer import LocalWriter, WriterPool
@@ -228,6 +229,14 @@ class LocalStorage:
 
     def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         return read_path(self.path(file_id), start, stop, self.threads)
+
+    async def read_small(self, files: Sequence[tuple[str, int]]) -> list[bytes]:
+        paths = [(self.path(file_id), 0, size) for file_id, size in files]
+        return await in_thread(self.threads, lambda: list(starmap(read_now, paths)))
+
+    async def keep_crc32(self, values: Mapping[str, int]) -> None:
+        with suppress(sqlite3.OperationalError, Problem):  # It is computed again next time.
+            await self.catalogue.keep_crc32(values)
 
     async def records(
         self, after: int = 0, limit: int | None = None

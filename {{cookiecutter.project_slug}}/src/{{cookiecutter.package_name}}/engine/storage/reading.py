@@ -84,7 +84,7 @@ class LocalFile:
 async def read_path(path: Path, start: int, stop: int, threads: Executor) -> AsyncGenerator[bytes]:
     """Yield the bytes of a file from `start` up to `stop` (exclusive); raises Problem 404."""
     if stop - start <= SMALL:
-        yield await in_thread(threads, _read, path, start, stop - start)
+        yield await in_thread(threads, read_now, path, start, stop - start)
         return
     file = LocalFile(path, threads)
     await file.open()
@@ -96,7 +96,8 @@ async def read_path(path: Path, start: int, stop: int, threads: Executor) -> Asy
         file.close()
 
 
-def _read(path: Path, start: int, size: int) -> bytes:
+def read_now(path: Path, start: int, size: int) -> bytes:
+    """Return `size` bytes from `start`; blocking. Raises Problem 404, and EOFError at the end."""
     try:
         with path.open("rb") as file:
             file.seek(start)

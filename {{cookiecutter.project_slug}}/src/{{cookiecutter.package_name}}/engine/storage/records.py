@@ -52,13 +52,15 @@ class FileRecord(Draft):
     """A stored file; its bytes never change.
 
     `id` is a UUIDv7 (RFC 9562), `size` in bytes, `created_at` in UTC; `digest` is base64 by
-    algorithm (`sha-256`, `sha-512`; RFC 9530) if the client asked for one, else None.
+    algorithm (`sha-256`, `sha-512`; RFC 9530) if the client asked for one, else None. `crc32` is
+    known once the file has been in an archive; it is not part of responses.
     """
 
     id: FileId
     size: int
     created_at: datetime
     digest: dict[str, str] | None = None
+    crc32: int | None = Field(default=None, exclude=True)
 
     @property
     def etag(self) -> str:
@@ -105,7 +107,9 @@ def clean_filename(name: str | None) -> str:
     name = (name or "").replace("\\", "/").rpartition("/")[2]
     # Normalization takes quadratic time for combining characters.
     name = name[:_MAX_CLEANED]
-    name = "".join(c for c in name if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
+    if not name.isprintable():
+        kept = (c for c in name if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
+        name = "".join(kept)
     # Only now, because an invisible character can separate two that NFC combines.
     name = unicodedata.normalize("NFC", name).strip(_OUTER)
     if _RESERVED.match(name):
