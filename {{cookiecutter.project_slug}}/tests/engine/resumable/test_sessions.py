@@ -316,3 +316,26 @@ async def test_a_type_with_line_breaks_is_no_type(service: Service) -> None:
         record = await tus.record(url)
 
     assert record["content_type"] == "text/plain"
+
+
+@pytest.mark.fault("G39")
+async def test_an_upload_that_became_a_file_is_acknowledged_whatever_happens_after(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partials = service.app.state.uploads.partials
+    real = partials.save
+
+    async def save(partial: Any) -> None:
+        if partial.completed_at is not None:
+            raise OSError(errno.EIO, "Input/output error")
+        await real(partial)
+
+    async with Tus(service) as tus:
+        url = await tus.upload(3)
+        with monkeypatch.context() as patch:
+            patch.setattr(partials, "save", save)
+            assert (await tus.patch(url, 0, b"abc")).status_code == 204
+            assert await tus.offset(url) == 3
+        await service.in_server(service.app.state.uploads.sweep())
+        assert await tus.offset(url) == 3
+    assert [record.id for record in await files(service)] == [id_of(url)]

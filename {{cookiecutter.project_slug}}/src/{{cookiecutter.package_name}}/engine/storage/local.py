@@ -2,6 +2,7 @@
 
     parts/{id}.part   a file while it is written     files/{xx}/{id}     a complete file
     parts/{id}.lock   the claim of its writer        catalogue.sqlite3   the records, and the format
+    reserve           space for deletions
 
 A file is complete when its record is committed, which is the last step: fsync(file), rename,
 fsync(directory), commit, then the response. A crash between two of these steps leaves an unlocked
@@ -14,13 +15,14 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
 from pathlib import Path
+from typing import TypeVar
 
 from ..kernel.problem import Problem, ProblemType
 from ..kernel.threads import acquire, complete, in_thread
@@ -30,9 +32,11 @@ from .interface import Callbacks, Tap, Writer, notify
 from .place import Place, is_full
 from .reading import LocalFile, OpenFiles, read_path
 from .records import Draft, FileRecord, checked_id, is_id, not_found
+from .reserve import Reserve
 from .settings import StorageSettings
 from .writer import LocalWriter, WriterPool
 
+T = TypeVar("T")
 THREADS = 16
 #: Records per query of a listing.
 PAGE = 500
@@ -67,10 +71,18 @@ class LocalStorage:
         self._parts.mkdir(parents=True, exist_ok=True)
         for number in range(256):
             (self._files / f"{number:02x}").mkdir(parents=True, exist_ok=True)
-        check_locks(self._parts)
+        self._reserve = Reserve(root / "reserve")
+        try:
+            check_locks(self._parts)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self._reserve.spend()
+            check_locks(self._parts)
         self.place = Place(root, settings.keep_free)
         self.catalogue = Catalogue(root / "catalogue.sqlite3", self.place)
         self.place.watch(root, self._files, self._parts)
+        self._reserve.keep()
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
         self.writers = WriterPool(self.place)
         self.quota = settings.quota
@@ -102,7 +114,7 @@ class LocalStorage:
                 if writer.committed:
                     await in_thread(self.threads, claim.release)
                 else:
-                    await complete(self._reconcile(claim))
+                    await complete(self._reconcile(claim, undo=True))
 
     def _begin(self, size: int) -> tuple[Claim, Path, FileIO]:
         self.place.check()
@@ -181,7 +193,7 @@ class LocalStorage:
         self._announcing.add(record.id)
         try:
             if await notify(functions, record.id, record):
-                with suppress(sqlite3.OperationalError):  # Then it is called once more.
+                with suppress(sqlite3.OperationalError, Problem):  # Then it is called once more.
                     await self.catalogue.confirm(record.id)
         finally:
             self._announcing.discard(record.id)
@@ -239,6 +251,16 @@ class LocalStorage:
             remaining -= len(page)
 
     async def delete(self, file_id: str) -> None:
+        removed = await self.freeing(partial(self._delete, file_id))
+        if removed is None:
+            raise not_found()
+        await notify([each.on_deleted for each in self.callbacks], file_id, removed)
+
+    async def freeing(self, deletion: Callable[[], Awaitable[T]]) -> T:
+        """Run a deletion; on a full disk it may use the reserve of the store."""
+        return await self._reserve.used_for(deletion, self.catalogue)
+
+    async def _delete(self, file_id: str) -> FileRecord | None:
         await self.record(file_id)  # Without a record, the claim may be that of an upload.
         give_up_at = time.monotonic() + CLAIM_SECONDS
         with self.place.guarding():
@@ -249,14 +271,11 @@ class LocalStorage:
                 await asyncio.sleep(0.01)
             try:
                 self._open_files.forget(file_id)  # The disk frees the blocks of closed files only.
-                removed = await complete(self._remove(file_id))
+                return await complete(self._remove(file_id))
             finally:
                 # If the record could not be removed, the file stays as it was.
                 await complete(self._reconcile(claim))
                 self._open_files.forget(file_id)  # Another request may have opened it meanwhile.
-        if removed is None:
-            raise not_found()
-        await notify([each.on_deleted for each in self.callbacks], file_id, removed)
 
     async def _remove(self, file_id: str) -> FileRecord | None:
         try:
@@ -274,6 +293,7 @@ class LocalStorage:
         if not await in_thread(self.threads, self.place.look, write=True):
             return  # The path may lead to another store.
         await self.recover()
+        await in_thread(self.threads, self._reserve.keep)
         if any(each.on_stored for each in self.callbacks):
             for file_id in await self.catalogue.unannounced():
                 # If it is claimed, its upload or another process is about to announce it.
@@ -312,10 +332,16 @@ class LocalStorage:
             logger.warning("%s cannot be claimed: %s", file_id, error)
             return None
 
-    async def _reconcile(self, claim: Claim) -> None:
-        """Remove bytes without a record or a record without bytes; then release the claim."""
+    async def _reconcile(self, claim: Claim, *, undo: bool = False) -> None:
+        """Remove bytes without a record or a record without bytes; then release the claim.
+
+        With `undo` a record is removed, too: no client was told of it. A failure is logged, and the
+        next sweep tries again.
+        """
         final, paths = self.path(claim.id), [claim.path.with_suffix(".part")]
         try:
+            if undo:  # Even if the directory was moved: this database moved with it.
+                await self.catalogue.run("DELETE FROM files WHERE id = ?", claim.id)
             if not await in_thread(self.threads, self.place.holds):
                 claim.abandon()  # The directory is missing; a later sweep removes the files.
                 return
@@ -324,6 +350,10 @@ class LocalStorage:
             elif not await in_thread(self.threads, final.exists):
                 await self.catalogue.remove(claim.id)
             await in_thread(self.threads, self._unlink, paths)
+        except (OSError, sqlite3.OperationalError, Problem) as error:
+            claim.abandon()
+            logger.warning("%s cannot be cleaned up now: %s", claim.id, error)
+            return
         except BaseException:
             claim.abandon()
             raise
@@ -353,6 +383,10 @@ def _move_durably(file: FileIO, part: Path, final: Path) -> None:
 def _abort(begun: tuple[Claim, Path, FileIO]) -> None:
     """Undo the beginning of a file; blocking."""
     claim, part, file = begun
-    file.close()
-    part.unlink(missing_ok=True)
+    try:
+        file.close()
+        part.unlink(missing_ok=True)
+    except OSError:
+        claim.abandon()
+        raise
     claim.release()

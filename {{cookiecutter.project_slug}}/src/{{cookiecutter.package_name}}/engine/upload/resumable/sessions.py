@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -197,7 +197,8 @@ class Session:
     async def adopt(self, record: FileRecord) -> None:
         """Store that the upload has become this file."""
         self.record, self.offset, self.changed_at = record, record.size, time.time()
-        await self._change(length=record.size, rollback=None, completed_at=self.changed_at)
+        with _logged(record.id):  # The file is stored: the next request tries again.
+            await self._change(length=record.size, rollback=None, completed_at=self.changed_at)
 
     async def _commit(
         self, writer: LocalWriter, digest: dict[str, str] | None = None
@@ -377,17 +378,28 @@ class Sessions:
         """
         if not self.partials.storage.place.is_up():
             return  # The directory is missing, was replaced or cannot be written.
-        async with self.partials.claimed("sweep") as leads:
+        async with AsyncExitStack() as stack:
+            leads: object = True  # Without an inode for its claim, each process sweeps.
+            with suppress(Problem):
+                leads = await stack.enter_async_context(self.partials.claimed("sweep"))
             if leads:
                 await self._finish_all()
-                before = time.time() - self._settings.expire_after
-                for upload_id in await self.partials.expired(before):
-                    with _logged(upload_id):
-                        async with self.partials.claimed(upload_id) as claim:
-                            if claim and await self.partials.expired(before, upload_id):
-                                await complete(self.partials.expire(upload_id))
-                with suppress(Problem):  # The disk is full; the next sweep may have space.
-                    await self.partials.forget(before)
+                await self._expire_all(time.time() - self._settings.expire_after)
+
+    async def _expire_all(self, before: float) -> None:
+        for upload_id in await self.partials.expired(before):
+            with _logged(upload_id):
+                await self._expire(upload_id, before)
+        with suppress(Problem):  # The disk is full; the next sweep may have space.
+            await self.partials.forget(before)
+
+    async def _expire(self, upload_id: str, before: float) -> None:
+        async def expire() -> None:
+            async with self.partials.claimed(upload_id) as claim:
+                if claim and await self.partials.expired(before, upload_id):
+                    await complete(self.partials.expire(upload_id))
+
+        await self.partials.storage.freeing(expire)
 
     async def _finish_all(self) -> None:
         after = ""
