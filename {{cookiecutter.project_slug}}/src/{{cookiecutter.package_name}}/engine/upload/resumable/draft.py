@@ -8,7 +8,6 @@ Source: draft-ietf-httpbis-resumable-upload; RFC 9651 (structured fields); RFC 9
 """
 
 import re
-import time
 from collections.abc import Awaitable
 from contextlib import aclosing
 
@@ -20,6 +19,7 @@ from ...kernel.fields import joined
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import in_thread
 from ...storage.partials import Partial
+from ...streams.clock import expiry_time
 from ...streams.digests import Digester, wanted_digest
 from ..metadata import content_type_of, draft_of, is_form, stored_response
 from .sessions import (
@@ -69,7 +69,7 @@ def is_creation(request: Request) -> bool:
 def limits(request: Request, expires_at: float | None = None) -> str:
     """Return the value of `Upload-Limit`: bytes of a file, and seconds until an upload expires."""
     upload = request.app.state.settings.upload
-    age = upload.expire_after if expires_at is None else expires_at - time.time()
+    age = upload.expire_after if expires_at is None else expires_at - expiry_time()
     return f"max-size={upload.max_size}, max-age={max(int(age), 0)}"
 
 

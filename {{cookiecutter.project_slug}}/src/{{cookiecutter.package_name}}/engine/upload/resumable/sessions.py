@@ -30,6 +30,7 @@ from ...storage.partials import LocalPartials, Partial
 from ...storage.records import FileRecord, checked_id
 from ...storage.router import file_url
 from ...storage.writer import LocalWriter
+from ...streams.clock import expiry_time
 from ...streams.content import refuse_coding
 from ..metadata import owner_of
 from .settings import ResumableUploadSettings
@@ -350,7 +351,7 @@ class Sessions:
                     404, _NOT_FOUND
                 )  # Its file was deleted, or a power cut lost its bytes.
         changed_at = partial.completed_at or (stat.st_mtime if stat else time.time())
-        if self.expires_at(changed_at) < time.time():
+        if self.expires_at(changed_at) < expiry_time():
             raise Problem(410, _EXPIRED)
         offset = record.size if record else stat.st_size if stat else 0
         size = self._settings.max_size
@@ -384,7 +385,8 @@ class Sessions:
                 leads = await stack.enter_async_context(self.partials.claimed("sweep"))
             if leads:
                 await self._finish_all()
-                await self._expire_all(time.time() - self._settings.expire_after)
+                await self.partials.catch_up()
+                await self._expire_all(expiry_time() - self._settings.expire_after)
 
     async def _expire_all(self, before: float) -> None:
         for upload_id in await self.partials.expired(before):
