@@ -6,7 +6,6 @@ import gc
 import random
 import sqlite3
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -21,7 +20,7 @@ from ..peer import PATIENCE
 from ..service import Service, ServiceProcess
 from ..storage.stored import bytes_of, files
 from ..upload.uploads import sha256
-from .tus import Tus, begin_patch, id_of, metadata, settle, unfinished, was_cut
+from .tus import Tus, begin_patch, id_of, let_pass, metadata, settle, unfinished, was_cut
 
 
 async def away(record: FileRecord, chunks: Any) -> None:
@@ -154,8 +153,7 @@ async def test_a_file_whose_record_was_lost_is_recovered_before_it_expires(
     part = tmp_path / "data" / "uploads" / f"{file_id}.part"
     part.write_bytes(b"abc")
     part.rename(final)
-    later = time.time() + 2 * 86400
-    monkeypatch.setattr(time, "time", lambda: later)
+    let_pass(monkeypatch, days=2)
 
     second: Service = await serve()
     assert [record.id for record in await files(second)] == [file_id]

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem
 from ..kernel.threads import acquire, complete, in_thread
-from ..streams.clock import steady_time
+from ..streams import clock
 from .claims import Claim
 from .interface import Tap
 from .local import LocalStorage
@@ -366,11 +366,11 @@ class LocalPartials:
                     gap,
                     now - gap,
                 )
-            await in_thread(self._threads, self._clock.write_text, f"{now} {steady_time()}")
+            await in_thread(self._threads, self._clock.write_text, f"{now} {clock.steady_time()}")
 
     def _gap(self) -> tuple[float, float]:
         """Return the time, and by how much the wall clock has advanced too far; blocking."""
-        now, steady = time.time(), steady_time()
+        now, steady = time.time(), clock.steady_time()
         try:
             then, steady_then = map(float, self._clock.read_text().split())
         except (OSError, ValueError):
