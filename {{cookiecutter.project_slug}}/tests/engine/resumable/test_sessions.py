@@ -152,6 +152,7 @@ async def test_a_file_whose_record_was_lost_is_recovered_before_it_expires(
     final = tmp_path / "data" / "files" / file_id[-2:] / file_id
     part = tmp_path / "data" / "uploads" / f"{file_id}.part"
     part.write_bytes(b"abc")
+    final.parent.mkdir()
     part.rename(final)
     let_pass(monkeypatch, days=2)
 

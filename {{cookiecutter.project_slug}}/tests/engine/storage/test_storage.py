@@ -14,7 +14,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.kernel.threads import complete, repeating
-from {{cookiecutter.package_name}}.engine.storage import Callbacks, Draft, FileRecord
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, Draft, FileRecord, claims, local
 from {{cookiecutter.package_name}}.engine.storage.claims import Claim
 from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
 from {{cookiecutter.package_name}}.engine.storage.part import import_files, open_storage
@@ -25,6 +25,7 @@ from ..peer import PATIENCE
 from ..service import Service, make_settings
 from .stored import files, store
 
+G21 = pytest.mark.fault("G21")
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 
 
@@ -393,3 +394,56 @@ async def test_an_upload_is_acknowledged_when_its_announcement_cannot_be_recorde
 
     assert (await storage.record(record.id)).id == record.id
     await storage.close()
+
+
+async def put(storage: LocalStorage) -> Path:
+    """Store an empty file and return its path."""
+    async with storage.create(Draft(filename="a")) as writer:
+        return storage.path((await storage.commit(writer)).id)
+
+
+@G21
+async def test_folders_are_made_when_a_file_needs_them(tmp_path: Path) -> None:
+    storage = local_storage(tmp_path)
+    assert list((tmp_path / "files").iterdir()) == []
+
+    path = await put(storage)
+
+    assert list((tmp_path / "files").iterdir()) == [path.parent]
+    await storage.close()
+
+
+@G21
+async def test_a_folder_is_durable_before_a_file_in_it_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that another process has made may not be durable yet."""
+    steps: list[tuple[str, bool]] = []
+
+    def sync(folder: Path) -> None:
+        steps.append((folder.name, any(folder.glob("*-*"))))
+
+    stores = [local_storage(tmp_path) for _ in range(2)]
+    monkeypatch.setattr(local, "_sync_folder", sync)
+    monkeypatch.setattr(claims, "new_id", lambda: new_id()[:-2] + "7f")
+    for _ in range(2):
+        for storage in stores:
+            await put(storage)
+
+    new, old = [("files", False), ("7f", True)], [("7f", True)]
+    assert steps == [*new, *new, *old, *old]
+    for storage in stores:
+        await storage.close()
+
+
+@G21
+async def test_processes_make_one_folder_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "new_id", lambda: new_id()[:-2] + "7f")
+    stores = [local_storage(tmp_path) for _ in range(3)]
+    paths = await asyncio.gather(*(put(storage) for storage in stores * 8))
+
+    assert sorted((tmp_path / "files" / "7f").iterdir()) == sorted(paths)
+    for storage in stores:
+        await storage.close()

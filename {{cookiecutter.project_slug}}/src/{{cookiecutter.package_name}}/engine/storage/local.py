@@ -68,9 +68,11 @@ class LocalStorage:
         self.root = root = Path(settings.url.removeprefix("file://").removeprefix("file:"))
         check_format(root / "catalogue.sqlite3")
         self._files, self._parts = root / "files", root / "parts"
-        self._parts.mkdir(parents=True, exist_ok=True)
-        for number in range(256):
-            (self._files / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+        for folder in (self._parts, self._files):
+            folder.mkdir(parents=True, exist_ok=True)
+        _sync_folder(root)
+        #: The folders in `files` that exist after a power cut, too, as far as is known here.
+        self._durable: set[Path] = set()
         self._reserve = Reserve(root / "reserve")
         try:
             check_locks(self._parts)
@@ -177,8 +179,20 @@ class LocalStorage:
     async def _publish(self, writer: LocalWriter, record: FileRecord) -> None:
         """Make the bytes durable under their final name, then add the record."""
         final = self.path(record.id)
-        await in_thread(self.threads, _move_durably, writer.file, writer.path, final)
+        await in_thread(self.threads, self._move_durably, writer.file, writer.path, final)
         await self.adopt(record)
+
+    def _move_durably(self, file: FileIO, part: Path, final: Path) -> None:
+        os.fsync(file.fileno())
+        file.close()  # Windows cannot rename an open file.
+        folder = final.parent
+        if folder not in self._durable:
+            # Even if it exists: another process may have made it just now.
+            folder.mkdir(exist_ok=True)
+            _sync_folder(self._files)
+            self._durable.add(folder)
+        part.replace(final)
+        _sync_folder(folder)
 
     async def adopt(self, record: FileRecord) -> None:
         """Add the record of a file whose bytes are durable under their final name."""
@@ -368,12 +382,10 @@ class LocalStorage:
         return self._parts / f"{file_id}.lock"
 
 
-def _move_durably(file: FileIO, part: Path, final: Path) -> None:
-    os.fsync(file.fileno())
-    file.close()  # Windows cannot rename an open file.
-    part.replace(final)
+def _sync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable; blocking."""
     if sys.platform != "win32":  # Windows journals renames, and cannot open a directory.
-        descriptor = os.open(final.parent, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
