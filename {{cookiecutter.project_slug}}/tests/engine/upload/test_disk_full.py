@@ -15,7 +15,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.storage import place
 
-from ..service import Service
+from ..service import Service, ServiceProcess
 from ..storage.stored import bytes_of, files, store
 from .disk import SIZE, fill, free, is_full, small_disk, take_inodes
 from .forms import FORM, file, form
@@ -173,6 +173,19 @@ async def test_files_are_deleted_when_no_inode_is_left(
         assert [answer.status_code for answer in answers] == [204] * 5
         assert (await client.post("/files", content=b"x")).status_code == 201
     assert left_behind(tmp_path) == []
+
+
+@pytest.mark.fault("G19")
+@pytest.mark.slow
+async def test_a_service_starts_and_deletes_on_a_full_disk(disk: Path, tmp_path: Path) -> None:
+    settings = {"STORAGE__URL": "file:data", "STORAGE__KEEP_FREE": "1"}
+    async with ServiceProcess(tmp_path, **settings) as process, process.client() as client:
+        url = (await client.post("/files", content=b"")).json()["url"]
+        process.terminate()
+        await process.exit_code()
+    fill(disk)
+    async with ServiceProcess(tmp_path, **settings) as process, process.client() as client:
+        assert (await client.delete(httpx.URL(url).path)).status_code == 204
 
 
 @pytest.mark.fault("G19")

@@ -74,13 +74,8 @@ class LocalStorage:
         #: The folders in `files` that exist after a power cut, too, as far as is known here.
         self._durable: set[Path] = set()
         self._reserve = Reserve(root / "reserve")
-        try:
-            check_locks(self._parts)
-        except OSError as error:
-            if not is_full(error):
-                raise
-            self._reserve.spend()
-            check_locks(self._parts)
+        self._reserve.spend_if_full()  # The start needs some space, too.
+        check_locks(self._parts)
         self.place = Place(root, settings.keep_free)
         self.catalogue = Catalogue(root / "catalogue.sqlite3", self.place)
         self.place.watch(root, self._files, self._parts)

@@ -8,6 +8,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -43,6 +44,13 @@ class Reserve:
     def spend(self) -> None:
         """Remove the folder, which frees two inodes; blocking."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def spend_if_full(self) -> None:
+        """Remove the folder if the disk has no space or no inode left; blocking."""
+        disk = self._folder.parent
+        inodes = os.statvfs(disk).f_favail if sys.platform != "win32" else 1
+        if shutil.disk_usage(disk).free < SIZE or not inodes:
+            self.spend()
 
     async def used_for(self, deletion: Callable[[], Awaitable[T]], catalogue: Catalogue) -> T:
         """Run a deletion; if it raises Problem 507, spend the reserve and run it again.
