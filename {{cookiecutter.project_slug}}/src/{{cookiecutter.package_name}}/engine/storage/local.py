@@ -344,8 +344,8 @@ class LocalStorage:
     async def _reconcile(self, claim: Claim, *, undo: bool = False) -> None:
         """Remove bytes without a record or a record without bytes; then release the claim.
 
-        With `undo` a record is removed, too: no client was told of it. A failure is logged, and the
-        next sweep tries again.
+        With `undo` a record is removed, too: no client has a response that contains it. A failure
+        is logged, and the next sweep tries again.
         """
         final, paths = self.path(claim.id), [claim.path.with_suffix(".part")]
         try:

@@ -11,7 +11,7 @@ if sys.platform == "linux":
 else:
     steady_time = time.monotonic
 
-#: What the wall clock showed at 0 of the steady clock, when the process started.
+#: The time of the wall clock at 0 of the steady clock, as the process started.
 _OFFSET = time.time() - steady_time()
 
 
