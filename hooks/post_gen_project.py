@@ -21,6 +21,7 @@ OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
     (RESUMABLE, [f"{ENGINE}/upload/resumable", f"{TESTS}/resumable"]),
     (RESUMABLE, [f"{ENGINE}/storage/partials.py"]),
+    (RESUMABLE or REALTIME, [f"{ENGINE}/streams/clock.py"]),
     (DOWNLOAD, [f"{ENGINE}/download", f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
     (DOWNLOAD, [f"{ENGINE}/server/sendfile.py"]),
     (DOWNLOAD, [f"{TESTS}/download", "tests/test_exports.py", "tests/test_transforms.py"]),

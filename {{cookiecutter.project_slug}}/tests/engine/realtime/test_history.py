@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import httpx
@@ -53,6 +54,19 @@ async def test_an_event_is_kept_only_for_so_long(serve: Any, is_followed: bool) 
 
         assert await replay(service, "news,new.*", start) == ["evicted"]
         assert await replay(service, "news,new.*", top) == []
+
+
+@pytest.mark.fault("G37")
+async def test_an_event_survives_a_jump_of_the_clock(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = await position_of(service, "other")
+    await publish(service, "news", "a")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 172_800)
+    await service.in_server(service.app.state.hub.tidy())
+
+    assert await replay(service, "news", start) == ["a"]
 
 
 @pytest.mark.parametrize("topics", [None, "t.*", "t.0,t.1"])

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from ..service import Service
 from ..storage.stored import bytes_of, files
-from ..upload.disk import SIZE, fill, free, is_full, small_disk
+from ..upload.disk import SIZE, fill, free, is_full, small_disk, take_inodes
 from ..upload.uploads import sha256
 from . import draft
 from .tus import CHUNK, Tus, in_pieces, unfinished
@@ -144,3 +145,28 @@ async def test_an_upload_that_does_not_fit_is_refused_when_it_begins(
     async with Tus(service) as tus:
         assert is_full(await tus.create({"Upload-Length": str(2 * SIZE)}))
     assert unfinished(tmp_path) == []
+
+
+@pytest.mark.fault("G19")
+async def test_uploads_are_deleted_and_expire_when_no_inode_is_left(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "data", inodes=400) as disk:
+        service: Service = await serve(storage={"keep_free": 1}, upload={"expire_after": "1 h"})
+        async with Tus(service) as tus, service.client() as client:
+            url, whole, old = [await tus.upload(1000, body=b"x") for _ in range(3)]
+            assert (await tus.patch(whole, 1, bytes(999))).status_code == 204
+            begun = (await draft.create(client, b"x")).headers["location"]
+            part = disk / "uploads" / f"{old.rpartition('/')[2]}.part"
+            os.utime(part, (0, 0))
+            take_inodes(disk)
+
+            assert is_full(await tus.patch(url, 1, bytes(10)))
+            for address in (url, whole):
+                assert (await tus.delete(address)).status_code == 204
+                take_inodes(disk)
+            assert (await client.delete(begun)).status_code == 204
+            take_inodes(disk)
+            await service.in_server(service.app.state.uploads.sweep())
+            assert not part.exists()
+    assert await files(service) == []

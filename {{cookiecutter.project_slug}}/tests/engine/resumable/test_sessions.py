@@ -6,7 +6,6 @@ import gc
 import random
 import sqlite3
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -21,7 +20,7 @@ from ..peer import PATIENCE
 from ..service import Service, ServiceProcess
 from ..storage.stored import bytes_of, files
 from ..upload.uploads import sha256
-from .tus import Tus, begin_patch, id_of, metadata, settle, unfinished, was_cut
+from .tus import Tus, begin_patch, id_of, let_pass, metadata, settle, unfinished, was_cut
 
 
 async def away(record: FileRecord, chunks: Any) -> None:
@@ -153,9 +152,9 @@ async def test_a_file_whose_record_was_lost_is_recovered_before_it_expires(
     final = tmp_path / "data" / "files" / file_id[-2:] / file_id
     part = tmp_path / "data" / "uploads" / f"{file_id}.part"
     part.write_bytes(b"abc")
+    final.parent.mkdir()
     part.rename(final)
-    later = time.time() + 2 * 86400
-    monkeypatch.setattr(time, "time", lambda: later)
+    let_pass(monkeypatch, days=2)
 
     second: Service = await serve()
     assert [record.id for record in await files(second)] == [file_id]
@@ -316,3 +315,26 @@ async def test_a_type_with_line_breaks_is_no_type(service: Service) -> None:
         record = await tus.record(url)
 
     assert record["content_type"] == "text/plain"
+
+
+@pytest.mark.fault("G39")
+async def test_an_upload_that_became_a_file_is_acknowledged_whatever_happens_after(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partials = service.app.state.uploads.partials
+    real = partials.save
+
+    async def save(partial: Any) -> None:
+        if partial.completed_at is not None:
+            raise OSError(errno.EIO, "Input/output error")
+        await real(partial)
+
+    async with Tus(service) as tus:
+        url = await tus.upload(3)
+        with monkeypatch.context() as patch:
+            patch.setattr(partials, "save", save)
+            assert (await tus.patch(url, 0, b"abc")).status_code == 204
+            assert await tus.offset(url) == 3
+        await service.in_server(service.app.state.uploads.sweep())
+        assert await tus.offset(url) == 3
+    assert [record.id for record in await files(service)] == [id_of(url)]

@@ -4,11 +4,15 @@ It checks that every response has the version (tus 1.0.0, "Tus-Resumable").
 """
 
 import base64
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import pytest
+
+from {{cookiecutter.package_name}}.engine.streams import clock
 
 from ..peer import Peer
 
@@ -78,6 +82,13 @@ class Tus:
         """Return the record of the file of an upload; None while it is incomplete."""
         response = await self.http.get(f"/files/{id_of(url)}/record")
         return response.json() if response.status_code == 200 else None
+
+
+def let_pass(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    """Advance both clocks; an upload expires after one day."""
+    wall, steady = time.time, clock.steady_time
+    monkeypatch.setattr(time, "time", lambda: wall() + days * 86_400)
+    monkeypatch.setattr(clock, "steady_time", lambda: steady() + days * 86_400)
 
 
 def id_of(url: str) -> str:

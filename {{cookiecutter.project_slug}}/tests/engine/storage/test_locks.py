@@ -199,19 +199,28 @@ async def test_a_deletion_is_answered_when_locks_are_lost(
         assert await status_of(client, "DELETE", f"/files/{file_id}") == 204
 
 
-@pytest.mark.fault("F17")
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+@pytest.mark.fault("F17", "G39")
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EIO])
 @pytest.mark.slow
 async def test_a_lock_file_that_cannot_be_removed_keeps_nobody_from_the_file(
     tmp_path: Path, break_call: Break, number: int
 ) -> None:
     pytest.importorskip("{{cookiecutter.package_name}}.engine.upload")
     mark = break_call("os.unlink", number)
-    async with ServiceProcess(tmp_path) as process, process.client() as client:
+    async with (
+        ServiceProcess(tmp_path) as process,
+        ServiceProcess(tmp_path) as another,
+        process.client() as client,
+        another.client() as other,
+    ):
         mark.touch()
-        response = await client.post("/files", content=b"hello")
-        assert response.status_code == 201
-        assert await status_of(client, "DELETE", f"/files/{response.json()['id']}") == 204
+        ids = []
+        for _ in range(2):
+            response = await client.post("/files", content=b"hello")
+            assert response.status_code == 201
+            ids.append(response.json()["id"])
+        assert await status_of(client, "DELETE", f"/files/{ids[0]}") == 204
+        assert await status_of(other, "DELETE", f"/files/{ids[1]}") == 204
     mark.unlink()
     async with ServiceProcess(tmp_path):
         assert locks(tmp_path) == []  # The recovery removes unlocked claims.

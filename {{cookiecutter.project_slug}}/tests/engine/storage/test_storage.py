@@ -1,6 +1,7 @@
 """Storage: immutable files, ordered records, and recovery after a crash."""
 
 import asyncio
+import errno
 import json
 import sqlite3
 import threading
@@ -13,15 +14,18 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.kernel.threads import complete, repeating
-from {{cookiecutter.package_name}}.engine.storage import Draft
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, Draft, FileRecord, claims, local
 from {{cookiecutter.package_name}}.engine.storage.claims import Claim
 from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
 from {{cookiecutter.package_name}}.engine.storage.part import import_files, open_storage
+from {{cookiecutter.package_name}}.engine.storage.place import unavailable
+from {{cookiecutter.package_name}}.engine.storage.records import new_id
 
 from ..peer import PATIENCE
 from ..service import Service, make_settings
 from .stored import files, store
 
+G21 = pytest.mark.fault("G21")
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 
 
@@ -297,3 +301,149 @@ async def test_a_claim_that_nobody_waits_for_any_more_is_given_back(tmp_path: Pa
     again = Claim.take(path)
     assert again is not None
     again.release()
+
+
+def fail(*_: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.fault("G39")
+async def test_a_deletion_succeeds_when_the_bytes_cannot_be_removed_yet(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = service.app.state.storage
+    file_id = await store(service, b"x")
+    async with service.client() as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "_unlink", fail)
+            assert (await client.delete(f"/files/{file_id}")).status_code == 204
+        assert (await client.delete(f"/files/{file_id}")).status_code == 404
+    assert storage.path(file_id).exists()
+    await service.in_server(storage.sweep())
+    assert not storage.path(file_id).exists()
+
+
+@pytest.mark.fault("G39")
+async def test_a_file_that_cannot_be_removed_does_not_end_a_recovery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = local_storage(tmp_path)
+    parts = [tmp_path / "parts" / f"{new_id()}.part" for _ in range(3)]
+    for part in parts:
+        part.touch()
+    real = storage._unlink
+
+    def unlink(paths: list[Path]) -> None:
+        if parts[0] in paths:
+            fail()
+        real(paths)
+
+    monkeypatch.setattr(storage, "_unlink", unlink)
+    await storage.recover()
+    await storage.close()
+
+    assert [part.exists() for part in parts] == [True, False, False]
+
+
+@pytest.mark.fault("G39")
+@pytest.mark.parametrize("is_moved", [False, True])
+async def test_a_file_is_not_listed_when_its_commit_failed_after_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_moved: bool
+) -> None:
+    """A directory that is moved in this moment has the record, and is moved back later."""
+    root, kept = tmp_path / "data", tmp_path / "kept"
+    storage = local_storage(root)
+    real = storage.catalogue.execute
+
+    def execute(statement: str, *values: object) -> list[tuple[Any, ...]]:
+        rows = real(statement, *values)
+        if statement.startswith("INSERT"):
+            if not is_moved:
+                fail()
+            root.rename(kept)
+        return rows
+
+    monkeypatch.setattr(storage.catalogue, "execute", execute)
+    with pytest.raises(Problem, match="503"):
+        async with storage.create(Draft(filename="a")) as writer:
+            await storage.commit(writer)
+    if is_moved:
+        kept.rename(root)
+        await storage.sweep()
+
+    assert [record async for _, record in storage.records()] == []
+    assert [path for path in root.rglob("*") if writer.id in path.name] == []
+    await storage.close()
+
+
+@pytest.mark.fault("G39")
+async def test_an_upload_is_acknowledged_when_its_announcement_cannot_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> None:
+        raise unavailable()
+
+    async def stored(_: FileRecord) -> None:
+        monkeypatch.setattr(storage.place, "check", gone)
+
+    storage = LocalStorage(
+        make_settings(storage={"url": f"file:{tmp_path}"}).storage, [Callbacks(on_stored=stored)]
+    )
+    async with storage.create(Draft(filename="a")) as writer:
+        record = await storage.commit(writer)
+
+    assert (await storage.record(record.id)).id == record.id
+    await storage.close()
+
+
+async def put(storage: LocalStorage) -> Path:
+    """Store an empty file and return its path."""
+    async with storage.create(Draft(filename="a")) as writer:
+        return storage.path((await storage.commit(writer)).id)
+
+
+@G21
+async def test_folders_are_made_when_a_file_needs_them(tmp_path: Path) -> None:
+    storage = local_storage(tmp_path)
+    assert list((tmp_path / "files").iterdir()) == []
+
+    path = await put(storage)
+
+    assert list((tmp_path / "files").iterdir()) == [path.parent]
+    await storage.close()
+
+
+@G21
+async def test_a_folder_is_durable_before_a_file_in_it_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that another process has made may not be durable yet."""
+    steps: list[tuple[str, bool]] = []
+
+    def sync(folder: Path) -> None:
+        steps.append((folder.name, any(folder.glob("*-*"))))
+
+    stores = [local_storage(tmp_path) for _ in range(2)]
+    monkeypatch.setattr(local, "_sync_folder", sync)
+    monkeypatch.setattr(claims, "new_id", lambda: new_id()[:-2] + "7f")
+    for _ in range(2):
+        for storage in stores:
+            await put(storage)
+
+    new, old = [("files", False), ("7f", True)], [("7f", True)]
+    assert steps == [*new, *new, *old, *old]
+    for storage in stores:
+        await storage.close()
+
+
+@G21
+async def test_processes_make_one_folder_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "new_id", lambda: new_id()[:-2] + "7f")
+    stores = [local_storage(tmp_path) for _ in range(3)]
+    paths = await asyncio.gather(*(put(storage) for storage in stores * 8))
+
+    assert sorted((tmp_path / "files" / "7f").iterdir()) == sorted(paths)
+    for storage in stores:
+        await storage.close()

@@ -84,6 +84,7 @@ def test_a_zstd_stream_needs_a_window_of_256_kib_on_both_sides() -> None:
         ("identity, *;q=0", None),
         (" , gzip ;Q=1.0 ,", "gzip"),
         ("gzip;q=high", None),
+        ('br;a="x, gzip, y"', None),
     ],
 )
 def test_the_coding_is_the_one_that_the_client_prefers(accepted: str, name: str | None) -> None:

@@ -5,7 +5,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -15,12 +16,15 @@ SIZE = 4 << 20
 
 
 @contextmanager
-def small_disk(path: Path) -> Iterator[Path]:
-    """Mount a file system in memory until the block ends; Linux and root only."""
+def small_disk(path: Path, inodes: int = 0) -> Iterator[Path]:
+    """Mount a file system in memory until the block ends; Linux and root only.
+
+    It has `inodes` inodes, or any number.
+    """
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("needs Linux and root to mount a disk")
     path.mkdir()
-    if run("mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(path)):
+    if run("mount", "-t", "tmpfs", "-o", f"size={SIZE},nr_inodes={inodes}", "tmpfs", str(path)):
         pytest.skip("this machine does not allow mounts")
     try:
         yield path
@@ -41,6 +45,14 @@ def fill(disk: Path, leave: int = 0) -> Path:
     filler = disk / "filler"
     filler.write_bytes(bytes(free(disk) - leave))
     return filler
+
+
+def take_inodes(disk: Path) -> None:
+    """Create empty files until there is no inode for another one."""
+    (disk / "taken").mkdir(exist_ok=True)
+    with suppress(OSError):
+        for number in count():
+            (disk / "taken" / str(number)).touch()
 
 
 def is_full(answer: httpx.Response) -> bool:

@@ -142,6 +142,41 @@ async def test_a_wrong_digest_is_refused(
     assert left_behind(tmp_path) == []
 
 
+A, B = digest("sha-256", b"a"), digest("sha-256", b"b")
+
+
+@pytest.mark.fault("G22")
+@pytest.mark.parametrize("field", ["Content-Digest", "Repr-Digest"])
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ([A.removesuffix("=:") + ":"], 201),
+        ([f'md5=:AAAA:;note="x, sha-256=:AAAA:", {A}'], 201),
+        ([f"{B}, {A}"], 201),
+        ([B, A], 201),
+        ([f"{A}, {B}"], 400),
+        ([A, B], 400),
+        ([f"md5=:AAAA:;a, *x.-_=::, {A};b=?1"], 201),
+        ([f"unixsum=1, {A}"], 400),
+        ([f"md5=(:AAAA:), {A}"], 400),
+        (["sha-256=1"], 400),
+        (["sha-256"], 400),
+        ([f"{A},"], 400),
+        ([f"{A} {A}"], 400),
+        (["sha-256=:A:"], 400),
+    ],
+)
+async def test_a_digest_field_is_a_dictionary(
+    service: Service, field: str, lines: list[str], status: int
+) -> None:
+    async with service.client() as client:
+        answer = await client.post(
+            "/files", content=b"a", headers=[(field, each) for each in lines]
+        )
+
+    assert answer.status_code == status, answer.text
+
+
 async def test_a_digest_is_answered_when_it_is_asked_for(service: Service) -> None:
     data = random.randbytes(1 << 20)
     async with service.client() as client:
@@ -173,9 +208,11 @@ async def test_what_would_become_a_wrong_file_is_refused(
     assert await files(service) == []
 
 
-async def test_a_part_of_an_upload_is_never_stored_as_a_file(service: Service) -> None:
+@pytest.mark.fault("G22")
+@pytest.mark.parametrize("value", ["?0", '?0;a="b, c"', "?0, ?0"])
+async def test_a_part_of_an_upload_is_never_stored_as_a_file(service: Service, value: str) -> None:
     async with service.client() as client:
-        response = await client.post("/files", content=b"x", headers={"Upload-Complete": "?0"})
+        response = await client.post("/files", content=b"x", headers={"Upload-Complete": value})
 
     assert response.status_code in (201, 400)  # 201 with resumable uploads.
     assert "/files/" not in response.headers.get("location", "")

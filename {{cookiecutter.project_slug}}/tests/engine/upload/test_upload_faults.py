@@ -184,7 +184,7 @@ async def test_half_a_body_is_nothing_after_a_sudden_death(tmp_path: Path) -> No
     async with ServiceProcess(tmp_path) as process, process.raw_connection() as peer:
         await peer.send(head(8 << 20) + bytes(4 << 20))
         async with asyncio.timeout(PATIENCE):
-            while not any(path.stat().st_size >= 1 << 20 for path in data.rglob("*")):
+            while not any(path.stat().st_size >= 1 << 20 for path in data.rglob("*.part")):
                 await asyncio.sleep(0.01)  # No event shows that bytes have reached the disk.
         process.kill()
         await process.exit_code()

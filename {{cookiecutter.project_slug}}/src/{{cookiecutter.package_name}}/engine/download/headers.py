@@ -109,8 +109,6 @@ def repr_digest(wanted: str, record: FileRecord) -> dict[str, str]:
     sent, or all of them if it names none.
     """
     known = record.digest or {}
-    members = [member.strip() for member in wanted.split(",") if known]
-    preferred = wanted_digest(",".join(m for m in members if m.partition("=")[0].strip() in known))
-    if preferred:
+    if known and (preferred := wanted_digest(wanted, known)):
         known = {preferred: known[preferred]}
     return {"Repr-Digest": digest_field(known)} if known else {}

@@ -6,7 +6,6 @@ events, and keeps those of topics without subscribers in this process.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,6 +13,7 @@ from math import inf
 
 from ..kernel.kernel import Kernel, Measure
 from ..kernel.threads import repeating
+from ..streams.clock import expiry_time
 from .backends import Backend, open_backend
 from .limits import Followers, PublishRate
 from .messages import Message, Once
@@ -188,7 +188,7 @@ class Hub:
 
     async def tidy(self) -> None:
         """Evict events that are too old, and drop rings that had no readers since the last call."""
-        now = time.time()
+        now = expiry_time()
         for number, (name, ring) in enumerate(tuple(self._rings.items()), 1):
             if number % TIDY_SHARE == 0:
                 await asyncio.sleep(0)
@@ -244,7 +244,7 @@ class Hub:
                         if event.sequence <= reached:
                             ring.append(event)
                     self._store.bound(ring, len(self._loading))
-                ring.expire(time.time())
+                ring.expire(expiry_time())
         except BaseException:
             self._unsubscribe(name)
             raise

@@ -2,6 +2,7 @@
 
     parts/{id}.part   a file while it is written     files/{xx}/{id}     a complete file
     parts/{id}.lock   the claim of its writer        catalogue.sqlite3   the records, and the format
+    reserve           space for deletions
 
 A file is complete when its record is committed, which is the last step: fsync(file), rename,
 fsync(directory), commit, then the response. A crash between two of these steps leaves an unlocked
@@ -14,7 +15,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from functools import partial
 from io import FileIO
 from itertools import starmap
 from pathlib import Path
+from typing import TypeVar
 
 from ..kernel.problem import Problem, ProblemType
 from ..kernel.threads import acquire, complete, in_thread
@@ -31,9 +33,11 @@ from .interface import Callbacks, Tap, Writer, notify
 from .place import Place, is_full
 from .reading import LocalFile, OpenFiles, read_now, read_path
 from .records import Draft, FileRecord, checked_id, is_id, not_found
+from .reserve import Reserve
 from .settings import StorageSettings
 from .writer import LocalWriter, WriterPool
 
+T = TypeVar("T")
 THREADS = 16
 #: Records per query of a listing.
 PAGE = 500
@@ -65,13 +69,18 @@ class LocalStorage:
         self.root = root = Path(settings.url.removeprefix("file://").removeprefix("file:"))
         check_format(root / "catalogue.sqlite3")
         self._files, self._parts = root / "files", root / "parts"
-        self._parts.mkdir(parents=True, exist_ok=True)
-        for number in range(256):
-            (self._files / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+        for folder in (self._parts, self._files):
+            folder.mkdir(parents=True, exist_ok=True)
+        _sync_folder(root)
+        #: The folders in `files` that exist after a power cut, too, as far as is known here.
+        self._durable: set[Path] = set()
+        self._reserve = Reserve(root / "reserve")
+        self._reserve.spend_if_full()  # The start needs some space, too.
         check_locks(self._parts)
         self.place = Place(root, settings.keep_free)
         self.catalogue = Catalogue(root / "catalogue.sqlite3", self.place)
         self.place.watch(root, self._files, self._parts)
+        self._reserve.keep()
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
         self.writers = WriterPool(self.place)
         self.quota = settings.quota
@@ -103,7 +112,7 @@ class LocalStorage:
                 if writer.committed:
                     await in_thread(self.threads, claim.release)
                 else:
-                    await complete(self._reconcile(claim))
+                    await complete(self._reconcile(claim, undo=True))
 
     def _begin(self, size: int) -> tuple[Claim, Path, FileIO]:
         self.place.check()
@@ -166,8 +175,20 @@ class LocalStorage:
     async def _publish(self, writer: LocalWriter, record: FileRecord) -> None:
         """Make the bytes durable under their final name, then add the record."""
         final = self.path(record.id)
-        await in_thread(self.threads, _move_durably, writer.file, writer.path, final)
+        await in_thread(self.threads, self._move_durably, writer.file, writer.path, final)
         await self.adopt(record)
+
+    def _move_durably(self, file: FileIO, part: Path, final: Path) -> None:
+        os.fsync(file.fileno())
+        file.close()  # Windows cannot rename an open file.
+        folder = final.parent
+        if folder not in self._durable:
+            # Even if it exists: another process may have made it just now.
+            folder.mkdir(exist_ok=True)
+            _sync_folder(self._files)
+            self._durable.add(folder)
+        part.replace(final)
+        _sync_folder(folder)
 
     async def adopt(self, record: FileRecord) -> None:
         """Add the record of a file whose bytes are durable under their final name."""
@@ -182,7 +203,7 @@ class LocalStorage:
         self._announcing.add(record.id)
         try:
             if await notify(functions, record.id, record):
-                with suppress(sqlite3.OperationalError):  # Then it is called once more.
+                with suppress(sqlite3.OperationalError, Problem):  # Then it is called once more.
                     await self.catalogue.confirm(record.id)
         finally:
             self._announcing.discard(record.id)
@@ -248,6 +269,16 @@ class LocalStorage:
             remaining -= len(page)
 
     async def delete(self, file_id: str) -> None:
+        removed = await self.freeing(partial(self._delete, file_id))
+        if removed is None:
+            raise not_found()
+        await notify([each.on_deleted for each in self.callbacks], file_id, removed)
+
+    async def freeing(self, deletion: Callable[[], Awaitable[T]]) -> T:
+        """Run a deletion; on a full disk it may use the reserve of the store."""
+        return await self._reserve.used_for(deletion, self.catalogue)
+
+    async def _delete(self, file_id: str) -> FileRecord | None:
         await self.record(file_id)  # Without a record, the claim may be that of an upload.
         give_up_at = time.monotonic() + CLAIM_SECONDS
         with self.place.guarding():
@@ -258,14 +289,11 @@ class LocalStorage:
                 await asyncio.sleep(0.01)
             try:
                 self._open_files.forget(file_id)  # The disk frees the blocks of closed files only.
-                removed = await complete(self._remove(file_id))
+                return await complete(self._remove(file_id))
             finally:
                 # If the record could not be removed, the file stays as it was.
                 await complete(self._reconcile(claim))
                 self._open_files.forget(file_id)  # Another request may have opened it meanwhile.
-        if removed is None:
-            raise not_found()
-        await notify([each.on_deleted for each in self.callbacks], file_id, removed)
 
     async def _remove(self, file_id: str) -> FileRecord | None:
         try:
@@ -283,6 +311,7 @@ class LocalStorage:
         if not await in_thread(self.threads, self.place.look, write=True):
             return  # The path may lead to another store.
         await self.recover()
+        await in_thread(self.threads, self._reserve.keep)
         if any(each.on_stored for each in self.callbacks):
             for file_id in await self.catalogue.unannounced():
                 # If it is claimed, its upload or another process is about to announce it.
@@ -321,10 +350,16 @@ class LocalStorage:
             logger.warning("%s cannot be claimed: %s", file_id, error)
             return None
 
-    async def _reconcile(self, claim: Claim) -> None:
-        """Remove bytes without a record or a record without bytes; then release the claim."""
+    async def _reconcile(self, claim: Claim, *, undo: bool = False) -> None:
+        """Remove bytes without a record or a record without bytes; then release the claim.
+
+        With `undo` a record is removed, too: no client has a response that contains it. A failure
+        is logged, and the next sweep tries again.
+        """
         final, paths = self.path(claim.id), [claim.path.with_suffix(".part")]
         try:
+            if undo:  # Even if the directory was moved: this database moved with it.
+                await self.catalogue.run("DELETE FROM files WHERE id = ?", claim.id)
             if not await in_thread(self.threads, self.place.holds):
                 claim.abandon()  # The directory is missing; a later sweep removes the files.
                 return
@@ -333,6 +368,10 @@ class LocalStorage:
             elif not await in_thread(self.threads, final.exists):
                 await self.catalogue.remove(claim.id)
             await in_thread(self.threads, self._unlink, paths)
+        except (OSError, sqlite3.OperationalError, Problem) as error:
+            claim.abandon()
+            logger.warning("%s cannot be cleaned up now: %s", claim.id, error)
+            return
         except BaseException:
             claim.abandon()
             raise
@@ -347,12 +386,10 @@ class LocalStorage:
         return self._parts / f"{file_id}.lock"
 
 
-def _move_durably(file: FileIO, part: Path, final: Path) -> None:
-    os.fsync(file.fileno())
-    file.close()  # Windows cannot rename an open file.
-    part.replace(final)
+def _sync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable; blocking."""
     if sys.platform != "win32":  # Windows journals renames, and cannot open a directory.
-        descriptor = os.open(final.parent, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -362,6 +399,10 @@ def _move_durably(file: FileIO, part: Path, final: Path) -> None:
 def _abort(begun: tuple[Claim, Path, FileIO]) -> None:
     """Undo the beginning of a file; blocking."""
     claim, part, file = begun
-    file.close()
-    part.unlink(missing_ok=True)
+    try:
+        file.close()
+        part.unlink(missing_ok=True)
+    except OSError:
+        claim.abandon()
+        raise
     claim.release()

@@ -11,6 +11,7 @@ a crash, the next request truncates the file to it.
 import asyncio
 import errno
 import json
+import logging
 import os
 import threading
 import time
@@ -27,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem
 from ..kernel.threads import acquire, complete, in_thread
+from ..streams import clock
 from .claims import Claim
 from .interface import Tap
 from .local import LocalStorage
@@ -36,10 +38,14 @@ from .writer import HEAD, LocalWriter
 
 #: Uploads per query: they are handled in one turn of the event loop.
 PAGE = 200
+#: Seconds by which the wall clock may differ from the steady clock between two sweeps.
+JUMP = 600.0
 #: Bytes that are copied between two checks for a cancellation and for free space.
 STEP = 8 << 20
 #: Bytes per copy where the kernel cannot copy between files.
 BLOCK = 1 << 20
+
+logger = logging.getLogger(__name__)
 
 _UNFINISHED = (
     "json_extract(state, '$.completed_at') IS NULL AND json_extract(state, '$.expired_at') IS NULL"
@@ -92,6 +98,7 @@ class LocalPartials:
         self._threads = storage.threads
         self._folder = storage.root / "uploads"
         self._folder.mkdir(exist_ok=True)
+        self._clock = storage.root / "clock"
         storage.place.watch(self._folder)
         for statement in _SCHEMA:
             storage.catalogue.execute(statement)
@@ -352,6 +359,42 @@ class LocalPartials:
         with self.storage.place.guarding():
             await in_thread(self._threads, unlink)
             await self.storage.catalogue.write(statement, *values)
+
+    async def catch_up(self) -> None:
+        """Extend the lives of uploads by a jump of the wall clock, or by the time of a reboot.
+
+        The file `clock` has both clocks at the previous call. A jump back needs no repair.
+        """
+        # On a full disk the next sweep tries again.
+        with suppress(Problem), self.storage.place.guarding():
+            now, gap = await in_thread(self._threads, self._gap)
+            if gap > JUMP:
+                logger.warning("The clock jumped by %d s: uploads expire that much later", gap)
+                await in_thread(self._threads, self._postpone, now - gap, gap)
+                await self.storage.catalogue.write(
+                    "UPDATE uploads SET state = json_set(state, '$.completed_at',"
+                    " json_extract(state, '$.completed_at') + ?)"
+                    " WHERE json_extract(state, '$.completed_at') <= ?",
+                    gap,
+                    now - gap,
+                )
+            await in_thread(self._threads, self._clock.write_text, f"{now} {clock.steady_time()}")
+
+    def _gap(self) -> tuple[float, float]:
+        """Return the time, and by how much the wall clock has advanced too far; blocking."""
+        now, steady = time.time(), clock.steady_time()
+        try:
+            then, steady_then = map(float, self._clock.read_text().split())
+        except (OSError, ValueError):
+            return now, 0.0  # There is no file yet.
+        return now, now - then - max(steady - steady_then, 0)
+
+    def _postpone(self, before: float, gap: float) -> None:
+        """Let the uploads that last changed before a time be `gap` seconds younger; blocking."""
+        for path in self._folder.glob("*.part"):
+            with suppress(FileNotFoundError):
+                if (changed_at := path.stat().st_mtime) <= before:
+                    os.utime(path, (changed_at + gap,) * 2)
 
     async def forget(self, before: float) -> None:
         """Remove the rows of uploads that expired before a time."""

@@ -29,6 +29,8 @@ HUNG_SECONDS = 30.0
 #: The `Retry-After` of a refused request, in seconds.
 RETRY_AFTER = 10
 FULL = {errno.ENOSPC, errno.EDQUOT}
+#: Bytes that are written to find out whether a quota of the disk is exhausted.
+QUOTA_PROBE = 64 << 10
 #: Errors of a disk that cannot be written at all, whichever file was written.
 BROKEN = {errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE}
 BROKEN_DATABASE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
@@ -121,7 +123,7 @@ class Place:
         try:
             yield
         except (OSError, sqlite3.OperationalError) as error:
-            if is_full(error):
+            if is_full(error) or self._lacks_quota(error):
                 raise Problem(507, "There is not enough space left.", type=NO_SPACE) from error
             if isinstance(error, OSError):
                 is_broken = error.errno in BROKEN
@@ -149,6 +151,17 @@ class Place:
         if self._is_broken:
             self._is_broken = False
             logger.warning("The storage can be written again")
+
+    def _lacks_quota(self, error: OSError | sqlite3.OperationalError) -> bool:
+        """Whether a quota of the disk stopped SQLite, which reports that like a broken disk."""
+        code = sqlite3.SQLITE_IOERR_WRITE
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == code:
+            try:
+                with tempfile.TemporaryFile(dir=self._root, buffering=0) as file:
+                    file.write(bytes(QUOTA_PROBE))
+            except OSError as probed:
+                return is_full(probed)
+        return False
 
     def _fail(self, error: Exception) -> None:
         if not self._is_broken:

@@ -4,6 +4,7 @@ Every block can be decoded as soon as it arrives. Sources: RFC 9110, sections 8.
 RFC 1952 (gzip); RFC 8878 (zstd).
 """
 
+import re
 import sys
 import zlib
 from abc import ABC, abstractmethod
@@ -75,6 +76,8 @@ class Gzip(Coding):
         return self._compressor.flush()
 
 
+#: Quoted strings, which can contain commas and semicolons (RFC 9110, section 5.6.4).
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 #: In order of preference.
 CODINGS: tuple[type[Coding], ...] = (Zstd, Gzip)
 
@@ -85,7 +88,7 @@ def weights(field: str) -> dict[str, float]:
     Parameters other than `q` are ignored (RFC 9110, section 12.4.2).
     """
     found: dict[str, float] = {}
-    for member in field.split(","):
+    for member in _QUOTED.sub("", field).split(","):
         name, *parameters = (part.strip().lower() for part in member.split(";"))
         quality = 1.0
         for parameter in parameters:

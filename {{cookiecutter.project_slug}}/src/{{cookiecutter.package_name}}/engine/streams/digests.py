@@ -2,15 +2,15 @@
 
 They are not computed for every file: hashing costs more than the rest of an upload.
 
-Source: RFC 9530 (Digest Fields); the field values are dictionaries of RFC 8941, section 3.2.
+Source: RFC 9530 (Digest Fields); the field values are dictionaries of RFC 9651.
 """
 
 import base64
 import hashlib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from ..kernel.problem import Problem, ProblemType
+from .structured import parse_dictionary
 
 MISMATCH = ProblemType(
     "digest-mismatch",
@@ -21,17 +21,20 @@ MISMATCH = ProblemType(
 
 #: The active algorithms of RFC 9530, section 5; the others are insecure, and ignored.
 _HASHES = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
-_DIGEST = re.compile(r"\s*([a-z*][a-z0-9_\-.*]*)\s*=\s*:([A-Za-z0-9+/=]*):\s*(?:;.*)?")
-_WANTED = re.compile(r"\s*([a-z*][a-z0-9_\-.*]*)\s*=\s*(\d)\s*(?:;.*)?")
 
 
-def wanted_digest(field: str) -> str | None:
-    """Return the supported algorithm that a `Want-Repr-Digest` field prefers, if any.
+def wanted_digest(field: str, among: Container[str] = _HASHES) -> str | None:
+    """Return the algorithm that a `Want-Repr-Digest` field prefers among the given ones, if any.
 
     Preferences are integers from 0 (not acceptable) to 9; a malformed field is ignored.
     """
-    offers = [match for member in field.split(",") if (match := _WANTED.fullmatch(member))]
-    known = [(int(match[2]), match[1]) for match in offers if match[1] in _HASHES]
+    try:
+        offers = parse_dictionary(field)
+    except ValueError:
+        return None
+    # `True` is the value of a key without one.
+    preferences = {key: each for key, each in offers.items() if type(each) is int and each <= 9}
+    known = [(each, key) for key, each in preferences.items() if key in among]
     preference, algorithm = max(known, default=(0, None))
     return algorithm if preference > 0 else None
 
@@ -45,18 +48,22 @@ class Digester:
     """Hashes a representation once for each algorithm that is sent or wanted.
 
     `fields` are the values of `Content-Digest` and `Repr-Digest`, which are equivalent for a body
-    without content coding. Raises Problem 400 if a digest of a known algorithm is malformed.
+    without content coding; all lines of a field are one value. Raises Problem 400 if a field is
+    malformed.
     """
 
     def __init__(self, fields: Iterable[str], wanted: Iterable[str] = ()) -> None:
         self._expected: list[tuple[str, bytes]] = []
-        for member in (member for field in fields for member in field.split(",")):
-            match = _DIGEST.fullmatch(member)
-            if match and match[1] in _HASHES:
-                self._expected.append((match[1], _decode(match[2])))
-            elif not match:
-                detail = "A digest field must be a dictionary of byte sequences (RFC 9530)."
-                raise Problem(400, detail)
+        for field in fields:
+            try:
+                members = parse_dictionary(field)
+            except ValueError:
+                raise _malformed() from None
+            for algorithm, expected in members.items():
+                if not isinstance(expected, bytes):
+                    raise _malformed()
+                if algorithm in _HASHES:
+                    self._expected.append((algorithm, expected))
         algorithms = {algorithm for algorithm, _ in self._expected} | set(wanted)
         self._hashes = {algorithm: _HASHES[algorithm]() for algorithm in algorithms}
 
@@ -81,8 +88,5 @@ class Digester:
         return {name: base64.b64encode(state.digest()).decode() for name, state in hashes}
 
 
-def _decode(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:  # Includes text that is not ASCII.
-        raise Problem(400, "A digest is not valid base64.") from None
+def _malformed() -> Problem:
+    return Problem(400, "A digest field must be a dictionary of byte sequences (RFC 9530).")

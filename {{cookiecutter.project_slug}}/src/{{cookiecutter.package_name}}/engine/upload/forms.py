@@ -58,7 +58,7 @@ class _Form:
         headers = request.headers
         self._owner = owner_of(request)
         self._wanted = wanted_digest(joined(headers, "want-repr-digest"))
-        digests = headers.getlist("content-digest") + headers.getlist("repr-digest")
+        digests = [joined(headers, name) for name in ("content-digest", "repr-digest")]
         self._digester = Digester(digests)
         self._parser = FormParser(headers.get("content-type", ""))
         self._limits = limits = request.app.state.settings.upload

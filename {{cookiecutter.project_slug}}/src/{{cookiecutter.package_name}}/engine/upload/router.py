@@ -16,6 +16,7 @@ from ..storage.part import Files
 from ..storage.router import StorageDep, StoredFile
 from ..streams.content import ENCODED
 from ..streams.digests import MISMATCH, Digester, wanted_digest
+from ..streams.structured import parse_item
 from .forms import store_form
 from .metadata import NOT_STORED, AllowedTypes, draft_of, is_form, stored_response
 from .multipart import MALFORMED
@@ -65,14 +66,15 @@ async def upload_files(request: Request, storage: StorageDep) -> Response:
     `Content-Digest` and `Repr-Digest` are verified; `Want-Repr-Digest` is honoured (RFC 9530).
     """
     headers = request.headers
-    if b"?0" in members(headers.raw, b"upload-complete"):
+    is_complete = parse_item(joined(headers, "upload-complete"))
+    if is_complete is False or b"?0" in members(headers.raw, b"upload-complete"):
         # ResumableUploads has a route for these. Stored here, the file would be incomplete.
         raise Problem(400, "Uploads in several requests are not available here.")
     if is_form(request):
         return stored_response(request, await store_form(request, storage))
     body = RequestBody(request, limit=request.app.state.settings.upload.max_size)
     wanted = wanted_digest(joined(headers, "want-repr-digest"))
-    digests = headers.getlist("content-digest") + headers.getlist("repr-digest")
+    digests = [joined(headers, name) for name in ("content-digest", "repr-digest")]
     digester = Digester(digests, [wanted] if wanted else [])
     tap = digester.update if digester else None
     async with storage.create(draft_of(request), tap, body.declared or 0) as writer:

@@ -49,6 +49,7 @@ async def test_the_name_comes_in_ascii_and_as_it_is(file: Served) -> None:
 
 
 @pytest.mark.spec("rfc9530-3", "rfc9530-4")
+@pytest.mark.fault("G22")
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
@@ -56,6 +57,10 @@ async def test_the_name_comes_in_ascii_and_as_it_is(file: Served) -> None:
         ("sha-512=9, sha-256=5", "sha-512=:QkI=:"),
         ("sha-512=1, sha-256=5", "sha-256=:QUE=:"),
         ("md5=9", "sha-256=:QUE=:, sha-512=:QkI=:"),
+        ('md5=9;a="b, c", sha-512=9', "sha-512=:QkI=:"),
+        ("sha-256=9, sha-512=3, sha-256=1", "sha-512=:QkI=:"),
+        ("sha-256=9, sha-512", "sha-256=:QUE=:"),
+        ("sha-256=9,", "sha-256=:QUE=:, sha-512=:QkI=:"),
     ],
 )
 async def test_of_the_stored_digests_the_preferred_one_is_sent(

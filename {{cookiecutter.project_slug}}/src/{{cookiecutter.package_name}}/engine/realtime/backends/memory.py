@@ -1,12 +1,12 @@
 """The broker of one process: it numbers events, and the hub keeps them until the process ends."""
 
 import secrets
-import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from ...kernel.kernel import BOUNDS
+from ...streams.clock import expiry_time
 from ..messages import Message, Once
 from ..ring import Event, History
 from ..settings import RealtimeSettings
@@ -43,7 +43,7 @@ class MemoryBackend:
             once.check(known[0])
             return known[1]
         position = Position(self._listener.epoch, self._listener.top + 1)
-        event = Event(str(position), position.sequence, 0, topic, message, time.time())
+        event = Event(str(position), position.sequence, 0, topic, message, expiry_time())
         if once is not None:
             self._remember(once, event.id)
         self._listener.deliver(event)

@@ -7,8 +7,6 @@ the same response as an upload in one request.
 Source: draft-ietf-httpbis-resumable-upload; RFC 9651 (structured fields); RFC 9530 (digests).
 """
 
-import re
-import time
 from collections.abc import Awaitable
 from contextlib import aclosing
 
@@ -21,7 +19,9 @@ from ...kernel.fields import joined
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import in_thread
 from ...storage.partials import Partial
+from ...streams.clock import expiry_time
 from ...streams.digests import Digester, wanted_digest
+from ...streams.structured import parse_item
 from ..metadata import content_type_of, draft_of, is_form, stored_response
 from .sessions import (
     Interrupted,
@@ -51,11 +51,6 @@ INTEROP = range(6, 11)
 #: The last version in which HEAD and DELETE must not have the headers of an append.
 STRICT = 6
 
-#: Structured fields (RFC 9651, section 3.3); their parameters are ignored.
-_PARAMETERS = r"(?:; *[a-z*][a-z0-9_.*-]*(?:=(?:\"(?:[^\"\\]|\\.)*\"|[^;\", ]+))?)*"
-_BOOLEAN = re.compile(r"\?([01])" + _PARAMETERS)
-_INTEGER = re.compile(r"(\d{1,15})" + _PARAMETERS, re.ASCII)
-
 
 def is_creation(request: Request) -> bool:
     """Whether a request to `/files` creates an upload of this protocol.
@@ -70,7 +65,7 @@ def is_creation(request: Request) -> bool:
 def limits(request: Request, expires_at: float | None = None) -> str:
     """Return the value of `Upload-Limit`: bytes of a file, and seconds until an upload expires."""
     upload = request.app.state.settings.upload
-    age = upload.expire_after if expires_at is None else expires_at - time.time()
+    age = upload.expire_after if expires_at is None else expires_at - expiry_time()
     return f"max-size={upload.max_size}, max-age={max(int(age), 0)}"
 
 
@@ -82,7 +77,7 @@ async def create(request: Request) -> Response:
     length = _agreed_length(request, 0, None, complete)
     body = body_of(request, length)
     partial = _partial_of(request, length)
-    check = Digester(request.headers.getlist("content-digest")) or None
+    check = Digester([joined(request.headers, "content-digest")]) or None
     sessions = sessions_of(request)
     await sessions.add(partial)
     headers = {"Location": f"{uploads_url(request)}/{partial.id}", "Upload-Limit": limits(request)}
@@ -122,7 +117,7 @@ async def append(request: Request, upload_id: str) -> Response:
     start, complete = _integer(request, "upload-offset"), _complete(request)
     if start is None or complete is None:
         raise Problem(400, "Upload-Offset and Upload-Complete are required.")
-    check = Digester(request.headers.getlist("content-digest")) or None
+    check = Digester([joined(request.headers, "content-digest")]) or None
     async with sessions_of(request).hold(upload_id, request) as session:
         if session.partial.is_part or session.partial.parts:
             raise Problem(403, "An upload of a tus concatenation must be continued with tus.")
@@ -150,7 +145,7 @@ async def cancel(request: Request, upload_id: str) -> Response:
 def _partial_of(request: Request, length: int | None) -> Partial:
     names = ("Repr-Digest", "Want-Repr-Digest")
     fields = {name: joined(request.headers, name) for name in names}
-    Digester(filter(None, [fields["Repr-Digest"]]))  # Raises 400 now if it is malformed.
+    Digester([fields["Repr-Digest"]])  # Raises 400 now if it is malformed.
     draft = draft_of(request)
     if draft.content_type == MEDIA_TYPE:  # Some clients send it with the creation, too.
         draft = draft.model_copy(update={"content_type": content_type_of("", draft.filename)})
@@ -193,8 +188,8 @@ async def _finish(request: Request, session: Session) -> Response:
         raise _inconsistent()
     kept, headers = session.partial.fields, request.headers
     wanted = joined(headers, "want-repr-digest") or kept.get("Want-Repr-Digest", "")
-    digests = [kept.get("Repr-Digest", ""), *headers.getlist("repr-digest")]
-    digester = Digester(filter(None, digests), filter(None, [wanted_digest(wanted)]))
+    digests = [kept.get("Repr-Digest", ""), joined(headers, "repr-digest")]
+    digester = Digester(digests, filter(None, [wanted_digest(wanted)]))
     if digester and not session.record:
         # Computed at the end: a restart loses the state of a hash, but not the bytes.
         threads = request.app.state.storage.threads
@@ -237,15 +232,13 @@ def _agreed_length(request: Request, start: int, known: int | None, complete: bo
 
 
 def _complete(request: Request) -> bool | None:
-    fields = request.headers.getlist("upload-complete")
-    match = _BOOLEAN.fullmatch(fields[0].strip()) if len(fields) == 1 else None
-    return match[1] == "1" if match else None
+    value = parse_item(joined(request.headers, "upload-complete"))
+    return value if isinstance(value, bool) else None
 
 
 def _integer(request: Request, name: str) -> int | None:
-    fields = request.headers.getlist(name)
-    match = _INTEGER.fullmatch(fields[0].strip()) if len(fields) == 1 else None
-    return int(match[1]) if match else None
+    value = parse_item(joined(request.headers, name))
+    return value if type(value) is int and value >= 0 else None
 
 
 def _refuse_fields(request: Request, *names: str) -> None:

@@ -8,6 +8,7 @@ too.
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -163,7 +164,7 @@ async def use_upload(request: Request, upload_id: FileId) -> Response:
         "HEAD": protocol.offset,
         "GET": draft.offset,  # tus has no GET.
         "PATCH": protocol.append,
-        "DELETE": protocol.cancel,
+        "DELETE": _cancel,
     }
     if method not in actions:
         raise Problem(405, headers={"Allow": ALLOW["/uploads/{upload_id}"]})
@@ -186,6 +187,11 @@ async def upload_options(request: Request) -> Response:
     headers["Accept-Patch"] = f"{tus.MEDIA_TYPE}, {draft.MEDIA_TYPE}"
     headers["Allow"] = ALLOW[request.scope["route"].path]
     return Response(headers=headers)
+
+
+async def _cancel(request: Request, upload_id: str) -> Any:
+    cancel = partial(_protocol_of(request).cancel, request, upload_id)
+    return await request.app.state.storage.freeing(cancel)
 
 
 router.add_api_route(

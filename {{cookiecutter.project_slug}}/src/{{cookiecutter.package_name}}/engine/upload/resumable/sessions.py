@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ from ...storage.partials import LocalPartials, Partial
 from ...storage.records import FileRecord, checked_id
 from ...storage.router import file_url
 from ...storage.writer import LocalWriter
+from ...streams.clock import expiry_time
 from ...streams.content import refuse_coding
 from ..metadata import owner_of
 from .settings import ResumableUploadSettings
@@ -197,7 +198,8 @@ class Session:
     async def adopt(self, record: FileRecord) -> None:
         """Store that the upload has become this file."""
         self.record, self.offset, self.changed_at = record, record.size, time.time()
-        await self._change(length=record.size, rollback=None, completed_at=self.changed_at)
+        with _logged(record.id):  # The file is stored: the next request tries again.
+            await self._change(length=record.size, rollback=None, completed_at=self.changed_at)
 
     async def _commit(
         self, writer: LocalWriter, digest: dict[str, str] | None = None
@@ -349,7 +351,7 @@ class Sessions:
                     404, _NOT_FOUND
                 )  # Its file was deleted, or a power cut lost its bytes.
         changed_at = partial.completed_at or (stat.st_mtime if stat else time.time())
-        if self.expires_at(changed_at) < time.time():
+        if self.expires_at(changed_at) < expiry_time():
             raise Problem(410, _EXPIRED)
         offset = record.size if record else stat.st_size if stat else 0
         size = self._settings.max_size
@@ -377,17 +379,29 @@ class Sessions:
         """
         if not self.partials.storage.place.is_up():
             return  # The directory is missing, was replaced or cannot be written.
-        async with self.partials.claimed("sweep") as leads:
+        async with AsyncExitStack() as stack:
+            leads: object = True  # Without an inode for its claim, each process sweeps.
+            with suppress(Problem):
+                leads = await stack.enter_async_context(self.partials.claimed("sweep"))
             if leads:
                 await self._finish_all()
-                before = time.time() - self._settings.expire_after
-                for upload_id in await self.partials.expired(before):
-                    with _logged(upload_id):
-                        async with self.partials.claimed(upload_id) as claim:
-                            if claim and await self.partials.expired(before, upload_id):
-                                await complete(self.partials.expire(upload_id))
-                with suppress(Problem):  # The disk is full; the next sweep may have space.
-                    await self.partials.forget(before)
+                await self.partials.catch_up()
+                await self._expire_all(expiry_time() - self._settings.expire_after)
+
+    async def _expire_all(self, before: float) -> None:
+        for upload_id in await self.partials.expired(before):
+            with _logged(upload_id):
+                await self._expire(upload_id, before)
+        with suppress(Problem):  # The disk is full; the next sweep may have space.
+            await self.partials.forget(before)
+
+    async def _expire(self, upload_id: str, before: float) -> None:
+        async def expire() -> None:
+            async with self.partials.claimed(upload_id) as claim:
+                if claim and await self.partials.expired(before, upload_id):
+                    await complete(self.partials.expire(upload_id))
+
+        await self.partials.storage.freeing(expire)
 
     async def _finish_all(self) -> None:
         after = ""

@@ -7,7 +7,6 @@ last byte arrives.
 Source: tus resumable upload protocol 1.0.0 (tus.io/protocols/resumable-upload).
 """
 
-import base64
 import hashlib
 import re
 import zlib
@@ -25,6 +24,7 @@ from ...kernel.problem import Problem
 from ...storage.partials import Partial
 from ...storage.records import Draft, clean_filename, is_id
 from ...streams.digests import MISMATCH
+from ...streams.structured import decode_base64
 from ..metadata import content_type_of, owner_of
 from .sessions import (
     Session,
@@ -310,6 +310,6 @@ def _checksum_of(request: Request) -> Checksum | None:
 def _decoded(text: str) -> bytes:
     """Decode base64; raises Problem 400."""
     try:
-        return base64.b64decode(text, validate=True)
+        return decode_base64(text)
     except ValueError:  # Also text that is not ASCII.
         raise Problem(400, "A value is not valid base64.") from None
