@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter, Request, WebSocket
+from pydantic import ValidationError
 
 from .peer import PATIENCE
-from .service import Service, ServiceProcess
+from .service import Service, ServiceProcess, make_settings
 
 #: The peer of every test, another proxy, and an unknown address.
 HERE, BEFORE, STRANGER = "127.0.0.1", "192.0.2.7", "203.0.113.9"
@@ -151,6 +152,21 @@ async def test_a_stranger_is_not_believed(serve: Any, trusted: str, fields: list
     assert await ask(service, "Host: h:1", *fields) == ["http://h:1/", HERE]
 
 
+@pytest.mark.fault("G42")
+async def test_by_default_no_peer_is_believed(serve: Any) -> None:
+    service: Service = await serve(router)
+    reported = [host("a.example"), "X-Forwarded-Proto: https", f"X-Forwarded-For: {STRANGER}"]
+    for fields in (reported, [forwarded(f"for={STRANGER};host=a.example;proto=https")]):
+        assert await ask(service, "Host: h:1", *fields) == ["http://h:1/", HERE]
+
+
+@pytest.mark.fault("G42")
+@pytest.mark.parametrize("value", ["localhost", "10.0.0.1/8", "127.0.0.1;::1", "*,127.0.0.1"])
+def test_what_is_no_address_is_no_trusted_proxy(value: str) -> None:
+    with pytest.raises(ValidationError, match="trusted_proxies"):
+        make_settings(server={"trusted_proxies": value})
+
+
 @pytest.mark.fault("F13")
 async def test_with_all_trusted_the_first_of_each_list_is_meant(serve: Any) -> None:
     service: Service = await serve(router, server={"trusted_proxies": "*", "allowed_hosts": KNOWN})
@@ -192,7 +208,9 @@ async def test_a_huge_field_is_refused(serve: Any) -> None:
 async def test_serve_gives_out_addresses_of_the_host_that_was_asked_for(tmp_path: Path) -> None:
     pytest.importorskip("{{cookiecutter.package_name}}.engine.upload")
     fields = {"X-Forwarded-Host": "a.example", "X-Forwarded-Proto": "https"}
-    process = ServiceProcess(tmp_path, SERVER__ALLOWED_HOSTS="a.example")
+    process = ServiceProcess(
+        tmp_path, SERVER__ALLOWED_HOSTS="a.example", SERVER__TRUSTED_PROXIES=HERE
+    )
     async with process, process.client() as client:
         answer = await client.post("/files", content=b"x", headers=fields)
 

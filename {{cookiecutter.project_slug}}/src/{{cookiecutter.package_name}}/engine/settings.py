@@ -5,6 +5,7 @@ them.
 """
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -21,6 +22,14 @@ def _base_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _proxies(addresses: str) -> str:
+    addresses = addresses.strip()
+    if addresses != "*":
+        for each in filter(None, map(str.strip, addresses.split(","))):
+            ip_network(each)  # The server would silently ignore anything else.
+    return addresses
+
+
 #: Names and addresses, separated by commas; international names in their ASCII form.
 HOSTS = r"^[A-Za-z0-9._*:\[\], -]*$"
 
@@ -35,16 +44,18 @@ class ServerSettings(Section):
     """The base URL for clients, such as `https://files.example.com`; by default the request's."""
     allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = ""
     """Allowed names in Host, separated by commas; `*.example.com` for subdomains, `*` for all."""
-    trusted_proxies: str = "127.0.0.1"
+    trusted_proxies: Annotated[str, AfterValidator(_proxies)] = ""
     """Comma-separated addresses of proxies that may set `X-Forwarded-*` and `Forwarded`; or `*`."""
+    umask: Annotated[str, Field(pattern="^0?[0-7]{3}$")] = "077"
+    """Permissions that new files and directories do not get, in octal: `027` lets a group read."""
     docs: bool = True
     """Whether `/docs`, `/redoc` and the OpenAPI documents are served; the demo page reads these."""
     header_timeout: Annotated[Duration, Field(gt=0)] = 20.0
     """Seconds in which the headers of a request must arrive."""
     max_header_size: Size = 64 << 10
     """Bytes of the headers of a request."""
-    max_header_fields: Annotated[int, Field(gt=0)] = 256
-    """Header lines of a request."""
+    max_header_fields: Annotated[int, Field(gt=0)] = 100
+    """Header fields of a request, and trailers after its body."""
     max_pipelined: Annotated[int, Field(gt=0)] = 16
     """Requests of one connection that may wait for an earlier one, before reading is paused."""
     max_waiting: Annotated[int, Field(gt=0)] = 1000
