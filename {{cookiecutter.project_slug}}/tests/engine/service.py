@@ -178,6 +178,10 @@ class ServiceProcess:
         assert found is not None
         return int(found[1]) * 1024
 
+    def is_logging(self) -> bool:
+        """Return whether any process of the service is left."""
+        return self._log.is_alive()
+
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 

@@ -44,6 +44,7 @@ def main(
     with exit code 1.
     """
     settings = _read(read_settings)
+    os.umask(int(settings.server.umask, 8))
     app = create_app(settings)
     options = _parse(sorted(app.commands), arguments)
     app.check()
@@ -58,9 +59,10 @@ def main(
 def serve(create_app: Factory, settings: ServiceSettings, app: Service | None = None) -> None:
     """Run the service until a signal ends it; one process uses `app` if it is given."""
     number = settings.server.workers
-    with _running(settings), shared_metrics(number):
+    with _running(settings), shared_metrics(number) as directory:
         if number > 1:
             config = ServerConfig(partial(create_app, settings), settings, workers=number)
+            config.directory = directory
             supervisor = Supervisor(config, sockets=[config.bind_socket()])
             supervisor.run()
             if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
@@ -150,10 +152,10 @@ def _parse(commands: list[str], arguments: list[str] | None) -> argparse.Namespa
 
 
 @contextmanager
-def shared_metrics(workers: int) -> Generator[None]:
-    """Give several workers a directory in which they share their metrics."""
+def shared_metrics(workers: int) -> Generator[str | None]:
+    """Give several workers a directory in which they share their metrics; None if they have one."""
     if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        yield
+        yield None
         return
     # In memory where possible: the files are memory-mapped, so a full disk would crash the workers.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
@@ -162,6 +164,6 @@ def shared_metrics(workers: int) -> Generator[None]:
     ) as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         try:
-            yield
+            yield directory
         finally:
             del os.environ["PROMETHEUS_MULTIPROC_DIR"]
