@@ -9,6 +9,8 @@ import pytest
 from fastapi import APIRouter, Request, WebSocket
 from pydantic import ValidationError
 
+from {{cookiecutter.package_name}}.engine.settings import ServerSettings
+
 from .peer import PATIENCE
 from .service import Service, ServiceProcess, make_settings
 
@@ -16,6 +18,7 @@ from .service import Service, ServiceProcess, make_settings
 HERE, BEFORE, STRANGER = "127.0.0.1", "192.0.2.7", "203.0.113.9"
 KNOWN = "test,h,a.example,[2001:db8::1]"
 TRUSTED = {"trusted_proxies": f"{HERE},{BEFORE},2001:db8::/32", "allowed_hosts": KNOWN}
+DEFAULT = ServerSettings().trusted_proxies
 
 router = APIRouter()
 
@@ -154,7 +157,7 @@ async def test_a_stranger_is_not_believed(serve: Any, trusted: str, fields: list
 
 @pytest.mark.fault("G42")
 async def test_by_default_no_peer_is_believed(serve: Any) -> None:
-    service: Service = await serve(router)
+    service: Service = await serve(router, server={"trusted_proxies": DEFAULT})
     reported = [host("a.example"), "X-Forwarded-Proto: https", f"X-Forwarded-For: {STRANGER}"]
     for fields in (reported, [forwarded(f"for={STRANGER};host=a.example;proto=https")]):
         assert await ask(service, "Host: h:1", *fields) == ["http://h:1/", HERE]
@@ -208,9 +211,7 @@ async def test_a_huge_field_is_refused(serve: Any) -> None:
 async def test_serve_gives_out_addresses_of_the_host_that_was_asked_for(tmp_path: Path) -> None:
     pytest.importorskip("{{cookiecutter.package_name}}.engine.upload")
     fields = {"X-Forwarded-Host": "a.example", "X-Forwarded-Proto": "https"}
-    process = ServiceProcess(
-        tmp_path, SERVER__ALLOWED_HOSTS="a.example", SERVER__TRUSTED_PROXIES=HERE
-    )
+    process = ServiceProcess(tmp_path, SERVER__ALLOWED_HOSTS="a.example")
     async with process, process.client() as client:
         answer = await client.post("/files", content=b"x", headers=fields)
 

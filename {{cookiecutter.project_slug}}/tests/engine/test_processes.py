@@ -50,6 +50,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
     )
 
 
+@pytest.mark.fault("G32")
 @pytest.mark.parametrize(
     ("arguments", "workers"),
     [((), 1), ((), 2), (("--reload",), 1)],

@@ -4,9 +4,11 @@ The `settings.py` of each module defines its section; the `settings.py` of the s
 them.
 """
 
+import re
 from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,9 +19,17 @@ __all__ = ["Duration", "Section", "ServiceSettings", "Size"]
 
 
 def _base_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("a URL starts with http:// or https://")
+    is_url = re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url)
+    if not is_url or urlsplit(url).port == 0:  # Raises ValueError for other bad ports.
+        raise ValueError("a base URL is like https://files.example.com or http://10.0.0.5:8000/at")
     return url.rstrip("/")
+
+
+def _origins(origins: str) -> str:
+    for each in map(str.strip, origins.split(",")):
+        if each not in ("", "*", "null") and not re.fullmatch(r"[\w+.-]+://[^\s/?#@]+/?", each):
+            raise ValueError(f"{each!r} is not an origin such as https://app.example.com")
+    return origins
 
 
 def _proxies(addresses: str) -> str:
@@ -46,7 +56,7 @@ class ServerSettings(Section):
     """Allowed names in Host, separated by commas; `*.example.com` for subdomains, `*` for all."""
     trusted_proxies: Annotated[str, AfterValidator(_proxies)] = ""
     """Comma-separated addresses of proxies that may set `X-Forwarded-*` and `Forwarded`; or `*`."""
-    umask: Annotated[str, Field(pattern="^0?[0-7]{3}$")] = "077"
+    umask: Annotated[str, Field(pattern="^0?0[0-7]{2}$")] = "077"
     """Permissions that new files and directories do not get, in octal: `027` lets a group read."""
     docs: bool = True
     """Whether `/docs`, `/redoc` and the OpenAPI documents are served; the demo page reads these."""
@@ -79,7 +89,7 @@ class ServerSettings(Section):
 class CorsSettings(Section):
     """The pages that may use the service from a browser: `APP_CORS__…`."""
 
-    origins: str = ""
+    origins: Annotated[str, AfterValidator(_origins)] = ""
     """Origins such as `https://app.example.com`, separated by commas; `*` for all."""
 
 

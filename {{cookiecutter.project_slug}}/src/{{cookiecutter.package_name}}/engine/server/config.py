@@ -66,6 +66,7 @@ def _options(settings: ServiceSettings) -> dict[str, Any]:
         "http": f"{__package__}.http_connection:HTTPConnection",
         "host": server.host,
         "port": server.port,
+        "workers": 1,  # Otherwise uvicorn reads an environment variable.
         "access_log": False,
         "proxy_headers": False,  # `Forwarded` handles them.
         "forwarded_allow_ips": server.trusted_proxies,
