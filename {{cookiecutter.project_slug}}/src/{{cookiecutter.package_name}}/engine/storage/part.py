@@ -153,7 +153,7 @@ async def _import(
 
 
 def _restrict(root: Path, umask: int) -> None:
-    """Remove the permissions that the umask denies from a directory that was there before.
+    """Remove the permissions that the umask denies from an older directory.
 
     They guard all files in it. SQLite copies the permissions of the catalogue to its `-wal` file.
     """
