@@ -17,8 +17,8 @@ _SECRET = re.compile(
     re.I,
 )
 _JWT = r"eyJ[\w-]{6,}\.[\w-]*\.[\w-]*"
-_CREDENTIAL = re.compile(rf"bearer|basic\s+\S|{_JWT}", re.I)
-_IN_TEXT = re.compile(rf"((?:bearer|basic)(?:\s|%20|[+:])+)[^\s\"'&,;<>]{{8,}}|{_JWT}", re.I)
+_CREDENTIAL = re.compile(r"bearer|basic\s+\S|" + _JWT, re.I)
+_IN_TEXT = re.compile(r"((?:bearer|basic)(?:\s|%20|[+:])+)[^\s\"'&,;<>]{8,}|" + _JWT, re.I)
 _PARAMETER = re.compile(r"(?<=[?&;])([^=&;?\s\"'<>]{1,200})=([^&;\s\"'<>]+)")
 
 
