@@ -1,4 +1,4 @@
-"""SECURITY.md names settings that the project has, with their defaults, and describes real routes."""
+"""SECURITY.md names settings that the project has, with their defaults, and all verdicts."""
 
 import json
 import re
