@@ -59,6 +59,7 @@ def git(folder: Path, *arguments: str) -> str:
     ).stdout
 
 
+@pytest.mark.fault("G32")
 def test_neither_git_nor_uv_nor_a_network_is_needed(template: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
     nothing = tmp_path / "empty"
@@ -77,6 +78,7 @@ def test_a_hook_imports_python_s_own_modules_only(hook: str) -> None:
     assert absolute(HOOKS / hook) == set()
 
 
+@pytest.mark.fault("G32")
 def test_the_post_generation_hook_can_be_run_again(bake: Bake) -> None:
     answers = only("use_download")
     project = bake(**answers)
@@ -99,6 +101,7 @@ def test_the_folder_may_have_spaces_and_letters_of_any_alphabet(
     assert (folder / "streaming-service" / "pyproject.toml").is_file()
 
 
+@pytest.mark.fault("G32")
 def test_a_console_that_knows_ascii_only_does_not_stop_the_hook(
     template: Path, tmp_path: Path
 ) -> None:

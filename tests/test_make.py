@@ -70,6 +70,7 @@ def test_make_serve_needs_only_python_and_ends_well_on_ctrl_c(
 
 
 @pytest.mark.parametrize("taken", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
+@pytest.mark.fault("G32")
 def test_make_serve_on_a_taken_port_says_how_to_choose_another(taken: str, clone: Path) -> None:
     with socket.create_server((taken, 0)) as other:
         port = other.getsockname()[1]

@@ -18,7 +18,7 @@ from rendering import hook, owned
 #: The files of every project. Add new files here or to the table of the hook.
 CORE = {
     ".editorconfig", ".env.example", ".gitattributes", ".gitignore", ".pre-commit-config.yaml",
-    "LICENSE", "README.md", "AGENTS.md", "CLAUDE.md", "pyproject.toml",
+    "LICENSE", "README.md", "SECURITY.md", "AGENTS.md", "CLAUDE.md", "pyproject.toml",
     "docs/extending.md", "docs/observability.md", "docs/operations.md", "docs/protocols.md",
     "docs/troubleshooting.md",
     *(

@@ -32,6 +32,7 @@ ANSWERS = st.fixed_dictionaries(
 USUAL = {"project_name": "Long", "project_slug": "long"}
 
 
+@pytest.mark.fault("G32")
 @given(answers=ANSWERS)
 @example(answers=USUAL | {"package_name": "p"})
 @example(answers=USUAL | {"package_name": "p" * 40})

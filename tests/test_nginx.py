@@ -102,6 +102,7 @@ def front(
 ) -> Iterator[int]:
     """The port of nginx in front of a service."""
     settings = {"STORAGE__URL": f"file:{data}", "UPLOAD__MAX_SIZE": "64 MiB"}
+    settings["SERVER__TRUSTED_PROXIES"] = "127.0.0.1"
     with (
         running(full, environment, data, **settings) as service,
         nginx_before(service, data, tmp_path_factory.mktemp("nginx")) as port,

@@ -34,6 +34,7 @@ def other(version: str, full: Project) -> Environment:
     return environment_for(full, python=python)
 
 
+@pytest.mark.fault("G32")
 @pytest.mark.parametrize(
     "tests", [["tests"], [ENGINE] if "SOAK" in os.environ else PART], ids=["owner", "engine"]
 )
@@ -46,6 +47,7 @@ def test_the_tests_of_a_project_pass_on_another_python(
     assert len(suite.tests) > len(suite.skipped)
 
 
+@pytest.mark.fault("G32")
 def test_the_types_of_a_project_are_right_on_another_python(
     full: Project, other: Environment, tmp_path: Path
 ) -> None:

@@ -31,10 +31,11 @@ T = TypeVar("T")
 #: Multiplies the rounds and sizes of the heavy tests: SOAK=20 runs all of them.
 SOAK = int(os.environ.get("SOAK", "1"))
 
-#: The Host of raw requests; tests of Host use real names.
+#: The Host of raw requests (tests of Host use real names), and the address of all clients, which
+#: report another one in `X-Forwarded-For`.
 KNOWN: dict[str, Any] = {
     name: value
-    for name, value in {"allowed_hosts": "test,x,h,a"}.items()
+    for name, value in {"allowed_hosts": "test,x,h,a", "trusted_proxies": "127.0.0.1"}.items()
     if name in ServerSettings.model_fields
 }
 
@@ -185,6 +186,10 @@ class ServiceProcess:
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found is not None
         return int(found[1]) * 1024
+
+    def is_logging(self) -> bool:
+        """Return whether any process of the service is left."""
+        return self._log.is_alive()
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

@@ -18,6 +18,7 @@ def sources_of(policy: str) -> dict[str, str]:
     return dict(part.split(" ", 1) for part in policy.split("; "))
 
 
+@pytest.mark.fault("G41")
 @pytest.mark.parametrize("path", PAGES)
 async def test_a_page_loads_nothing_from_elsewhere(service: Service, path: str) -> None:
     async with service.client() as client:
@@ -31,6 +32,7 @@ async def test_a_page_loads_nothing_from_elsewhere(service: Service, path: str) 
     assert len(loaded) == (0 if path == PAGES[1] else 3)
 
 
+@pytest.mark.fault("G41")
 @pytest.mark.parametrize("path", PAGES)
 async def test_only_the_scripts_of_a_page_may_run_in_it(service: Service, path: str) -> None:
     async with service.client() as client:
@@ -59,6 +61,7 @@ async def test_the_files_of_the_pages_are_kept_by_a_browser(service: Service) ->
     assert (again.status_code, missing.status_code) == (304, 404)
 
 
+@pytest.mark.fault("G41")
 async def test_docs_that_are_turned_off_are_gone_with_their_documents() -> None:
     app = create_app(make_settings(server={"docs": False}))
     paths = [*PAGES, "/docs/assets/swagger-ui-bundle.js", "/openapi.json", "/openapi-3.2.json"]

@@ -64,6 +64,7 @@ async def test_a_client_that_waits_for_our_word_gets_it(serve: Any, values: list
 
 
 @F5
+@pytest.mark.fault("G42")
 async def test_a_client_of_http_1_0_waits_for_nothing(serve: Any) -> None:
     service: Service = await serve(router)
     async with service.raw_connection() as peer:

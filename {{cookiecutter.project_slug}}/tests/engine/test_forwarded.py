@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter, Request, WebSocket
+from pydantic import ValidationError
+
+from {{cookiecutter.package_name}}.engine.settings import ServerSettings
 
 from .peer import PATIENCE
-from .service import Service, ServiceProcess
+from .service import Service, ServiceProcess, make_settings
 
 #: The peer of every test, another proxy, and an unknown address.
 HERE, BEFORE, STRANGER = "127.0.0.1", "192.0.2.7", "203.0.113.9"
 KNOWN = "test,h,a.example,[2001:db8::1]"
 TRUSTED = {"trusted_proxies": f"{HERE},{BEFORE},2001:db8::/32", "allowed_hosts": KNOWN}
+DEFAULT = ServerSettings().trusted_proxies
 
 router = APIRouter()
 
@@ -149,6 +153,21 @@ async def test_forwarded_is_ignored_beside_the_other_fields(serve: Any) -> None:
 async def test_a_stranger_is_not_believed(serve: Any, trusted: str, fields: list[str]) -> None:
     service: Service = await serve(router, server={"trusted_proxies": trusted})
     assert await ask(service, "Host: h:1", *fields) == ["http://h:1/", HERE]
+
+
+@pytest.mark.fault("G42")
+async def test_by_default_no_peer_is_believed(serve: Any) -> None:
+    service: Service = await serve(router, server={"trusted_proxies": DEFAULT})
+    reported = [host("a.example"), "X-Forwarded-Proto: https", f"X-Forwarded-For: {STRANGER}"]
+    for fields in (reported, [forwarded(f"for={STRANGER};host=a.example;proto=https")]):
+        assert await ask(service, "Host: h:1", *fields) == ["http://h:1/", HERE]
+
+
+@pytest.mark.fault("G42")
+@pytest.mark.parametrize("value", ["localhost", "10.0.0.1/8", "127.0.0.1;::1", "*,127.0.0.1"])
+def test_what_is_no_address_is_no_trusted_proxy(value: str) -> None:
+    with pytest.raises(ValidationError, match="trusted_proxies"):
+        make_settings(server={"trusted_proxies": value})
 
 
 @pytest.mark.fault("F13")

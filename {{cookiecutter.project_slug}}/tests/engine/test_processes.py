@@ -50,6 +50,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
     )
 
 
+@pytest.mark.fault("G32")
 @pytest.mark.parametrize(
     ("arguments", "workers"),
     [((), 1), ((), 2), (("--reload",), 1)],
@@ -119,6 +120,18 @@ async def test_a_changed_file_starts_the_service_again_with_the_settings_of_now(
             process.terminate()
             assert await process.exit_code() == 0
     assert not any("Traceback" in line for line in process.log)
+
+
+@pytest.mark.fault("G38")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.slow
+async def test_a_reloader_that_is_killed_leaves_no_process(folder: Path) -> None:
+    async with ServiceProcess(folder, "-m", "processes", "--reload") as process:
+        await until(process, "first", make_settings().streaming.max_streams)
+        process.kill()
+        await process.exit_code()
+
+        assert not process.is_logging()
 
 
 def make_elsewhere(config: ServerConfig, answers: "Queue[Any]") -> None:

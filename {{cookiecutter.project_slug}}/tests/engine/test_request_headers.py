@@ -3,9 +3,18 @@
 from typing import Any
 
 import pytest
+from fastapi import APIRouter, Request
 
 from .peer import Peer
 from .service import Service
+
+router = APIRouter()
+
+
+@router.post("/echo")
+async def echo(request: Request) -> int:
+    return len(await request.body())
+
 
 START = b"GET /health/live HTTP/1.1\r\nHost: test\r\n"
 
@@ -13,6 +22,9 @@ START = b"GET /health/live HTTP/1.1\r\nHost: test\r\n"
 @pytest.fixture
 def limits(sections: dict[str, dict[str, Any]]) -> None:
     sections["server"] = {"header_timeout": 0.3, "max_header_size": 4096}
+
+
+MANY = b"X: y\r\n" * 99  # With Host, these are 100.
 
 
 async def answers(peer: Peer) -> bytes:
@@ -25,6 +37,35 @@ async def answers(peer: Peer) -> bytes:
 async def test_headers_that_are_too_large_are_431(service: Service, more: bytes) -> None:
     async with service.raw_connection() as peer:
         await peer.send(START + more + b"\r\n")
+        assert (await answers(peer)).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.fault("G42")
+@pytest.mark.bound("1.2")
+async def test_a_request_may_have_a_hundred_header_fields(service: Service) -> None:
+    for more, status in ((b"", b"200"), (b"Y: z\r\n", b"431")):
+        async with service.raw_connection() as peer:
+            await peer.send(START + MANY + more + b"\r\n")
+            assert (await peer.read_head()).startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.fault("G42")
+async def test_so_many_fields_are_refused_before_the_headers_end(service: Service) -> None:
+    async with service.raw_connection() as peer:
+        await peer.send(START + MANY + b"Y: z\r\nZ")
+        assert (await answers(peer)).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.fault("G42")
+async def test_a_body_may_have_a_hundred_trailers(serve: Any) -> None:
+    service: Service = await serve(router)
+    body = START.replace(b"GET", b"POST").replace(b"/health/live", b"/echo")
+    body += b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" + MANY + b"X: y\r\n"
+    async with service.raw_connection() as peer:
+        await peer.send(body + b"\r\n")
+        assert (await peer.read_head()).startswith(b"HTTP/1.1 200 ")
+    async with service.raw_connection() as peer:
+        await peer.send(body + b"X: y\r\n\r\n")
         assert (await answers(peer)).startswith(b"HTTP/1.1 431 ")
 
 

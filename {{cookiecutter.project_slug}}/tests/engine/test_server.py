@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -31,11 +32,28 @@ def serve(directory: Path, *arguments: str, **environment: str) -> subprocess.Co
     )
 
 
+BAD = [
+    ("APP_SERVER__HOST", "no such host"),
+    ("APP_SERVER__HOST", "a" * 300),
+    ("APP_SERVER__HOST", "http://127.0.0.1"),
+    ("APP_SERVER__HOST", "::zz"),
+    ("APP_SERVER__PUBLIC_URL", "https://"),
+    ("APP_SERVER__PUBLIC_URL", "http://[::1"),
+    ("APP_SERVER__PUBLIC_URL", "https://files.example.com:many"),
+    ("APP_SERVER__PUBLIC_URL", "https://files example.com"),
+    ("APP_SERVER__UMASK", "rw"),
+    ("APP_SERVER__UMASK", "700"),
+    ("APP_CORS__ORIGINS", "app.example.com"),
+    ("PROMETHEUS_MULTIPROC_DIR", "missing/directory"),
+]
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
         ("APP_SERVER__PORT", "many"),
         ("APP_SERVER__PUBLIC_URL", "files.example.com"),
+        *(pytest.param(variable, value, marks=pytest.mark.fault("G20")) for variable, value in BAD),
         ("APP_SERVER__WORKRES", "1"),
         ("APP_STREAMING__IDLE_TIMEOUT", "30 parsecs"),
         ("APP_STREAMING__MIN_RATE", "-1"),
@@ -51,6 +69,28 @@ def test_a_wrong_setting_is_reported_in_one_line_that_names_it(
 
     [line] = str(stopped.value.code).splitlines()
     assert line.startswith(f"{variable}: ")
+
+
+@pytest.mark.fault("G20")
+@pytest.mark.parametrize("url", ["redis://:password:x", "redis://127.0.0.1:99999"])
+def test_a_port_of_the_broker_that_is_none_is_reported_too(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    pytest.importorskip("{{cookiecutter.package_name}}.engine.realtime")
+    test_a_wrong_setting_is_reported_in_one_line_that_names_it(
+        monkeypatch, "APP_REALTIME__BROKER_URL", url
+    )
+
+
+@pytest.mark.fault("G20")
+@pytest.mark.slow
+def test_a_variable_of_uvicorn_does_not_stop_the_command(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = serve(tmp_path, APP_SERVER__PORT=port, WEB_CONCURRENCY="many")
+
+    assert ended.returncode == 3
+    assert "Traceback" not in ended.stdout + ended.stderr
 
 
 @pytest.mark.slow

@@ -4,8 +4,11 @@ The `settings.py` of each module defines its section; the `settings.py` of the s
 them.
 """
 
+import re
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,9 +19,25 @@ __all__ = ["Duration", "Section", "ServiceSettings", "Size"]
 
 
 def _base_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("a URL starts with http:// or https://")
+    is_url = re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url)
+    if not is_url or urlsplit(url).port == 0:  # Raises ValueError for other bad ports.
+        raise ValueError("a base URL is like https://files.example.com or http://10.0.0.5:8000/at")
     return url.rstrip("/")
+
+
+def _origins(origins: str) -> str:
+    for each in map(str.strip, origins.split(",")):
+        if each not in ("", "*", "null") and not re.fullmatch(r"[\w+.-]+://[^\s/?#@]+/?", each):
+            raise ValueError(f"{each!r} is not an origin such as https://app.example.com")
+    return origins
+
+
+def _proxies(addresses: str) -> str:
+    addresses = addresses.strip()
+    if addresses != "*":
+        for each in filter(None, map(str.strip, addresses.split(","))):
+            ip_network(each)  # The server would silently ignore anything else.
+    return addresses
 
 
 #: Names and addresses, separated by commas; international names in their ASCII form.
@@ -35,16 +54,18 @@ class ServerSettings(Section):
     """The base URL for clients, such as `https://files.example.com`; by default the request's."""
     allowed_hosts: Annotated[str, Field(pattern=HOSTS)] = ""
     """Allowed names in Host, separated by commas; `*.example.com` for subdomains, `*` for all."""
-    trusted_proxies: str = "127.0.0.1"
+    trusted_proxies: Annotated[str, AfterValidator(_proxies)] = ""
     """Comma-separated addresses of proxies that may set `X-Forwarded-*` and `Forwarded`; or `*`."""
+    umask: Annotated[str, Field(pattern="^0?0[0-7]{2}$")] = "077"
+    """Permissions that new files and directories do not get, in octal: `027` lets a group read."""
     docs: bool = True
     """Whether `/docs`, `/redoc` and the OpenAPI documents are served; the demo page reads these."""
     header_timeout: Annotated[Duration, Field(gt=0)] = 20.0
     """Seconds in which the headers of a request must arrive."""
     max_header_size: Size = 64 << 10
     """Bytes of the headers of a request."""
-    max_header_fields: Annotated[int, Field(gt=0)] = 256
-    """Header lines of a request."""
+    max_header_fields: Annotated[int, Field(gt=0)] = 100
+    """Header fields of a request, and trailers after its body."""
     max_pipelined: Annotated[int, Field(gt=0)] = 16
     """Requests of one connection that may wait for an earlier one, before reading is paused."""
     max_waiting: Annotated[int, Field(gt=0)] = 1000
@@ -68,7 +89,7 @@ class ServerSettings(Section):
 class CorsSettings(Section):
     """The pages that may use the service from a browser: `APP_CORS__…`."""
 
-    origins: str = ""
+    origins: Annotated[str, AfterValidator(_origins)] = ""
     """Origins such as `https://app.example.com`, separated by commas; `*` for all."""
 
 

@@ -157,7 +157,8 @@ async def test_no_line_has_a_secret_of_the_query(service: Service, lines: Lines,
         (b"", ""),
         (b"inline&count=3", "inline&count=3"),
         (b"name=" + b"x" * 1000, "name=" + "x" * 100 + "…"),
-        (b"eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "eyJhbGciOiJIUzI1NiJ9…"),
+        (b"eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "***"),
+        (b"dGhlIHNhbXBsZSBub25jZSBmb3I", "dGhlIHNhbXBsZSBub25j…"),
         (b"key=&name=", "key=***&name="),
         (b"name=\xff\x1b", "name=\\xff\x1b"),
         (b"token=a=b&x", "token=***&x"),
@@ -165,6 +166,42 @@ async def test_no_line_has_a_secret_of_the_query(service: Service, lines: Lines,
 )
 def test_a_query_is_shown_as_it_was_sent_without_its_secrets(query: bytes, shown: str) -> None:
     assert redaction.query(query) == shown
+
+
+BEARER = "mF_9.B5f-4.1JqM"
+JWT = "eyJhbGciOiJIUzI1NiJ9.e30.c2ln"
+
+
+@pytest.mark.fault("G42")
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"q=Bearer%20{BEARER}&b=1",
+        f"b=1&q=bearer+{BEARER}",
+        f"q=BEARER%2520{BEARER}&b=1",
+        f"%42earer%20{BEARER}&b=1",
+        f"b=1&Bearer%09{BEARER}=x",
+        f"Bearer={BEARER}&b=1",
+        f"q=%7B%22a%22%3A%22Bearer+{BEARER}%22%7D&b=1",
+        f"q=x;Authorization:Bearer%20{BEARER}&b=1",
+        f"q=Basic%20{BEARER}&b=1",
+        f"b=1&q={JWT}",
+        f"b=1&{JWT}",
+        f"b=1&q={JWT.replace('.', '%2E').replace('e', '%65')}",
+    ],
+)
+async def test_no_line_has_a_credential_of_any_parameter(
+    service: Service, lines: Lines, query: str
+) -> None:
+    async with service.client() as client:
+        await client.get(f"/crash?{query}")
+        await client.get(f"/nowhere/{query}")
+    for route in ("GET /crash", "GET (none)"):
+        await service.ended(route)
+
+    written = str(lines)
+    assert "b=1" in written
+    assert not any(part in written for part in (BEARER, "e30", "JIUzI1"))
 
 
 def test_a_path_with_a_secret_is_not_shown() -> None:
@@ -180,6 +217,9 @@ def test_a_path_with_a_secret_is_not_shown() -> None:
         ('"GET /a?token=hidden&x=1 HTTP/1.1"', '"GET /a?token=***&x=1 HTTP/1.1"'),
         ("https://x.test/?x=1&sig=hidden", "https://x.test/?x=1&sig=***"),
         ("a = b, key = c", "a = b, key = c"),
+        ("bad: 'Authorization: Bearer mF_9.B5f-4.1JqM'", "bad: 'Authorization: Bearer ***'"),
+        ("/a/eyJhbGciOiJIUzI1NiJ9.e30.c2ln, 404", "/a/***, 404"),
+        ("the bearer is here", "the bearer is here"),
     ],
 )
 def test_the_lines_of_others_have_no_secrets_of_queries(text: str, shown: str) -> None:

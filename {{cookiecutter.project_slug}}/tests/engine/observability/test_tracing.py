@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+from fastapi import APIRouter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.trace import SpanKind, StatusCode
 from structlog.testing import capture_logs
@@ -73,6 +74,20 @@ async def test_no_span_has_a_secret_of_the_query(traced: Service, exporter: Expo
 
     span = await exporter.span_of("/process")
     assert attribute(span, "url.query") == "token=***&count=3"
+    assert "hidden" not in str(span.to_json())
+
+
+@pytest.mark.fault("G42")
+async def test_no_span_has_a_credential_of_the_path_or_the_query(
+    exporter: Exporter, serve: Any
+) -> None:
+    router = APIRouter()
+    router.get("/named/{name}")(lambda name: None)
+    service: Service = await serve(router)
+    async with service.client() as client:
+        await client.get("/named/Bearer%20hidden?q=%42earer%20hidden")
+
+    span = await exporter.span_of("/named/{name}")
     assert "hidden" not in str(span.to_json())
 
 

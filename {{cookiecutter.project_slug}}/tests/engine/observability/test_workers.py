@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -58,6 +60,26 @@ async def test_any_worker_answers_for_all_and_nothing_is_left_of_them(
     workers.terminate()
     assert await workers.exit_code() == 0
     assert not figures.exists()
+
+
+@pytest.mark.fault("G38")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the environment of a process")
+@pytest.mark.slow
+async def test_a_supervisor_that_is_killed_leaves_no_worker_no_port_and_no_file(
+    process: Callable[..., ServiceProcess],
+) -> None:
+    async with process(WORKERS="2") as workers:
+        asked = set[int]()
+        async with asyncio.timeout(PATIENCE):
+            while len(asked) < 2:
+                asked.add(await worker(workers))
+        figures = figures_of_all(min(asked))
+        workers.kill()
+        await workers.exit_code()  # Also waits until no process has its output open.
+
+        assert not workers.is_logging()
+        socket.create_server(("127.0.0.1", workers.port)).close()
+        assert not figures.exists()
 
 
 @pytest.mark.slow

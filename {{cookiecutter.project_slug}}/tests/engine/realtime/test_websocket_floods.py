@@ -36,7 +36,8 @@ def handshake(target: bytes = b"/topics/news/ws", more: bytes = b"") -> bytes:
         pytest.param(handshake(b"http://test/topics/news/ws"), id="an absolute target"),
     ],
 )
-async def test_a_handshake_within_the_limits_of_a_head_opens(service: Service, sent: bytes) -> None:
+async def test_a_handshake_within_the_limits_of_a_head_opens(serve: Any, sent: bytes) -> None:
+    service: Service = await serve(server={"max_header_fields": 145})
     async with service.raw_connection() as peer:
         await peer.send(sent)
         assert (await peer.read_head()).startswith(b"HTTP/1.1 101 ")
@@ -46,7 +47,7 @@ async def test_a_handshake_within_the_limits_of_a_head_opens(service: Service, s
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        pytest.param(handshake(more=b"X: y\r\n" * 300), b"431", marks=pytest.mark.bound("1.2")),
+        pytest.param(handshake(more=b"X: y\r\n" * 96), b"431", marks=pytest.mark.bound("1.2")),
         (handshake(more=b"X: " + b"y" * (70 << 10) + b"\r\n"), b"431"),
         (handshake(b"/topics/n\xc3\xa9ws/ws"), b"400"),
         (handshake(b"/topics/news/ws?q=\xc3\xa9"), b"400"),

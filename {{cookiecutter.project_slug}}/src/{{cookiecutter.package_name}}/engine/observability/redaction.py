@@ -1,4 +1,8 @@
-"""Removal of secrets from log lines: the values of parameters with names such as `token`."""
+"""Removal of secrets from log lines and spans.
+
+They are the values of parameters with names such as `token`, and under any name a value with
+`Bearer` (RFC 6750), with `Basic` (RFC 7617), or in the form of a JSON Web Token (RFC 7519).
+"""
 
 import re
 from functools import lru_cache
@@ -9,8 +13,12 @@ HIDDEN = "***"
 MAX_QUERY, MAX_VALUE, MAX_BARE = 2000, 100, 20
 
 _SECRET = re.compile(
-    "auth|code|cred|hmac|jwt|key|nonce|otp|pass|pwd|secret|session|sig|state|ticket|token", re.I
+    "auth|bearer|code|cred|hmac|jwt|key|nonce|otp|pass|pwd|secret|session|sig|state|ticket|token",
+    re.I,
 )
+_JWT = r"eyJ[\w-]{6,}\.[\w-]*\.[\w-]*"
+_CREDENTIAL = re.compile(r"bearer|basic\s+\S|" + _JWT, re.I)
+_IN_TEXT = re.compile(r"((?:bearer|basic)(?:\s|%20|[+:])+)[^\s\"'&,;<>]{8,}|" + _JWT, re.I)
 _PARAMETER = re.compile(r"(?<=[?&;])([^=&;?\s\"'<>]{1,200})=([^&;\s\"'<>]+)")
 
 
@@ -20,6 +28,11 @@ def is_secret(name: str) -> bool:
     return _SECRET.search(unquote_plus(name)) is not None
 
 
+def is_credential(text: str) -> bool:
+    """Return whether a text contains a credential; it may be percent-encoded, even twice."""
+    return any(map(_CREDENTIAL.search, (text, once := unquote_plus(text), unquote_plus(once))))
+
+
 def query(raw: bytes) -> str:
     """Return a query as it was sent, without its secrets, and with long values cut."""
     text = raw[:MAX_QUERY].decode("ascii", "backslashreplace")
@@ -27,25 +40,27 @@ def query(raw: bytes) -> str:
 
 
 def path(template: str, raw: bytes, names: "dict[str, object]") -> str:
-    """Return a path as it was sent, or its template if a parameter of it is secret."""
-    if any(map(is_secret, names)):
-        return template
-    return raw[:MAX_QUERY].decode("ascii", "backslashreplace")
+    """Return a path as it was sent, or its template if a parameter or a part of it is secret."""
+    sent = raw[:MAX_QUERY].decode("ascii", "backslashreplace")
+    return template if any(map(is_secret, names)) or is_credential(sent) else sent
 
 
 def text(line: str) -> str:
-    """Return a text without the secrets of the queries in it."""
+    """Return a text without the credentials in it, and the secrets of the queries in it."""
+    line = _IN_TEXT.sub(lambda found: (found[1] or "") + HIDDEN, line)
     return _PARAMETER.sub(_hidden, line) if "=" in line else line
 
 
 def _shown(name: str, equals: str, value: str) -> str:
+    if is_credential(name):
+        return HIDDEN
     if not equals:  # It may be a secret: show enough to recognise a flag.
         return name if len(name) <= MAX_BARE else f"{name[:MAX_BARE]}…"
-    if is_secret(name):
+    if is_secret(name) or is_credential(value):
         return f"{name[:MAX_VALUE]}={HIDDEN}"
     return f"{name[:MAX_VALUE]}={value if len(value) <= MAX_VALUE else value[:MAX_VALUE] + '…'}"
 
 
 def _hidden(parameter: "re.Match[str]") -> str:
     name, value = parameter.groups()
-    return f"{name}={HIDDEN if is_secret(name) else value}"
+    return f"{name}={HIDDEN if is_secret(name) or is_credential(value) else value}"

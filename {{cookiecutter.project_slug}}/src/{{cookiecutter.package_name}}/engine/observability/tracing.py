@@ -34,6 +34,8 @@ def begin(exchange: Exchange) -> None:
     context = span.get_span_context()
     if exchange.traceparent is None and context.is_valid:
         exchange.traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
+    if redaction.is_credential(scope["path"]):
+        span.set_attribute("url.path", redaction.HIDDEN)
     if scope.get("query_string"):
         span.set_attribute("url.query", redaction.query(scope["query_string"]))
 

@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -17,6 +18,8 @@ POLICIES = r"^([A-Za-z0-9_.-]+(\.\*)?=(disconnect|latest|coalesce)(,|$))*$"
 
 def _available(url: str) -> str:
     if url != "memory:":
+        if urlsplit(url).port == 0:  # Raises ValueError for other bad ports.
+            raise ValueError("a port is between 1 and 65535")
         try:
             find_spec(f"{__package__}.backends.redis")
         except ModuleNotFoundError as error:

@@ -3,6 +3,7 @@
 * `cli`: the command, which checks the settings and runs uvicorn with the options of `config`.
 * `http_connection`: the protocol class of a connection, with `request_headers`, `sockets` and
   `capacity` (the maximum number of connections); `asgi`: the interface of one request.
+* `parent`: workers end when their supervisor has died.
 * `parse_scheduler`: connections take turns in parsing the bytes that they receive.
 * `forwarded`: the client, scheme and host that trusted proxies report.
 * `websocket` and `direct` come with real-time, `sendfile` with downloads, `chunk_sizes` with any

@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ NO_NAME = (
     "Clients on other machines get 421 unless they use this host as the name of the service:"
     " APP_SERVER__ALLOWED_HOSTS or APP_SERVER__PUBLIC_URL allows other names and addresses"
 )
+#: The directory of prometheus-client, which workers share.
+METRICS = "PROMETHEUS_MULTIPROC_DIR"
 #: uvicorn's exit code for an application that did not start.
 STARTUP_FAILURE = 3
 
@@ -44,6 +47,10 @@ def main(
     with exit code 1.
     """
     settings = _read(read_settings)
+    directory = os.environ.get(METRICS)
+    if directory is not None and not os.access(directory, os.W_OK):
+        sys.exit(f"{METRICS}: {directory} cannot be written")
+    os.umask(int(settings.server.umask, 8))
     app = create_app(settings)
     options = _parse(sorted(app.commands), arguments)
     app.check()
@@ -58,9 +65,10 @@ def main(
 def serve(create_app: Factory, settings: ServiceSettings, app: Service | None = None) -> None:
     """Run the service until a signal ends it; one process uses `app` if it is given."""
     number = settings.server.workers
-    with _running(settings), shared_metrics(number):
+    with _running(settings), shared_metrics(number) as directory:
         if number > 1:
             config = ServerConfig(partial(create_app, settings), settings, workers=number)
+            config.directory = directory
             supervisor = Supervisor(config, sockets=[config.bind_socket()])
             supervisor.run()
             if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
@@ -118,19 +126,27 @@ def _read(read_settings: Callable[[], Any]) -> Any:
         return read_settings()
     except ValidationError as error:
         sys.exit("\n".join(explain(error)))
-    except (SettingsError, UnicodeDecodeError) as error:
+    except (OSError, SettingsError, UnicodeDecodeError) as error:
         sys.exit(f"APP_…: {error}")
 
 
 @contextmanager
 def _running(settings: ServiceSettings) -> Generator[None]:
-    """Let signals end the process, and warn if clients cannot use a name of the service."""
+    """Let signals end the process, and warn if clients cannot use a name of the service.
+
+    Exit with one line if the host is neither an address nor a known name.
+    """
+    server = settings.server
+    try:
+        socket.getaddrinfo(server.host or None, server.port)
+    except (OSError, UnicodeError) as error:
+        sys.exit(f"APP_SERVER__HOST: {server.host!r} has no address: {error}")
     # uvicorn raises the signal again after its shutdown. Before it starts, `_exit` handles it.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
     if _lacks_a_name(settings):
         log.configure(settings.log)
-        log.log.warning(NO_NAME, host=settings.server.host)
+        log.log.warning(NO_NAME, host=server.host)
     with suppress(KeyboardInterrupt):
         yield
 
@@ -150,18 +166,18 @@ def _parse(commands: list[str], arguments: list[str] | None) -> argparse.Namespa
 
 
 @contextmanager
-def shared_metrics(workers: int) -> Generator[None]:
-    """Give several workers a directory in which they share their metrics."""
-    if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        yield
+def shared_metrics(workers: int) -> Generator[str | None]:
+    """Give several workers a directory in which they share their metrics; None if they have one."""
+    if workers == 1 or METRICS in os.environ:
+        yield None
         return
     # In memory where possible: the files are memory-mapped, so a full disk would crash the workers.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
     with TemporaryDirectory(
         prefix=f"{PACKAGE}-", dir=memory, ignore_cleanup_errors=True
     ) as directory:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        os.environ[METRICS] = directory
         try:
-            yield
+            yield directory
         finally:
-            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+            del os.environ[METRICS]

@@ -10,6 +10,7 @@ import uvicorn
 from ..observability import log
 from ..settings import ServiceSettings
 from . import capacity, uvicorn_names
+from .parent import end_with_parent
 
 #: Bytes that a WebSocket message may have in addition to the published event.
 ENVELOPE = 16 << 10
@@ -30,6 +31,8 @@ class ServerConfig(uvicorn.Config):
         streaming = settings.streaming
         modules = streaming.by_module(settings).values()
         self.limits = settings.server
+        #: The directory that the workers share, which the supervisor removes.
+        self.directory: str | None = None
         #: The longest send timeout of all modules, in seconds; the kernel applies the shorter ones.
         self.send_timeout = max(each.send_timeout for each in (streaming, *modules))
 
@@ -40,6 +43,7 @@ class ServerConfig(uvicorn.Config):
 
     def load(self) -> None:
         """Load the application, and put the middleware for proxies around it."""
+        end_with_parent(self.limits.drain_notice + self.limits.drain_timeout, self.directory)
         from .forwarded import Forwarded  # Imported after the check of the names that it uses.
 
         super().load()
@@ -62,6 +66,7 @@ def _options(settings: ServiceSettings) -> dict[str, Any]:
         "http": f"{__package__}.http_connection:HTTPConnection",
         "host": server.host,
         "port": server.port,
+        "workers": 1,  # Otherwise uvicorn reads an environment variable.
         "access_log": False,
         "proxy_headers": False,  # `Forwarded` handles them.
         "forwarded_allow_ips": server.trusted_proxies,

@@ -12,7 +12,7 @@ section 5 (431).
 import asyncio
 import socket
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 from httptools import HttpParserError, HttpParserUpgrade, parse_url
@@ -80,6 +80,8 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
     _missing = 0
     #: Bytes that the parser has read of incomplete headers, or after the last chunk of a body.
     _pending = 0
+    #: The fields of the headers that are being parsed, or of the trailers.
+    _fields = 0
     #: The status that is sent when the parser fails.
     _on_error = BAD_REQUEST
     #: The status that is sent after the responses to complete requests; once it is set, nothing
@@ -185,10 +187,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
                 self.logger.warning("Invalid HTTP request received.")
             self._refuse(self._on_error)
             return
-        is_large = self._pending > self._limits.max_header_size or (
-            self._in_headers and self._has_many_lines()
-        )
-        if is_large and not self.transport.is_closing():
+        if self._pending > self._limits.max_header_size and not self.transport.is_closing():
             self._refuse(TOO_LARGE)
         # Also after empty lines, which do not begin a message, but not after an upgrade.
         waits = self._deadline is None and (self._in_headers or not self._is_answering())
@@ -224,9 +223,12 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_headers = True
+        self._in_headers, self._fields = True, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        if self._fields > self._limits.max_header_fields:
+            self._fail(TOO_LARGE)
         if not self._in_headers:
             return  # A trailer, which is no header.
         # Transfer-Encoding stays as it was sent: a proxy may have taken it for another framing.
@@ -238,11 +240,11 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
         if self._is_ignored_offer():
             return  # `_feed` parses these headers again.
         pending, self._pending, self._in_headers = self._pending, 0, False
+        self._fields = 0
         self._cancel_deadline()
         version = self.parser.get_http_version()
         if refusal := self._refusal(version, pending):
-            self._on_error = refusal
-            raise ValueError(refusal)  # Stops the parser, which raises HttpParserError.
+            self._fail(refusal)
         if self.parser.should_upgrade():
             self._set_target()
         expected = members(self.headers, b"expect")
@@ -275,6 +277,10 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
         if not self.parser.should_upgrade():  # Otherwise the parser has skipped the body.
             self._missing = self._pending = 0
             super().on_message_complete()
+
+    def _fail(self, status: bytes) -> NoReturn:
+        self._on_error = status
+        raise ValueError(status)  # Stops the parser, which raises HttpParserError.
 
     # Requests and responses
 
@@ -394,14 +400,11 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _has_many_lines(self) -> bool:
-        return len(self.headers) > self._limits.max_header_fields
-
     def _refusal(self, version: str, pending: int) -> bytes | None:
         """Return the status that refuses the request whose headers are complete, or None."""
         method, maximum = self.parser.get_method(), self._limits.max_header_size
         size = request_headers.size_of(self.url, self.headers) if pending > maximum else 0
-        if size > maximum or self._has_many_lines():
+        if size > maximum:
             return TOO_LARGE
         if refusal := request_headers.refusal(method, version, self.url, self.headers):
             return refusal

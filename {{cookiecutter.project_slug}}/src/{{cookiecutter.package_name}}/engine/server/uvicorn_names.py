@@ -19,7 +19,7 @@ Names = dict[str, dict[str, str]]
 HTTP: Names = {
     "uvicorn.protocols.http.httptools_impl.HttpToolsProtocol": {
         "on_message_begin": "is extended: it marks that the parser is in the headers of a request",
-        "on_header": "is extended: it strips whitespace, and ignores trailers",
+        "on_header": "is extended: it counts fields, strips whitespace, and ignores trailers",
         "on_headers_complete": "is extended: it checks the headers before the request starts",
         "on_body": "is replaced: it passes on a body without copying it",
         "on_message_complete": "is extended: it does not end a request that offers an upgrade",

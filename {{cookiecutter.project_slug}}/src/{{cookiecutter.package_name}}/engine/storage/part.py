@@ -1,12 +1,18 @@
 """The part of an application that stores files, and `serve import`."""
 
 import asyncio
+import errno
+import logging
+import math
 import mimetypes
+import os
 import shutil
 import sqlite3
+import stat
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +29,7 @@ from .records import Draft, clean_filename
 from .router import router
 from .settings import StorageSettings
 
+logger = logging.getLogger(__name__)
 #: Bytes per read of an imported file.
 CHUNK = 1 << 20
 
@@ -44,11 +51,20 @@ async def open_storage(
         await storage.close()
 
 
-def import_files(settings: Any, paths: list[str]) -> None:
-    """Store each file and print its id and name; exit with 1 if one could not be stored."""
+def import_files(
+    settings: Any,
+    paths: list[str],
+    limit: float = math.inf,
+    accept: Callable[[Draft, bytes], None] | None = None,
+) -> None:
+    """Store each file and print its id and name; exit with 1 if one could not be stored.
+
+    A file may have at most `limit` bytes, and `accept` raises Problem to refuse it. Only regular
+    files are read: no links, devices, FIFOs or sockets.
+    """
     if not paths:
         sys.exit("serve import PATH…: name at least one file")
-    sys.exit(asyncio.run(_import(settings.storage, paths)))
+    sys.exit(asyncio.run(_import(settings.storage, paths, limit, accept)))
 
 
 class Files(Part):
@@ -68,7 +84,9 @@ class Files(Part):
 
     def check(self, settings: Any) -> None:
         async def open_and_close() -> None:
-            await LocalStorage(settings.storage).close()
+            storage = LocalStorage(settings.storage)
+            await storage.close()
+            _restrict(storage.root, int(settings.server.umask, 8))
 
         try:
             asyncio.run(open_and_close())
@@ -106,16 +124,24 @@ def _add_metrics(storage: LocalStorage, kernel: Kernel) -> None:
     ]
 
 
-async def _import(settings: StorageSettings, paths: list[str]) -> int:
+async def _import(
+    settings: StorageSettings,
+    paths: list[str],
+    limit: float,
+    accept: Callable[[Draft, bytes], None] | None,
+) -> int:
     exit_code = 0
-    async with open_storage(settings) as storage:
+    async with open_storage(settings, [Callbacks(accept=accept)]) as storage:
         for path in map(Path, paths):
             media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
             draft = Draft(filename=clean_filename(path.name), content_type=media_type)
             try:
-                with path.open("rb") as file:
-                    async with storage.create(draft) as writer:
+                with _open_regular(path) as file:
+                    size = os.fstat(file.fileno()).st_size
+                    async with storage.create(draft, size=size) as writer:
                         while chunk := file.read(CHUNK):
+                            if max(size, writer.size + len(chunk)) > limit:
+                                raise Problem(413, f"A file may have at most {limit} bytes.")
                             await writer.write(chunk)
                         record = await storage.commit(writer)
                 sys.stdout.write(f"{record.id} {record.filename}\n")
@@ -124,3 +150,30 @@ async def _import(settings: StorageSettings, paths: list[str]) -> int:
                 reason = error.detail if isinstance(error, Problem) else error.strerror
                 sys.stderr.write(f"{path}: {reason}\n")
     return exit_code
+
+
+def _restrict(root: Path, umask: int) -> None:
+    """Remove the permissions that the umask denies from an older directory.
+
+    They guard all files in it. SQLite copies the permissions of the catalogue to its `-wal` file.
+    """
+    for path in (root, root / "catalogue.sqlite3"):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & umask and sys.platform != "win32":
+            try:
+                path.chmod(mode & ~umask)
+            except PermissionError:
+                logger.warning("%s belongs to another user: others may have access to it", path)
+
+
+def _open_regular(path: Path) -> FileIO:
+    """Open a regular file; raises OSError for everything else."""
+    found = path.lstat()
+    if stat.S_ISREG(found.st_mode):  # A device may react to being opened.
+        # If it is replaced meanwhile: do not follow a link, and do not wait for a FIFO.
+        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        file = FileIO(path, opener=lambda name, mode: os.open(name, mode | flags))
+        if os.path.samestat(found, os.fstat(file.fileno())):
+            return file
+        file.close()
+    raise OSError(errno.EINVAL, "It is no regular file")

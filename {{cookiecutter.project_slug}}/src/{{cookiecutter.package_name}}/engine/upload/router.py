@@ -12,7 +12,7 @@ from ..kernel.fields import joined, members
 from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..storage.interface import Callbacks
-from ..storage.part import Files
+from ..storage.part import Files, import_files
 from ..storage.router import StorageDep, StoredFile
 from ..streams.content import ENCODED
 from ..streams.digests import MISMATCH, Digester, wanted_digest
@@ -85,6 +85,12 @@ async def upload_files(request: Request, storage: StorageDep) -> Response:
         return stored_response(request, await storage.commit(writer, digester.encoded() or None))
 
 
+def import_within_limits(settings: Any, paths: list[str]) -> None:
+    """Run `serve import` with the maximum size and the allowed types of uploads."""
+    accept = AllowedTypes(settings.upload.allowed_types)
+    import_files(settings, paths, settings.upload.max_size, accept)
+
+
 class Uploads(Part):
     """`POST /files`: a body or a form of any size (RFC 9110, RFC 7578); needs `Files`.
 
@@ -95,6 +101,7 @@ class Uploads(Part):
     rank = 40  # After ResumableUploads, whose route of the same path must be tried first.
     sections: ClassVar[dict[str, Any]] = {"upload": UploadSettings}
     problem_types = (ENCODED, MALFORMED, MALFORMED_ROWS, MISMATCH, NOT_STORED)
+    commands: ClassVar[dict[str, Any]] = {"import": import_within_limits}
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)
