@@ -32,7 +32,7 @@ class Proof(NamedTuple):
     """
 
     mark: str
-    rows: str  # What their names begin with.
+    rows: str  # The beginning of their names.
     base: str  # The last version without the repairs.
     tests: str
 
