@@ -181,7 +181,7 @@ class LocalStorage:
         self._announcing.add(record.id)
         try:
             if await notify(functions, record.id, record):
-                with suppress(sqlite3.OperationalError):  # Then it is called once more.
+                with suppress(sqlite3.OperationalError, Problem):  # Then it is called once more.
                     await self.catalogue.confirm(record.id)
         finally:
             self._announcing.discard(record.id)

@@ -118,12 +118,12 @@ class LocalPartials:
 
     async def _select(self, condition: str, *values: object) -> list[Partial]:
         statement = f"SELECT state FROM uploads WHERE {condition}"  # noqa: S608
-        rows = await self.storage.catalogue.run(statement, *values)
+        rows = await self.storage.catalogue.read(statement, *values)
         return [Partial.model_validate_json(state) for (state,) in rows]
 
     async def load(self, upload_id: str) -> tuple[Partial | None, FileRecord | None]:
         """Return the state of an upload and the record of its file, or None for each."""
-        rows = await self.storage.catalogue.write(  # It raises 503 when the store was moved.
+        rows = await self.storage.catalogue.read(
             "SELECT state, record FROM uploads LEFT JOIN files USING (id) WHERE id = ?", upload_id
         )
         if not rows:
@@ -134,7 +134,7 @@ class LocalPartials:
 
     async def count(self, owner: str | None) -> tuple[int, int]:
         """Return the number of unfinished uploads: of all owners, and of this one."""
-        rows = await self.storage.catalogue.run(
+        rows = await self.storage.catalogue.read(
             f"SELECT count(*), total({_OWNER} IS ?) FROM uploads WHERE {_UNFINISHED}",  # noqa: S608
             owner,
         )
@@ -169,7 +169,7 @@ class LocalPartials:
 
         With `among`, only this upload is checked.
         """
-        rows = await self.storage.catalogue.run(
+        rows = await self.storage.catalogue.read(
             "SELECT id, json_extract(state, '$.completed_at'), json_extract(state, '$.expired_at')"
             " FROM uploads WHERE ? IS NULL OR id = ?",
             among,

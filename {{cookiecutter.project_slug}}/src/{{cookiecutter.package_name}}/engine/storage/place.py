@@ -31,7 +31,10 @@ RETRY_AFTER = 10
 FULL = {errno.ENOSPC, errno.EDQUOT}
 #: Errors of a disk that cannot be written at all, whichever file was written.
 BROKEN = {errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE}
-BROKEN_DATABASE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
+BROKEN_DATABASE = {
+    *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB),
+}
 
 NO_SPACE = ProblemType(
     "no-space",
@@ -42,8 +45,9 @@ NO_SPACE = ProblemType(
 UNAVAILABLE = ProblemType(
     "storage-unavailable",
     "The storage is not available",
-    "The directory of the files is missing, or its disk cannot be written. Nothing was stored or"
-    " deleted. Try again after the seconds in `Retry-After`.",
+    "The directory of the files is missing, its disk cannot be written, or another process has"
+    " locked the records. Nothing was stored or deleted. Try again after the seconds in"
+    " `Retry-After`.",
 )
 
 logger = logging.getLogger(__name__)
@@ -120,16 +124,16 @@ class Place:
         """Turn errors of the disk into problems: 507 when it is full, 503 when it is broken."""
         try:
             yield
-        except (OSError, sqlite3.OperationalError) as error:
+        except (OSError, sqlite3.DatabaseError) as error:
             if is_full(error):
                 raise Problem(507, "There is not enough space left.", type=NO_SPACE) from error
             if isinstance(error, OSError):
                 is_broken = error.errno in BROKEN
             else:
-                is_broken = error.sqlite_errorcode & 0xFF in BROKEN_DATABASE
+                is_broken = _code(error) in BROKEN_DATABASE
             if is_broken:
                 self._fail(error)
-            elif not isinstance(error, FileNotFoundError) or self.holds():
+            elif not is_busy(error) and (not isinstance(error, FileNotFoundError) or self.holds()):
                 raise
             raise unavailable() from error
 
@@ -161,7 +165,17 @@ def unavailable() -> Problem:
     return Problem(503, "The storage is not available.", type=UNAVAILABLE, headers=headers)
 
 
-def is_full(error: OSError | sqlite3.OperationalError) -> bool:
+def is_full(error: OSError | sqlite3.DatabaseError) -> bool:
     if isinstance(error, OSError):
         return error.errno in FULL
-    return error.sqlite_errorcode == sqlite3.SQLITE_FULL
+    return _code(error) == sqlite3.SQLITE_FULL
+
+
+def is_busy(error: OSError | sqlite3.DatabaseError) -> bool:
+    """Whether another process has locked the catalogue."""
+    return not isinstance(error, OSError) and _code(error) == sqlite3.SQLITE_BUSY
+
+
+def _code(error: sqlite3.DatabaseError) -> int:
+    # Errors of Python's module, such as those of a closed connection, have none.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
