@@ -1,4 +1,4 @@
-"""Another process has locked the catalogue: reads work, and changes get 503 after a limited time."""
+"""Another process has locked the catalogue: reads work, and changes get 503 after some time."""
 
 import asyncio
 import time

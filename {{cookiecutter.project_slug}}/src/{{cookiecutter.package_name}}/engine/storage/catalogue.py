@@ -6,6 +6,7 @@ completion.
 """
 
 import json
+import multiprocessing
 import sqlite3
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from typing import Any
 
 from ..kernel.threads import in_thread
 from .place import Place, is_busy, unavailable
-from .records import FileRecord
+from .records import FileRecord, is_id
 
 #: The version of the formats in the directory: tables, the JSON in them, paths, unfinished uploads
 #: and claims. It is the `user_version` of the database; 0 is the data of 0.1.0, which is the same.
@@ -46,11 +47,18 @@ CREATE INDEX IF NOT EXISTS owned ON files (
     json_extract(record, '$.owner'), json_extract(record, '$.size')
 );
 """
+#: The highest position so far, and whether there are no records.
+_STATE = """
+SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'files'), 0),
+    NOT EXISTS (SELECT 1 FROM files)
+"""
 
 
 def check_format(path: Path) -> None:
     """Raise OSError when a newer release has written the database; nothing is changed."""
     if not path.exists():
+        if multiprocessing.parent_process():  # The first process of the service has created it.
+            raise OSError(f"{path} is missing")
         return
     if path.with_name(path.name + "-wal").exists():
         # The log may have a newer header than the file. A read-only connection does not merge them.
@@ -81,6 +89,9 @@ class Catalogue:
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="catalogue-reader")
         self._reader = _connect(path)
         self._reader.execute("PRAGMA query_only = ON")
+        self._folder = path.parent
+        self._position = 0
+        self._check()
         # The write-ahead log contains the last commits; if its file is removed, a restart loses
         # them.
         files = (path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
@@ -216,6 +227,37 @@ class Catalogue:
             owner,
         )
         return int(rows[0][0] or 0)
+
+    async def check(self) -> Exception | None:
+        """Return an error if records are missing, or cannot be read."""
+        try:
+            await in_thread(self._reading, self._check)
+        except (OSError, sqlite3.DatabaseError) as error:
+            return None if is_busy(error) else error
+        return None
+
+    def _check(self) -> None:
+        """Raise OSError if the database was emptied, or replaced by an older one; blocking."""
+        [(position, is_empty)] = self._reader.execute(_STATE)
+        if position < self._position or (is_empty and self._has_files()):
+            raise OSError(
+                f"{self._folder} has files whose records are missing in catalogue.sqlite3;"
+                " restore it from a backup, or move `files` away: nothing was changed"
+            )
+        self._position = position
+
+    def _has_files(self) -> bool:
+        """Whether there is a file that is neither recorded nor claimed."""
+        for path in (self._folder / "files").glob("*/*"):
+            # In this order, as another process may store or delete the file in the meantime.
+            if is_id(path.name) and not self._is_claimed(path.name):
+                [(_, is_empty)] = self._reader.execute(_STATE)
+                return is_empty and not self._is_claimed(path.name) and path.exists()
+        return False
+
+    def _is_claimed(self, file_id: str) -> bool:
+        folders = self._folder / "parts", self._folder / "uploads"
+        return any((folder / f"{file_id}.lock").exists() for folder in folders)
 
     async def close(self) -> None:
         # The writer last, as it merges its log into the database.

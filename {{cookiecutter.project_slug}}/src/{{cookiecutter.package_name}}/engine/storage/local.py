@@ -27,7 +27,7 @@ from ..kernel.threads import acquire, complete, in_thread
 from .catalogue import Catalogue, check_format
 from .claims import Claim, check_locks
 from .interface import Callbacks, Tap, Writer, notify
-from .place import Place, is_full
+from .place import Place, check_moves, is_full
 from .reading import LocalFile, OpenFiles, read_path
 from .records import Draft, FileRecord, checked_id, is_id, not_found
 from .settings import StorageSettings
@@ -61,13 +61,16 @@ class LocalStorage:
         if len([each for each in callbacks if each.inspect]) > 1:
             raise ValueError("only one of the callbacks may have an `inspect`")
         self.callbacks = callbacks
-        self.root = root = Path(settings.url.removeprefix("file://").removeprefix("file:"))
+        self.root = root = settings.directory
         check_format(root / "catalogue.sqlite3")
         self._files, self._parts = root / "files", root / "parts"
         self._parts.mkdir(parents=True, exist_ok=True)
-        for number in range(256):
-            (self._files / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+        folders = [self._files / f"{number:02x}" for number in range(256)]
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
         check_locks(self._parts)
+        kept = root / "quarantine"
+        check_moves(self._parts, *folders, *([kept] if kept.exists() else []))
         self.place = Place(root, settings.keep_free)
         self.catalogue = Catalogue(root / "catalogue.sqlite3", self.place)
         self.place.watch(root, self._files, self._parts)
@@ -271,7 +274,8 @@ class LocalStorage:
 
     async def sweep(self) -> None:
         self._open_files.sweep()
-        if not await in_thread(self.threads, self.place.look, write=True):
+        error = await self.catalogue.check()
+        if not await in_thread(self.threads, self.place.look, write=True, error=error):
             return  # The path may lead to another store.
         await self.recover()
         if any(each.on_stored for each in self.callbacks):
@@ -292,7 +296,8 @@ class LocalStorage:
                 await complete(self._reconcile(claim))
 
     async def look(self) -> None:
-        await in_thread(self.threads, self.place.look)
+        error = await self.catalogue.check()
+        await in_thread(self.threads, self.place.look, error=error)
 
     async def close(self) -> None:
         """Close the store after cancelled writers have cleaned up."""

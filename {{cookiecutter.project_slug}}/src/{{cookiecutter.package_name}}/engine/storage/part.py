@@ -51,6 +51,26 @@ def import_files(settings: Any, paths: list[str]) -> None:
     sys.exit(asyncio.run(_import(settings.storage, paths)))
 
 
+def check_store(
+    settings: StorageSettings, use: Callable[[LocalStorage], object] = lambda storage: None
+) -> None:
+    """Open and `use` the store; exit with one line if that fails."""
+
+    async def open_and_close() -> None:
+        storage = LocalStorage(settings)
+        try:
+            use(storage)
+        finally:
+            await storage.close()
+
+    try:
+        asyncio.run(open_and_close())
+    except (OSError, sqlite3.Error) as error:
+        name, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or error
+        reason = f"{name}: {reason}" if name else reason
+        sys.exit(f"APP_STORAGE__URL: {settings.url} cannot be used: {reason}")
+
+
 class Files(Part):
     """`GET /files`, `GET /files/{id}/record`, `DELETE /files/{id}`; `serve import PATH…`.
 
@@ -67,14 +87,7 @@ class Files(Part):
         self._callbacks = callbacks
 
     def check(self, settings: Any) -> None:
-        async def open_and_close() -> None:
-            await LocalStorage(settings.storage).close()
-
-        try:
-            asyncio.run(open_and_close())
-        except (OSError, sqlite3.Error) as error:
-            url, reason = settings.storage.url, getattr(error, "strerror", None) or error
-            sys.exit(f"APP_STORAGE__URL: {url} cannot be used: {reason}")
+        check_store(settings.storage)
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)

@@ -30,6 +30,7 @@ from ..kernel.threads import acquire, complete, in_thread
 from .claims import Claim
 from .interface import Tap
 from .local import LocalStorage
+from .place import check_moves
 from .reading import read_path
 from .records import Draft, FileRecord, created_at, is_id, new_id
 from .writer import HEAD, LocalWriter
@@ -84,6 +85,7 @@ class LocalPartials:
         self._threads = storage.threads
         self._folder = storage.root / "uploads"
         self._folder.mkdir(exist_ok=True)
+        check_moves(self._folder, storage.root / "parts")
         storage.place.watch(self._folder)
         for statement in _SCHEMA:
             storage.catalogue.execute(statement)

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..kernel.problem import Problem, ProblemType
+from .records import new_id
 
 #: Seconds between two checks of the paths, and the duration at which a check counts as failed.
 LOOK_SECONDS = 1.0
@@ -65,6 +66,7 @@ class Place:
         self._is_there = True
         #: Whether a write has failed, and none has succeeded since.
         self._is_broken = False
+        self._error: Exception | None = None
         self._looking_since: float | None = None
 
     def watch(self, *paths: Path) -> None:
@@ -100,15 +102,21 @@ class Place:
         return is_there
 
     def check(self) -> None:
-        """Raise Problem 503 when a path leads elsewhere; blocking."""
-        if not self.holds():
+        """Raise Problem 503 when a path leads elsewhere, or records are missing; blocking."""
+        if not self.holds() or self._error is not None:
             raise unavailable()
 
-    def look(self, *, write: bool = False) -> bool:
-        """Compare the paths, and try to write if asked to or a write has failed; blocking."""
+    def look(self, *, write: bool = False, error: Exception | None = None) -> bool:
+        """Compare the paths, and try to write if asked to or a write has failed; blocking.
+
+        `error` is that of the records; until there is none, writes are refused.
+        """
         self._looking_since = time.monotonic()
+        self._error = error
         try:
-            if self.holds() and (write or self._is_broken):
+            if error is not None:
+                self._fail(error)
+            elif self.holds() and (write or self._is_broken):
                 self._try_to_write()
         finally:
             self._looking_since = None
@@ -152,12 +160,28 @@ class Place:
                 return
         if self._is_broken:
             self._is_broken = False
-            logger.warning("The storage can be written again")
+            logger.warning("The storage can be used again")
 
     def _fail(self, error: Exception) -> None:
         if not self._is_broken:
             self._is_broken = True
-            logger.error("The storage cannot be written: %s", error)
+            logger.error("The storage cannot be used: %s", error)
+
+
+def check_moves(*folders: Path) -> None:
+    """Raise OSError when a file cannot be moved from each of these folders to the next."""
+    path = folders[0] / f"probe-{new_id()}"
+    path.touch(exist_ok=False)
+    try:
+        for folder in folders[1:]:
+            path = path.replace(folder / path.name)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        text = f"{folder} is on another volume than {path.parent}, so files cannot be moved there"
+        raise OSError(errno.EXDEV, text) from error
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def unavailable() -> Problem:
