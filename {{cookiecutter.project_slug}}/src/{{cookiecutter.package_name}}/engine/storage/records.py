@@ -19,6 +19,7 @@ from ..kernel.problem import Problem
 
 #: A string, so that an id that is not a UUID gets 404 and not 422.
 FileId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+#: Bytes of a file name, and of a media type.
 MAX_BYTES = 255
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 #: Invisible, but used in Persian, Hindi and emoji.
