@@ -101,15 +101,13 @@ async def test_the_stored_headers_of_an_upload_are_limited(service: Service) -> 
 
 @pytest.mark.fault("G34")
 async def test_an_expired_upload_keeps_no_metadata(service: Service, tmp_path: Path) -> None:
-    partials = service.app.state.uploads.partials
+    read = service.app.state.storage.catalogue.read
     async with Tus(service) as tus:
         url = await tus.upload(1, {"Upload-Metadata": metadata(filename="a", note="x" * 6000)})
         let_expire(tmp_path, url)
         await service.in_server(service.app.state.uploads.sweep())
         assert (await tus.head(url)).status_code == 410
 
-    [[state]] = await service.in_server(
-        partials.storage.catalogue.read("SELECT state FROM uploads")
-    )
+    [[state]] = await service.in_server(read("SELECT state FROM uploads"))
     assert len(state) < 1000
     assert json.loads(state)["draft"]["filename"] == "a"

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ CREATE INDEX IF NOT EXISTS owned ON files (
 _STATE = """
 SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'files'), 0),
     NOT EXISTS (SELECT 1 FROM files)
+"""
+#: A resumable upload whose bytes have moved, and whose record is still to be added.
+_COMPLETING = """
+SELECT 1 FROM uploads WHERE id = ? AND json_extract(state, '$.completed_at') IS NULL
 """
 
 
@@ -256,6 +260,9 @@ class Catalogue:
         return False
 
     def _is_claimed(self, file_id: str) -> bool:
+        with suppress(sqlite3.OperationalError):  # There is no such table without such uploads.
+            if self._reader.execute(_COMPLETING, (file_id,)).fetchone():
+                return True
         folders = self._folder / "parts", self._folder / "uploads"
         return any((folder / f"{file_id}.lock").exists() for folder in folders)
 
