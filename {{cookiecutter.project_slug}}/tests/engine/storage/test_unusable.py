@@ -14,11 +14,12 @@ from {{cookiecutter.package_name}}.engine.settings import explain
 from {{cookiecutter.package_name}}.engine.storage.settings import StorageSettings
 
 from ..service import make_settings
+from ..test_processes import folder, run  # noqa: F401
 
 
-def refusal(folder: Path) -> str:
+def refusal(data: Path) -> str:
     """Return the line with which `serve` ends."""
-    service = create_app(make_settings(storage={"url": f"file:{folder}"}))
+    service = create_app(make_settings(storage={"url": f"file:{data}"}))
     with pytest.raises(SystemExit) as stopped:
         service.check()
     [line] = str(stopped.value.code).splitlines()
@@ -72,6 +73,23 @@ def test_a_catalogue_that_cannot_be_read_is_refused(tmp_path: Path, content: byt
         catalogue.write_bytes(content)
 
     assert " cannot be used: " in refusal(tmp_path / "data")
+
+
+@pytest.mark.fault("G38")
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.slow
+def test_it_ends_the_service_in_one_line_with_several_workers_too(
+    folder: Path,  # noqa: F811
+    workers: str,
+) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "catalogue.sqlite3").write_bytes(b"not a database")
+
+    ended = run(folder, WORKERS=workers, STORAGE__URL="file:data")
+
+    assert ended.returncode == 1
+    [line] = ended.stdout.splitlines()
+    assert line == "APP_STORAGE__URL: file:data cannot be used: file is not a database"
 
 
 @pytest.mark.fault("G20")
