@@ -51,7 +51,7 @@ def catalogue(package: str, directory: Path, count: int) -> list[str]:
     async def fill() -> None:
         held = place.Place(directory, keep_free=0)
         opened = table.Catalogue(directory / "catalogue.sqlite3", held)
-        await opened.run("BEGIN")
+        opened.execute("BEGIN")
         for number in range(count):
             file_id = records.new_id()
             size = LARGE if number == 0 else SMALL
@@ -68,7 +68,7 @@ def catalogue(package: str, directory: Path, count: int) -> list[str]:
                 "INSERT INTO files (id, record, announced) VALUES (?, ?, 1)",
                 file_id, record.model_dump_json(),
             )  # fmt: skip
-        await opened.run("COMMIT")
+        opened.execute("COMMIT")
         await opened.close()
         held.close()
 

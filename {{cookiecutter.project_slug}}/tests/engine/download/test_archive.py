@@ -396,7 +396,7 @@ async def test_the_files_of_an_archive_are_looked_up_together(service: Service) 
             values = (record.id, record.model_dump_json())
             await catalogue.run("INSERT INTO files VALUES (NULL, ?, ?, 1)", *values)
         await catalogue.run("COMMIT")
-        catalogue._database.set_trace_callback(statements.append)
+        catalogue._reader.set_trace_callback(statements.append)
 
     await service.in_server(fill())
     async with service.client() as client:

@@ -1,8 +1,9 @@
 """The catalogue: the database of a store that several processes may share."""
 
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,18 @@ from {{cookiecutter.package_name}}.settings import Settings
 from ..peer import PATIENCE
 
 
-def opened(path: Path) -> Catalogue:
-    return Catalogue(path, Place(path.parent, keep_free=0))
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    catalogue = Catalogue(path, Place(path.parent, keep_free=0))
+    with closing(catalogue._database), closing(catalogue._reader):
+        yield catalogue._database
 
 
 def test_workers_that_start_at_once_wait_for_the_one_that_makes_it(tmp_path: Path) -> None:
     path = tmp_path / "catalogue"
 
     def count() -> int:
-        with closing(opened(path)._database) as database:
+        with opened(path) as database:
             return len(database.execute("SELECT id FROM files").fetchall())
 
     with (
@@ -45,7 +49,7 @@ def test_workers_that_start_at_once_wait_for_the_one_that_makes_it(tmp_path: Pat
 
 def write_newer(path: Path) -> sqlite3.Connection:
     """Make a catalogue of a newer release; the log has its writes until it is closed."""
-    with closing(opened(path)._database):
+    with opened(path):
         pass
     database = sqlite3.connect(path)
     database.execute(f"PRAGMA user_version = {FORMAT + 1}")
@@ -82,9 +86,9 @@ def test_the_data_of_a_newer_release_is_refused_in_one_line_and_not_touched(
 
 def test_a_catalogue_without_a_version_gets_one(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.sqlite3"
-    with closing(opened(path)._database) as database:
+    with opened(path) as database:
         database.execute("PRAGMA user_version = 0")
 
     check_format(path)
-    with closing(opened(path)._database) as database:
+    with opened(path) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (FORMAT,)

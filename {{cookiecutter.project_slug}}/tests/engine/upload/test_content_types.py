@@ -141,3 +141,18 @@ async def test_a_charset_that_cannot_be_read_is_refused(service: Service, parame
 
     assert response.status_code in (415, 431)
     assert len(latest) == 0
+
+
+@pytest.mark.fault("G34")
+@pytest.mark.parametrize("is_form", [False, True])
+async def test_a_media_type_has_at_most_255_bytes(service: Service, is_form: bool) -> None:
+    async with service.client() as client:
+
+        async def upload(length: int) -> httpx.Response:
+            media_type = "text/" + "x" * (length - len("text/"))
+            if is_form:
+                return await client.post("/files", files={"file": ("a", b"x", media_type)})
+            return await client.post("/files", content=b"x", headers={"Content-Type": media_type})
+
+        assert (await upload(255)).status_code == 201
+        assert (await upload(256)).status_code == 415

@@ -1,30 +1,33 @@
-"""The records of all files, in an SQLite database that is used from one thread.
+"""The records of all files, in an SQLite database: one connection writes, and another one reads.
 
-With WAL, readers and the writer do not wait for each other; with `synchronous=FULL`, a committed
-record survives a power cut. The order of `position` is the order of completion.
+With WAL, reads do not wait for a write, not even for one that another process blocks; with
+`synchronous=FULL`, a committed record survives a power cut. The order of `position` is the order of
+completion.
 """
 
 import json
+import multiprocessing
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from ..kernel.threads import in_thread
-from .place import Place
-from .records import FileRecord
+from .place import Place, is_busy, unavailable
+from .records import FileRecord, is_id
 
 #: The version of the formats in the directory: tables, the JSON in them, paths, unfinished uploads
 #: and claims. It is the `user_version` of the database; 0 is the data of 0.1.0, which is the same.
 FORMAT = 1
 #: The bytes of the version in the header of a database (sqlite.org/fileformat.html).
 _VERSION_AT = slice(60, 64)
-#: Seconds that a statement waits for other processes.
+#: Seconds that the start and a change wait for other processes.
 BUSY_SECONDS = 30.0
+WRITE_SECONDS = 10.0
 #: Bytes after which a page of records ends, since their metadata can be long.
 PAGE_BYTES = 256 << 10
 #: Records per lookup: they are validated in one turn of the event loop.
@@ -44,11 +47,22 @@ CREATE INDEX IF NOT EXISTS owned ON files (
     json_extract(record, '$.owner'), json_extract(record, '$.size')
 );
 """
+#: The highest position so far, and whether there are no records.
+_STATE = """
+SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'files'), 0),
+    NOT EXISTS (SELECT 1 FROM files)
+"""
+#: A resumable upload whose bytes have moved, and whose record is still to be added.
+_COMPLETING = """
+SELECT 1 FROM uploads WHERE id = ? AND json_extract(state, '$.completed_at') IS NULL
+"""
 
 
 def check_format(path: Path) -> None:
     """Raise OSError when a newer release has written the database; nothing is changed."""
     if not path.exists():
+        if multiprocessing.parent_process():  # The first process of the service has created it.
+            raise OSError(f"{path} is missing")
         return
     if path.with_name(path.name + "-wal").exists():
         # The log may have a newer header than the file. A read-only connection does not merge them.
@@ -72,12 +86,16 @@ class Catalogue:
         """Open the database; blocking."""
         #: Files that this process has stored and removed.
         self.counts = Counter(stored=0, removed=0)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="catalogue")
-        self._database = sqlite3.connect(
-            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        self._open()
         self._place = place
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="catalogue")
+        self._database = _connect(path)
+        self._open()
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="catalogue-reader")
+        self._reader = _connect(path)
+        self._reader.execute("PRAGMA query_only = ON")
+        self._folder = path.parent
+        self._position = 0
+        self._check()
         # The write-ahead log contains the last commits; if its file is removed, a restart loses
         # them.
         files = (path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
@@ -92,7 +110,7 @@ class Catalogue:
                 if self.execute("PRAGMA user_version") == [(0,)]:
                     self.execute(f"PRAGMA user_version = {FORMAT}")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                if not is_busy(error) or time.monotonic() > end:
                     raise
                 time.sleep(0.01)
             else:
@@ -103,19 +121,45 @@ class Catalogue:
         return self._database.execute(statement, values).fetchall()
 
     async def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run one statement as one transaction, in the thread."""
-        return await in_thread(self._thread, self.execute, statement, *values)
+        """Run one statement as one transaction; raises Problem 503 after WRITE_SECONDS of a lock.
+
+        The seconds include those in which other changes have their turn.
+        """
+        give_up_at = time.monotonic() + WRITE_SECONDS
+        return await in_thread(self._writing, self._change, give_up_at, statement, *values)
 
     async def write(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run one statement; raises Problem 503 if a moved store may have lost the change."""
+        """Run one statement; raises Problem 503, also if a moved store may have lost the change."""
+        give_up_at = time.monotonic() + WRITE_SECONDS
 
-        def execute() -> list[tuple[Any, ...]]:
+        def write() -> list[tuple[Any, ...]]:
             self._place.check()
-            rows = self.execute(statement, *values)
+            rows = self._change(give_up_at, statement, *values)
             self._place.check()
             return rows
 
-        return await in_thread(self._thread, execute)
+        return await in_thread(self._writing, write)
+
+    def _change(self, give_up_at: float, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        rest = max(give_up_at - time.monotonic(), 0)  # Without any, there is one try.
+        self._database.execute(f"PRAGMA busy_timeout = {rest * 1000:.0f}")
+        try:
+            return self.execute(statement, *values)
+        except sqlite3.OperationalError as error:
+            if is_busy(error):
+                raise unavailable() from error
+            raise
+
+    async def read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return all rows of a query; raises Problem 503 if the catalogue cannot be read."""
+        return await in_thread(self._reading, self._read, query, *values)
+
+    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._place.guarding():
+            rows = self._reader.execute(query, values).fetchall()
+        if not rows:  # The store may have been moved, or have lost its records.
+            self._place.check()
+        return rows
 
     async def add(self, record: FileRecord, *, announced: bool) -> None:
         """Add a record; a record that exists already is kept."""
@@ -128,14 +172,14 @@ class Catalogue:
         self.counts["stored"] += len(rows)
 
     async def get(self, file_id: str) -> FileRecord | None:
-        rows = await self.run("SELECT record FROM files WHERE id = ?", file_id)
+        rows = await self.read("SELECT record FROM files WHERE id = ?", file_id)
         return _record(rows[0][0]) if rows else None
 
     async def find(self, file_ids: Sequence[str]) -> dict[str, FileRecord]:
         """Return the records of the given files that exist, by id and without metadata."""
         found = {}
         for start in range(0, len(file_ids), LOOKED_UP):
-            rows = await self.run(
+            rows = await self.read(
                 "SELECT id, json_remove(record, '$.metadata') FROM files"
                 " WHERE id IN (SELECT value FROM json_each(?))",
                 json.dumps(file_ids[start : start + LOOKED_UP]),
@@ -151,7 +195,7 @@ class Catalogue:
 
     async def page(self, after: int, limit: int) -> list[tuple[int, FileRecord]]:
         """Return (position, record) after the position `after`: up to `limit`, or PAGE_BYTES."""
-        rows = await in_thread(self._thread, self._page, after, limit)
+        rows = await in_thread(self._reading, self._page, after, limit)
         return [(position, _record(record)) for position, record in rows]
 
     def _page(self, after: int, limit: int) -> list[tuple[int, str]]:
@@ -160,7 +204,10 @@ class Catalogue:
         )
         rows, size = [], 0
         # A cursor that is neither exhausted nor closed would keep its transaction open.
-        with closing(self._database.execute(statement, (after, limit))) as found:
+        with (
+            self._place.guarding(),
+            closing(self._reader.execute(statement, (after, limit))) as found,
+        ):
             for position, record in found:
                 rows.append((position, record))
                 size += len(record)
@@ -170,7 +217,7 @@ class Catalogue:
 
     async def unannounced(self) -> list[str]:
         """Return the ids of the files that `on_stored` has not confirmed."""
-        rows = await self.run("SELECT id FROM files WHERE announced = 0")
+        rows = await self.read("SELECT id FROM files WHERE announced = 0")
         return [file_id for (file_id,) in rows]
 
     async def confirm(self, file_id: str) -> None:
@@ -185,16 +232,59 @@ class Catalogue:
 
     async def stored_bytes(self, owner: str | None) -> int:
         """Return the total size of an owner's files."""
-        rows = await self.run(
+        rows = await self.read(
             "SELECT sum(json_extract(record, '$.size')) FROM files"
             " WHERE json_extract(record, '$.owner') IS ?",
             owner,
         )
         return int(rows[0][0] or 0)
 
+    async def check(self) -> Exception | None:
+        """Return an error if records are missing, or cannot be read."""
+        try:
+            await in_thread(self._reading, self._check)
+        except (OSError, sqlite3.DatabaseError) as error:
+            return None if is_busy(error) else error
+        return None
+
+    def _check(self) -> None:
+        """Raise OSError if the database was emptied, or replaced by an older one; blocking."""
+        [(position, is_empty)] = self._reader.execute(_STATE)
+        if position < self._position or (is_empty and self._has_files()):
+            raise OSError(
+                f"{self._folder} has files whose records are missing in catalogue.sqlite3;"
+                " restore it from a backup, or move `files` away: nothing was changed"
+            )
+        self._position = position
+
+    def _has_files(self) -> bool:
+        """Whether there is a file that is neither recorded nor claimed."""
+        for path in (self._folder / "files").glob("*/*"):
+            # In this order, as another process may store or delete the file in the meantime.
+            if is_id(path.name) and not self._is_claimed(path.name):
+                [(_, is_empty)] = self._reader.execute(_STATE)
+                return is_empty and not self._is_claimed(path.name) and path.exists()
+        return False
+
+    def _is_claimed(self, file_id: str) -> bool:
+        with suppress(sqlite3.OperationalError):  # There is no such table without such uploads.
+            if self._reader.execute(_COMPLETING, (file_id,)).fetchone():
+                return True
+        folders = self._folder / "parts", self._folder / "uploads"
+        return any((folder / f"{file_id}.lock").exists() for folder in folders)
+
     async def close(self) -> None:
-        await in_thread(self._thread, self._database.close)
-        self._thread.shutdown(wait=False)
+        # The writer last, as it merges its log into the database.
+        await in_thread(self._reading, self._reader.close)
+        await in_thread(self._writing, self._database.close)
+        self._reading.shutdown(wait=False)
+        self._writing.shutdown(wait=False)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
 
 
 def _record(text: str) -> FileRecord:

@@ -30,7 +30,7 @@ from ..kernel.threads import acquire, complete, in_thread
 from .catalogue import Catalogue, check_format
 from .claims import Claim, check_locks
 from .interface import Callbacks, Tap, Writer, notify
-from .place import Place, is_full
+from .place import Place, check_moves, is_full
 from .reading import LocalFile, OpenFiles, read_now, read_path
 from .records import Draft, FileRecord, checked_id, is_id, not_found
 from .reserve import Reserve
@@ -66,7 +66,7 @@ class LocalStorage:
         if len([each for each in callbacks if each.inspect]) > 1:
             raise ValueError("only one of the callbacks may have an `inspect`")
         self.callbacks = callbacks
-        self.root = root = Path(settings.url.removeprefix("file://").removeprefix("file:"))
+        self.root = root = settings.directory
         check_format(root / "catalogue.sqlite3")
         self._files, self._parts = root / "files", root / "parts"
         for folder in (self._parts, self._files):
@@ -77,6 +77,9 @@ class LocalStorage:
         self._reserve = Reserve(root / "reserve")
         self._reserve.spend_if_full()  # The start needs some space, too.
         check_locks(self._parts)
+        kept = root / "quarantine"
+        folders = [self._files, *self._files.iterdir(), *([kept] if kept.exists() else [])]
+        check_moves(self._parts, *folders)
         self.place = Place(root, settings.keep_free)
         self.catalogue = Catalogue(root / "catalogue.sqlite3", self.place)
         self.place.watch(root, self._files, self._parts)
@@ -308,7 +311,8 @@ class LocalStorage:
 
     async def sweep(self) -> None:
         self._open_files.sweep()
-        if not await in_thread(self.threads, self.place.look, write=True):
+        error = await self.catalogue.check()
+        if not await in_thread(self.threads, self.place.look, write=True, error=error):
             return  # The path may lead to another store.
         await self.recover()
         await in_thread(self.threads, self._reserve.keep)
@@ -330,7 +334,8 @@ class LocalStorage:
                 await complete(self._reconcile(claim))
 
     async def look(self) -> None:
-        await in_thread(self.threads, self.place.look)
+        error = await self.catalogue.check()
+        await in_thread(self.threads, self.place.look, error=error)
 
     async def close(self) -> None:
         """Close the store after cancelled writers have cleaned up."""

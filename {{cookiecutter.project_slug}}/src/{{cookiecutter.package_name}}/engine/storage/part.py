@@ -67,6 +67,26 @@ def import_files(
     sys.exit(asyncio.run(_import(settings.storage, paths, limit, accept)))
 
 
+def check_store(
+    settings: StorageSettings, use: Callable[[LocalStorage], object] = lambda storage: None
+) -> None:
+    """Open and `use` the store; exit with one line if that fails."""
+
+    async def open_and_close() -> None:
+        storage = LocalStorage(settings)
+        try:
+            use(storage)
+        finally:
+            await storage.close()
+
+    try:
+        asyncio.run(open_and_close())
+    except (OSError, sqlite3.Error) as error:
+        name, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or error
+        reason = f"{name}: {reason}" if name else reason
+        sys.exit(f"APP_STORAGE__URL: {settings.url} cannot be used: {reason}")
+
+
 class Files(Part):
     """`GET /files`, `GET /files/{id}/record`, `DELETE /files/{id}`; `serve import PATH…`.
 
@@ -83,16 +103,10 @@ class Files(Part):
         self._callbacks = callbacks
 
     def check(self, settings: Any) -> None:
-        async def open_and_close() -> None:
-            storage = LocalStorage(settings.storage)
-            await storage.close()
+        def restrict(storage: LocalStorage) -> None:
             _restrict(storage.root, int(settings.server.umask, 8))
 
-        try:
-            asyncio.run(open_and_close())
-        except (OSError, sqlite3.Error) as error:
-            url, reason = settings.storage.url, getattr(error, "strerror", None) or error
-            sys.exit(f"APP_STORAGE__URL: {url} cannot be used: {reason}")
+        check_store(settings.storage, restrict)
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)

@@ -32,6 +32,7 @@ from ..streams import clock
 from .claims import Claim
 from .interface import Tap
 from .local import LocalStorage
+from .place import check_moves
 from .reading import read_path
 from .records import Draft, FileRecord, created_at, is_id, new_id
 from .writer import HEAD, LocalWriter
@@ -40,6 +41,9 @@ from .writer import HEAD, LocalWriter
 PAGE = 200
 #: Seconds by which the wall clock may differ from the steady clock between two sweeps.
 JUMP = 600.0
+#: Bytes of the state of an upload, with the headers of its creation; and more for each part.
+MAX_STATE = 16 << 10
+MAX_PART = 512
 #: Bytes that are copied between two checks for a cancellation and for free space.
 STEP = 8 << 20
 #: Bytes per copy where the kernel cannot copy between files.
@@ -51,6 +55,7 @@ _UNFINISHED = (
     "json_extract(state, '$.completed_at') IS NULL AND json_extract(state, '$.expired_at') IS NULL"
 )
 _OWNER, _CLIENT = "json_extract(state, '$.draft.owner')", "json_extract(state, '$.client')"
+_LENGTH = "json_extract(state, '$.length')"
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS uploads (id TEXT PRIMARY KEY, state TEXT NOT NULL)",
     "DROP INDEX IF EXISTS unfinished",  # That of older versions, without the client.
@@ -63,6 +68,12 @@ _SCHEMA = (
 _USED = (
     "EXISTS (SELECT 1 FROM wholes JOIN uploads AS whole ON whole.id = wholes.whole"
     " WHERE part = uploads.id AND json_extract(whole.state, '$.completed_at') IS NOT NULL)"
+)
+#: Uploads that have not expired yet, from an id on.
+_DUE = (
+    "SELECT id, json_extract(state, '$.completed_at') FROM uploads"
+    " WHERE json_extract(state, '$.expired_at') IS NULL AND id BETWEEN ? AND ?"
+    " ORDER BY id LIMIT ?"
 )
 
 
@@ -99,6 +110,7 @@ class LocalPartials:
         self._folder = storage.root / "uploads"
         self._folder.mkdir(exist_ok=True)
         self._clock = storage.root / "clock"
+        check_moves(self._folder, storage.root / "parts")
         storage.place.watch(self._folder)
         for statement in _SCHEMA:
             storage.catalogue.execute(statement)
@@ -109,7 +121,13 @@ class LocalPartials:
         self._copier = ThreadPoolExecutor(1, thread_name_prefix="concatenation")
 
     async def add(self, partial: Partial) -> None:
-        """Begin an upload; raises Problem 413 for the quota and 507 for the space of the disk."""
+        """Begin an upload; raises Problem 413 for the quota and 507 for the space of the disk.
+
+        Raises Problem 431 when its headers are too long to be stored.
+        """
+        if len(partial.model_dump_json().encode()) > MAX_STATE + MAX_PART * len(partial.parts):
+            BOUNDS["upload.max_state"] += 1
+            raise Problem(431, "The metadata of the upload is too long.")
         place, length = self.storage.place, partial.length or 0
         owner = partial.draft.owner
         await self.storage.check_quota(owner, length + await self._begun(owner))
@@ -127,18 +145,22 @@ class LocalPartials:
         """Return how many bytes the unfinished uploads of an owner will have."""
         if self.storage.quota is None:
             return 0
-        begun = await self._select(f"{_OWNER} IS ? AND {_UNFINISHED}", owner)
-        sizes = await self.sizes(begun)  # The length may still be unknown.
-        return sum(max(each.length or 0, sizes.get(each.id, 0)) for each in begun)
+        known = f"SELECT total({_LENGTH}) FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED}"  # noqa: S608
+        [(length,)] = await self.storage.catalogue.read(known, owner)
+        unknown = (
+            f"SELECT id FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED} AND {_LENGTH} IS NULL"  # noqa: S608
+        )
+        rows = await self.storage.catalogue.read(unknown, owner)
+        return int(length) + sum((await self.sizes([row[0] for row in rows])).values())
 
     async def _select(self, condition: str, *values: object) -> list[Partial]:
         statement = f"SELECT state FROM uploads WHERE {condition}"  # noqa: S608
-        rows = await self.storage.catalogue.run(statement, *values)
+        rows = await self.storage.catalogue.read(statement, *values)
         return [Partial.model_validate_json(state) for (state,) in rows]
 
     async def load(self, upload_id: str) -> tuple[Partial | None, FileRecord | None]:
         """Return the state of an upload and the record of its file, or None for each."""
-        rows = await self.storage.catalogue.write(  # It raises 503 when the store was moved.
+        rows = await self.storage.catalogue.read(
             "SELECT state, record FROM uploads LEFT JOIN files USING (id) WHERE id = ?", upload_id
         )
         if not rows:
@@ -157,7 +179,7 @@ class LocalPartials:
         if like is not None:
             statement += f" AND {_OWNER} IS ? AND {_CLIENT} = ?"
             values = like.draft.owner, like.client
-        return int((await self.storage.catalogue.run(statement, *values))[0][0])
+        return int((await self.storage.catalogue.read(statement, *values))[0][0])
 
     async def use(self, partial: Partial, limit: int) -> bool:
         """Record the parts of an upload; return False if one is in `limit` uploads already."""
@@ -188,28 +210,32 @@ class LocalPartials:
 
         With `among`, only this upload is checked.
         """
-        rows = await self.storage.catalogue.run(
-            "SELECT id, json_extract(state, '$.completed_at'), json_extract(state, '$.expired_at')"
-            " FROM uploads WHERE ? IS NULL OR id = ?",
-            among,
-            among,
-        )
+        read = self.storage.catalogue.read
+        names = [among] if among else await in_thread(self._threads, self._names)
+        found = []
+        for start in range(0, len(names), PAGE):
+            rows = await read(
+                "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM uploads)",
+                json.dumps(names[start : start + PAGE]),
+            )
+            found += [upload_id for (upload_id,) in rows]
+        first, last = among or "", among or "~"
+        while rows := await read(_DUE, first, last, PAGE):
+            found += await in_thread(self._threads, self._unchanged_since, before, rows)
+            first = rows[-1][0] + " "
+        return sorted(found)
 
+    def _names(self) -> list[str]:
+        return sorted(filter(is_id, {path.stem for path in self._folder.iterdir()}))
+
+    def _unchanged_since(self, before: float, rows: list[tuple[str, float | None]]) -> list[str]:
         def changed_at(upload_id: str) -> float:
             try:
                 return self._path(upload_id).stat().st_mtime
             except FileNotFoundError:
                 return created_at(upload_id)
 
-        def find() -> list[str]:
-            found = {among} if among else {path.stem for path in self._folder.iterdir()}
-            found -= {row[0] for row in rows}
-            for upload_id, completed_at, expired_at in rows:
-                if expired_at is None and (completed_at or changed_at(upload_id)) < before:
-                    found.add(upload_id)
-            return sorted(filter(is_id, found))
-
-        return await in_thread(self._threads, find)
+        return [each for each, completed in rows if (completed or changed_at(each)) < before]
 
     async def save(self, partial: Partial) -> None:
         statement = "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)"
@@ -250,14 +276,14 @@ class LocalPartials:
 
         return await in_thread(self._threads, stat)
 
-    async def sizes(self, partials: list[Partial]) -> dict[str, int]:
+    async def sizes(self, upload_ids: list[str]) -> dict[str, int]:
         """Return the size of each of these uploads that still has a file here."""
 
         def look() -> dict[str, int]:
             sizes = {}
-            for partial in partials:
+            for upload_id in upload_ids:
                 with suppress(FileNotFoundError):  # It was completed just now.
-                    sizes[partial.id] = self._path(partial.id).stat().st_size
+                    sizes[upload_id] = self._path(upload_id).stat().st_size
             return sizes
 
         return await in_thread(self._threads, look)
@@ -347,7 +373,10 @@ class LocalPartials:
 
     async def expire(self, upload_id: str) -> None:
         """Remove the bytes of an upload, but keep its row."""
-        marked = "UPDATE uploads SET state = json_set(state, '$.expired_at', ?) WHERE id = ?"
+        marked = (
+            "UPDATE uploads SET state = json_set(json_remove(state, '$.fields',"
+            " '$.draft.metadata'), '$.expired_at', ?) WHERE id = ?"
+        )
         await self._drop(upload_id, marked, time.time(), upload_id)
 
     async def _drop(self, upload_id: str, statement: str, *values: object) -> None:

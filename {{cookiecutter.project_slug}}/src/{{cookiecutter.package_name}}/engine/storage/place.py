@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..kernel.problem import Problem, ProblemType
+from .records import new_id
 
 #: Seconds between two checks of the paths, and the duration at which a check counts as failed.
 LOOK_SECONDS = 1.0
@@ -33,7 +34,10 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 QUOTA_PROBE = 64 << 10
 #: Errors of a disk that cannot be written at all, whichever file was written.
 BROKEN = {errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE}
-BROKEN_DATABASE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
+BROKEN_DATABASE = {
+    *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB),
+}
 
 NO_SPACE = ProblemType(
     "no-space",
@@ -44,8 +48,9 @@ NO_SPACE = ProblemType(
 UNAVAILABLE = ProblemType(
     "storage-unavailable",
     "The storage is not available",
-    "The directory of the files is missing, or its disk cannot be written. Nothing was stored or"
-    " deleted. Try again after the seconds in `Retry-After`.",
+    "The directory of the files is missing, its disk cannot be written, or another process has"
+    " locked the records. Nothing was stored or deleted. Try again after the seconds in"
+    " `Retry-After`.",
 )
 
 logger = logging.getLogger(__name__)
@@ -63,6 +68,7 @@ class Place:
         self._is_there = True
         #: Whether a write has failed, and none has succeeded since.
         self._is_broken = False
+        self._error: Exception | None = None
         self._looking_since: float | None = None
 
     def watch(self, *paths: Path) -> None:
@@ -98,15 +104,21 @@ class Place:
         return is_there
 
     def check(self) -> None:
-        """Raise Problem 503 when a path leads elsewhere; blocking."""
-        if not self.holds():
+        """Raise Problem 503 when a path leads elsewhere, or records are missing; blocking."""
+        if not self.holds() or self._error is not None:
             raise unavailable()
 
-    def look(self, *, write: bool = False) -> bool:
-        """Compare the paths, and try to write if asked to or a write has failed; blocking."""
+    def look(self, *, write: bool = False, error: Exception | None = None) -> bool:
+        """Compare the paths, and try to write if asked to or a write has failed; blocking.
+
+        `error` is that of the records; until there is none, writes are refused.
+        """
         self._looking_since = time.monotonic()
+        self._error = error
         try:
-            if self.holds() and (write or self._is_broken):
+            if error is not None:
+                self._fail(error)
+            elif self.holds() and (write or self._is_broken):
                 self._try_to_write()
         finally:
             self._looking_since = None
@@ -122,16 +134,16 @@ class Place:
         """Turn errors of the disk into problems: 507 when it is full, 503 when it is broken."""
         try:
             yield
-        except (OSError, sqlite3.OperationalError) as error:
+        except (OSError, sqlite3.DatabaseError) as error:
             if is_full(error) or self._lacks_quota(error):
                 raise Problem(507, "There is not enough space left.", type=NO_SPACE) from error
             if isinstance(error, OSError):
                 is_broken = error.errno in BROKEN
             else:
-                is_broken = error.sqlite_errorcode & 0xFF in BROKEN_DATABASE
+                is_broken = _code(error) in BROKEN_DATABASE
             if is_broken:
                 self._fail(error)
-            elif not isinstance(error, FileNotFoundError) or self.holds():
+            elif not is_busy(error) and (not isinstance(error, FileNotFoundError) or self.holds()):
                 raise
             raise unavailable() from error
 
@@ -150,9 +162,9 @@ class Place:
                 return
         if self._is_broken:
             self._is_broken = False
-            logger.warning("The storage can be written again")
+            logger.warning("The storage can be used again")
 
-    def _lacks_quota(self, error: OSError | sqlite3.OperationalError) -> bool:
+    def _lacks_quota(self, error: OSError | sqlite3.DatabaseError) -> bool:
         """Whether a quota of the disk stopped SQLite, which reports that like a broken disk."""
         code = sqlite3.SQLITE_IOERR_WRITE
         if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == code:
@@ -166,7 +178,23 @@ class Place:
     def _fail(self, error: Exception) -> None:
         if not self._is_broken:
             self._is_broken = True
-            logger.error("The storage cannot be written: %s", error)
+            logger.error("The storage cannot be used: %s", error)
+
+
+def check_moves(*folders: Path) -> None:
+    """Raise OSError when a file cannot be moved from each of these folders to the next."""
+    path = folders[0] / f"probe-{new_id()}"
+    path.touch(exist_ok=False)
+    try:
+        for folder in folders[1:]:
+            path = path.replace(folder / path.name)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        text = f"{folder} is on another volume than {path.parent}, so files cannot be moved there"
+        raise OSError(errno.EXDEV, text) from error
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def unavailable() -> Problem:
@@ -174,7 +202,17 @@ def unavailable() -> Problem:
     return Problem(503, "The storage is not available.", type=UNAVAILABLE, headers=headers)
 
 
-def is_full(error: OSError | sqlite3.OperationalError) -> bool:
+def is_full(error: OSError | sqlite3.DatabaseError) -> bool:
     if isinstance(error, OSError):
         return error.errno in FULL
-    return error.sqlite_errorcode == sqlite3.SQLITE_FULL
+    return _code(error) == sqlite3.SQLITE_FULL
+
+
+def is_busy(error: OSError | sqlite3.DatabaseError) -> bool:
+    """Whether another process has locked the catalogue."""
+    return not isinstance(error, OSError) and _code(error) == sqlite3.SQLITE_BUSY
+
+
+def _code(error: sqlite3.DatabaseError) -> int:
+    # Errors of Python's module, such as those of a closed connection, have none.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -19,6 +19,7 @@ from ..kernel.problem import Problem
 
 #: A string, so that an id that is not a UUID gets 404 and not 422.
 FileId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+#: Bytes of a file name, and of a media type.
 MAX_BYTES = 255
 #: Characters of a media type with its parameters, which become a header of downloads.
 MAX_TYPE = 255

@@ -105,12 +105,14 @@ def _disposition_name(headers: Mapping[str, str]) -> str | None:
 def content_type_of(declared: str, filename: str) -> str:
     """Return the media type that a client declares, or else the one of the file extension.
 
-    A declared type of more than 255 characters is ignored.
+    Raises Problem 415 for one that is longer than MAX_TYPE.
     """
     declared = declared.strip()
     # curl sends every body as a form by default.
     is_form = declared.startswith("application/x-www-form-urlencoded")
-    if len(declared) <= MAX_TYPE and _MEDIA_TYPE.fullmatch(declared) and not is_form:
+    if _MEDIA_TYPE.fullmatch(declared) and not is_form:
+        if len(declared) > MAX_TYPE:
+            raise Problem(415, f"A media type may have at most {MAX_TYPE} bytes.")
         return declared
     return mimetypes.guess_type(filename)[0] or _BINARY
 

@@ -24,7 +24,7 @@ from ...kernel.exchange import HANG_UP, Exchange, Outcome, exchange_of
 from ...kernel.part import Part
 from ...kernel.problem import Problem
 from ...kernel.threads import repeating
-from ...storage.part import Files
+from ...storage.part import Files, check_store
 from ...storage.partials import LocalPartials
 from ...storage.records import FileId
 from ..router import Uploads
@@ -222,6 +222,9 @@ class ResumableUploads(Part):
     rank = 30
     sections: ClassVar[dict[str, Any]] = {"upload": ResumableUploadSettings}
     problem_types = (BUSY, INCONSISTENT_LENGTH, MISMATCHING_OFFSET, TAKEN_OVER, TOO_MANY)
+
+    def check(self, settings: Any) -> None:
+        check_store(settings.storage, lambda storage: LocalPartials(storage, 1))
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)

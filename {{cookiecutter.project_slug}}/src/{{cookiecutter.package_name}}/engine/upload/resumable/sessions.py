@@ -408,7 +408,7 @@ class Sessions:
         while page := await self.partials.unfinished(after):
             after = page[-1].id
             # Read after the page: an upload that is created meanwhile must not seem to be empty.
-            sizes = await self.partials.sizes(page)
+            sizes = await self.partials.sizes([partial.id for partial in page])
             for partial in page:
                 whole = partial.parts or sizes.get(partial.id) in (None, partial.length)
                 if whole and partial.id not in self._locks:
