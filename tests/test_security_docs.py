@@ -10,8 +10,6 @@ from answers import EVERYTHING, MODULES, Answers, only
 from baking import Bake
 from environment import Environment
 
-pytestmark = pytest.mark.fault("G43")
-
 #: Defaults that are no value of a setting.
 WORDS = {"none": "", "unlimited": None, "unset": None}
 #: Prints each setting that is passed as JSON with its default, with the default of the page read as
@@ -64,6 +62,7 @@ def told(page: str) -> dict[str, str | list[str | None]]:
     return found
 
 
+@pytest.mark.fault("G43")
 @pytest.mark.parametrize("answers", CHOICES, ids=lambda answers: "+".join(map(str, answers)))
 def test_every_setting_exists_and_has_the_default_of_the_page(
     answers: Answers, bake_once: Bake, environment: Environment
