@@ -236,47 +236,6 @@ async def rows():
         async for row in database.rows():
             yield row
 """,
-    "R7": """
-# wrong
-async def events():
-    try:
-        while True:
-            yield await queue.get()
-    finally:
-        await queue.unsubscribe()
-# wrong
-async def rows():
-    cursor = await database.open()
-    try:
-        async for row in cursor:
-            yield row
-    finally:
-        print("closing")
-        await cursor.close()
-# right
-async def rows():
-    try:
-        async for row in cursor:
-            yield row
-    finally:
-        with CancelScope(shield=True):
-            await cursor.close()
-# right
-async def rows():
-    try:
-        async for row in cursor:
-            yield row
-    finally:
-        cursor.close()
-# right
-@runs.run("/x")
-async def work():
-    try:
-        for _ in range(3):
-            yield await step()
-    finally:
-        await close()
-""",
     "R8": """
 # wrong
 from asyncio import Queue as Q

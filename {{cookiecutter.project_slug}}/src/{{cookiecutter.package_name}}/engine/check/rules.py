@@ -87,7 +87,7 @@ def body_writes(without: str, *, truncating: bool = False) -> "Find":
         if reads_body(scope) and not re.search(without, code, re.DOTALL):
             for each in scope.reached(set()):
                 for use in each.path_uses():
-                    path = text(use.path) + str([*map(text, each.values[text(use.path)])])
+                    path = text(use.path) + str([*map(text, each.values.get(text(use.path), []))])
                     is_kept = truncating and (
                         not re.search("w|TRUNC", use.mode) or re.search("uuid|token_|temp", path)
                     )
@@ -203,15 +203,6 @@ def cancelling(scope: Scope, call: Call) -> bool:
     return any(scope.in_loop(each) for each in [*timed, *waited])
 
 
-def unshielded(_: Files, scope: Scope) -> Found:
-    # Generators of the engine's routers have decorators, and are shielded.
-    for node in scope.nodes if scope.is_async and scope.is_stream else []:
-        if isinstance(node, ast.Try) and scope.yields & {*ast.walk(node)} and not scope.decorators:
-            cleanup = "\n".join(map(text, node.finalbody))
-            if "await " in cleanup and "shield" not in cleanup:
-                yield node.finalbody[0]
-
-
 def strings(scope: Scope) -> Iterator[tuple[ast.AST, str, list[ast.expr]]]:
     """Yield the formatted strings, without those that are a part of another."""
     for node in scope.nodes:
@@ -271,7 +262,7 @@ def growing(uploads: bool) -> "Find":
 
 
 def is_client(scope: Scope, key: ast.expr) -> bool:
-    made = " ".join(text(each) for each in [key, *scope.values[text(key)]])
+    made = " ".join(text(each) for each in [key, *scope.values.get(text(key), [])])
     kind = f"{scope.annotation(text(key))} {made}"
     is_parameter = scope.is_handler and text(key) in scope.parameters
     return is_parameter or bool(re.search(r"\b(Queue|WebSocket|asyncio\.Event|uuid4)\b", kind))
@@ -297,7 +288,7 @@ def streamed_files(_: Files, scope: Scope) -> Found:
 def unclosed(_: Files, scope: Scope) -> Found:
     for call in scope.calls:
         if call.last == "StreamingResponse" and call.args:
-            for value in [call.args[0], *scope.values[text(call.args[0])]]:
+            for value in [call.args[0], *scope.values.get(text(call.args[0]), [])]:
                 is_entered = isinstance(scope.source.parents[value], ast.withitem)
                 if not is_entered and any(use.node is value for use in scope.path_uses()):
                     yield value
@@ -306,8 +297,8 @@ def unclosed(_: Files, scope: Scope) -> Found:
 def misspelt(_: Files, scope: Scope) -> Found:
     for node in scope.nodes:
         literal = str(node.value) if isinstance(node, ast.Constant) else ""
-        name = re.sub(r"[\s-]+", "-", literal.strip(" :")).lower()
-        if " " in literal and name in FIELDS:
+        name = literal.rstrip(" :") if ":" in literal else literal
+        if " " in name and re.sub("[ -]+", "-", name.strip()).lower() in FIELDS:
             yield node
 
 
@@ -356,7 +347,7 @@ AGAIN = "raise the exception again"
 CLEANUP = r"(except|finally)\b[^\n]*:\n((?!\n\n|def ).)*?(unlink|remove)\(|callback\("
 END = r"\[DONE\]|event: ?\w*(end|done|close|complete|finish|stop)"
 ROWS = r"(?s)^(data|event|id): ?\{\}.*\n|^\s*\{\s*\"\w+\": ?\"?\{\}.*\n"
-QUERIES = r"\(.*(query_string|query_params|request\.url\b(?!\.path)).*\)"
+QUERIES = r"\(.*\b(query_string|query_params|request\.url\b(?!\.path)).*\)"
 
 RULES = [
     Rule("U1", body_writes(RENAME),
@@ -379,7 +370,7 @@ RULES = [
     Rule("D1", paths(writes=False),
          "the path contains text of a client, such as `../x`", "use a generated id"),
     Rule("D3", misspelt, "the name of a header contains a space", "write it without spaces"),
-    Rule("D4", unsafe(r"filename\*?="),
+    Rule("D4", unsafe(r"^(?!.*form-data).*filename\*?="),
          "a name can break the header", "use `FileResponse(path, filename=name)`"),
     Rule("D5", streamed_files,
          "a file is sent without ranges", "use `FileResponse`, or the part `Downloads`"),
@@ -396,8 +387,6 @@ RULES = [
          "the timeout cancels the source", "wait for a task with `asyncio.wait`"),
     Rule("R6", held,
          "a timeout or task group is held across a `yield`", "close it before the `yield`"),
-    Rule("R7", unshielded,
-         "the cleanup can be cancelled", "await it with `CancelScope(shield=True)`"),
     Rule("R8", calls_of(NO_SIZE, lambda scope, _: scope.outer),
          "the queue grows without a limit", f"set a size, {RUN}"),
     Rule("R9", growing(uploads=False),

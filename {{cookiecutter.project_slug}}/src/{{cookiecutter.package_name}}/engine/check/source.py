@@ -2,7 +2,6 @@
 
 import ast
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -120,11 +119,12 @@ class Scope:
         #: Whether it is a generator of items, not a dependency or a context manager.
         self.is_stream = looped and not is_context
         self.calls = [_call(each) for each in self.nodes if isinstance(each, ast.Call)]
-        self.values: dict[str, list[ast.expr]] = defaultdict(list)
+        #: The values that names get by assignments, loops and `with`.
+        self.values: dict[str, list[ast.expr]] = {}
         for target, value in _assignments(self.nodes):
             for each in ast.walk(target):
                 if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
-                    self.values[each.id].append(value)
+                    self.values.setdefault(each.id, []).append(value)
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the nodes around a node, up to the scope."""
