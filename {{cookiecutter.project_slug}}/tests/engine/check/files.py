@@ -3,6 +3,11 @@
 CASES = {
     "U1": """
 # wrong
+@app.put("/files")
+async def upload(request: Request):
+    data = await request.body()
+    await asyncio.to_thread(TARGET.write_bytes, data)
+# wrong
 @app.post("/files")
 async def upload(request: Request):
     with open(DATA / uuid4().hex, "wb") as file:
@@ -104,6 +109,20 @@ async def upload(request: Request):
                 file.write(chunk)
 """,
     "U5": """
+# wrong
+class Store:
+    def save(self, data):
+        with open(TARGET, "wb") as file:
+            file.write(data)
+
+store = Store()
+
+def upload(data):
+    try:
+        store.save(data)
+    except Exception as error:
+        logger.error("failed %s", error)
+    return {"stored": True}
 # wrong
 def store(data):
     try:

@@ -3,6 +3,14 @@
 CASES = {
     "U12": """
 # wrong
+class Store:
+    def load(self):
+        return TARGET.read_bytes()
+
+@app.get("/")
+async def get(store: Annotated[Store, Depends(Store)]):
+    return store.load()
+# wrong
 from time import sleep as pause
 
 async def wait():
@@ -67,6 +75,15 @@ async def lifespan(app):
     yield
 """,
     "D13": """
+# wrong
+async def rows():
+    while True:
+        try:
+            row = await fetch()
+        except Exception:
+            logger.exception("failed")
+            break
+        yield row
 # wrong
 async def rows():
     try:

@@ -99,7 +99,7 @@ def body_writes(without: str, *, truncating: bool = False) -> "Find":
 
 def reads_body(scope: Scope) -> bool:
     return scope.outer is not None and any(
-        (call.last == "stream" and is_request(scope, call)) or reads_file(scope, call)
+        (call.last in ("stream", "body") and is_request(scope, call)) or reads_file(scope, call)
         for call in scope.calls
     )
 
@@ -137,7 +137,7 @@ def in_memory(_: Files, scope: Scope) -> Found:
                 yield node.iter
 
 
-def hidden(scope: Scope) -> Iterator[tuple[ast.AST, set[ast.AST], bool]]:
+def hidden(scope: Scope) -> Iterator[tuple[ast.ExceptHandler | ast.With, set[ast.AST], bool]]:
     """Yield the places that hide all failures of a block, and whether they do nothing else."""
     for node in scope.nodes:
         if isinstance(node, ast.Try | ast.With):
@@ -155,7 +155,11 @@ def hidden(scope: Scope) -> Iterator[tuple[ast.AST, set[ast.AST], bool]]:
 
 def false_success(_: Files, scope: Scope) -> Found:
     writes = {use.node for use in scope.path_uses() if use.writes}
-    writes |= {call.node for call in scope.calls if call.last in ("copyfileobj", "write")}
+    for call in scope.calls:
+        called = scope.callee(call.func)
+        inner = [use.writes for use in called.path_uses()] if called else []
+        if call.last in ("copyfileobj", "write") or any(inner):
+            writes.add(call.node)
     for place, block, is_quiet in hidden(scope):
         if is_quiet and writes & block and not scope.yields:
             yield place
@@ -168,7 +172,8 @@ def is_events(scope: Scope) -> bool:
 def incomplete(events: bool) -> "Find":
     def find(_: Files, scope: Scope) -> Found:
         for place, block, _quiet in hidden(scope) if scope.is_stream else ():
-            if scope.yields & block and is_events(scope) is events:
+            ends = isinstance(place.body[-1], ast.Break | ast.Return)
+            if (ends or scope.yields & block) and is_events(scope) is events:
                 yield place
 
     return find

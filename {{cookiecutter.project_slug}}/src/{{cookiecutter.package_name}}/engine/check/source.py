@@ -141,13 +141,17 @@ class Scope:
             yield from self.outer.around()
 
     def callee(self, func: ast.expr) -> "Scope | None":
-        """Return the function of this file that is called by its name, or as a method of `self`."""
-        name = text(func).removeprefix("self.").removeprefix("cls.")
-        is_method = name != text(func)
+        """Return the called function of this file: by its name, or a method of a known class."""
+        owner, _, name = text(func).rpartition(".")
+        made = [text(value) for each in self.around() for value in each.values.get(owner, [])]
+        kind = f"{self.annotation(owner)} {made}"
         for each in self.source.scopes[1:]:
-            in_class = isinstance(self.source.parents[each.node], ast.ClassDef)
-            is_near = is_method or each.outer in [*self.around()]
-            if each.name == name and in_class == is_method and is_near:
+            around = self.source.parents[each.node]
+            if isinstance(around, ast.ClassDef):
+                is_known = owner in ("self", "cls") or around.name in re.findall(r"\w+", kind)
+            else:
+                is_known = not owner and each.outer in [*self.around()]
+            if each.name == name and is_known:
                 return each
         return None
 
