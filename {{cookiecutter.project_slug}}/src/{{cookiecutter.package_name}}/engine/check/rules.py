@@ -23,6 +23,7 @@ QUIET = re.compile(rf"pass|continue|({LOG}|traceback\.print_exc)\(.*\)", re.DOTA
 RESPONSE = r"([\w.]+\.)?(HTML|JSON|ORJSON|PlainText)?Response"
 DUMPS = r"(.*\.)?(dumps|dump_json|model_dump_json|b64encode|quote|quote_plus|int|float|len|uuid4)"
 FIELDS = {"content-disposition", "content-length", "content-range", "content-type"}
+EMPTY = r"(\{\}|\[\]|(set|dict|list)\(\)|[\w.]*defaultdict\(\w*\))$"
 HTTP_ERROR = re.compile(r"([\w.]+\.HTTP_)?[45]\d\d\w*")
 
 Found = Iterator[ast.AST]
@@ -275,7 +276,7 @@ def is_client(scope: Scope, key: ast.expr) -> bool:
 
 def only_grows(files: Files, name: str) -> bool:
     code = "\n".join(text(each.node) for each in files.scopes if each.outer is None)
-    made = rf"\b{name}(: [^=\n]+)? = (\{{\}}|\[\]|(set|dict|list)\(\)|[\w.]*defaultdict\(\w*\))$"
+    made = rf"\b{name}(: [^=\n]+)? = " + EMPTY
     removed = rf"\b{name}(\[[^\n]*?\])?\.(pop\w*|remove|discard|clear)\(|del [^\n]*\b{name}\["
     return bool(re.search(made, code, re.MULTILINE)) and not re.search(removed, code)
 
@@ -328,7 +329,8 @@ def shows_exception(scope: Scope, call: Call) -> bool:
         if isinstance(node, ast.ExceptHandler) and node.name and node.type:
             named += [node.name] if re.search(r"\b(Base)?Exception\b", text(node.type)) else []
     values = [*call.node.args, *(each.value for each in call.node.keywords)]
-    shown = rf"\b(str|repr)\(({'|'.join(named)})\)|\{{({'|'.join(named)})(!r)?\}}|format_exc\("
+    shown = r"\b(str|repr)\((NAMES)\)|\{(NAMES)(!r)?\}|format_exc\("
+    shown = shown.replace("NAMES", "|".join(named))
     return bool(named) and bool(re.search(shown, " ".join(map(text, values))))
 
 

@@ -261,7 +261,7 @@ class Clients:
             if name in each.parameters:
                 kind = each.parameters[name]
                 is_free = not re.search(r"pattern|regex|Literal|Depends", kind)
-                in_route = not kind and f"{{{name}" in str(each.decorators)
+                in_route = not kind and "{" + name in str(each.decorators)
                 is_text = in_route or re.search(r"\bstr\b", kind)
                 return (each, name) in self.passed or bool(each.is_handler and is_text and is_free)
         return False

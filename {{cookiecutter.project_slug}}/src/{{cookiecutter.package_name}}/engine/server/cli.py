@@ -46,8 +46,9 @@ def main(
     with exit code 1.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["check"]:
-        check.main(arguments[1:])
+    words = [each for each in arguments if each != "--reload"]
+    if words[:1] == ["check"]:
+        check.main(words[1:])
     settings = _read(read_settings)
     app = create_app(settings)
     options = _parse(["check", *sorted(app.commands)], arguments)
