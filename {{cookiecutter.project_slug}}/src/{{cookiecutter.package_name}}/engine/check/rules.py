@@ -258,11 +258,11 @@ def growing(uploads: bool) -> "Find":
                 case _:
                     continue
             whole = target.value if isinstance(target, ast.Subscript) else target
-            is_upload = any(map(reads_body, scope.reached(set())))
             is_local = any(text(whole) in each.values for each in scope.around() if each.outer)
-            of_client = is_client(scope, key) and not is_local and is_upload is uploads
-            if is_added and of_client and only_grows(files, text(whole).rpartition(".")[2]):
-                yield node
+            if is_added and not is_local and is_client(scope, key):
+                is_upload = any(map(reads_body, scope.reached(set())))
+                if is_upload is uploads and only_grows(files, text(whole).rpartition(".")[2]):
+                    yield node
 
     return find
 

@@ -143,15 +143,18 @@ class Scope:
     def callee(self, func: ast.expr) -> "Scope | None":
         """Return the called function of this file: by its name, or a method of a known class."""
         owner, _, name = text(func).rpartition(".")
+        named = [each for each in self.source.scopes[1:] if each.name == name]
+        if not named:
+            return None
         made = [text(value) for each in self.around() for value in each.values.get(owner, [])]
         kind = f"{self.annotation(owner)} {made}"
-        for each in self.source.scopes[1:]:
+        for each in named:
             around = self.source.parents[each.node]
             if isinstance(around, ast.ClassDef):
                 is_known = owner in ("self", "cls") or around.name in re.findall(r"\w+", kind)
             else:
                 is_known = not owner and each.outer in [*self.around()]
-            if each.name == name and is_known:
+            if is_known:
                 return each
         return None
 
