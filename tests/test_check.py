@@ -20,9 +20,7 @@ FOUND = {
 FINDING = re.compile(r"\S+\.py:[1-9]\d*: ([UDRE]\d+) [^;]+; .+")
 
 
-def check(
-    project: Project, environment: Environment, *paths: Path, code: int = 0
-) -> list[str]:
+def check(project: Project, environment: Environment, *paths: Path, code: int = 0) -> list[str]:
     """Run the command, and return its lines."""
     serve = ["python", "-m", project.package, "check", *map(str, paths)]
     done = environment.run(project, *serve)
@@ -49,9 +47,7 @@ def test_the_names_of_the_rules_are_rows_of_the_page(full: Project) -> None:
 
 
 @pytest.mark.parametrize("subset", SUBSETS, ids=name_of)
-def test_a_generated_service_has_none(
-    subset: Subset, bake: Bake, environment: Environment
-) -> None:
+def test_a_generated_service_has_none(subset: Subset, bake: Bake, environment: Environment) -> None:
     project = bake(**only(*subset))
 
     assert check(project, environment) == []
@@ -73,8 +69,6 @@ def test_the_examples_of_the_pages_have_none(
 
 
 def test_it_needs_no_valid_settings(full: Project, environment: Environment) -> None:
-    done = environment.run(
-        full, "python", "-m", full.package, "check", APP_SERVER__PORT="none"
-    )
+    done = environment.run(full, "python", "-m", full.package, "check", APP_SERVER__PORT="none")
 
     assert (done.returncode, done.stdout) == (0, "")
