@@ -235,6 +235,7 @@ def test_clients_resume_after_their_last_event_ids(
 
     assert polled == EVENTS["polled"]
     assert run.decode() == EVENTS["run"]["events"]
-    assert first == again  # The keys of older versions, with the address of the client, are unknown.
+    # Keys of older versions, with the address of the client, are unknown.
+    assert first == again
     assert [event["id"] for event in rest["events"]] == [first["id"], new["id"]]
     assert new["id"].partition("-")[0] == ids[0].partition("-")[0]
