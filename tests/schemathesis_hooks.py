@@ -57,7 +57,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     if "idempotency-key" in (case.headers or {}):
         case.headers["idempotency-key"] = str(uuid4())
     if case.path == "/archive" and case.method == "POST" and STORED:
-        case.body = STORED[-1:] if case.media_type == "application/json" else {"id": STORED[-1:]}
+        body: Any = STORED[-1:] if case.media_type == "application/json" else {"id": STORED[-1:]}
+        case.body = body
     elif case.path == "/archive" and STORED:
         case.query["id"] = STORED[-1:]
 
