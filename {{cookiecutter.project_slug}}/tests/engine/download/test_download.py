@@ -165,28 +165,17 @@ async def test_headers_do_not_grow_with_what_a_client_stored(
     service: Service, character: str, inline: int, length: int
 ) -> None:
     content_type = f"text/plain; title={'t' * (length - len('text/plain; title='))}"
-    async with service.client() as client:
-        sent = await client.post(
-            "/files",
-            params={"filename": character * 400},
-            headers={"Content-Type": content_type} if length <= 255 else {},
-            content=b"x",
-        )
-    stored: dict[str, Any] = sent.json()
-    file_id = await store(service, b"x", filename=stored["filename"], content_type=content_type)
+    name = clean_filename(character * 400)
+    file_id = await store(service, b"x", filename=name, content_type=content_type)
     async with service.client() as client:
         whole = await client.get(f"/files/{file_id}?inline={inline}")
         ranges = {"Range": "bytes=0-0,0-0"}
         part = await client.get(f"/files/{file_id}?inline={inline}", headers=ranges)
-        uploaded = await client.get(f"/files/{stored['id']}?inline={inline}")
 
-    for response in (whole, part, uploaded):
+    for response in (whole, part):
         assert sum(len(name) + len(value) + 4 for name, value in response.headers.raw) < 2048
     if length > 255:
         assert whole.headers["content-type"] == "application/octet-stream"
-        assert stored["content_type"] == "application/octet-stream"
-    else:
-        assert stored["content_type"] == content_type
 
 
 @pytest.mark.fault("G25")
