@@ -70,6 +70,7 @@ async def follow(service: Service, position: str, ids: list[str]) -> str:
     return position
 
 
+@pytest.mark.usefixtures("no_collector")  # It would collect the objects of all tests.
 @pytest.mark.bound("5.1")
 async def test_a_replay_of_a_prefix_costs_what_it_sends_and_not_all_that_is_kept(
     serve: Any,

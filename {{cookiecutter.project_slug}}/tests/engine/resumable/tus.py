@@ -142,6 +142,7 @@ async def settle(service: Any) -> None:
 
 
 def unfinished(tmp_path: Path) -> list[str]:
-    """Return the files of uploads in progress."""
+    """Return the files of uploads in progress, without the lock of a sweep at the moment."""
     folders = [tmp_path / "data" / "uploads", tmp_path / "data" / "parts"]
-    return sorted(path.name for folder in folders for path in folder.iterdir())
+    names = {path.name for folder in folders for path in folder.iterdir()}
+    return sorted(names - {"sweep.lock"})
