@@ -28,7 +28,7 @@ CORE = {
     *(
         f"src/streaming_service/engine/{name}"
         for name in (
-            "README.md", "__init__.py", "_missing.py", "docs.py", "edge.py", "kernel",
+            "README.md", "__init__.py", "_missing.py", "check", "docs.py", "edge.py", "kernel",
             "observability", "openapi.py", "server", "service.py", "settings.py", "testing.py",
         )
     ),
@@ -119,7 +119,7 @@ def test_one_module_alone_is_the_core_and_its_files(
     kept = {path for path in everything if not any(below(path, entry) for entry in unwanted)}
     assert project.files() == kept
     folders = {path.name for path in (project.src / "engine").iterdir() if path.is_dir()}
-    assert folders == {"kernel", "observability", "server"} | FOLDERS[module]
+    assert folders == {"check", "kernel", "observability", "server"} | FOLDERS[module]
 
 
 @pytest.mark.parametrize(

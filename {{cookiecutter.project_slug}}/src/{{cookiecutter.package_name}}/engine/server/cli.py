@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
+from .. import check
 from ..kernel.origins import Hosts
 from ..observability import log
 from ..service import Service
@@ -41,18 +42,23 @@ def main(
 ) -> None:
     """Run `serve`, `serve --reload` or `serve COMMAND …`, and end the process.
 
+    `serve check` reads no settings, because it checks only the code.
     `read_settings` returns the settings, and `create_app` creates the application from them. Other
     processes import both, so they must be defined in a module. `arguments` are by default those of
     the process. The exit code is 0, also after SIGTERM. A wrong setting is reported in one line,
     with exit code 1.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    words = [each for each in arguments if each != "--reload"]
+    if words[:1] == ["check"]:
+        check.main(words[1:])
     settings = _read(read_settings)
     directory = os.environ.get(METRICS)
     if directory is not None and not os.access(directory, os.W_OK):
         sys.exit(f"{METRICS}: {directory} cannot be written")
     os.umask(int(settings.server.umask, 8))
     app = create_app(settings)
-    options = _parse(sorted(app.commands), arguments)
+    options = _parse(["check", *sorted(app.commands)], arguments)
     app.check()
     if options.command:
         app.commands[options.command](settings, options.arguments)
@@ -155,11 +161,11 @@ def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _parse(commands: list[str], arguments: list[str] | None) -> argparse.Namespace:
+def _parse(commands: list[str], arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="serve", description=__doc__)
     parser.add_argument("--reload", action="store_true", help="restart when the code changes")
     parser.add_argument(
-        "command", nargs="?", choices=commands, metavar="COMMAND", help=", ".join(commands) or "-"
+        "command", nargs="?", choices=commands, metavar="COMMAND", help=", ".join(commands)
     )
     parser.add_argument("arguments", nargs="*", metavar="ARGUMENT")
     return parser.parse_args(arguments)

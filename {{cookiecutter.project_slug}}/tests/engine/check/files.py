@@ -1,0 +1,470 @@
+"""Code that stores and sends files, by trap; `wrong` has the mistake, `right` nearly has it."""
+
+CASES = {
+    "U1": """
+# wrong
+@app.put("/files")
+async def upload(request: Request):
+    data = await request.body()
+    await asyncio.to_thread(TARGET.write_bytes, data)
+# wrong
+@app.post("/files")
+async def upload(request: Request):
+    with open(DATA / uuid4().hex, "wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+# wrong
+from aiofiles import open as begin
+
+@app.post("/files")
+async def upload(file: UploadFile):
+    async with begin(TARGET, "wb") as out:
+        while chunk := await file.read(65536):
+            await out.write(chunk)
+# wrong
+def store(source, target: Path):
+    with target.open("wb") as out:
+        shutil.copyfileobj(source, out)
+
+@app.post("/files")
+async def upload(file: UploadFile):
+    data = await file.read(100)
+    await asyncio.to_thread(store, file.file, TARGET)
+# right
+@app.post("/files")
+async def upload(request: Request):
+    with open(PART, "wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+    os.replace(PART, TARGET)
+# right
+@app.get("/report")
+async def write_report(request: Request):
+    with open(REPORT, "wb") as file:
+        file.write(await report())
+""",
+    "U3": """
+# wrong
+@app.post("/files/{name}")
+async def upload(request: Request, name: str):
+    with open(f"data/{name}", "wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+# wrong
+class Upload(HTTPEndpoint):
+    async def post(self, request):
+        descriptor = os.open(TARGET, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        async for chunk in request.stream():
+            os.write(descriptor, chunk)
+# right
+@app.post("/files")
+async def upload(request: Request):
+    target = DATA / uuid4().hex
+    with open(target, "wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+# right
+@app.post("/files/{name}")
+async def upload(request: Request, name: str):
+    with open(f"data/{name}", "xb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+""",
+    "U4": """
+# wrong
+@app.post("/files")
+async def upload(request: Request):
+    with open(PART, "wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+    os.replace(PART, TARGET)
+# wrong
+@app.post("/files")
+async def upload(file: UploadFile):
+    try:
+        TARGET.write_bytes(await file.read())
+    except OSError:
+        raise HTTPException(507) from None
+
+@app.delete("/files")
+async def delete():
+    TARGET.unlink()
+# right
+@app.post("/files")
+async def upload(request: Request):
+    try:
+        with open(PART, "wb") as file:
+            async for chunk in request.stream():
+                file.write(chunk)
+    except BaseException:
+        PART.unlink()
+        raise
+# right
+@app.post("/files")
+async def upload(request: Request):
+    with ExitStack() as stack:
+        stack.callback(PART.unlink, missing_ok=True)
+        with open(PART, "wb") as file:
+            async for chunk in request.stream():
+                file.write(chunk)
+""",
+    "U5": """
+# wrong
+class Store:
+    def save(self, data):
+        with open(TARGET, "wb") as file:
+            file.write(data)
+
+store = Store()
+
+def upload(data):
+    try:
+        store.save(data)
+    except Exception as error:
+        logger.error("failed %s", error)
+    return {"stored": True}
+# wrong
+def store(data):
+    try:
+        with open(TARGET, "wb") as file:
+            file.write(data)
+    except Exception as error:
+        print(error)
+    return {"stored": True}
+# wrong
+import contextlib as c
+
+def store(data):
+    with c.suppress(Exception):
+        TARGET.write_bytes(data)
+# wrong
+def store(source, target):
+    try:
+        shutil.copyfileobj(source, target)
+    except:
+        logger.exception("failed")
+# right
+def store(data):
+    try:
+        TARGET.write_bytes(data)
+    except Exception:
+        logger.exception("failed")
+        raise
+# right
+def store(data):
+    try:
+        TARGET.write_bytes(data)
+    except Exception:
+        return False
+    return True
+# right
+def load():
+    try:
+        return TARGET.read_bytes()
+    except Exception as error:
+        print(error)
+""",
+    "U6": """
+# wrong
+@app.post("/files")
+async def upload(file: UploadFile):
+    target = DATA / file.filename
+    with target.open("wb") as out:
+        out.write(await file.read(100))
+# wrong
+from os.path import join as under
+
+@app.put("/files/{name:path}")
+def put(name: str, body: Body):
+    save(under("data", name), body)
+
+def save(path, data):
+    with open(path, mode="ab") as out:
+        out.write(data)
+# wrong
+class Store:
+    def path(self, name):
+        return Path(self.root) / name
+
+@router.delete("/files/{name}")
+async def delete(name, store: StoreDep):
+    store.path(name).unlink()
+# wrong
+@app.post("/files")
+async def upload(request: Request):
+    await run_in_threadpool(open, "data/" + request.headers["x-name"], "wb")
+# wrong
+@app.post("/files/{name}")
+def put(name: str):
+    path = ROOT / name
+    if not path.resolve().is_relative_to(ROOT.parent):
+        raise HTTPException(404)
+    path.write_text("")
+# right
+@app.post("/files")
+async def upload(file: UploadFile):
+    (DATA / uuid4().hex).write_bytes(await file.read())
+    return file.filename
+# right
+@app.put("/files/{file_id}")
+def put(file_id: UUID):
+    Path("data", str(file_id)).write_text("")
+# right
+@app.put("/files/{name}")
+def put(name: Annotated[str, PathParameter(pattern="^[a-z]+$")]):
+    Path("data", name).write_text("")
+# right
+@app.put("/files/{name}")
+def put(name: str):
+    target = (ROOT / name).resolve()
+    if not target.is_relative_to(ROOT):
+        raise HTTPException(404)
+    target.write_text("")
+# right
+@app.put("/files/{name}")
+def put(name: str):
+    if name not in KNOWN:
+        raise HTTPException(404)
+    (ROOT / name).write_text("")
+# right
+@app.put("/files")
+def put(file: UploadFile):
+    (ROOT / Path(file.filename).name).write_text("")
+""",
+    "U10": """
+# wrong
+@app.post("/files")
+async def upload(file: UploadFile):
+    return len(await file.read())
+# wrong
+@app.post("/files")
+async def upload(files: list[UploadFile]):
+    return [len(await each.read()) for each in files]
+# wrong
+@app.post("/sums")
+async def upload(request: Request):
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+# wrong
+@app.post("/sums")
+async def upload(incoming: Request):
+    chunks = [chunk async for chunk in incoming.stream()]
+# wrong
+@app.get("/file")
+def send():
+    return StreamingResponse(iter([TARGET.read_bytes()]))
+# right
+@app.post("/files")
+async def upload(file: UploadFile):
+    while chunk := await file.read(65536):
+        await use(chunk)
+# right
+@app.post("/sums")
+async def upload(request: Request):
+    body = RequestBody(request, limit=1000)
+    return len(await body.read())
+# right
+@app.post("/sums")
+async def upload(request: Request):
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+# right
+STYLE = TARGET.read_bytes()
+""",
+    "U15": """
+# wrong
+@app.post("/files")
+async def upload(request: Request):
+    with open(PART, "wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+    os.replace(PART, TARGET)
+    return {"stored": True}
+# wrong
+@app.post("/files")
+def upload(upload: UploadFile):
+    with TARGET.open("xb") as file:
+        shutil.copyfileobj(upload.file, file)
+# right
+@app.post("/files")
+async def upload(request: Request):
+    with open(PART, "wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+# right
+def write_cache(data):
+    with open(CACHE, "wb") as file:
+        file.write(data)
+""",
+    "U16": """
+# wrong
+sizes = {}
+
+@app.post("/uploads")
+async def begin(request: Request):
+    upload_id = uuid4().hex
+    sizes[upload_id] = 0
+    async for chunk in request.stream():
+        await use(chunk)
+# wrong
+class Uploads:
+    def __init__(self):
+        self.lengths: dict[str, int] = {}
+
+@app.put("/uploads/{name}")
+async def begin(name: str, request: Request, uploads: UploadsDep):
+    uploads.lengths[name] = 0
+    await save(request)
+
+async def save(request):
+    async for chunk in request.stream():
+        await use(chunk)
+# right
+sizes = {}
+
+@app.post("/uploads")
+async def begin(request: Request):
+    upload_id = uuid4().hex
+    sizes[upload_id] = 0
+    try:
+        async for chunk in request.stream():
+            await use(chunk)
+    finally:
+        del sizes[upload_id]
+# right
+sizes = TTLCache(1000, 60)
+
+@app.post("/uploads")
+async def begin(request: Request):
+    sizes[uuid4().hex] = 0
+    async for chunk in request.stream():
+        await use(chunk)
+""",
+    "D1": """
+# wrong
+@app.get("/files/{name:path}")
+async def download(name: str):
+    return FileResponse(f"data/{name}")
+# wrong
+from pathlib import Path as P
+
+@app.get("/files/{name}")
+def download(name: str = "x"):
+    def chunks():
+        with (P("data") / name).open("rb") as file:
+            yield from file
+    return StreamingResponse(chunks())
+# wrong
+@app.get("/file")
+def download(request: Request):
+    name = request.query_params.get("name")
+    return Response(Path("data").joinpath(name).read_bytes())
+# right
+@app.get("/files/{name}")
+async def download(name: Literal["a", "b"]):
+    return FileResponse(f"data/{name}")
+# right
+@app.get("/files/{name}")
+async def download(name: str, records: RecordsDep):
+    return FileResponse(await records.path_of(name))
+# right
+def load(name: str):
+    return open(f"data/{name}")
+""",
+    "D3": """
+# wrong
+def send(name):
+    return Response(headers={"Content - Disposition": "attachment"})
+# wrong
+def send(response):
+    response.headers["Content-Type "] = "text/plain"
+# right
+def send(name):
+    return Response(headers={"Content-Disposition": "attachment"})
+# right
+LABEL = "Content and disposition - of files"
+""",
+    "D4": """
+# wrong
+def send(name):
+    return Response(headers={"Content-Disposition": f'attachment; filename="{name}"'})
+# wrong
+def send(response, name):
+    response.headers["content-disposition"] = "attachment; filename=" + name
+# wrong
+def send(name):
+    value = "attachment; filename={}".format(name)
+    return Response(headers={"Content-Disposition": value})
+# wrong
+def send(name):
+    return {"Content-Disposition": "inline; filename=%s" % name}
+# right
+from urllib.parse import quote as encoded
+
+def send(name):
+    return {"Content-Disposition": f"attachment; filename*=UTF-8''{encoded(name)}"}
+# right
+def send(number: int):
+    return {"Content-Disposition": f"attachment; filename=report-{number}.csv"}
+# right
+def send():
+    return {"Content-Disposition": 'attachment; filename="report.csv"'}
+""",
+    "D5": """
+# wrong
+@app.get("/video")
+def send():
+    def chunks():
+        with open("video.mp4", "rb") as file:
+            yield from file
+    return StreamingResponse(chunks())
+# wrong
+from fastapi.responses import StreamingResponse as Stream
+
+async def parts(path):
+    async with aiofiles.open(path, "rb") as file:
+        while part := await file.read(1000):
+            yield part
+
+@app.get("/video")
+async def send():
+    return Stream(parts(VIDEO))
+# wrong
+def headers(start, end, size):
+    return {"Content-Range": f"bytes {start}-{end}/{size}"}
+# right
+@app.get("/video")
+def send():
+    return FileResponse("video.mp4")
+# right
+@app.get("/log")
+def send():
+    def lines():
+        with open("log.txt") as file:
+            for line in file:
+                if "x" in line:
+                    yield line
+    return StreamingResponse(lines())
+""",
+    "D6": """
+# wrong
+def send():
+    return StreamingResponse(open("file", "rb"))
+# wrong
+def send():
+    file = TARGET.open("rb")
+    return StreamingResponse(file, media_type="text/plain")
+# right
+def send():
+    return StreamingResponse(chunks(TARGET))
+# right
+def send():
+    with open("file", "rb") as file:
+        data = file.read()
+    return StreamingResponse(iter(data))
+""",
+}
