@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from . import docs, edge, observability, openapi
+from . import docs, edge, observability, openapi, sources
 from .kernel.admission import CLIENT_FULL, FULL
 from .kernel.body import PARTIAL, TOO_LARGE, TOO_SLOW
 from .kernel.drain import DRAINING
@@ -111,6 +111,7 @@ class Service(FastAPI):
             for part in self.parts:
                 await stack.enter_async_context(part.running(self))
             await stack.enter_async_context(kernel.running(self.settings.server))
+            sources.watch(self)
             yield await stack.enter_async_context(self._own_lifespan(self))
 
 

@@ -46,6 +46,8 @@ class StreamingSettings(Section):
     """Bytes per second that a request body must reach on average, after the first idle timeout."""
     send_timeout: Annotated[Duration, Field(gt=0)] = 30.0
     """Seconds in which a client must accept one chunk of a response."""
+    heartbeat: Annotated[Duration, Field(gt=0)] = 15.0
+    """Seconds of silence after which an event stream of a path operation sends a comment."""
     max_streams: Annotated[int, Field(gt=0)] = 10_000
     """Concurrent streams of one module; others are refused with 503."""
     max_streams_per_client: Annotated[int, Field(gt=0)] | None = None

@@ -1,0 +1,110 @@
+"""The sources of the owner's streams: the generators of path operations and of their responses.
+
+The guard of a request (`kernel.guard`) sees messages, in which a failed generator looks like one
+that has ended: FastAPI sends the last message of an event stream before it raises. So the engine
+wraps the path operations of the owner's routers at the start. A source tells the guard of its
+failure, and the guard closes it when the client has left.
+"""
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
+from functools import wraps
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.responses import StreamingResponse
+
+from .kernel.guard import current
+
+#: The package of the engine, whose responses guard themselves.
+ENGINE = __name__.rpartition(".")[0]
+
+
+def watch(app: FastAPI) -> None:
+    """Wrap the path operations of all routes that are not the engine's."""
+    for context in iter_route_contexts(app.routes):
+        if isinstance(context.original_route, APIRoute):
+            dependant = context.dependant
+            if not dependant.call.__module__.startswith(f"{ENGINE}."):
+                dependant.call = _watched(dependant.call, context.is_sse_stream)
+
+
+def _watched(call: Callable[..., Any], is_events: bool) -> Callable[..., Any]:
+    if hasattr(call, "watched"):
+        return call
+    wrapper: Any
+    if inspect.isasyncgenfunction(call):
+        wrapper = _of_async_generator(call, is_events)
+    elif inspect.isgeneratorfunction(call):
+        wrapper = _of_generator(call)
+    elif inspect.iscoroutinefunction(call):
+        wrapper = _of_coroutine(call)
+    else:
+        wrapper = _of_function(call)
+    wrapper.watched = True
+    return wrapper
+
+
+def _of_async_generator(call: Callable[..., AsyncGenerator[Any]], is_events: bool) -> Any:
+    @wraps(call)
+    def source(*args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
+        return _iterate(call(*args, **kwargs), is_events)
+
+    return source
+
+
+def _of_generator(call: Callable[..., Generator[Any]]) -> Any:
+    @wraps(call)
+    def source(*args: Any, **kwargs: Any) -> Generator[Any]:
+        guard = current.get()
+        generator = call(*args, **kwargs)
+        guard.sources.append(generator)
+        try:
+            yield from generator
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            guard.exchange.broken = error
+            raise
+
+    return source
+
+
+def _of_coroutine(call: Callable[..., Any]) -> Any:
+    @wraps(call)
+    async def operation(*args: Any, **kwargs: Any) -> Any:
+        return _with_watched_body(await call(*args, **kwargs))
+
+    return operation
+
+
+def _of_function(call: Callable[..., Any]) -> Any:
+    @wraps(call)
+    def operation(*args: Any, **kwargs: Any) -> Any:
+        return _with_watched_body(call(*args, **kwargs))
+
+    return operation
+
+
+def _with_watched_body(response: Any) -> Any:
+    if isinstance(response, StreamingResponse):
+        response.body_iterator = _iterate(response.body_iterator)
+    return response
+
+
+async def _iterate(source: AsyncIterable[Any], ends_quietly: bool = False) -> AsyncGenerator[Any]:
+    guard = current.get()
+    if isinstance(source, AsyncGenerator):
+        guard.sources.append(source)
+    try:
+        async for item in source:
+            yield item
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        guard.exchange.broken = error
+        # FastAPI would drop the events that wait in its queue. The guard raises the error instead,
+        # at the end of the response.
+        if not (ends_quietly and isinstance(error, Exception)):
+            raise
