@@ -47,6 +47,8 @@ class Service(FastAPI):
         self.settings = settings
         _check_needs(self.parts, settings)
         kernel = Kernel(settings.streaming, settings)
+        # FastAPI's own middleware would refuse larger bodies without a problem document.
+        kernel.max_body = options.pop("max_body_size", None)
         types = [PROBLEM_TYPES, *(part.problem_types for part in parts)]
         kernel.problem_types = {kind.name: kind for kinds in types for kind in kinds}
         usual: dict[str, Any] = {

@@ -128,6 +128,8 @@ class Exchange:
     response_complete: bool = False
     #: Whether the response needs the guard; those of the engine do without.
     guarded: bool = True
+    #: Whether a `RequestBody` reads the body, which has its own limits.
+    has_reader: bool = False
     #: The stream slots that the exchange holds.
     admitted_to: list[str] = field(default_factory=list)
     #: A response that continues after the application has returned.

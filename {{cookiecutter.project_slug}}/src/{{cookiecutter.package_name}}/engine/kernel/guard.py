@@ -19,9 +19,11 @@ import json
 from collections.abc import AsyncGenerator, Generator
 from contextvars import ContextVar
 
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from .body import BoundedReceive
 from .exchange import ClientGone, Exchange, Outcome, SlowClient
 from .kernel import Kernel
 from .problem import Problem
@@ -52,7 +54,7 @@ class Guard:
 
     __slots__ = (
         "_beginning", "_busy_since", "_ended_at", "_farewell", "_held", "_is_open", "_media_type",
-        "_owner", "_sent_at", "_tail", "_task", "_timer", "_turn", "_watcher", "exchange", "kernel",
+        "_owner", "_reader", "_refusal", "_sent_at", "_tail", "_task", "_timer", "_turn", "_watcher", "exchange", "kernel",
         "reason", "sources",
     )  # fmt: skip
 
@@ -77,6 +79,30 @@ class Guard:
         self._farewell: bytes | None = None
         self._busy_since: float | None = None
         self._sent_at = self._ended_at = self._turn = 0.0
+        self._reader: BoundedReceive | None = None
+        #: Why the request body was not read, even if a library has replaced the error.
+        self._refusal: Problem | None = None
+
+    async def receive(self) -> Message:
+        """Receive a message for the application; raise Problem 408 or 413 for a request body."""
+        exchange = self.exchange
+        if exchange.body_complete or exchange.has_reader:
+            return await exchange.receive()
+        if self._reader is None:
+            self._reader = BoundedReceive(exchange.receive, exchange, self._limit())
+        try:
+            return await self._reader.message()
+        except Problem as problem:
+            self._refusal = problem
+            raise
+
+    def _limit(self) -> int:
+        scope, limits = self.exchange.scope, self.exchange.limits
+        own: int | None = scope.get(MAX_BODY_SIZE_SCOPE_KEY, self.kernel.max_body)
+        if own is not None:
+            return own
+        kind = dict(scope["headers"]).get(b"content-type", b"").lower()
+        return limits.max_form if kind.startswith(b"multipart/") else limits.max_body
 
     async def send(self, message: Message) -> None:
         """Send a message of the application; raise ClientGone after the end of the response."""
@@ -96,8 +122,16 @@ class Guard:
         await exchange.send(message)
 
     def _hold(self, message: Message) -> None:
-        self._held = message
         headers = dict(message.get("headers", ()))
+        status = message["status"]
+        if self._refusal is not None and status >= 400 and status != self._refusal.status_code:
+            raise self._refusal  # Middleware turns it into a group of errors, and FastAPI into 400.
+        if status == 413 and MAX_BODY_SIZE_SCOPE_KEY in self.exchange.scope:
+            if headers.get(b"content-type", b"").startswith(b"text/plain"):
+                reader = BoundedReceive(self.receive, self.exchange, self._limit())
+                self._refusal = reader.too_large()
+                raise self._refusal
+        self._held = message
         if b"content-length" not in headers:
             loop = asyncio.get_running_loop()
             self._cancel_timer()
@@ -248,6 +282,8 @@ class Guard:
             return self.reason
         if error is None or isinstance(error, asyncio.CancelledError):
             return error
+        if self._refusal is not None and not self.exchange.status:
+            return self._refusal
         if self.exchange.broken is not None:
             return self.exchange.broken
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:

@@ -95,6 +95,8 @@ class Kernel:
         self.checks: dict[str, Callable[[], bool]] = {}
         #: Whether the owner has middleware, between the kernel and the path operations.
         self.has_layers = False
+        #: The owner's limit of request bodies, in bytes, for all path operations.
+        self.max_body: int | None = None
         #: The metrics of the modules.
         self.measures: list[Measure] = []
         #: Default headers of every response, by URL scheme; names in lower case.

@@ -44,6 +44,10 @@ class StreamingSettings(Section):
     """Seconds for which a request body may stall."""
     min_rate: Size = 512
     """Bytes per second that a request body must reach on average, after the first idle timeout."""
+    max_body: Size = 1 << 20
+    """Bytes of a request body that a path operation reads itself, such as JSON."""
+    max_form: Size = 100 << 20
+    """Bytes of a form with files that a path operation reads itself."""
     send_timeout: Annotated[Duration, Field(gt=0)] = 30.0
     """Seconds in which a client must accept one chunk of a response."""
     heartbeat: Annotated[Duration, Field(gt=0)] = 15.0

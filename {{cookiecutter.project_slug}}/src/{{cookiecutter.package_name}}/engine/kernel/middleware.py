@@ -54,7 +54,7 @@ class ExchangeMiddleware:
             app = self.app
             if problem := problem_of(scope["headers"]):
                 app = self.kernel.response_to(problem, exchange)
-            await app(scope, exchange.receive, guard.send)
+            await app(scope, guard.receive, guard.send)
             if guard.reason is not None:
                 raise guard.reason  # The application has suppressed the cancellation.
             if exchange.channel is not None and exchange.channel.layers is None:
