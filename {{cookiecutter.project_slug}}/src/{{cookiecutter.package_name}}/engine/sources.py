@@ -7,12 +7,13 @@ failure, and the guard closes it when the client has left.
 """
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
 from functools import wraps
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import StreamingResponse
 
 from .kernel.guard import current
@@ -89,8 +90,16 @@ def _of_function(call: Callable[..., Any]) -> Any:
 
 def _with_watched_body(response: Any) -> Any:
     if isinstance(response, StreamingResponse):
+        current.get().sources += _generators_in(response.body_iterator)
         response.body_iterator = _iterate(response.body_iterator)
     return response
+
+
+def _generators_in(source: AsyncIterable[Any]) -> Iterator[Generator[Any]]:
+    """Yield the synchronous generator that Starlette has put into an asynchronous one."""
+    if getattr(source, "ag_code", None) is iterate_in_threadpool.__code__:
+        values = source.ag_frame.f_locals.values() if source.ag_frame else ()
+        yield from (value for value in values if isinstance(value, Generator))
 
 
 async def _iterate(source: AsyncIterable[Any], ends_quietly: bool = False) -> AsyncGenerator[Any]:

@@ -17,16 +17,19 @@ class Source:
     """Yields the items of a test, and records its end."""
 
     def __init__(self, fail_after: int | None = None, last: int | None = None) -> None:
-        self.fail_after = fail_after
-        self.last = last
         self.error: Callable[[], Exception] = ZeroDivisionError
         #: What each item consists of.
         self.item = "item"
         #: Seconds before each item, None to never wait.
         self.pause: float | None = 0.01
+        self.begin(fail_after, last)
+
+    def begin(self, fail_after: int | None = None, last: int | None = None) -> None:
+        """Fail, or end, after a number of items."""
+        self.fail_after = fail_after
+        self.last = last
         self.sent = 0
         self.closed = threading.Event()
-        self.closed_at = 0.0
 
     async def items(self) -> AsyncGenerator[str]:
         try:
@@ -53,7 +56,6 @@ class Source:
             yield self.item
 
     def _close(self) -> None:
-        self.closed_at = time.monotonic()
         self.closed.set()
 
     def router(self) -> APIRouter:
