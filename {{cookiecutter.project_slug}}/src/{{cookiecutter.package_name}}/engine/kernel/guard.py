@@ -50,13 +50,10 @@ current: ContextVar["Guard"] = ContextVar("guard")
 
 
 class Guard:
-    """The `send` of one request; it is also an open response that the kernel sweeps and drains."""
+    """The work of the application for one request, which can be cancelled for a reason."""
 
-    __slots__ = (
-        "_beginning", "_busy_since", "_ended_at", "_farewell", "_held", "_is_open", "_media_type",
-        "_owner", "_reader", "_refusal", "_sent_at", "_tail", "_task", "_timer", "_turn", "_watcher", "exchange", "kernel",
-        "reason", "sources",
-    )  # fmt: skip
+    __slots__ = ("_busy_since", "_ended_at", "_owner", "_task", "_watcher", "exchange", "kernel",
+        "reason", "sources")  # fmt: skip
 
     def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
         self.kernel = kernel
@@ -66,19 +63,80 @@ class Guard:
         #: The generators of the response, which are closed after it.
         self.sources: list[AsyncGenerator[object] | Generator[object]] = []
         self._owner = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        #: When the current send began.
+        self._busy_since: float | None = None
+        self._ended_at = 0.0
+
+    def cut(self, reason: BaseException) -> None:
+        """Cancel the work."""
+        if self.reason is None and self._owner is not None:
+            self.reason = reason
+            self._ended_at = asyncio.get_running_loop().time()
+            self._owner.cancel()
+
+    def sweep(self, now: float) -> None:
+        """Cut off a client that does not read."""
+        limit = self.exchange.limits.send_timeout
+        if self.reason is not None:
+            if now - self._ended_at > CLEANUP_SECONDS and self._owner is not None:
+                self._owner.cancel()
+        elif self._busy_since is not None and now - self._busy_since > limit:
+            self.cut(SlowClient(limit))
+
+    def cause_of(self, error: BaseException) -> BaseException:
+        """Return the reason of the end of the work, which libraries may have wrapped or hidden."""
+        if self.reason is not None:
+            while self._owner is not None and self._owner.cancelling():
+                self._owner.uncancel()
+            return self.reason
+        if isinstance(error, asyncio.CancelledError):
+            return error
+        if self.exchange.broken is not None:
+            return self.exchange.broken
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        return error
+
+    def close(self) -> None:
+        """Stop watching; the work may continue, such as background tasks."""
+        self.kernel.channels.discard(self)
+        for task in (self._watcher, self._task):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+
+    async def close_sources(self) -> None:
+        """Close the generators now, not at garbage collection: they may hold resources."""
+        for source in reversed(self.sources):
+            if isinstance(source, AsyncGenerator):
+                async with asyncio.timeout(CLEANUP_SECONDS):
+                    await source.aclose()
+            else:
+                await in_thread(self.kernel.threads, source.close)
+        self.sources.clear()
+
+
+class ResponseGuard(Guard):
+    """The `receive` and `send` of an HTTP request."""
+
+    __slots__ = (
+        "_beginning", "_farewell", "_held", "_is_open", "_media_type", "_reader", "_refusal",
+        "_sent_at", "_tail", "_timer", "_turn",
+    )  # fmt: skip
+
+    def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
+        super().__init__(kernel, exchange)
         #: The start of the response, while it waits for the first item.
         self._held: Message | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._beginning: asyncio.Task[None] | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        self._task: asyncio.Task[None] | None = None
         self._is_open = False
         self._media_type = ""
         #: The last bytes of the body, which show whether an event is complete.
         self._tail = b""
         self._farewell: bytes | None = None
-        self._busy_since: float | None = None
-        self._sent_at = self._ended_at = self._turn = 0.0
+        self._sent_at = self._turn = 0.0
         self._reader: BoundedReceive | None = None
         #: Why the request body was not read, even if a library has replaced the error.
         self._refusal: Problem | None = None
@@ -215,23 +273,11 @@ class Guard:
             pass
         self.cut(ClientDisconnect())
 
-    def cut(self, reason: BaseException) -> None:
-        """Cancel the work for the response."""
-        if self.reason is None and self._owner is not None:
-            self.reason = reason
-            self._ended_at = asyncio.get_running_loop().time()
-            self._owner.cancel()
-
     def sweep(self, now: float) -> None:
         """Cut off a client that does not read; keep a silent event stream alive."""
-        limits = self.exchange.limits
-        if self.reason is not None:
-            if now - self._ended_at > CLEANUP_SECONDS and self._owner is not None:
-                self._owner.cancel()
-        elif self._busy_since is not None:
-            if now - self._busy_since > limits.send_timeout:
-                self.cut(SlowClient(limits.send_timeout))
-        elif self._is_between_events() and now - self._sent_at >= limits.heartbeat:
+        super().sweep(now)
+        is_idle = self.reason is None and self._busy_since is None and self._is_between_events()
+        if is_idle and now - self._sent_at >= self.exchange.limits.heartbeat:
             self._insert(b":\n\n")
 
     def drain(self, retry_after: float) -> None:
@@ -274,41 +320,18 @@ class Guard:
         except TimeoutError:
             raise SlowClient(exchange.limits.send_timeout) from None
 
-    def cause_of(self, error: BaseException | None) -> BaseException | None:
-        """Return the reason of the end of the work, which libraries may have wrapped or hidden."""
-        if self.reason is not None:
-            while self._owner is not None and self._owner.cancelling():
-                self._owner.uncancel()
-            return self.reason
-        if error is None or isinstance(error, asyncio.CancelledError):
-            return error
-        if self._refusal is not None and not self.exchange.status:
-            return self._refusal
-        if self.exchange.broken is not None:
-            return self.exchange.broken
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        return error
-
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def close(self) -> None:
-        """Stop watching; the work may continue, such as background tasks."""
-        self._cancel_timer()
-        self.kernel.channels.discard(self)
-        for task in (self._watcher, self._task):
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
+    def cause_of(self, error: BaseException) -> BaseException:
+        cause = super().cause_of(error)
+        is_hidden = self.reason is None and not isinstance(error, asyncio.CancelledError)
+        if self._refusal is not None and is_hidden and not self.exchange.status:
+            return self._refusal
+        return cause
 
-    async def close_sources(self) -> None:
-        """Close the generators now, not at garbage collection: they may hold resources."""
-        for source in reversed(self.sources):
-            if isinstance(source, AsyncGenerator):
-                async with asyncio.timeout(CLEANUP_SECONDS):
-                    await source.aclose()
-            else:
-                await in_thread(self.kernel.threads, source.close)
-        self.sources.clear()
+    def close(self) -> None:
+        self._cancel_timer()
+        super().close()

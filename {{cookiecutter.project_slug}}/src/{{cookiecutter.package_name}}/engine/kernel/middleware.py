@@ -21,9 +21,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from .exchange import Exchange, StreamAborted
 from .fields import members, problem_of
-from .guard import Guard, current
+from .guard import Guard, ResponseGuard, current
 from .kernel import Kernel
 from .problem import Problem
+from .socket_guard import WebSocketGuard
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 #: W3C Trace Context, section 3.2; the values of future versions may be longer.
@@ -48,7 +49,8 @@ class ExchangeMiddleware:
         outer = scope.get("exchange"), scope.get("kernel")
         exchange = self._open(scope, receive, send)
         error: BaseException | None = None
-        guard = Guard(self.kernel, exchange)
+        kind = ResponseGuard if scope["type"] == "http" else WebSocketGuard
+        guard = kind(self.kernel, exchange)
         token = current.set(guard)
         try:
             app = self.app
@@ -63,7 +65,7 @@ class ExchangeMiddleware:
                     del scope[name]
                 await exchange.channel.run()
         except BaseException as exc:
-            error = guard.cause_of(exc) or exc
+            error = guard.cause_of(exc)
             # A client that has left is no failure of the service, nor is a drained stream.
             if not isinstance(error, (ClientDisconnect, WebSocketDisconnect)):
                 if await self._fail(error, scope, guard):
