@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import StreamingResponse
+from starlette.routing import Mount
 
 from .kernel.guard import current
 
@@ -23,11 +24,15 @@ ENGINE = __name__.rpartition(".")[0]
 
 
 def watch(app: FastAPI) -> None:
-    """Wrap the path operations of all routes that are not the engine's."""
+    """Wrap the path operations of all routes that are not the engine's; again without effect."""
     for context in iter_route_contexts(app.routes):
-        if isinstance(context.original_route, APIRoute):
+        if isinstance(context.original_route, Mount):
+            inner = context.original_route.app
+            if isinstance(inner, FastAPI):
+                watch(inner)
+        elif isinstance(context.original_route, APIRoute):
             dependant = context.dependant
-            if not dependant.call.__module__.startswith(f"{ENGINE}."):
+            if not f"{getattr(dependant.call, '__module__', '')}.".startswith(f"{ENGINE}."):
                 dependant.call = _watched(dependant.call, context.is_sse_stream)
 
 
