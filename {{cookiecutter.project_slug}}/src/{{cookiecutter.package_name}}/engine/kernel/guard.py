@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from .body import BoundedReceive
-from .exchange import ClientGone, Exchange, Outcome, SlowClient
+from .exchange import ClientGone, Exchange, Outcome, SlowClient, StreamAborted
 from .kernel import Kernel
 from .problem import Problem
 from .threads import in_thread
@@ -52,7 +52,7 @@ current: ContextVar["Guard"] = ContextVar("guard")
 class Guard:
     """The work of the application for one request, which can be cancelled for a reason."""
 
-    __slots__ = ("_busy_since", "_ended_at", "_owner", "_task", "_watcher", "exchange", "kernel",
+    __slots__ = ("_busy_since", "_cut_at", "_ended_at", "_owner", "_task", "_watcher", "exchange", "kernel",
         "reason", "sources")  # fmt: skip
 
     def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
@@ -68,6 +68,8 @@ class Guard:
         #: When the current send began.
         self._busy_since: float | None = None
         self._ended_at = 0.0
+        #: When the work is cut off at the end of the drain.
+        self._cut_at: float | None = None
 
     def cut(self, reason: BaseException) -> None:
         """Cancel the work."""
@@ -84,6 +86,14 @@ class Guard:
                 self._owner.cancel()
         elif self._busy_since is not None and now - self._busy_since > limit:
             self.cut(SlowClient(limit))
+        elif self._cut_at is not None and now > self._cut_at:
+            self.exchange.outcome = Outcome.DRAINED
+            self.cut(StreamAborted(self.exchange.request_id))
+
+    def drain(self, retry_after: float) -> None:
+        """Cut the work at the end of the drain; granian would wait for it without a limit."""
+        drain = self.kernel.drain
+        self._cut_at = asyncio.get_running_loop().time() + drain.notice + drain.timeout
 
     def cause_of(self, error: BaseException) -> BaseException:
         """Return the reason of the end of the work, which libraries may have wrapped or hidden."""
@@ -281,7 +291,8 @@ class ResponseGuard(Guard):
             self._insert(b":\n\n")
 
     def drain(self, retry_after: float) -> None:
-        """End an event stream after its current event."""
+        """End an event stream after its current event, others at the end of the drain."""
+        super().drain(retry_after)
         if self._media_type == EVENTS:
             self._farewell = f"retry: {retry_after * 1000:.0f}\n\n".encode()
             if self._busy_since is None and self._is_between_events():
@@ -328,9 +339,13 @@ class ResponseGuard(Guard):
     def cause_of(self, error: BaseException) -> BaseException:
         cause = super().cause_of(error)
         is_hidden = self.reason is None and not isinstance(error, asyncio.CancelledError)
-        if self._refusal is not None and is_hidden and not self.exchange.status:
+        if self._refusal is None or not is_hidden:
+            return cause
+        if not self.exchange.status:
             return self._refusal
-        return cause
+        aborted = StreamAborted(self.exchange.request_id)
+        aborted.__cause__ = self._refusal
+        return aborted
 
     def close(self) -> None:
         self._cancel_timer()

@@ -117,7 +117,7 @@ class Kernel:
         try:
             with (
                 self.watchdog.watching(server.stuck_after, replaceable=server.workers > 1),
-                self.drain.on_signals(server.drain_notice),
+                self.drain.on_signals(server.drain_notice, server.drain_timeout),
             ):
                 yield
         finally:
