@@ -1,9 +1,6 @@
 """A service with path operations as in FastAPI's documentation, for processes of its own."""
 
-import os
-from collections.abc import AsyncIterable
-
-from fastapi import Request, UploadFile
+from fastapi import UploadFile
 
 from {{cookiecutter.package_name}} import app
 from {{cookiecutter.package_name}}.engine.server import cli

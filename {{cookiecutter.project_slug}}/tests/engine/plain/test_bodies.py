@@ -1,12 +1,9 @@
 """Request bodies that a plain path operation reads itself are bounded, and refused like others."""
 
-import json
 from typing import Annotated, Any
 
-import httpx
 import pytest
-from fastapi import APIRouter, Body, FastAPI, Form, Request, UploadFile
-from starlette.middleware.base import BaseHTTPMiddleware
+from fastapi import APIRouter, Body, Form, Request, UploadFile
 
 from {{cookiecutter.package_name}}.engine.service import Service as Application
 from {{cookiecutter.package_name}}.engine.settings import ServiceSettings

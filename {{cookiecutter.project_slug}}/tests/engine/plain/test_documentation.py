@@ -40,7 +40,7 @@ class Failing(ast.NodeTransformer):
     def __init__(self, change: str) -> None:
         self.change = change
 
-    def visit_FunctionDef(self, node: Any) -> Any:  # noqa: N802
+    def visit_FunctionDef(self, node: Any) -> Any:
         is_generator = any(isinstance(each, ast.Yield | ast.YieldFrom) for each in ast.walk(node))
         if is_generator and node.decorator_list:
             error = ast.parse("raise ZeroDivisionError").body[0]
@@ -80,7 +80,9 @@ def utils(monkeypatch: pytest.MonkeyPatch) -> None:
 def cases() -> list[tuple[str, str]]:
     """Return the examples with each change that is possible."""
     changes = ["", "fails at once", "fails", "is endless"]
-    return [(code, change) for code in examples() for change in changes if not change or "yield" in code]
+    return [
+        (code, change) for code in examples() for change in changes if not change or "yield" in code
+    ]
 
 
 def add(code: str, app: FastAPI, change: str) -> str:

@@ -1,6 +1,5 @@
 """Responses of plain path operations keep the promises of the engine's own streams."""
 
-import asyncio
 from typing import Any
 
 import anyio.to_thread
