@@ -36,7 +36,7 @@ def watch(app: FastAPI) -> None:
                 dependant.call = _watched(dependant.call, context.is_sse_stream)
 
 
-def _watched(call: Callable[..., Any], is_events: bool) -> Callable[..., Any]:
+def _watched(call: Any, is_events: bool) -> Any:
     if hasattr(call, "watched"):
         return call
     wrapper: Any
@@ -100,7 +100,7 @@ def _with_watched_body(response: Any) -> Any:
     return response
 
 
-def _generators_in(source: AsyncIterable[Any]) -> Iterator[Generator[Any]]:
+def _generators_in(source: Any) -> Iterator[Generator[Any]]:
     """Yield the synchronous generator that Starlette has put into an asynchronous one."""
     if getattr(source, "ag_code", None) is iterate_in_threadpool.__code__:
         values = source.ag_frame.f_locals.values() if source.ag_frame else ()

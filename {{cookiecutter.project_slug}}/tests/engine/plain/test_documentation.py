@@ -35,7 +35,7 @@ class Item(BaseModel):
 
 
 class Failing(ast.NodeTransformer):
-    """Raises an error before, or after, the first item of each generator; or repeats it for ever."""
+    """Raises an error before the items of a generator or after them, or repeats them for ever."""
 
     def __init__(self, change: str) -> None:
         self.change = change

@@ -22,8 +22,8 @@ BIG = 64 << 20
 
 
 @pytest.fixture
-async def service(serve: Any, tmp_path: Path) -> Service:
-    service: Service = await serve()
+async def service(serve: Any, tmp_path: Path) -> Any:
+    service: Any = await serve()
     app = service.app
     big = tmp_path / "public" / "big.bin"
     big.parent.mkdir()

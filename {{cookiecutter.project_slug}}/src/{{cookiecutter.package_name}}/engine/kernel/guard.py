@@ -109,6 +109,9 @@ class Guard:
             error = error.exceptions[0]
         return error
 
+    async def report(self, error: BaseException) -> None:
+        """Send the record of a failure, if the response has begun and its format has one."""
+
     def close(self) -> None:
         """Stop watching; the work may continue, such as background tasks."""
         self.kernel.channels.discard(self)

@@ -66,10 +66,10 @@ class ExchangeMiddleware:
                 await exchange.channel.run()
         except BaseException as exc:
             error = guard.cause_of(exc)
-            # A client that has left is no failure of the service, nor is a drained stream.
-            if not isinstance(error, (ClientDisconnect, WebSocketDisconnect)):
-                if await self._fail(error, scope, guard):
-                    error = None
+            # A client that has left is no failure of the service.
+            has_left = isinstance(error, (ClientDisconnect, WebSocketDisconnect))
+            if not has_left and await self._fail(error, scope, guard):
+                error = None
         finally:
             current.reset(token)
             guard.close()
@@ -88,7 +88,7 @@ class ExchangeMiddleware:
     async def _fail(self, error: BaseException, scope: Scope, guard: Guard) -> bool:
         """Respond to an error; return whether a handler of the application has done so.
 
-        Raises the error if it is a bug, or the response has begun: the server aborts the connection.
+        Raises the error if it is a bug, or the response has begun: the server then aborts it.
         """
         exchange = guard.exchange
         handler = handler_of(scope, error)
