@@ -24,7 +24,7 @@ BIG = 64 << 20
 @pytest.fixture
 async def service(serve: Any, tmp_path: Path) -> Any:
     service: Any = await serve()
-    app = service.app
+    app: FastAPI = service.app
     big = tmp_path / "public" / "big.bin"
     big.parent.mkdir()
     with big.open("wb") as file:

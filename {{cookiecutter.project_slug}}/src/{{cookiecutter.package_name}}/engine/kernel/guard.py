@@ -52,8 +52,10 @@ current: ContextVar["Guard"] = ContextVar("guard")
 class Guard:
     """The work of the application for one request, which can be cancelled for a reason."""
 
-    __slots__ = ("_busy_since", "_cut_at", "_ended_at", "_owner", "_task", "_watcher", "exchange", "kernel",
-        "reason", "sources")  # fmt: skip
+    __slots__ = (
+        "_busy_since", "_cut_at", "_ended_at", "_owner", "_task", "_watcher", "exchange", "kernel",
+        "reason", "sources",
+    )  # fmt: skip
 
     def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
         self.kernel = kernel
@@ -197,11 +199,12 @@ class ResponseGuard(Guard):
         status = message["status"]
         if self._refusal is not None and status >= 400 and status != self._refusal.status_code:
             raise self._refusal  # Middleware turns it into a group of errors, and FastAPI into 400.
-        if status == 413 and MAX_BODY_SIZE_SCOPE_KEY in self.exchange.scope:
-            if headers.get(b"content-type", b"").startswith(b"text/plain"):
-                reader = BoundedReceive(self.receive, self.exchange, self._limit())
-                self._refusal = reader.too_large()
-                raise self._refusal
+        is_text = headers.get(b"content-type", b"").startswith(b"text/plain")
+        if status == 413 and is_text and MAX_BODY_SIZE_SCOPE_KEY in self.exchange.scope:
+            # FastAPI's own limit of a route, which responds without an exception.
+            reader = BoundedReceive(self.receive, self.exchange, self._limit())
+            self._refusal = reader.too_large()
+            raise self._refusal
         self._held = message
         if b"content-length" not in headers:
             loop = asyncio.get_running_loop()
