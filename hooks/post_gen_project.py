@@ -12,9 +12,9 @@ RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
 REALTIME, ERRORS = ANSWERS["use_realtime"], ANSWERS["use_error_handling"]
 STREAMS = UPLOAD or DOWNLOAD or REALTIME
 SHARED = REALTIME and ANSWERS["broker"] == "redis"
-REDIS = ["redis", "redis_data", "redis_lua"]
+REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
-REDIS_TESTS += ["test_redis_bounds", "test_redis_workers", "test_runs_redis"]
+REDIS_TESTS += ["test_redis_bounds", "test_redis_refusals", "test_redis_workers", "test_runs_redis"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
 #: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
 OWNED = [

@@ -1,8 +1,8 @@
 """`make prove-faults`: the tests of faults and bounds fail on the last version without the repair.
 
-Generates a project from that version with the tests of TESTS_OF, runs the marked tests, and prints
-their results. The exit code is 1 if one of them passes or does not run. `make prove-faults
-ARGS=bound` runs the tests of one table.
+Generates a project from that version with later tests, runs the marked tests, and prints their
+results. The exit code is 1 if one of them passes or does not run. `make prove-faults ARGS="bound
+G"` runs the tests of one or more of PROOFS.
 """
 
 import os
@@ -15,6 +15,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 from answers import EVERYTHING, REPOSITORY
 from baking import TEMPLATE_FOLDER, bake, copy_of_the_template
@@ -22,35 +23,50 @@ from environment import environment_for
 from marked import cases_of, run_marked
 from rows import Table
 
-#: The last version with the faults, or without the bounds.
-BASES = {"fault": "ccd68be", "bound": "e3899ef"}
-#: The last version with the same project layout. The tests of later versions import the engine, and
-#: cannot run on earlier versions.
-TESTS_OF = "e717d69"
+
+class Proof(NamedTuple):
+    """Rows of a table whose tests fail on an earlier version.
+
+    The tests are of a version with the same project layout: those of later versions import modules
+    that the earlier version does not have.
+    """
+
+    mark: str
+    rows: str  # What their names begin with.
+    base: str  # The last version without the repairs.
+    tests: str
+
+
+PROOFS = {
+    "fault": Proof("fault", "F", "ccd68be", "e717d69"),
+    "bound": Proof("bound", "", "e3899ef", "e717d69"),
+    "G": Proof("fault", "G", "a390300", "HEAD"),
+}
 TESTS = ("tests", f"{TEMPLATE_FOLDER}/tests")
 PROJECTS = ("pyproject.toml", f"{TEMPLATE_FOLDER}/pyproject.toml")
 MARKS = 'markers = [\n    "fault(name): a fault",\n    "bound(name): a bound",\n    "slow: slow",\n'
 WIDTH = 100
 
 
-def main(*marks: str) -> int:
-    return max(map(prove, marks or BASES))
+def main(*names: str) -> int:
+    return max(prove(PROOFS[name]) for name in names or PROOFS)
 
 
-def prove(mark: str) -> int:
+def prove(proof: Proof) -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        old = unpack(BASES[mark], Path(folder) / "old")
+        old = unpack(proof, Path(folder) / "old")
         template, project = (old / name for name in TESTS)
-        ended = of_the_project(old, Path(folder), mark) | of_the_template(old, mark)
-        return report(Table(mark, "", "", project, template, home=template), ended)
+        ended = of_the_project(old, Path(folder), proof.mark) | of_the_template(old, proof.mark)
+        table = Table(proof.mark, "", "", project, template, home=template)
+        return report(table, proof.rows, ended)
 
 
-def unpack(base: str, old: Path) -> Path:
-    """Write the template of a commit, with the tests of TESTS_OF."""
-    extract(base, old)
+def unpack(proof: Proof, old: Path) -> Path:
+    """Write the template of the earlier version, with the later tests."""
+    extract(proof.base, old)
     for name in TESTS:
         shutil.rmtree(old / name)
-    extract(TESTS_OF, old, *TESTS)
+    extract(proof.tests, old, *TESTS)
     for name in PROJECTS:
         text = (old / name).read_text("utf-8")
         (old / name).write_text(text.replace("markers = [\n", MARKS, 1), "utf-8")
@@ -105,20 +121,25 @@ def ending(case: ElementTree.Element) -> str:
     return "" if found is None else f"{found.get('message')}\n".splitlines()[0]
 
 
-def report(table: Table, ended: dict[str, str]) -> int:
-    """Print a table of the rows, and return the exit code."""
+def report(table: Table, rows: str, ended: dict[str, str]) -> int:
+    """Print a table of the rows whose names begin with `rows`; return the exit code."""
+    every = table.marked()
+    # Other bounds existed before, or their tests need the setting.
+    proved = [row for row in table.rows if row.startswith(rows) and "naive" in table.entries[row]]
+    marked = {row: every.get(row, []) for row in proved}
+    # A file may run the tests of another file with its own fixtures.
+    known, every_name = (
+        {name_of(test) for tests in found.values() for test in tests} for found in (marked, every)
+    )
     ran: dict[str, dict[str, str]] = defaultdict(dict)
     for name, message in ended.items():
-        ran[name.partition("[")[0]][name] = message
-    marked = table.marked()
-    # Other bounds existed before, or their tests need the setting.
-    held = {row for row in table.rows if "naive" not in table.entries[row]}
-    # A file may run the tests of another file with its own fixtures.
-    known = {test.partition("::")[2] for tests in marked.values() for test in tests}
-    unknown = [test for test in ran if test.partition("::")[2] not in known]
+        test = name.partition("[")[0]
+        if name_of(test) not in every_name - known:
+            ran[test][name] = message
+    unknown = [test for test in ran if name_of(test) not in known]
     wrong = len(unknown)
     print(*(f"WRONG  {test} is of no row" for test in sorted(unknown)), sep="\n")
-    for row, tests in ((row, marked.get(row, [])) for row in table.rows if row not in held):
+    for row, tests in marked.items():
         print(f"{row}: {table.entries[row]['title']}")
         for test in tests:
             for name, message in ran.get(test, {test: ""}).items():
@@ -128,8 +149,12 @@ def report(table: Table, ended: dict[str, str]) -> int:
         if not tests:
             wrong += 1
             print("    WRONG  has no test")
-    print(f"{len(ended)} tests ran; {wrong} did not fail on the old version")
+    print(f"{sum(map(len, ran.values()))} tests ran; {wrong} did not fail on the old version")
     return 1 if wrong else 0
+
+
+def name_of(test: str) -> str:
+    return test.partition("::")[2]
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ Faults that users have reported for uploads, downloads and real-time streams wer
 that an earlier version of this template had generated. This page lists those that the service had.
 The tests of each fault run over a real socket, and fail on the last version with the fault. `make
 prove-faults` shows this: it runs the tests of the last version before 0.2.0 on that version, and
-prints a table. Tests are listed with their file in `tests/engine` of a generated project; those of
-the template begin with `template:`.
+those of the rows G18 to G43 on 0.3.0, and prints a table. Tests are listed with their file in
+`tests/engine` of a generated project; those of the template begin with `template:`.
 
 `python tests/rows.py` writes this page from `tests/faults.toml` and the marks of the tests.
 """

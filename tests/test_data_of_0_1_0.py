@@ -212,12 +212,13 @@ def test_clients_resume_after_their_last_event_ids(
         publish = partial(client.send_and_read, "POST")
         polled = client.read(f"{news}?poll=0&last_event_id={ids[0]}").json()
         run = client.read(f"/runs/{EVENTS['run']['id']}/events").content
-        again = publish("/topics/news/events", b"4", JSON | {"Idempotency-Key": "once-4"}).json()
+        once = JSON | {"Idempotency-Key": "once-4"}
+        first, again = (publish("/topics/news/events", b"4", once).json() for _ in range(2))
         new = publish("/topics/room.a/events", b"5", JSON).json()
         rest = client.read(f"{news}?poll=0&last_event_id={ids[-1]}").json()
 
     assert polled == EVENTS["polled"]
     assert run.decode() == EVENTS["run"]["events"]
-    assert again["id"] in ids
-    assert [event["id"] for event in rest["events"]] == [new["id"]]
+    assert first == again  # The keys of older versions, with the address of the client, are unknown.
+    assert [event["id"] for event in rest["events"]] == [first["id"], new["id"]]
     assert new["id"].partition("-")[0] == ids[0].partition("-")[0]

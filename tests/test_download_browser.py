@@ -34,6 +34,31 @@ NAMES = [
 ]
 #: Valid characters of names that Chromium replaces: quotes and the joiners of emoji.
 NOT_IN_CHROMIUM = re.compile('["\u200d]')
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c4944415408d763f8cfc000000301010018dd8db00000000049454e44ae426082"
+)
+PDF = b"""%PDF-1.4
+1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj
+2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj
+3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 200]>>endobj
+trailer<</Size 4/Root 1 0 R>>
+"""
+SCRIPT = b"<script>document.title = 'ran'</script>"
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg">%b</svg>' % SCRIPT
+#: Files by name: their bytes, type, and what a tab of Chromium shows.
+SHOWN = {
+    "sound.wav": (b"", "audio/wav", "plays"),
+    "picture.png": (PNG, "image/png", "image"),
+    "paper.pdf": (PDF, "application/pdf", "pdf"),
+    "text.txt": ("Größe".encode(), "text/plain", "Größe"),
+    "notes.md": (SCRIPT, "text/markdown", SCRIPT.decode()),
+    "latin.txt": ("Größe".encode("latin-1"), "text/plain", "Größe"),
+    "page.html": (SCRIPT, "text/html", "download"),
+    "drawing.svg": (SVG, "image/svg+xml", "download"),
+    "film.svg": (SVG, "video/svg+xml", "download"),
+    "data.xml": (SVG, "text/xml", "download"),
+}
 RATE = 44_100
 WAV = (64 << 20) if SOAK == 1 else (1 << 30)
 PLACES = [0.9, 0.05, 0.5, 0.995, 0.25]
@@ -112,6 +137,26 @@ def test_chromium_seeks_in_a_video(
     assert max(begins) > WAV / 2  # it has not read all of the bytes in between
 
 
+def test_chromium_shows_files_as_tabs_and_runs_nothing_in_them(
+    service: int, node: str, scripts: Path, chromium: str, tmp_path: Path
+) -> None:
+    write_wav(tmp_path / "sound.wav", 1)
+    for name, (data, *_) in SHOWN.items():
+        if data:
+            (tmp_path / name).write_bytes(data)
+
+    def address_of(name: str, media_type: str) -> str:
+        stored = store(service, tmp_path / name, media_type=media_type)
+        return f"http://127.0.0.1:{service}/files/{stored.id}?inline=1"
+
+    addresses = [address_of(name, kind) for name, (_, kind, _) in SHOWN.items()]
+    shown = output_of(node, str(scripts / "tab.mjs"), chromium, *addresses)["shown"]
+
+    assert dict(zip(SHOWN, shown, strict=True)) == {
+        name: expected for name, (*_, expected) in SHOWN.items()
+    }
+
+
 def test_redbot_finds_conditional_requests_and_ranges_and_no_error(
     service: int, tmp_path: Path
 ) -> None:
@@ -136,12 +181,12 @@ def output_of(*command: str) -> dict[str, Any]:
     return printed
 
 
-def write_wav(path: Path) -> float:
+def write_wav(path: Path, mebibytes: int = WAV >> 20) -> float:
     """Write a file of silence, and return its duration in seconds."""
     with wave.open(str(path), "wb") as out:
         out.setnchannels(2)
         out.setsampwidth(2)
         out.setframerate(RATE)
-        for _ in range(WAV >> 20):
+        for _ in range(mebibytes):
             out.writeframesraw(bytes(1 << 20))
         return out.getnframes() / RATE

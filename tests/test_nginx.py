@@ -157,6 +157,18 @@ def test_an_upload_is_resumed_after_the_sent_bytes(front: int) -> None:
     assert hashlib.sha256(stored).digest() == hashlib.sha256(BODY).digest()
 
 
+@pytest.mark.fault("G40")
+def test_the_metadata_of_an_upload_fits_into_the_buffer(front: int) -> None:
+    metadata = f"key {base64.b64encode(bytes(6000)).decode()}"
+    fields = {**TUS, "Upload-Length": "1", "Upload-Metadata": metadata}
+    created, _ = exchange(front, "POST", "/uploads", fields)
+    location = created.headers["Location"]
+
+    head, _ = exchange(front, "HEAD", f"/uploads/{location.rpartition('/')[2]}", TUS)
+
+    assert (head.status, head.headers["Upload-Metadata"]) == (200, metadata)
+
+
 def test_ranges_of_a_file_are_sent(front: int) -> None:
     _, body = exchange(front, "POST", "/files", {}, BODY)
     path = f"/files/{json.loads(body)['id']}"

@@ -10,7 +10,7 @@ from answers import REPOSITORY
 from baking import Project
 
 #: The number of requirements of each protocol, in the order of the page.
-PROTOCOLS = {"tus": 92, "draft": 69, "downloads": 68}
+PROTOCOLS = {"tus": 92, "draft": 69, "downloads": 68, "websockets": 0}
 #: The name of a requirement; those of RFCs consist of RFC and section.
 NUMBER = r"[A-Z]\d+|rfc\d+-[\d.]*[a-z]?"
 ITEM = re.compile(rf"^\| \**({NUMBER})\**(?: [MSm, ]+)? \|(.*)\|$", re.MULTILINE)

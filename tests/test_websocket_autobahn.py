@@ -33,7 +33,7 @@ PATIENCE = 300
 PASSED = {"OK", "NON-STRICT", "INFORMATIONAL"}
 #: Failures of the WebSocket library, which a newer version may have repaired.
 ITS_OWN = {"7.1.5": "closing amid the fragments of a message is an error (1002) to websockets"}
-#: Messages of a thousand or more fragments, which the service rejects.
+#: Messages with more fragments than the service accepts (docs/protocols.md).
 REFUSED = {f"9.{kind}.{size}": 1009 for kind in (3, 4) for size in (1, 2, 3, 4)}
 
 

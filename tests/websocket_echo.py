@@ -6,6 +6,9 @@ from streaming_service.app import create_app  # type: ignore[import-not-found]
 from streaming_service.engine.server.config import (  # type: ignore[import-not-found]
     ServerConfig,
 )
+from streaming_service.engine.server.websocket import (  # type: ignore[import-not-found]
+    WebSocketConnection,
+)
 from streaming_service.settings import Settings  # type: ignore[import-not-found]
 
 
@@ -23,4 +26,7 @@ def app() -> FastAPI:
 
 if __name__ == "__main__":
     # The largest message of the suite.
-    uvicorn.Server(ServerConfig(app, Settings(), port=0, ws_max_size=16 << 20)).run()
+    config = ServerConfig(app, Settings(), port=0, ws_max_size=16 << 20)
+    config.load()
+    assert config.ws_protocol_class is WebSocketConnection
+    uvicorn.Server(config).run()

@@ -45,8 +45,8 @@ FIELDS = [
     "X-Content-Range", "X-HTTP-Method-Override", "X-Request-ID",
 ]  # fmt: skip
 QUERIES = [
-    "after", "count", "event", "fail_after", "filename", "id", "inline", "key", "last_event_id",
-    "limit", "poll",
+    "after", "bom", "count", "event", "fail_after", "filename", "format", "id", "inline", "key",
+    "last_event_id", "limit", "poll",
 ]  # fmt: skip
 #: The beginnings of values, and the units that are repeated after them.
 BEGINNINGS = {

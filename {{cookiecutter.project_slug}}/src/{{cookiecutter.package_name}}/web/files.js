@@ -98,7 +98,7 @@ async function deleteFile(id, name) {
   removeFile(id, name);
 }
 
-/** Return the record in an event, or {} for data that other clients have published. */
+/** Return the record in an event, or {} for data that is not one. */
 function recordOf(data) {
   try {
     return (typeof data === "string" ? JSON.parse(data) : data) ?? {};

@@ -15,11 +15,15 @@ import pytest
 from {{cookiecutter.package_name}}.engine.download.headers import content_disposition
 from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
 from {{cookiecutter.package_name}}.engine.storage.part import open_storage
+from {{cookiecutter.package_name}}.engine.storage.records import clean_filename
 
 from ..peer import PATIENCE
 from ..service import SOAK, Service, ServiceProcess, make_settings
 from ..storage.stored import store
 
+#: The policies of files that are displayed, and of those that are played.
+SAFE = "sandbox; default-src 'none'"
+PLAYABLE = "default-src 'none'; media-src 'self'"
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 
 
@@ -153,31 +157,118 @@ def test_the_ascii_form_has_nothing_that_clients_disagree_about(name: str, ascii
     assert f'; filename="{ascii_form}"; filename*=' in content_disposition(name)
 
 
-@pytest.mark.trap("D10", "U17")
+@pytest.mark.bound("2.4")
+@pytest.mark.fault("G40")
+@pytest.mark.parametrize(("length", "inline"), [(255, 0), (255, 1), (256, 0), (5000, 1)])
+@pytest.mark.parametrize("character", ["n", "é", "長", "\u33af", "\ufdfa", '"', "%", "\U0001f389"])
+async def test_headers_do_not_grow_with_what_a_client_stored(
+    service: Service, character: str, inline: int, length: int
+) -> None:
+    content_type = f"text/plain; title={'t' * (length - len('text/plain; title='))}"
+    async with service.client() as client:
+        sent = await client.post(
+            "/files",
+            params={"filename": character * 400},
+            headers={"Content-Type": content_type} if length < 2000 else {},
+            content=b"x",
+        )
+    stored: dict[str, Any] = sent.json()
+    file_id = await store(service, b"x", filename=stored["filename"], content_type=content_type)
+    async with service.client() as client:
+        whole = await client.get(f"/files/{file_id}?inline={inline}")
+        ranges = {"Range": "bytes=0-0,0-0"}
+        part = await client.get(f"/files/{file_id}?inline={inline}", headers=ranges)
+        uploaded = await client.get(f"/files/{stored['id']}?inline={inline}")
+
+    for response in (whole, part, uploaded):
+        assert sum(len(name) + len(value) + 4 for name, value in response.headers.raw) < 2048
+    if length > 255:
+        assert whole.headers["content-type"] == "application/octet-stream"
+        assert stored["content_type"] == "application/octet-stream"
+    else:
+        assert stored["content_type"] == content_type
+
+
+@pytest.mark.fault("G25")
 @pytest.mark.parametrize(
-    ("content_type", "disposition"),
+    ("name", "ascii_form"),
     [
-        ("text/html", "attachment"),
-        ("image/svg+xml", "attachment"),
-        ("application/pdf", "attachment"),
-        ("image/png", "inline"),
-        ("text/plain; charset=utf-8", "inline"),
-        ("text/plain;,text/html", "attachment"),
-        ("video/mp4;,text/html", "attachment"),
-        ("image/png;,text/html", "attachment"),
+        ("ñul.txt", "_nul.txt"),
+        ("\uff23\uff2f\uff2e", "_CON"),
+        ("com\u0301\u00b9", "_com1"),
+        ("a\uff0e", "a"),
+        ("\ufdfa", "file"),
+    ],
+)
+def test_the_ascii_form_of_a_name_is_safe_too(name: str, ascii_form: str) -> None:
+    assert f'; filename="{ascii_form}"; filename*=' in content_disposition(clean_filename(name))
+
+
+@pytest.mark.trap("D10", "U17")
+@pytest.mark.fault("G23")
+@pytest.mark.parametrize(
+    ("content_type", "disposition", "policy"),
+    [
+        ("text/html", "attachment", SAFE),
+        ("text/xml", "attachment", SAFE),
+        ("application/xhtml+xml", "attachment", SAFE),
+        ("image/svg+xml", "attachment", SAFE),
+        ("video/svg+xml", "attachment", SAFE),
+        ("application/pdf", "inline", SAFE),
+        ("image/png", "inline", SAFE),
+        ("text/plain; charset=utf-8", "inline", SAFE),
+        ("text/plain;,text/html", "attachment", SAFE),
+        ("video/mp4;,text/html", "attachment", SAFE),
+        ("image/png;,text/html", "attachment", SAFE),
+        ("video/mp4", "inline", PLAYABLE),
+        ('VIDEO/webm; codecs="vp8"', "inline", PLAYABLE),
+        ("audio/vnd.wave", "inline", PLAYABLE),
     ],
 )
 async def test_a_strangers_file_cannot_run_in_a_browser(
-    service: Service, content_type: str, disposition: str
+    service: Service, content_type: str, disposition: str, policy: str
 ) -> None:
     file_id = await store(service, b"<script>", content_type=content_type)
     async with service.client() as client:
         headers = (await client.get(f"/files/{file_id}?inline=1")).headers
+        saved = (await client.get(f"/files/{file_id}")).headers
 
     assert headers["content-disposition"].startswith(disposition)
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert headers["content-security-policy"] == policy
     assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert saved["content-disposition"].startswith("attachment")
+    assert saved["content-security-policy"] == SAFE
+
+
+@pytest.mark.fault("G23")
+@pytest.mark.parametrize(
+    ("data", "content_type", "expected"),
+    [
+        (b"", "text/plain", "text/plain; charset=utf-8"),
+        (b"plain", "text/plain", "text/plain; charset=utf-8"),
+        ("Größe".encode(), "text/csv ;", "text/csv; charset=utf-8"),
+        ("ö".encode() * 500_000, "text/plain", "text/plain; charset=utf-8"),
+        (b"a" + "ö".encode() * 500_000, "text/plain", "text/plain; charset=utf-8"),
+        ("Größe".encode("latin-1"), "text/plain", "text/plain"),
+        ("Größe".encode("utf-16"), "text/plain", "text/plain"),
+        ("Größe".encode(), "text/plain; charset=koi8-r", "text/plain; charset=koi8-r"),
+        ("Größe".encode(), "image/png", "image/png"),
+        ("Größe".encode(), "text/html", "text/html"),
+    ],
+)
+async def test_a_text_in_utf_8_is_displayed_as_such(
+    service: Service, data: bytes, content_type: str, expected: str
+) -> None:
+    file_id = await store(service, data, content_type=content_type)
+    async with service.client() as client:
+        saved = await client.get(f"/files/{file_id}")
+        inline = await client.get(f"/files/{file_id}?inline=1")
+        head = await client.head(f"/files/{file_id}?inline=1")
+
+    assert saved.headers["content-type"] == content_type
+    assert inline.headers["content-type"] == head.headers["content-type"] == expected
+    assert inline.content == data
 
 
 async def test_a_page_of_an_allowed_origin_may_show_a_picture(serve: Any) -> None:

@@ -37,10 +37,10 @@ class Row(BaseModel):
         return len(self.text)
 
 
-def exporting(*rows: Row, name: str = "some") -> APIRouter:
+def exporting(*rows: Row, name: str = "some", **options: Any) -> APIRouter:
     router = ExportRouter(prefix="/exports")
 
-    @router.export(f"/{name}")
+    @router.export(f"/{name}", **options)
     async def some() -> AsyncGenerator[Row]:
         """Some rows; this is the documentation."""
         for row in rows:
@@ -76,6 +76,123 @@ async def test_an_export_comes_in_the_format_that_is_accepted(
         "text/plain; charset=utf-8": "1\tline 1\n2\tline 2\n",
     }
     assert response.text == expected[content_type]
+
+
+@pytest.mark.fault("G25")
+@pytest.mark.parametrize("accept", ["*/*", "text/csv", "image/png"])
+@pytest.mark.parametrize(
+    ("kind", "content_type", "text"),
+    [
+        ("jsonl", "application/jsonl", '{"number":1,"text":"line 1"}\n{"$end":{"count":1}}\n'),
+        ("csv", "text/csv; charset=utf-8", "number,text\r\n1,line 1\r\n"),
+        ("txt", "text/plain; charset=utf-8", "1\tline 1\n"),
+    ],
+)
+async def test_a_link_selects_a_format_and_the_file_is_named(
+    service: Service, kind: str, content_type: str, text: str, accept: str
+) -> None:
+    url = f"/exports/lines?count=1&format={kind}"
+    async with service.client() as client:
+        response = await client.get(url, headers={"Accept": accept})
+        head = await client.head(url, headers={"Accept": accept})
+
+    name = f"lines.{kind}"
+    for each in (response, head):
+        assert each.headers["content-type"] == content_type
+        assert each.headers["content-disposition"] == (
+            f"attachment; filename=\"{name}\"; filename*=UTF-8''{name}"
+        )
+        assert each.headers["cache-control"] == "no-store"
+    assert response.text == text
+
+
+@pytest.mark.fault("G25")
+@pytest.mark.parametrize("query", ["format=xlsx", "format=", "format=CSV", "bom=maybe"])
+async def test_an_unknown_format_is_not_valid(service: Service, query: str) -> None:
+    async with service.client() as client:
+        assert (await client.get(f"/exports/lines?{query}")).status_code == 422
+
+
+@pytest.mark.fault("G25")
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("format=csv&bom=1", "\ufeffnumber,text\r\n1,line 1\r\n"),
+        ("format=csv&bom=0", "number,text\r\n1,line 1\r\n"),
+        ("format=csv&bom=true&count=0", "\ufeffnumber,text\r\n"),
+        ("format=txt&bom=1", "1\tline 1\n"),
+        ("format=jsonl&bom=1", '{"number":1,"text":"line 1"}\n{"$end":{"count":1}}\n'),
+    ],
+)
+async def test_csv_for_excel_begins_with_a_byte_order_mark(
+    service: Service, query: str, expected: str
+) -> None:
+    async with service.client() as client:
+        response = await client.get(f"/exports/lines?count=1&{query}")
+    assert response.content.decode() == expected
+
+
+@pytest.mark.fault("G25")
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("=1+1", "'=1+1"),
+        ('=HYPERLINK("https://example.com")', '\'=HYPERLINK("https://example.com")'),
+        ("+49 30 1234", "'+49 30 1234"),
+        ("-1+cmd|' /C calc'!A0", "'-1+cmd|' /C calc'!A0"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("\n=1", "'\n=1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("-", "'-"),
+        ("-5", "-5"),
+        ("+5.50", "+5.50"),
+        ("-1e-7", "-1e-7"),
+        ("a=1", "a=1"),
+        ("'=1", "'=1"),
+        ("", ""),
+    ],
+)
+async def test_formulas_of_strangers_are_escaped_if_the_owner_says_so(
+    serve: Any, text: str, escaped: str
+) -> None:
+    row = Row(text=text, number=-5)
+    service: Service = await serve(
+        exporting(row, escape_formulas=True, name="safe"), exporting(row)
+    )
+    cells, values = {}, {}
+    async with service.client() as client:
+        for name in ("safe", "some"):
+            lines = (await client.get(f"/exports/{name}?format=csv")).text
+            _, cells[name] = csv.reader(io.StringIO(lines, newline=""))
+            values[name] = (await client.get(f"/exports/{name}?format=jsonl")).text
+        plain = (await client.get("/exports/safe?format=txt")).text
+
+    assert cells["safe"][:2] == [escaped, "-5.0"]
+    assert cells["some"][:2] == [text, "-5.0"]
+    assert plain.partition("\t-5.0")[0].split() == escaped.split()
+    assert values["safe"] == values["some"]
+
+
+@pytest.mark.fault("G25")
+async def test_parameters_of_an_export_replace_those_of_all_exports(serve: Any) -> None:
+    router = ExportRouter(prefix="/exports")
+
+    @router.export("/own/{format}")
+    async def own(format: str, bom: int = 7) -> AsyncGenerator[Row]:  # noqa: A002
+        yield Row(text=f"{format} {bom}")
+
+    service: Service = await serve(router)
+    async with service.client() as client:
+        response = await client.get("/exports/own/pdf?bom=9", headers={"Accept": "text/plain"})
+        document = (await client.get("/openapi.json")).json()
+
+    assert response.text.startswith("pdf 9\t")
+    parameters = document["paths"]["/exports/own/{format}"]["get"]["parameters"]
+    assert [(each["name"], each["in"]) for each in parameters] == [
+        ("format", "path"), ("bom", "query")
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("field", ["Accept: image/png", "Accept-Encoding: br, *;q=0"])
@@ -286,4 +403,6 @@ async def test_the_documentation_has_the_rows_and_the_parameters(serve: Any) -> 
     assert last["properties"].keys() == {"$end", "$error"}
     assert list(row["properties"]) == ["text", "number", "flag", "moment", "parts", "size"]
     parameters = paths["/exports/table"]["get"]["parameters"]
-    assert [parameter["name"] for parameter in parameters] == ["after", "limit"]
+    assert [parameter["name"] for parameter in parameters] == ["after", "limit", "format", "bom"]
+    formats = parameters[2]["schema"]["anyOf"][0]
+    assert formats["enum"] == ["jsonl", "csv", "txt"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from redis.backoff import ConstantBackoff
 
 from {{cookiecutter.package_name}}.engine.realtime.backends import (
     redis as backend,
-    redis_data,
+    redis_pool,
 )
 
 from ..peer import PATIENCE, keep_port
@@ -135,7 +136,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the intervals of probes, checks and reconnects, and the timeout of commands."""
     for name in ("PROBE_SECONDS", "CHECK_SECONDS"):
         monkeypatch.setattr(backend, name, 0.1)
-    for module in (backend, redis_data):
+    for module in (backend, redis_pool):
         monkeypatch.setattr(module, "COMMAND_SECONDS", 0.5)
     monkeypatch.setattr(backend, "RECONNECT_SECONDS", (0.01, 0.02))
 
@@ -147,6 +148,8 @@ class Proxy:
         self.redis = redis
         #: The number of replies to publications that will be lost.
         self.losses = 0
+        #: Connections up to this number are dropped silently.
+        self.dropped = self.connections = 0
         self.has_subscription, self.lets_through = asyncio.Event(), asyncio.Event()
         self.lets_through.set()
 
@@ -161,13 +164,16 @@ class Proxy:
 
     async def _pass_on(self, reader: StreamReader, writer: StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.redis.port)
-        is_lost = asyncio.Event()
+        self.connections += 1
+        number, is_lost = self.connections, asyncio.Event()
         answers = asyncio.create_task(self._answer(there, writer, is_lost))
         while data := await reader.read(1 << 16):
+            if number <= self.dropped:
+                continue
             if self.losses and b"EVALSHA" in data:
                 self.losses -= 1
                 is_lost.set()
-            if b"SUBSCRIBE" in data:
+            if re.search(rb"\nSUBSCRIBE\r\n\S+\r\n\S+:\w", data):  # To a topic.
                 self.has_subscription.set()
                 await self.lets_through.wait()
             back.write(data)

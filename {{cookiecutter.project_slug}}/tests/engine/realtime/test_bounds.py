@@ -15,7 +15,7 @@ from {{cookiecutter.package_name}}.engine.realtime.messages import Message
 
 from ..peer import Peer
 from ..service import SOAK, Service, ServiceProcess
-from .conversation import converse
+from .conversation import converse, refusal
 from .subscriber import Subscriber, publish
 
 
@@ -226,6 +226,33 @@ async def test_only_so_many_names_are_followed(
     assert more.status_code == status
     assert int(more.headers["retry-after"]) > 0
     assert await service.reached(f"realtime.{setting}") == before + 1
+
+
+@pytest.mark.bound("4.3")
+async def test_each_way_to_name_topics_is_bounded(serve: Any) -> None:
+    service: Service = await serve(realtime={"max_followed_per_client": 32})
+    names = [",".join(f"{way}{number}" for number in range(32)) for way in "abcde"]
+    async with converse(service, names[0]) as client, service.client() as http:
+        told = await client.ask("subscribe", topics=["more"])
+        statuses = [
+            (await http.get(f"/topics/{names[1]}/events{query}", headers=headers)).status_code
+            for query in (
+                "",
+                "?poll=0",
+                "?poll=60",
+                "?last_event_id=x-1",
+                "?poll=0&last_event_id=x-1",
+            )
+            for headers in ({}, {"Accept": "application/jsonl"})
+        ]
+        response, _ = await refusal(service, names[2])
+        described = await http.head(f"/topics/{names[3]}/events")
+        followed = await service.call(service.app.state.hub.followed)
+
+    assert told["problem"]["status"] == 422  # A connection has at most 32 topics.
+    assert {*statuses, response.status_code} == {429}
+    assert described.status_code == 200
+    assert {*followed} == {*names[0].split(",")}
 
 
 @pytest.mark.bound("6.3")

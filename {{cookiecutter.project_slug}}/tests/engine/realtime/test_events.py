@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from {{cookiecutter.package_name}}.engine.realtime import Events, Message, Publisher
 
 from ..service import Service
+from .conversation import converse
 from .poller import poll, position_of
 from .subscriber import Subscriber
 
@@ -98,3 +99,32 @@ async def test_a_publisher_works_without_a_request(serve: Any) -> None:
     (event,) = (await poll(service, "starts", ids[0]))["events"]
 
     assert (event["event"], event["data"]) == ("start", "again")
+
+
+@pytest.mark.fault("G30")
+async def test_the_default_type_is_the_same_as_none(serve: Any) -> None:
+    service: Service = await serve(router)
+    before = await position_of(service, "news,orders")
+    async with service.client() as client, converse(service, "news") as other:
+        url = "/topics/news/events?event=message"
+        await client.post(url, content="1", headers={"Content-Type": "text/plain"})
+        await other.ask("publish", topic="news", data=2, event="message")
+        await client.post("/orders?event=message", json={"id": 3, "total": 1})
+    await service.in_server(Publisher(service.app).publish("news", Message("4", "message")))
+
+    events = (await poll(service, "news,orders", before))["events"]
+    assert [event["event"] for event in events] == [None] * 4
+
+
+@pytest.mark.parametrize("event", [pytest.param("open", marks=pytest.mark.fault("G30")), "error"])
+async def test_the_events_that_a_browser_fires_itself_cannot_be_published(
+    serve: Any, event: str
+) -> None:
+    service: Service = await serve(router)
+    async with service.client() as client, converse(service, "news") as other:
+        url = f"/topics/news/events?event={event}"
+        posted = await client.post(url, content="1", headers={"Content-Type": "text/plain"})
+        ordered = await client.post(f"/orders?event={event}", json={"id": 3, "total": 1})
+        told = await other.ask("publish", topic="news", data=2, event=event)
+
+    assert (posted.status_code, ordered.status_code, told["problem"]["status"]) == (422, 422, 422)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ..service import Service
+from ..service import Service, identify
 from .poller import position_of, replay
 from .subscriber import TEXT, Subscriber, publish
 
@@ -184,14 +184,34 @@ async def test_a_key_is_not_used_for_another_event(
 
 
 @pytest.mark.parametrize(
-    ("key", "address", "topic"),
-    [("key", "10.0.0.2", "a"), ("key", "10.0.0.1", "b"), ("other", "10.0.0.1", "a")],
+    "headers",
+    [pytest.param(TEXT, marks=pytest.mark.fault("G29")), TEXT | {"X-User": "a"}],
+    ids=["address", "user"],
 )
-async def test_keys_of_other_clients_and_topics_are_others(
-    service: Service, key: str, address: str, topic: str
+async def test_a_repetition_from_another_network_is_not_published_again(
+    service: Service, headers: dict[str, str]
 ) -> None:
-    first = await Publisher(service, "key").post("1", "a")
-    second = await Publisher(service, key, address).post("2", topic)
+    service.app.state.kernel.on_open.append(identify)
+    at_home, elsewhere = (Publisher(service, "key", address) for address in ("10.0.0.1", "fd00::1"))
+    first = await at_home.post("1", headers=headers)
+    again = await elsewhere.post("1", headers=headers)
+    other = await elsewhere.post("2", headers=headers)
+    [after] = await publish(service, "a", "3")
+
+    assert (first.status_code, again.json(), other.status_code) == (202, first.json(), 422)
+    assert await replay(service, "a", first.json()["id"]) == ["3"]
+    assert first.json()["id"] < after
+
+
+@pytest.mark.parametrize(
+    ("key", "user", "topic"), [("key", "b", "a"), ("key", "a", "b"), ("other", "a", "a")]
+)
+async def test_keys_of_other_users_and_topics_are_others(
+    service: Service, key: str, user: str, topic: str
+) -> None:
+    service.app.state.kernel.on_open.append(identify)
+    first = await Publisher(service, "key").post("1", "a", headers=TEXT | {"X-User": "a"})
+    second = await Publisher(service, key).post("2", topic, headers=TEXT | {"X-User": user})
 
     assert second.status_code == 202
     assert second.json() == {"id": second.json()["id"], "topic": topic}

@@ -76,6 +76,32 @@ async def test_the_streams_of_one_client_are_limited(serve: Any) -> None:
         assert (await refusal(service, "c", "10.0.0.2")).status_code == 200
 
 
+@pytest.mark.fault("G35")
+async def test_a_client_has_a_tenth_of_the_streams_by_default(service: Service) -> None:
+    limits = service.app.state.kernel.limits
+    assert limits.max_streams_per_client * 10 == limits.max_streams
+
+
+@pytest.mark.parametrize(
+    ("address", "other", "status"),
+    [
+        pytest.param(
+            "2001:db8:0:1::1", "2001:db8:0:1:ffff::2", 429, marks=pytest.mark.fault("G35")
+        ),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", 200),
+        pytest.param("::ffff:10.0.0.1", "10.0.0.1", 429, marks=pytest.mark.fault("G35")),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", 200),
+    ],
+)
+async def test_a_network_of_ipv6_is_one_client(
+    serve: Any, address: str, other: str, status: int
+) -> None:
+    service: Service = await serve(streaming={"max_streams_per_client": 1})
+    async with AsyncExitStack() as stack:
+        await follow(stack, service, "a", address)
+        assert (await refusal(service, "b", other)).status_code == status
+
+
 @pytest.mark.trap("E4")
 @pytest.mark.parametrize("others", ["a", "a,b", "a.*,a"])
 @pytest.mark.bound("H24")

@@ -123,6 +123,20 @@ async def test_an_answer_is_not_kept_by_caches(service: Service) -> None:
     assert response.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.fault("G25")
+async def test_head_of_a_poll_has_the_headers_of_its_answer(service: Service) -> None:
+    async with service.client() as client:
+        got = await client.get("/topics/news/events?poll=0")
+        head = await client.head("/topics/news/events?poll=0")
+        refused = await client.head("/topics/news/events?poll=61")
+
+    varying = {"date", "x-request-id", "transfer-encoding", "content-length"}
+    assert (head.status_code, head.content, refused.status_code) == (200, b"", 422)
+    assert {k: v for k, v in head.headers.items() if k not in varying} == {
+        k: v for k, v in got.headers.items() if k not in varying
+    }
+
+
 async def test_a_connection_serves_one_poll_after_the_other(service: Service) -> None:
     async with service.raw_connection() as peer:
         for _ in range(3):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.kernel import Kernel
-from {{cookiecutter.package_name}}.engine.realtime.backends.redis_data import PREFIX
+from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PREFIX
 from {{cookiecutter.package_name}}.engine.realtime.hub import open_hub
 
 from ..service import SOAK, Service, make_settings

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.realtime.backends import redis_data
-from {{cookiecutter.package_name}}.engine.realtime.backends.redis_data import PREFIX
 from {{cookiecutter.package_name}}.engine.realtime.backends.redis_lua import FORMAT
+from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PREFIX
 
 from ..service import Service
 from .poller import position_of, replay
@@ -179,7 +179,7 @@ async def test_a_full_redis_takes_no_events_and_gives_those_that_it_has(
     await redis.run("CONFIG", "SET", "maxmemory", 1)
     service = await serve()
     async with service.client() as client:
-        assert (await client.get("/health/ready")).status_code == 503
+        assert (await client.get("/health/ready")).json()["publishing"] == "down"
         for topic in ("news", "new"):
             response = await client.post(f"/topics/{topic}/events", content="a", headers=TEXT)
             assert response.status_code == 503

@@ -198,14 +198,14 @@ async def test_a_quiet_link_is_kept_while_it_answers(
         clients = await redis.run("CLIENT", "LIST", "TYPE", "PUBSUB")
         return {line.split()[0] for line in clients.splitlines()}
 
-    async def number_of_pings() -> int:
-        return int((await redis.run("INFO", "commandstats"))["cmdstat_ping"]["calls"])
+    async def number_of_probes() -> int:
+        return int((await redis.run("INFO", "commandstats"))["cmdstat_punsubscribe"]["calls"])
 
     async with following(await serve(), "news"):
-        [link], before = await links(), await number_of_pings()
+        [link], before = await links(), await number_of_probes()
 
         async def was_tried() -> bool:
-            return await number_of_pings() > before + 3
+            return await number_of_probes() > before + 3
 
         await until(was_tried)
         assert await links() == {link}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
@@ -106,6 +107,64 @@ async def test_a_full_service_starts_no_more_runs(
         assert (await client.post("/runs/script")).status_code == 201
 
 
+@pytest.mark.fault("G35")
+@pytest.mark.bound("H26")
+async def test_one_client_cannot_take_all_runs(serve: Callable[..., Any], script: Script) -> None:
+    service = await serve(script.router, realtime={"max_runs_per_client": 2, "max_runs": 3})
+
+    async def post(address: str) -> httpx.Response:
+        async with service.client() as client:
+            headers = {"X-Forwarded-For": address}
+            response: httpx.Response = await client.post("/runs/script", headers=headers)
+            return response
+
+    answers = await asyncio.gather(*(post("10.0.0.1") for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 201, 429, 429]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert int(refused.headers["retry-after"]) >= 1
+    assert [(await post(f"10.0.0.{number}")).status_code for number in (2, 3)] == [201, 503]
+
+    started = next(answer.json()["id"] for answer in answers if answer.status_code == 201)
+    await script.say(service, *[None] * 3)
+    await follow(service, started)
+    assert (await post("10.0.0.1")).status_code == 201
+
+
+@pytest.mark.fault("G35")
+@pytest.mark.bound("H26")
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_run_ends_when_it_is_too_old(
+    serve: Callable[..., Any], script: Script, waits: bool
+) -> None:
+    service = await serve(script.router, realtime={"max_run_age": 0.3})
+    if waits:
+        run_id = await start(service, "script")
+    else:
+        run_id = await start(service, "counter", count=150, interval=0.01)
+    end = (await follow(service, run_id))[-1]
+
+    told = json.loads(end["data"])
+    assert (end["event"], told["status"], told["problem"]["status"]) == ("end", "failed", 504)
+    assert not waits or await script.closed()
+    assert await service.reached("realtime.max_run_age") > 0
+
+
+@pytest.mark.fault("G35")
+async def test_a_run_that_is_stopped_has_time_to_clean_up_until_it_ends(
+    serve: Callable[..., Any], script: Script
+) -> None:
+    service = await serve(script.router, realtime={"max_run_age": 0.3})
+    script.cleans_up_until = threading.Event()
+    run_id = await start(service, "script")
+    async with service.client() as client:
+        await client.post(f"/runs/{run_id}/stop")
+    later = asyncio.get_running_loop().call_later(0.4, script.cleans_up_until.set)
+    end = (await follow(service, run_id))[-1]
+
+    assert later.when() < asyncio.get_running_loop().time()
+    assert (json.loads(end["data"]), await script.closed()) == ({"status": "stopped"}, True)
+
+
 @pytest.mark.trap("R6", "R9")
 async def test_nothing_is_left_of_runs_that_have_ended(
     service: Service, no_collector: None
@@ -126,7 +185,7 @@ async def test_nothing_is_left_of_runs_that_have_ended(
 
     runs = service.app.state.runs
     assert [name for name in await service.call(left) if "Runs" in name] == []
-    assert (runs._tasks, runs._running) == (set(), {})
+    assert (runs._tasks, runs._running, runs._clients) == (set(), {}, {})
     assert await service.call(service.app.state.hub.subscriptions) == set()
 
 

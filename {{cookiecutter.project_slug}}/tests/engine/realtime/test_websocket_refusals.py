@@ -7,7 +7,7 @@ import pytest
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 
 from ..service import Service
-from .conversation import BINARY, ROUTE, TEXT, converse, frame, refusal, shake_hands
+from .conversation import BINARY, CLOSE, ROUTE, TEXT, converse, frame, refusal, shake_hands
 from .subscriber import publish
 
 
@@ -171,7 +171,7 @@ async def test_a_client_that_keeps_sending_nonsense_is_closed(service: Service) 
     ("sent", "code"),
     [
         (frame(BINARY, b"x"), 1003),
-        (frame(TEXT, b"\xff"), 1007),
+        (frame(CLOSE, b"\x03\xe8\xff"), 1007),
         # Only the header of the frame, which is refused before its payload.
         (b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"mask", 1009),
         (frame(TEXT, last=False) + frame(0, last=False) * 1100, 1009),
@@ -179,7 +179,7 @@ async def test_a_client_that_keeps_sending_nonsense_is_closed(service: Service) 
     ],
 )
 async def test_frames_that_are_not_taken_close_the_connection(
-    service: Service, sent: bytes, code: int
+    service: Service, sent: bytes, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with service.raw_connection() as peer:
         await shake_hands(peer, "news")
@@ -188,3 +188,36 @@ async def test_frames_that_are_not_taken_close_the_connection(
 
     assert closing.partition(b"\x88")[2][1:3] == code.to_bytes(2, "big")
     assert await service.outcome_of(ROUTE) == "rejected"
+    assert not [each for each in caplog.records if each.levelname == "ERROR" or each.exc_info]
+
+
+@pytest.mark.fault("G42")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(TEXT, b"\xff"),
+        frame(TEXT, b"\xc3", last=False) + frame(0, b"("),  # The character is cut by a fragment.
+        frame(TEXT, b"x\xed\xa0\x80") * 2,
+    ],
+    ids=range(3),
+)
+async def test_text_that_is_not_utf_8_closes_the_connection_without_an_error_in_the_log(
+    service: Service, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with service.raw_connection() as peer:
+        await shake_hands(peer, "news")
+        await peer.send(sent)
+        closing = await peer.read_to_end()
+
+    assert closing == b"\x88\x0b" + (1007).to_bytes(2, "big") + b"not UTF-8"
+    assert await service.outcome_of(ROUTE) == "rejected"
+    assert not [each for each in caplog.records if each.levelname == "ERROR" or each.exc_info]
+
+
+async def test_a_character_may_be_in_two_fragments(service: Service) -> None:
+    command = '{"type":"publish","topic":"news","data":"é"}'.encode()
+    async with service.raw_connection() as peer:
+        await shake_hands(peer, "news")
+        at = command.index("é".encode()) + 1
+        await peer.send(frame(TEXT, command[:at], last=False) + frame(0, command[at:]))
+        await peer.read_until(b'"type":"ack"')

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ..peer import PATIENCE
-from ..service import Service, ServiceProcess
+from ..service import Service, ServiceProcess, identify
+from .draft import create
 from .test_tus_concatenation import PARTIAL, concatenate, partials
 from .tus import Tus, id_of
 
@@ -115,3 +116,43 @@ async def test_unfinished_uploads_are_bounded(serve: Any) -> None:
         url = begun[0].headers["location"]
         assert (await tus.patch(url, 0, b"x")).status_code == 204
         assert (await tus.create({"Upload-Length": "1"})).status_code == 201
+
+
+@pytest.mark.fault("G34")
+@pytest.mark.bound("7.5")
+async def test_one_client_cannot_begin_all_uploads(serve: Any) -> None:
+    service: Service = await serve(upload={"max_incomplete_per_client": 3})
+    service.app.state.kernel.on_open.append(identify)
+    async with Tus(service) as tus:
+        ours, theirs = ({"X-Forwarded-For": f"10.0.0.{number}"} for number in (1, 2))
+        begun = [await tus.create({"Upload-Length": "1"} | ours) for _ in range(4)]
+        drafts = [await create(tus.http, headers=ours, complete=end) for end in (False, True)]
+        at_files = await create(tus.http, headers=ours, path="/files")
+        plain = await tus.http.post("/files", content=b"x", headers=ours)
+        others = [
+            await tus.create({"Upload-Length": "1"} | headers)
+            for headers in (theirs, ours | {"X-User": "ann"})
+        ]
+        await service.in_server(service.app.state.uploads.sweep())
+        again = await serve(upload={"max_incomplete_per_client": 3})  # On the same directory.
+        async with again.client() as client:
+            restarted = await create(client, headers=ours)
+        await tus.send("DELETE", begun[0].headers["location"])
+        after = await create(tus.http, headers=ours)
+
+    refused = [begun[3], *drafts, at_files, restarted]
+    assert [answer.status_code for answer in begun] == [201] * 3 + [429]
+    assert [answer.status_code for answer in refused] == [429] * 5
+    assert all("retry-after" in answer.headers for answer in refused)
+    assert [answer.status_code for answer in (plain, *others, after)] == [201] * 4
+
+
+@pytest.mark.fault("G34")
+@pytest.mark.parametrize("setting", ["max_incomplete_per_client", "max_incomplete"])
+async def test_parts_of_complete_files_are_not_unfinished(serve: Any, setting: str) -> None:
+    service: Service = await serve(upload={setting: 4})
+    async with Tus(service) as tus:
+        for _ in range(5):  # As clients do that send a file on several connections.
+            parts = await partials(tus, b"abc", b"def")
+            final = await tus.create({"Upload-Concat": f"final;{' '.join(parts)}"})
+            assert final.status_code == 201, final.text

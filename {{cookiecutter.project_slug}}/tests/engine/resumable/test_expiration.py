@@ -8,9 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from {{cookiecutter.package_name}}.engine.kernel import Principal
-
-from ..service import Service
+from ..service import Service, identify
 from .draft import create
 from .tus import Tus, id_of
 
@@ -19,13 +17,6 @@ def let_expire(tmp_path: Path, url: str) -> None:
     """Make an upload older than its lifetime of one day."""
     part = tmp_path / "data" / "uploads" / f"{id_of(url)}.part"
     os.utime(part, (time.time() - 86_401,) * 2)
-
-
-def identify(exchange: Any) -> None:
-    """Take the principal from a header, in place of authentication."""
-    name = dict(exchange.scope["headers"]).get(b"x-user")
-    if name:
-        exchange.scope.setdefault("state", {})["principal"] = Principal(name.decode())
 
 
 @pytest.mark.fault("F12")

@@ -17,6 +17,8 @@ from ..upload.uploads import sha256
 from .tus import Tus, begin_patch, id_of, metadata
 
 PARTIAL = {"Upload-Concat": "partial"}
+#: Bytes of the fields that are returned, and of all headers, which nginx limits.
+RETURNED, ALL = 12 << 10, 16 << 10
 
 
 async def partials(tus: Tus, *pieces: bytes) -> list[str]:
@@ -280,3 +282,24 @@ async def test_a_whole_waits_until_the_bytes_of_its_parts_are_verified(
         await peer.send(b"0\r\n\r\n")
         assert b" 460 " in await peer.read_head()
         assert await tus.record(whole) is None
+
+
+@pytest.mark.bound("2.4")
+@pytest.mark.fault("G40")
+async def test_the_returned_fields_fit_into_the_buffer_of_a_proxy(service: Service) -> None:
+    async with Tus(service) as tus:
+        part = await tus.upload(1, PARTIAL, b"x")
+        metadata = f"key {'QUJD' * 2000}"
+        # Clients may write the URL of a part in many ways.
+        padding = RETURNED - len(metadata) - len("final;/uploads/") - len(part.rpartition("/")[2])
+        fitting = "/uploads/" + "./" * (padding // 2) + part.rpartition("/")[2]
+        answers = [
+            await tus.create({"Upload-Concat": f"final;{url}", "Upload-Metadata": metadata})
+            for url in (fitting, fitting.replace("./", "././", 5))
+        ]
+        head = await tus.head(answers[0].headers["location"])
+
+    assert [answer.status_code for answer in answers] == [201, 431]
+    assert head.headers["upload-metadata"] == metadata
+    assert head.headers["upload-concat"] == f"final;{fitting}"
+    assert sum(len(name) + len(value) + 4 for name, value in head.headers.raw) < ALL

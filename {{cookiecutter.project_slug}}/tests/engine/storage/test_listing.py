@@ -211,3 +211,14 @@ async def test_a_page_has_a_record_however_long_it_is(serve: Any) -> None:
     ids = await fill(service, 3, metadata=LONG)
 
     assert [each async for each in pages(service)] == [[each] for each in ids]
+
+
+@pytest.mark.fault("G25")
+async def test_caches_keep_no_listing_and_revalidate_a_record(service: Service) -> None:
+    file_id = await store(service, b"x")
+    async with service.client() as client:
+        listing = await client.get("/files")
+        record = await client.get(f"/files/{file_id}/record")
+
+    assert listing.headers["cache-control"] == "no-store"
+    assert record.headers["cache-control"] == "private, no-cache"

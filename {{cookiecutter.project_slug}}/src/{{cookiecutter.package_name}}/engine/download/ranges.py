@@ -11,10 +11,6 @@ from decimal import Decimal
 
 from ..kernel.problem import Problem
 
-#: A header with more ranges is ignored.
-MAX_RANGES = 256
-#: With more parts than this, their framing must be smaller than their bytes.
-MAX_TINY_PARTS = 16
 #: Ranges with a smaller gap are merged: sending the gap costs less than framing (15.3.7.2).
 MIN_GAP = 80
 
@@ -77,14 +73,14 @@ def select(field: str, size: int, content_type: str) -> Selection:
 def parse_ranges(field: str, size: int) -> list[ByteRange] | None:
     """Return the satisfiable ranges of a Range header in its order; None if it must be ignored.
 
-    It is ignored with an unknown unit, a malformed range or too many. A suffix range of an empty
+    It is ignored with an unknown unit or a malformed range. A suffix range of an empty
     representation is satisfiable, but has no Content-Range (14.1.2), so it is ignored as well.
     """
     if not _RANGE.fullmatch(field):
         return None
     members = (member.strip(" \t") for member in field.partition("=")[2].split(","))
     specs = [member for member in members if member]
-    if not 0 < len(specs) <= MAX_RANGES:
+    if not specs:
         return None
     ranges = []
     for spec in specs:
@@ -135,7 +131,7 @@ def _multipart(parts: list[ByteRange], size: int, content_type: str) -> Selectio
     end = f"\r\n--{boundary}--\r\n".encode()
     payload = sum(part.length for part in parts)
     length = framing + payload + len(end)
-    if length > size or (len(parts) > MAX_TINY_PARTS and framing > payload):
+    if length > size:
         return whole(size)
     headers = {
         "Content-Length": str(length),

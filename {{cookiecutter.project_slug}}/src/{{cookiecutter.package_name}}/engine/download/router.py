@@ -16,7 +16,7 @@ from ..storage.router import storage_of
 from ..streams.content import ENCODED
 from .archive import router as archive
 from .file_stream import FileStream, offload
-from .headers import caching, description, repr_digest
+from .headers import caching, description, repr_digest, sent_type
 from .ranges import select, whole
 from .settings import DownloadSettings
 
@@ -50,16 +50,18 @@ async def download_file(file_id: FileId, request: Request, inline: bool = False)
     record = await storage.record(file_id)
     fields = combined(request.headers)
     cached = caching(record, request.app.state.settings.download.max_age)
+    verdict = evaluate(request.method, fields, record, datetime.now(UTC))
+    if verdict is Verdict.PRECONDITION_FAILED:
+        raise Problem(412)
+    if verdict is Verdict.NOT_MODIFIED:
+        return Response(status_code=304, headers=cached)
+    content_type = await sent_type(storage, record, inline)
     selection = whole(record.size)
-    match evaluate(request.method, fields, record, datetime.now(UTC)):
-        case Verdict.PRECONDITION_FAILED:
-            raise Problem(412)
-        case Verdict.NOT_MODIFIED:
-            return Response(status_code=304, headers=cached)
-        case Verdict.SEND_RANGES:
-            selection = select(fields["range"], record.size, record.content_type)
+    if verdict is Verdict.SEND_RANGES:
+        selection = select(fields["range"], record.size, content_type)
     digest = repr_digest(fields.get("want-repr-digest", ""), record)
-    headers = cached | digest | description(record, inline) | selection.headers
+    described = description(record, content_type, inline)
+    headers = cached | digest | described | selection.headers
     if request.method == "HEAD":
         return Response(headers=headers)
     if offloaded := offload(request, storage, record, headers):

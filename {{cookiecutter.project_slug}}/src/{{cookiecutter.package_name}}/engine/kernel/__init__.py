@@ -13,7 +13,7 @@ Settings: `APP_STREAMING__…`. It imports no other part of the service.
 Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 """
 
-from .admission import Admission, Principal, principal_of
+from .admission import Admission, Principal, client_of, principal_of
 from .body import RequestBody, whole_request
 from .exchange import StreamAborted
 from .kernel import Measure
@@ -30,6 +30,7 @@ __all__ = [
     "ProblemType",
     "RequestBody",
     "StreamAborted",
+    "client_of",
     "in_thread",
     "principal_of",
     "whole_request",

@@ -4,6 +4,8 @@ uvicorn's `limit_concurrency` counts idle sockets too, and its response is plain
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network
 
 from starlette.requests import HTTPConnection
 
@@ -45,11 +47,25 @@ def principal_of(request: HTTPConnection) -> Principal | None:
 
 
 def client_of(request: HTTPConnection) -> str:
-    """Return the id of the sender, or the address of an anonymous one."""
+    """Return the id of the sender, or the address of an anonymous one.
+
+    An IPv6 address is replaced by its network (/64), because a host can use all addresses of it.
+    The result is empty if the address is unknown; then no limit per client applies.
+    """
     principal = principal_of(request)
     if principal is not None:
         return principal.id
-    return request.client.host if request.client else ""
+    return _network_of(request.client.host) if request.client else ""
+
+
+@lru_cache
+def _network_of(host: str) -> str:
+    try:
+        address = IPv6Address(host)
+    except ValueError:
+        return host
+    mapped = address.ipv4_mapped
+    return str(mapped or IPv6Network((int(address), 64), strict=False))
 
 
 class Admission:
@@ -72,11 +88,10 @@ class Admission:
         limits = kernel.modules.get(self.module, kernel.limits)
         if kernel.streams[self.module] >= limits.max_streams:
             raise Problem(503, "Too many streams are open.", type=FULL, headers=_SOON)
-        slots = [self.module]
-        if limits.max_streams_per_client is not None:
-            slots.append(f"{self.module} {client_of(connection)}")
-            if kernel.streams[slots[1]] >= limits.max_streams_per_client:
-                raise Problem(429, "You have too many streams.", type=CLIENT_FULL, headers=_SOON)
+        client = client_of(connection)
+        slots = [self.module, f"{self.module} {client}"]
+        if client and kernel.streams[slots[1]] >= limits.max_streams_per_client:
+            raise Problem(429, "You have too many streams.", type=CLIENT_FULL, headers=_SOON)
         # The exchange releases the slots: a dependency with `yield` would add a third to the time
         # of a GET.
         exchange_of(connection.scope).enter(self.module, limits, slots)

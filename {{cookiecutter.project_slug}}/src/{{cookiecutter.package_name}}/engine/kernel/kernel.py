@@ -93,6 +93,8 @@ class Kernel:
         self.problem_types: dict[str, ProblemType] = {}
         #: The conditions for readiness, by name.
         self.checks: dict[str, Callable[[], bool]] = {}
+        #: The names of checks that are reported, but may fail while the service is ready.
+        self.tolerated: set[str] = set()
         #: Whether the owner has middleware, between the kernel and the path operations.
         self.has_layers = False
         #: The owner's limit of request bodies, in bytes, for all path operations.

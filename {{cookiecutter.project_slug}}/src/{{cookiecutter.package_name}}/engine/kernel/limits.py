@@ -54,8 +54,8 @@ class StreamingSettings(Section):
     """Seconds of silence after which an event stream of a path operation sends a comment."""
     max_streams: Annotated[int, Field(gt=0)] = 10_000
     """Concurrent streams of one module; others are refused with 503."""
-    max_streams_per_client: Annotated[int, Field(gt=0)] | None = None
-    """Concurrent streams of one user, or one address; others are rejected with 429."""
+    max_streams_per_client: Annotated[int, Field(gt=0)] = 1000
+    """Concurrent streams of one user, or one address, in a module; others are rejected with 429."""
     threads: Annotated[int, Field(gt=0)] = 8
     """Threads for synchronous sources."""
 

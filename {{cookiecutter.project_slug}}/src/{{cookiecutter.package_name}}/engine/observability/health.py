@@ -1,7 +1,8 @@
 """Liveness and readiness for orchestrators and load balancers; no limit applies to their routes.
 
 Live: the event loop runs, and was not stuck recently. Ready: the service also accepts new streams;
-503 from the beginning of a drain, and while a resource that streams need is unavailable.
+503 from the beginning of a drain, and while a resource that streams need is unavailable. A failing
+check that is `tolerated` is only reported.
 """
 
 from fastapi import APIRouter, Request
@@ -27,7 +28,8 @@ async def ready(request: Request) -> JSONResponse:
     """Respond with 200 if new streams are accepted, and with 503 during a drain or an outage."""
     kernel = kernel_of(request.scope)
     checks = {name: "up" if check() else "down" for name, check in kernel.checks.items()}
-    degraded = "degraded" if "down" in checks.values() else "ready"
+    failing = {name for name, state in checks.items() if state == "down"}
+    degraded = "degraded" if failing - kernel.tolerated else "ready"
     status = "draining" if kernel.drain.draining else degraded
     return JSONResponse({"status": status, **checks}, 200 if status == "ready" else 503)
 

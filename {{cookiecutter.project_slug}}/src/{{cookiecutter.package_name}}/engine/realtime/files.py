@@ -1,11 +1,12 @@
 """Events of files on the topic `files`: callbacks for `Files`.
 
-`file.progress` (`id`, `size`: bytes so far), `file.stored` (the record), `file.deleted` (the
-record). Every client that may subscribe receives the events of all files: consider that if
-files have owners.
+`file.progress` (`size`: bytes so far), `file.stored` and `file.deleted` (the record). All have
+`upload`, the first 32 hexadecimal digits of the SHA-256 of the file's id. Every client that may
+subscribe receives the events of all files: consider that if files have owners.
 """
 
 import asyncio
+import hashlib
 from typing import Any
 
 import pydantic_core
@@ -28,21 +29,25 @@ MAX_UPLOADS = 1000
 def file_events(app: FastAPI) -> Callbacks:
     """Return callbacks that publish the events of files; `Files` takes this function."""
     hub: Hub = app.state.hub
+    hub.read_only.add(TOPIC)
     published_at: dict[str, float] = {}
     under_way: set[asyncio.Task[Any]] = set()
 
-    async def publish(event: str, data: object, key: str, once: Once | None = None) -> None:
-        text = pydantic_core.to_json(data).decode()
-        await hub.publish(TOPIC, Message(text, event, is_json=True, key=key), once)
+    async def publish(event: str, file_id: str, once: Once | None = None, **data: Any) -> None:
+        # The id of an unfinished upload would let every subscriber continue or delete it.
+        name = hashlib.sha256(file_id.encode()).hexdigest()[:32]
+        text = pydantic_core.to_json({**data, "upload": name}).decode()
+        await hub.publish(TOPIC, Message(text, event, is_json=True, key=name), once)
 
     async def on_stored(record: FileRecord) -> None:
         file_id = record.id
         published_at.pop(file_id, None)
         # Called again after a crash, but published only once.
-        await publish("file.stored", record, file_id, Once(f"file.stored {file_id}", ""))
+        once = Once(f"file.stored {file_id}", "")
+        await publish("file.stored", file_id, once, **record.model_dump())
 
     async def on_deleted(record: FileRecord) -> None:
-        await publish("file.deleted", record, record.id)
+        await publish("file.deleted", record.id, **record.model_dump())
 
     async def on_progress(file_id: str, size: int) -> None:
         now = asyncio.get_running_loop().time()
@@ -53,8 +58,7 @@ def file_events(app: FastAPI) -> Callbacks:
         if len(published_at) > MAX_UPLOADS:
             del published_at[next(iter(published_at))]
         # Not awaited, so that an upload neither waits for the broker nor fails with it.
-        data = {"id": file_id, "size": size}
-        task = asyncio.create_task(publish("file.progress", data, file_id))
+        task = asyncio.create_task(publish("file.progress", file_id, size=size))
         under_way.add(task)
         task.add_done_callback(ended)
 

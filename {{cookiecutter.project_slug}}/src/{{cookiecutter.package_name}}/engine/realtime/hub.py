@@ -35,6 +35,8 @@ async def open_hub(settings: RealtimeSettings, kernel: Kernel) -> AsyncGenerator
     """Open the hub with the broker of the settings, for the lifespan."""
     hub = Hub(settings)
     kernel.checks["broker"] = lambda: hub.backend.up
+    kernel.checks["publishing"] = lambda: hub.backend.publishes
+    kernel.tolerated.add("publishing")  # Events can still be followed.
     kernel.measures += hub.measures()
     async with open_backend(hub, settings) as hub.backend, repeating(TIDY_SECONDS, hub.tidy):
         yield hub
@@ -49,6 +51,8 @@ class Hub:
         self.settings = settings
         self.counters = Counters()
         self.rate = PublishRate(settings.publish_rate)
+        #: The topics and prefixes on which clients cannot publish.
+        self.read_only = {*filter(None, settings.read_only.split(","))}
         self._store = Store(settings)
         self.ledger, self._rings, self._own = self._store.ledger, self._store.rings, self._store.own
         self._followers = Followers(settings)

@@ -22,8 +22,10 @@ KEY_REUSED = ProblemType(
 JSON = "application/json"
 #: The media types that can be published.
 MEDIA_TYPES = (JSON, "text/plain")
-#: Event types that only the service sends.
-RESERVED = {"reset", "reconnect", "error", "end", "reauth"}
+#: Event types that only the service sends; `EventSource` itself fires `open` and `error`.
+RESERVED = {"reset", "reconnect", "error", "end", "open", "reauth"}
+#: The type of an event without one (WHATWG HTML, section 9.2.6).
+DEFAULT = "message"
 _STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
 NAME = r"[A-Za-z0-9_.:-]{1,128}"
 _NAME = re.compile(NAME, re.ASCII)
@@ -33,8 +35,9 @@ _NAME = re.compile(NAME, re.ASCII)
 class Message:
     """One published message; `data` is JSON text when `is_json`, else any text.
 
-    `event` is its type, of letters, digits, `_`, `.`, `:` and `-`; `reset`, `reconnect`, `error`,
-    `end` and `reauth` are reserved. Raises UnicodeEncodeError for half a surrogate pair.
+    `event` is its type, of letters, digits, `_`, `.`, `:` and `-`; `message` is the same as none.
+    `reset`, `reconnect`, `error`, `end`, `open` and `reauth` are reserved. Raises
+    UnicodeEncodeError for half a surrogate pair.
     """
 
     data: str
@@ -45,6 +48,8 @@ class Message:
 
     def __post_init__(self) -> None:
         self.data.encode()  # Checked here: the error would end the stream of every subscriber.
+        if self.event == DEFAULT:
+            object.__setattr__(self, "event", None)
 
 
 class Once(NamedTuple):

@@ -21,7 +21,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from ..kernel.admission import Admission, client_of
+from ..kernel.admission import Admission, client_of, principal_of
 from ..kernel.body import RequestBody
 from ..kernel.fields import joined
 from ..kernel.part import Part, opened
@@ -34,7 +34,6 @@ from .messages import KEY_REUSED, MEDIA_TYPES, NAME, RESERVED, Once, message_of,
 from .runs import TOO_MANY_RUNS, router as runs_router
 from .settings import RealtimeSettings
 from .streams import (
-    HEADERS,
     JSON_EVENT,
     POLLED,
     SSE_EVENT,
@@ -43,7 +42,7 @@ from .streams import (
     LastEventId,
     Poll,
 )
-from .topics import SELECTION, TOPIC, parse_topic, parse_topics
+from .topics import READ_ONLY, SELECTION, TOPIC, check_writable, parse_topic, parse_topics
 from .websocket import router as websocket_router
 
 router = APIRouter(prefix="/topics", tags=["realtime"])
@@ -70,7 +69,7 @@ _STREAMS: dict[int | str, dict[str, Any]] = {
     429: {},
     503: {},
 }
-_REFUSALS: dict[int | str, dict[str, Any]] = {413: {}, 415: {}, 429: {}}
+_REFUSALS: dict[int | str, dict[str, Any]] = {403: {}, 413: {}, 415: {}, 429: {}}
 
 # The alias of `TopicNames`, as both operations have one path.
 TopicName = Annotated[
@@ -101,6 +100,9 @@ EventKey = Annotated[
         description="With the policy `coalesce` a newer event with this key replaces this one.",
         json_schema_extra={"pattern": f"^{NAME}$"},
     ),
+]
+PollSeconds = Annotated[
+    float | None, Query(ge=0, le=60, description="Respond once, within this number of seconds.")
 ]
 IdempotencyKey = Annotated[
     str | None,
@@ -162,20 +164,22 @@ async def publish_event(
     idempotency_key: IdempotencyKey = None,
 ) -> Published:
     """Publish the body as one event: JSON (checked, sent compact) or text (unchanged)."""
-    parse_topic(topic)
+    check_writable(parse_topic(topic), hub.read_only)
     hub.rate.spend(client_of(request))
     media_type = require_text(request, *MEDIA_TYPES).media_type
     body = await RequestBody(request, limit=hub.settings.max_event_size).read()
     message = parse_message(body, media_type, event, key)
-    once = _once(request, idempotency_key, body, media_type, event, key)
+    once = _once(request, topic, idempotency_key, body, media_type, event, key)
     return Published(id=await hub.publish(topic, message, once), topic=topic)
 
 
-def _once(request: Request, key: str | None, *parts: bytes | str | None) -> Once | None:
+def _once(request: Request, topic: str, key: str | None, *parts: bytes | str | None) -> Once | None:
     if key is None:
         return None
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()
-    return Once(f"{client_of(request)} {request.url.path} {key}", digest)
+    # Without the address, which a client may have changed before it repeats a request.
+    principal = principal_of(request)
+    return Once(f"{principal.id if principal else ''} {topic} {key}", digest)
 
 
 @router.get(
@@ -190,9 +194,7 @@ async def subscribe(
     request: Request,
     hub: HubDep,
     last_event_id: LastEventId,
-    poll: Annotated[
-        float | None, Query(ge=0, le=60, description="Respond once, within this number of seconds.")
-    ] = None,
+    poll: PollSeconds = None,
 ) -> Response:
     """Follow topics as Server-Sent Events or JSON Lines; every gap is reported (`reset`)."""
     names = parse_topics(topics)
@@ -202,10 +204,13 @@ async def subscribe(
 
 
 @router.head("/{topics}/events", include_in_schema=False)
-async def describe_stream(topics: TopicNames, request: Request) -> Response:
+async def describe_stream(
+    topics: TopicNames, request: Request, poll: PollSeconds = None
+) -> Response:
     """Return the headers of a stream, without opening it."""
     parse_topics(topics)
-    response = Response(headers=HEADERS, media_type=_wanted(request).media_type)
+    kind = _wanted(request) if poll is None else Poll
+    response = Response(headers=kind.fields, media_type=kind.media_type)
     del response.headers["Content-Length"]
     return response
 
@@ -225,6 +230,7 @@ class Realtime(Part):
     problem_types = (
         ENCODED,
         KEY_REUSED,
+        READ_ONLY,
         UNAVAILABLE,
         TOPIC_FULL,
         TOO_MANY_TOPICS,

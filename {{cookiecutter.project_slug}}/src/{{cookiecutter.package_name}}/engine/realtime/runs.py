@@ -10,6 +10,7 @@ import inspect
 import logging
 import re
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from typing import Annotated, Any, TypeVar, cast
@@ -19,10 +20,10 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ..kernel.admission import Admission
+from ..kernel.admission import Admission, client_of
 from ..kernel.body import RequestBody, whole_request
 from ..kernel.exchange import Exchange, Outcome
-from ..kernel.kernel import Measure
+from ..kernel.kernel import BOUNDS, Measure
 from ..kernel.origins import base_of
 from ..kernel.part import opened
 from ..kernel.problem import Problem, ProblemType
@@ -38,8 +39,8 @@ from .subscription import Subscription
 TOO_MANY_RUNS = ProblemType(
     "too-many-runs",
     "Too many runs",
-    "The number of runs is limited, so this one was not started. Try again after the seconds in"
-    " `Retry-After`.",
+    "The number of runs is limited, for all clients together (503) and for each client (429), so"
+    " this one was not started. Stop a run, or try again after the seconds in `Retry-After`.",
 )
 #: The topics of a run's events and of its stop signal, and the topic of the runs that are alive.
 EVENTS, STOP, ALIVE = "run:", "stop:", "runs:alive"
@@ -66,7 +67,8 @@ class Runs:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self._starting = 0
+        #: The runs of each client that are starting, active, or publishing their end.
+        self._clients: Counter[str] = Counter()
         self._running: dict[str, asyncio.Task[None]] = {}
         #: The active runs, and those that are publishing their end.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,24 +77,26 @@ class Runs:
         self._heard: set[str] = set()
         self._alive: Subscription | None = None
 
-    async def start(self, messages: AsyncGenerator[Any]) -> str:
+    async def start(self, messages: AsyncGenerator[Any], client: str = "") -> str:
         """Publish the items of a generator, until its end, and return the id of this run.
 
         An item is text, a Message, or anything that pydantic serializes to JSON. Raises Problem 503
-        if there are too many runs, or if the broker is unavailable.
+        if there are too many runs, or if the broker is unavailable; 429 if `client` has too many.
+        An empty `client` has no limit of its own.
         """
-        if len(self._tasks) + self._starting >= self.hub.settings.max_runs:
-            raise Problem(503, "Too many runs.", type=TOO_MANY_RUNS, headers={"Retry-After": "5"})
+        self._check(client)
+        self._clients[client] += 1
         run_id = secrets.token_hex(16)
-        self._starting += 1
         try:
             await self.hub.publish(EVENTS + run_id, Message("", BEGIN))
             stop = await self.hub.subscribe((STOP + run_id,))
-        finally:
-            self._starting -= 1
+        except BaseException:
+            self._release(client)
+            raise
         task = self._running[run_id] = asyncio.create_task(self._run(run_id, messages, stop))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._release(client))
 
         def cancel() -> None:
             if stop.lag:  # Otherwise it was woken because of a gap.
@@ -100,6 +104,18 @@ class Runs:
 
         stop.wake = cancel
         return run_id
+
+    def _check(self, client: str) -> None:
+        settings, soon = self.hub.settings, {"Retry-After": "5"}
+        if client and self._clients[client] >= settings.max_runs_per_client:
+            BOUNDS["realtime.max_runs_per_client"] += 1
+            raise Problem(429, "You have too many runs.", type=TOO_MANY_RUNS, headers=soon)
+        if self._clients.total() >= settings.max_runs:
+            BOUNDS["realtime.max_runs"] += 1
+            raise Problem(503, "Too many runs.", type=TOO_MANY_RUNS, headers=soon)
+
+    def _release(self, client: str) -> None:
+        self._clients -= Counter((client,))  # Drops a count of 0.
 
     async def follow(self, run_id: str, last_event_id: str | None = None) -> Subscription | None:
         """Follow a run from the event after `last_event_id`, or from its beginning.
@@ -138,7 +154,9 @@ class Runs:
 
     async def tend(self) -> None:
         """Report the runs of this process; end followed runs of processes that are gone."""
-        if not self.hub.backend.up:  # No report can arrive, so a missing one means nothing.
+        backend = self.hub.backend
+        # Otherwise no report can arrive, so a missing one means nothing.
+        if not (backend.up and backend.publishes):
             self._silent = dict.fromkeys(self._silent, 0)
             return
         # A process without runs also publishes while it counts missing reports, so that it knows
@@ -178,6 +196,10 @@ class Runs:
 
     async def _run(self, run_id: str, messages: AsyncGenerator[Any], stop: Subscription) -> None:
         status, problem = "complete", None
+        loop, age = asyncio.get_running_loop(), self.hub.settings.max_run_age
+        ends_at = loop.time() + age
+        # A timeout would cancel the cleanup of a generator that was stopped before.
+        timer = loop.call_at(ends_at, _cancel, self._running[run_id])
         try:
             async with aclosing(messages):
                 async for message in messages:
@@ -185,12 +207,17 @@ class Runs:
                     await asyncio.sleep(0)  # Let other tasks run: the generator may never wait.
         except asyncio.CancelledError:
             status = "stopped" if stop.lag else "interrupted"
+            if not stop.lag and loop.time() >= ends_at:
+                BOUNDS["realtime.max_run_age"] += 1
+                status = "failed"
+                problem = Problem(504, f"A run is ended after {age:g} seconds.")
         except Exception as error:
             status, problem = "failed", Problem.of(error)
             if problem is not error:
                 logger.exception("Run %s failed", run_id)
         finally:
             # From here on it cannot be cancelled.
+            timer.cancel()
             stop.close()
             del self._running[run_id]
         await self._end(run_id, status, problem)
@@ -346,7 +373,7 @@ class RunRouter(APIRouter):
                 "name": f"run_{function.__name__}",
                 "status_code": status,
                 "description": inspect.getdoc(function),
-                "responses": {status: _STARTED, 413: {}, 415: {}, 422: {}, 503: {}},
+                "responses": {status: _STARTED, 413: {}, 415: {}, 422: {}, 429: {}, 503: {}},
                 "openapi_extra": {"requestBody": body},
             }
             dependencies = [_ADMISSION, *options.pop("dependencies", ())]
@@ -354,7 +381,8 @@ class RunRouter(APIRouter):
             @self.post(path, dependencies=dependencies, **(usual | options))
             async def start(request: Request, response: Response, runs: RunsDep) -> Started:
                 # The adapter of a function calls it with the members of the body.
-                run_id = await runs.start(await read_json(request, adapter))
+                messages = await read_json(request, adapter)
+                run_id = await runs.start(messages, client_of(request))
                 events = f"{base_of(request.scope)}/runs/{run_id}/events"
                 response.headers["Location"] = events
                 return Started(id=run_id, name=path.strip("/"), events=events)

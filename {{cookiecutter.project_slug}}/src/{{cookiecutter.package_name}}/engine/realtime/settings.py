@@ -9,6 +9,8 @@ from ..kernel.limits import Duration, ModuleLimits, Size
 
 #: The memory of this process, or Redis.
 BROKERS = r"^(memory:$|rediss?://|unix://)"
+#: Topics and prefixes, separated by commas.
+NAMES = r"^([A-Za-z0-9_.-]+(\.\*)?(,|$))*$"
 #: `topic=policy`, separated by commas.
 POLICIES = r"^([A-Za-z0-9_.-]+(\.\*)?=(disconnect|latest|coalesce)(,|$))*$"
 
@@ -51,8 +53,14 @@ class RealtimeSettings(ModuleLimits):
     """Subscribers of one topic."""
     max_runs: Annotated[int, Field(ge=1)] = 1000
     """Runs at once in this process."""
+    max_runs_per_client: Annotated[int, Field(ge=1)] = 100
+    """Runs at once in this process of one user, or one address."""
+    max_run_age: Annotated[Duration, Field(gt=0)] = 3600.0
+    """Seconds after which a run is ended; it fails with status 504."""
     publish_rate: Annotated[float, Field(gt=0)] | None = None
     """Events per second that one user, or one address, may publish."""
+    read_only: Annotated[str, Field(pattern=NAMES)] = ""
+    """Topics on which only the service publishes, besides its own: `orders,prices.*`."""
     policies: Annotated[str, Field(pattern=POLICIES)] = ""
     """The policies for slow subscribers: `ticker=latest,prices.*=coalesce`."""
     heartbeat: Annotated[Duration, Field(gt=0)] = 15.0

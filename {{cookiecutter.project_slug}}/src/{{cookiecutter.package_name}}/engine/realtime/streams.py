@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pydantic_core
 from fastapi import Depends, Header, Query
@@ -24,7 +24,7 @@ from .settings import RealtimeSettings
 from .subscription import Reset, Subscription
 from .topics import offered_position
 
-HEADERS = {
+_STREAMED = {
     "Vary": "Accept",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # Otherwise nginx buffers the stream.
@@ -271,16 +271,11 @@ class PollChannel(Channel):
 class TopicResponse(PushResponse):
     """Subscribes the client to topics, from the event after the last one that it has received."""
 
+    fields: ClassVar[Mapping[str, str]] = _STREAMED
     channel: Callable[[Exchange, Subscription, RealtimeSettings], Channel]
 
-    def __init__(
-        self,
-        hub: Hub,
-        names: tuple[str, ...],
-        last_event_id: str | None = None,
-        headers: Mapping[str, str] = HEADERS,
-    ) -> None:
-        super().__init__(headers)
+    def __init__(self, hub: Hub, names: tuple[str, ...], last_event_id: str | None = None) -> None:
+        super().__init__(self.fields)
         self._hub = hub
         self._names = names
         self._last_event_id = last_event_id
@@ -309,11 +304,12 @@ class Poll(TopicResponse):
     """One JSON document with the next events, as soon as there are any."""
 
     media_type = "application/json"
+    fields: ClassVar[Mapping[str, str]] = {"Cache-Control": "no-store"}
 
     def __init__(
         self, hub: Hub, names: tuple[str, ...], last_event_id: str | None, seconds: float
     ) -> None:
-        super().__init__(hub, names, last_event_id, {"Cache-Control": "no-store"})
+        super().__init__(hub, names, last_event_id)
         self.channel = partial(PollChannel, seconds=seconds)
 
 

@@ -1,9 +1,17 @@
 """Names of topics, positions in the sequence of events, and policies for slow subscribers."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..kernel.problem import INVALID, Problem
+from ..kernel.problem import INVALID, Problem, ProblemType
+
+READ_ONLY = ProblemType(
+    "topic-read-only",
+    "Clients cannot publish on this topic",
+    "Only the service itself publishes on this topic, such as `files`. Follow it, or publish on"
+    " another topic.",
+)
 
 #: Topics and prefixes of one subscription.
 MAX_TOPICS = 32
@@ -48,6 +56,12 @@ def parse_topic(name: str) -> str:
     if not _TOPIC.fullmatch(name):
         raise _invalid("A topic is 1 to 128 of the characters A-Z, a-z, 0-9, _, . and -.")
     return name
+
+
+def check_writable(topic: str, read_only: Iterable[str]) -> None:
+    """Raise Problem 403 if a topic is among those topics and prefixes that are read-only."""
+    if any(covers(part, topic) for part in read_only):
+        raise Problem(403, "Only the service publishes on this topic.", type=READ_ONLY)
 
 
 def parse_topics(names: str) -> tuple[str, ...]:

@@ -19,8 +19,10 @@ and receives:
 The position to resume from is the last `id` of an event, `last_event_id` or `top`. Commands are
 executed one after the other; reading pauses while the client does not receive the responses.
 
-Close codes: 1012 asks the client to reconnect, 1003 and 1008 refuse frames without a command, 1009
-refuses long ones, 1013 means that the client reads too slowly, 1011 that the service failed.
+Close codes: 1012 asks the client to reconnect, 1003 and 1008 refuse frames without a command, 1007
+refuses text that is not UTF-8, 1009 refuses long frames, 1013 means that the client reads too
+slowly, 1011 that the service failed.
+
 Sources: RFC 6455, section 7.4 (close codes); ASGI 3.0.
 """
 
@@ -50,7 +52,15 @@ from .messages import JSON, Message, parse_message
 from .ring import Event
 from .streams import json_event
 from .subscription import Subscription
-from .topics import MAX_TOPICS, Position, covers, offered_position, parse_topic, parse_topics
+from .topics import (
+    MAX_TOPICS,
+    Position,
+    check_writable,
+    covers,
+    offered_position,
+    parse_topic,
+    parse_topics,
+)
 
 router = APIRouter()
 
@@ -379,7 +389,7 @@ class WebSocketChannel(Channel):
         return True
 
     async def _publish(self, command: Publish, text: str) -> None:
-        topic = parse_topic(command.topic)
+        check_writable(topic := parse_topic(command.topic), self._hub.read_only)
         self._hub.rate.spend(self._client)
         message = command.message(text, self._hub.settings.max_event_size)
         self._publishing = True

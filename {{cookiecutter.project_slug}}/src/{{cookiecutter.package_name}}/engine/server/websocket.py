@@ -123,6 +123,15 @@ class WebSocketConnection(ScheduledProtocol, WebSocketsSansIOProtocol):
         if len(self.frames) == MAX_FRAGMENTS:
             self._fail(1009, "too many fragments")
 
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:  # uvicorn would log it as an error, with a traceback.
+                self._fail(1007, "not UTF-8")
+                return
+        super().send_receive_event_to_app()
+
     def _is_excessive(self) -> bool:
         """Count a ping or pong; return whether there were too many, which closes the connection."""
         rate, now = self.config.limits.max_control_frames, time.monotonic()

@@ -37,6 +37,7 @@ class Callbacks:
     #: client gets that problem and the bytes are moved to the folder `quarantine`.
     inspect: Callable[[FileRecord, AsyncIterator[bytes]], Awaitable[None]] | None = None
     #: Called after each block with the id and the number of bytes written; the upload waits for it.
+    #: Keep the id secret: it allows to continue and to delete an unfinished upload.
     on_progress: Callable[[str, int], Awaitable[None]] | None = None
     #: Called when a file is stored, before the response. It is called again after a failure or a
     #: crash, so it must be idempotent.

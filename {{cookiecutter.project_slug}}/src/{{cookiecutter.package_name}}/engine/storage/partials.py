@@ -44,13 +44,19 @@ BLOCK = 1 << 20
 _UNFINISHED = (
     "json_extract(state, '$.completed_at') IS NULL AND json_extract(state, '$.expired_at') IS NULL"
 )
-_OWNER = "json_extract(state, '$.draft.owner')"
+_OWNER, _CLIENT = "json_extract(state, '$.draft.owner')", "json_extract(state, '$.client')"
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS uploads (id TEXT PRIMARY KEY, state TEXT NOT NULL)",
-    f"CREATE INDEX IF NOT EXISTS unfinished ON uploads ({_OWNER}) WHERE {_UNFINISHED}",
+    "DROP INDEX IF EXISTS unfinished",  # That of older versions, without the client.
+    f"CREATE INDEX IF NOT EXISTS incomplete ON uploads ({_OWNER}, {_CLIENT}) WHERE {_UNFINISHED}",
     # The parts of concatenated uploads. A row is kept as long as its part, to count its uses.
     "CREATE TABLE IF NOT EXISTS wholes (part TEXT, whole TEXT, PRIMARY KEY (part, whole))"
     " WITHOUT ROWID",
+)
+#: Whether an upload is a part of a complete one: clients of tus do not delete their parts.
+_USED = (
+    "EXISTS (SELECT 1 FROM wholes JOIN uploads AS whole ON whole.id = wholes.whole"
+    " WHERE part = uploads.id AND json_extract(whole.state, '$.completed_at') IS NOT NULL)"
 )
 
 
@@ -61,6 +67,8 @@ class Partial(BaseModel):
 
     id: str = Field(default_factory=new_id)
     draft: Draft
+    #: The user or address that began it, for the limit of each; None in data of older versions.
+    client: str | None = None
     length: int | None = None
     fields: dict[str, str] = {}
     rollback: int | None = None
@@ -132,13 +140,17 @@ class LocalPartials:
         file = FileRecord.model_validate_json(record) if record else None
         return Partial.model_validate_json(state), file
 
-    async def count(self, owner: str | None) -> tuple[int, int]:
-        """Return the number of unfinished uploads: of all owners, and of this one."""
-        rows = await self.storage.catalogue.run(
-            f"SELECT count(*), total({_OWNER} IS ?) FROM uploads WHERE {_UNFINISHED}",  # noqa: S608
-            owner,
-        )
-        return rows[0][0], int(rows[0][1])
+    async def count(self, like: Partial | None = None) -> int:
+        """Return the number of unfinished uploads, of all clients or of the one that began `like`.
+
+        Parts of complete uploads do not count.
+        """
+        statement = f"SELECT count(*) FROM uploads WHERE {_UNFINISHED} AND NOT {_USED}"  # noqa: S608
+        values: tuple[str | None, ...] = ()
+        if like is not None:
+            statement += f" AND {_OWNER} IS ? AND {_CLIENT} = ?"
+            values = like.draft.owner, like.client
+        return int((await self.storage.catalogue.run(statement, *values))[0][0])
 
     async def use(self, partial: Partial, limit: int) -> bool:
         """Record the parts of an upload; return False if one is in `limit` uploads already."""

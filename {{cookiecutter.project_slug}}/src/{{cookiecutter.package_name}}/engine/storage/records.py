@@ -20,10 +20,17 @@ from ..kernel.problem import Problem
 #: A string, so that an id that is not a UUID gets 404 and not 422.
 FileId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 MAX_BYTES = 255
+#: Characters of a media type with its parameters, which become a header of downloads.
+MAX_TYPE = 255
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 #: Invisible, but used in Persian, Hindi and emoji.
 _JOINERS = "\u200c\u200d"
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³])(\.|$)")
+#: Characters of a base name that are considered; the rest is ignored.
+_MAX_CLEANED = 1024
+#: Names of devices on Windows, with any extension, and with spaces before it.
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³]|conin\$|conout\$)\s*([.:]|$)")
+#: Dots and spaces: a name may neither begin nor end with them.
+_OUTER = "." + "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 
 
 class Draft(BaseModel):
@@ -95,14 +102,17 @@ def clean_filename(name: str | None) -> str:
 
     A shortened name keeps its extension; a name that Windows reserves gets an underscore.
     """
-    name = unicodedata.normalize("NFC", name or "").replace("\\", "/").rpartition("/")[2]
+    name = (name or "").replace("\\", "/").rpartition("/")[2]
+    # Normalization takes quadratic time for combining characters.
+    name = name[:_MAX_CLEANED]
     name = "".join(c for c in name if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
-    name = name.strip().lstrip(".").rstrip(". ")
+    # Only now, because an invisible character can separate two that NFC combines.
+    name = unicodedata.normalize("NFC", name).strip(_OUTER)
     if _RESERVED.match(name):
         name = f"_{name}"
     if len(name.encode()) > MAX_BYTES:
         suffix = PurePosixPath(name).suffix
         suffix = suffix if len(suffix.encode()) <= 32 else ""
         stem = name.encode()[: MAX_BYTES - len(suffix.encode())]
-        name = stem.decode(errors="ignore") + suffix
+        name = (stem.decode(errors="ignore") + suffix).strip(_OUTER)
     return name or "file"

@@ -108,13 +108,19 @@ async def list_files(
     it as `after` to get the next page.
     """
     page = _Page(request, storage, after, limit)
-    return JsonLines(page.rows(), following=lambda: page.next)
+    # There is no validator, so that a stored page could not be used again.
+    headers = {"Cache-Control": "no-store"}
+    return JsonLines(page.rows(), following=lambda: page.next, headers=headers)
 
 
 @router.get("/files/{file_id}/record", responses={404: {}})
-async def file_record(file_id: FileId, request: Request, storage: StorageDep) -> StoredFile:
+async def file_record(
+    file_id: FileId, request: Request, response: Response, storage: StorageDep
+) -> StoredFile:
     """Return the record of a file."""
     record = await storage.record(file_id)
+    # It does not change, but the file can be deleted, and only some clients may see it.
+    response.headers["Cache-Control"] = "private, no-cache"
     return StoredFile(**record.model_dump(), url=file_url(request, file_id))
 
 

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from ..kernel.admission import principal_of
 from ..kernel.body import partial_body
 from ..kernel.problem import Problem, ProblemType
-from ..storage.records import Draft, FileRecord, clean_filename
+from ..storage.records import MAX_TYPE, Draft, FileRecord, clean_filename
 from ..storage.router import StoredFile, file_url
 from ..streams.content import parameters, refuse_coding
 from ..streams.digests import digest_field
@@ -103,11 +103,14 @@ def _disposition_name(headers: Mapping[str, str]) -> str | None:
 
 
 def content_type_of(declared: str, filename: str) -> str:
-    """Return the media type that a client declares, or else the one of the file extension."""
+    """Return the media type that a client declares, or else the one of the file extension.
+
+    A declared type of more than 255 characters is ignored.
+    """
     declared = declared.strip()
     # curl sends every body as a form by default.
     is_form = declared.startswith("application/x-www-form-urlencoded")
-    if _MEDIA_TYPE.fullmatch(declared) and not is_form:
+    if len(declared) <= MAX_TYPE and _MEDIA_TYPE.fullmatch(declared) and not is_form:
         return declared
     return mimetypes.guess_type(filename)[0] or _BINARY
 

@@ -63,7 +63,11 @@ class Backend(Protocol):
 
     @property
     def up(self) -> bool:
-        """Whether the broker was available at the last request."""
+        """Whether the broker delivers events."""
+
+    @property
+    def publishes(self) -> bool:
+        """Whether the broker accepts events: it may only deliver them."""
 
     async def publish(self, topic: str, message: Message, once: Once | None) -> str:
         """Number a message, keep it, and deliver it to all processes; return its id.
@@ -99,7 +103,7 @@ def open_backend(
 
 
 def check_backend(settings: RealtimeSettings) -> None:
-    """End the process with one line if the broker has data that this release cannot read."""
+    """End the process with one line if the broker's URL is invalid, or its data cannot be read."""
     if settings.broker_url != "memory:":
         _module(settings).check(settings)
 

@@ -28,7 +28,7 @@ async def open_backend(
 class MemoryBackend:
     """Numbers events over all topics, in a new epoch at each start."""
 
-    up = True
+    up = publishes = True
 
     def __init__(self, listener: Listener, settings: RealtimeSettings) -> None:
         self._listener = listener

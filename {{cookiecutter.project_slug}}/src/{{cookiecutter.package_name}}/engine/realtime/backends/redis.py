@@ -14,15 +14,14 @@ import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 import pydantic_core
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
 
 from ...kernel.kernel import BOUNDS
 from ...kernel.problem import Problem
@@ -31,16 +30,9 @@ from ..ring import Event, History
 from ..settings import RealtimeSettings
 from ..topics import Position, parts_of
 from . import Listener
-from .redis_data import (
-    COMMAND_SECONDS,
-    PREFIX,
-    Reading,
-    asking,
-    check_format,
-    parse_event,
-    unavailable,
-)
+from .redis_data import Reading, check_format, parse_event
 from .redis_lua import LOOK, PUBLISH
+from .redis_pool import COMMAND_SECONDS, PREFIX, ask, pool_of, refusal_of, unavailable
 
 #: Seconds for which an Idempotency-Key is remembered.
 REMEMBER_SECONDS = 86400
@@ -72,7 +64,7 @@ async def open_backend(
 
 
 def check(settings: RealtimeSettings) -> None:
-    """End the process with one line if this release cannot read the data in Redis."""
+    """End the process with one line if the URL is invalid, or the data in Redis cannot be read."""
     asyncio.run(check_format(settings.broker_url))
 
 
@@ -80,22 +72,13 @@ class RedisBackend:
     """Publishes through Redis, and delivers the events of all processes, in the order of Redis."""
 
     def __init__(self, listener: Listener, settings: RealtimeSettings) -> None:
-        #: Whether the link works, and whether Redis accepted the last write: a full Redis refuses
-        #: it.
-        self._is_linked, self._takes_writes = False, True
+        #: Whether the link works, and the code with which Redis refused the last event, if it did.
+        self._is_linked, self._refusal = False, ""
         #: Set after the first attempt to connect.
         self.tried = asyncio.Event()
         self._listener = listener
         self._settings = settings
-        self._pool = BlockingConnectionPool.from_url(
-            settings.broker_url,
-            protocol=2,
-            # A publication must not be repeated because its reply was lost.
-            retry=Retry(NoBackoff(), 0),
-            # redis-py uses `wait_for`, in which Python 3.11 loses a cancellation.
-            socket_timeout=None,
-            max_connections=16,
-        )
+        self._pool = pool_of(settings.broker_url)
         self._redis = Redis(connection_pool=self._pool)
         self._redis.response_callbacks.clear()  # Replies are parsed here.
         self._scripts: dict[str, Any] = {
@@ -112,6 +95,8 @@ class RedisBackend:
         # Channels, unlike keys, are common to all databases of a server.
         database = self._pool.connection_kwargs.get("db", 0)
         self._channels = f"{PREFIX}{database}:"
+        #: Has a reply also while Redis refuses PING, like a write, because it cannot save.
+        self._probe = ("PUNSUBSCRIBE", self._channels)
         #: The newest event, the number up to which events were delivered, and the number up to
         #: which they are known to be complete.
         self._newest: Event | None = None
@@ -125,8 +110,13 @@ class RedisBackend:
 
     @property
     def up(self) -> bool:
-        """Whether events can be published and are delivered, as far as this process knows."""
-        return self._is_linked and self._takes_writes
+        """Whether events are delivered, as far as this process knows."""
+        return self._is_linked
+
+    @property
+    def publishes(self) -> bool:
+        """Whether Redis accepts events: it can be full, a replica, or unable to save."""
+        return not self._refusal
 
     async def publish(self, topic: str, message: Message, once: Once | None) -> str:
         packed = pydantic_core.to_json([message.data, message.event, message.is_json, message.key])
@@ -134,12 +124,13 @@ class RedisBackend:
         keys += [f"{PREFIX}once:{once.key}"] if once else []
         args = (topic, self._channels + topic, packed, once.fingerprint if once else "-")
         try:
-            reply, *dropped = await self._run(PUBLISH, keys, *args, REMEMBER_SECONDS, *self._bounds)
+            reply, *dropped = await self._run(
+                PUBLISH, keys, *args, REMEMBER_SECONDS, *self._bounds, may_repeat=once is not None
+            )
         except Problem as problem:
-            if isinstance(problem.__cause__, ResponseError | BusyLoadingError):
-                self._takes_writes = False
+            if code := refusal_of(problem.__cause__):
+                self._refuse(code, problem)
             raise
-        self._takes_writes = True
         for bound, count in zip(("max_topics", "history_total", "max_keys"), dropped, strict=True):
             if count:
                 BOUNDS[f"realtime.{bound}"] += count
@@ -174,17 +165,23 @@ class RedisBackend:
     async def top(self) -> Position:
         newest = self._newest
         known = (newest.topic, newest.sequence, round(newest.at * 1000)) if newest else ("", 0, 0)
-        epoch, top = await self._run(LOOK, [], *known)
+        try:
+            epoch, top = await self._run(LOOK, [], *known)
+        except Problem as problem:
+            if self._listener.epoch or refusal_of(problem.__cause__) in ("", "NOPERM"):
+                raise
+            return Position("", 0)  # Redis is empty, and its first event will begin an epoch.
         position = Position(epoch.decode(), top)
         self._heard(position)
         return position
 
-    async def _run(self, script: str, keys: list[str], *args: Any) -> Any:
+    async def _run(self, script: str, keys: list[str], *args: Any, may_repeat: bool = True) -> Any:
         listener = self._listener
         seen = (secrets.token_hex(4), listener.epoch, listener.top)
         names = [f"{PREFIX}position", f"{PREFIX}topics", f"{PREFIX}names", *keys]
-        async with asking():
-            return await self._scripts[script](names, [f"{PREFIX}topic:", *seen, *args])
+        arguments = [f"{PREFIX}topic:", *seen, *args]
+        run = partial(self._scripts[script], names, arguments)
+        return await ask(self._redis, run, may_repeat=may_repeat)
 
     async def subscribe(self, name: str) -> None:
         confirmed = asyncio.get_running_loop().create_future()
@@ -239,32 +236,55 @@ class RedisBackend:
         async with asyncio.timeout(COMMAND_SECONDS):
             await self._link.connect()
         self._is_open = True
-        await self._send(*self._commands("SUBSCRIBE", self._wanted), ("PING",))
-        while await self._next() not in (b"PONG", [b"pong", b""]):
+        # The user may lack permissions, which fails here and not at the first subscriber.
+        tried = [(verb, self._channels) for verb in ("SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE")]
+        await self._send(*self._commands("SUBSCRIBE", self._wanted), *tried, self._probe)
+        while (await self._next())[0] != b"punsubscribe":
             pass  # Events before the reply are among those that the check reads.
         await self._check()
+        await Reading(self._redis, self._settings, self._listener.epoch).try_all()
 
     async def _follow(self) -> None:
         clock = asyncio.get_running_loop().time
         checked_at = clock()
         while True:
             await self._take(await self._next())
-            if clock() >= checked_at + (CHECK_SECONDS if self._takes_writes else PROBE_SECONDS):
+            if clock() >= checked_at + (PROBE_SECONDS if self._refusal else CHECK_SECONDS):
                 await self._check()
                 checked_at = clock()
 
     async def _check(self) -> None:
-        """Check whether Redis takes writes, and whether events were missed."""
-        try:
-            async with asking():
-                await self._redis.set(f"{PREFIX}probe", 1, ex=60)
-        except Problem as problem:
-            if self._takes_writes:
-                logger.warning("Redis refuses writes: %s", problem.__cause__)
-            self._takes_writes = False
-        else:
-            self._takes_writes = True
+        """Check whether Redis accepts events, and whether events were missed."""
+        was_replica = self._refusal == "READONLY"
+        await self._try_to_publish()
+        if self._refusal == "READONLY":
+            # The address may lead to another server by now, and is resolved for new connections.
+            was_replica = True
+            await self._pool.disconnect(inuse_connections=False)
+            await self._try_to_publish()
+        if was_replica and not self._refusal:
+            raise ConnectionError("There is a new primary.")
         await self._heal()
+
+    async def _try_to_publish(self) -> None:
+        """Publish an event that no client can receive, so that a refusal is noticed."""
+        names = ("position", "topics", "names", "keys", "events:", f"once:{secrets.token_hex(4)}")
+        keys = [f"{PREFIX}probe:{name}" for name in names]
+        seen = (f"{PREFIX}probe:events:", secrets.token_hex(4), "", 0)
+        event = ("", self._channels, "", "-", 1, 1, 0, 1, 1, 10_000, 1)
+        try:
+            await ask(self._redis, partial(self._scripts[PUBLISH], keys, [*seen, *event]))
+        except Problem as problem:
+            if not isinstance(problem.__cause__, ResponseError):
+                raise
+            self._refuse(refusal_of(problem.__cause__) or "ERR", problem)
+        else:
+            self._refusal = ""
+
+    def _refuse(self, code: str, problem: Problem) -> None:
+        if code != self._refusal:
+            logger.warning("Redis refuses events (%s): %s", code, problem.__cause__)
+        self._refusal = code
 
     async def _leave(self) -> None:
         self._is_linked = self._is_open = False
@@ -282,7 +302,7 @@ class RedisBackend:
             reply = await self._link.read_response(timeout=PROBE_SECONDS, disconnect_on_error=False)
             if reply is not None:
                 return reply
-            await self._send(("PING",))
+            await self._send(self._probe)
         raise ConnectionError("Redis does not reply.")
 
     async def _send(

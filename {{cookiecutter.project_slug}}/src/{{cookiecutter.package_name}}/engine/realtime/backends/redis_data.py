@@ -6,27 +6,23 @@ before, a dropped topic raises the number `forgotten`, and a stream that lost ev
 `floor`.
 """
 
-import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping
 from math import inf
 from typing import Any
 
 import pydantic_core
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from ...kernel.problem import Problem
 from ..messages import Message
 from ..ring import Event, History
 from ..settings import RealtimeSettings
-from . import UNAVAILABLE
 from .redis_lua import FORMAT
+from .redis_pool import PREFIX, ask, pool_of, unavailable
 
-#: Seconds that a command may take.
-COMMAND_SECONDS = 3.0
 #: Bytes of events that are read for one request; topics beyond that get a `reset`.
 READ_BYTES = 8 << 20
 #: Names of topics in one step.
@@ -38,42 +34,33 @@ MOST = 1000
 #: Bytes of a stream or an event, besides its data, that count in READ_BYTES.
 OVERHEAD = 512
 
-#: The braces keep all keys in one slot of a cluster.
-PREFIX = "{" + __name__.partition(".")[0] + "}:"
 _PLACE, _TOPICS, _NAMES = f"{PREFIX}position", f"{PREFIX}topics", f"{PREFIX}names"
 
 
-def unavailable() -> Problem:
-    headers = {"Retry-After": "1"}
-    return Problem(503, "The broker is unavailable.", type=UNAVAILABLE, headers=headers)
-
-
-@asynccontextmanager
-async def asking() -> AsyncGenerator[None]:
-    """Give Redis COMMAND_SECONDS; raises Problem 503 if it does not reply, or refuses."""
-    try:
-        async with asyncio.timeout(COMMAND_SECONDS):
-            yield
-    except (RedisError, OSError) as error:
-        raise unavailable() from error
-
-
 async def check_format(url: str) -> None:
-    """End the process with one line if a newer release has written the data in Redis.
+    """End the process with one line if the broker of the settings cannot be used.
 
-    Returns if Redis is unavailable: the service can start first, and its scripts refuse the same
-    data.
+    The URL is invalid, a newer release has written the data, or Redis refuses the user. Returns if
+    Redis is unavailable: the service can start first, and its scripts refuse the same data.
     """
-    found = 0
-    with suppress(Problem):
-        async with asking(), Redis.from_url(url) as redis:
-            found = int(await redis.hget(_PLACE, "format") or 0)
-    if found > FORMAT:
-        sys.exit(
-            "APP_REALTIME__BROKER_URL: it contains events of a newer release (format"
-            f" {found}, this one reads up to {FORMAT}); run that release, choose another database,"
-            f" or delete the keys {PREFIX}*: nothing was changed"
-        )
+    reason = ""
+    try:
+        async with Redis.from_pool(pool_of(url)) as redis:
+            found = await ask(redis, lambda: redis.hget(_PLACE, "format"))
+            await ask(redis, redis.register_script("return 1"))
+        if int(found or 0) > FORMAT:
+            reason = (
+                f"it contains events of a newer release (format {int(found)}, this one reads up to"
+                f" {FORMAT}); run that release, choose another database, or delete the keys"
+                f" {PREFIX}*: nothing was changed"
+            )
+    except ValueError as error:
+        sys.exit(str(error))
+    except Problem as problem:
+        if isinstance(problem.__cause__, NoPermissionError | AuthenticationError):
+            reason = f"Redis refuses the user: {problem.__cause__}"
+    if reason:
+        sys.exit(f"APP_REALTIME__BROKER_URL: {reason}")
 
 
 def parse_event(
@@ -97,6 +84,12 @@ class Reading:
         self.most = max(MOST, settings.history_size + 1)
         #: The values at the last step.
         self.top = self.forgotten = 0
+
+    async def try_all(self) -> None:
+        """Run all commands once, for a topic that cannot exist: the user may lack permissions."""
+        await self.named(" .")
+        await self.lasts([" "])
+        await self.events({" ": 0}, 0)
 
     async def named(self, prefix: str) -> list[str]:
         """Return the topics that begin with a prefix, which ends with a dot."""
@@ -183,19 +176,23 @@ class Reading:
         ]
         return History(int(entries[0][1][1]), events)
 
-    async def _step(self, commands: Iterable[tuple[str | int, ...]]) -> Any:
+    async def _step(self, commands: list[tuple[str | int, ...]]) -> Any:
         """Run commands at once and return their replies.
 
         Not as a transaction, which a full Redis refuses. `top` is read before them and `forgotten`
         after them, so a change in between is read again or reported as a gap.
         """
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.execute_command("HGET", _PLACE, "top")
-            for command in commands:
-                pipe.execute_command(*command)
-            pipe.execute_command("HMGET", _PLACE, "epoch", "forgotten")
-            top, *replies, (epoch, forgotten) = await pipe.execute()
-        if epoch != self._epoch:
+
+        async def run() -> Any:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.execute_command("HGET", _PLACE, "top")
+                for command in commands:
+                    pipe.execute_command(*command)
+                pipe.execute_command("HMGET", _PLACE, "epoch", "forgotten")
+                return await pipe.execute()
+
+        top, *replies, (epoch, forgotten) = await ask(self._redis, run)
+        if (epoch or b"") != self._epoch:
             raise unavailable()
         self.top, self.forgotten = int(top or 0), int(forgotten or 0)
         return replies

@@ -30,16 +30,18 @@ if tonumber(format or 0) > known_format then
 end
 top, forgotten = tonumber(top or 0), tonumber(forgotten or 0)
 total, size = tonumber(total or 0), tonumber(size or 0)
-local is_known = epoch
-if not epoch or (epoch == seen_epoch and top < seen_top) then
-  epoch = fresh
-  redis.call('HSET', place, 'epoch', epoch)
-end
-if not is_known then
+local is_new = not epoch or (epoch == seen_epoch and top < seen_top)
+local is_whole = epoch and (top <= forgotten or redis.call('EXISTS', topics, names) == 2)
+if is_new then epoch = fresh end
+if is_new or not is_whole then redis.call('HSET', place, 'epoch', epoch) end
+if not is_whole then
+  -- These keys are new, or one of them was evicted: all topics are forgotten, which is a gap for
+  -- clients with an older position.
+  redis.call('UNLINK', place, topics, names)
+  forgotten, total, size = top, 0, 0
   -- At the front of the hash, which Redis searches in order as long as it is small.
-  redis.call('HSET', place, 'top', top, 'forgotten', forgotten, 'indexed', top, 'bytes', total,
-    'format', known_format)
-  redis.call('UNLINK', topics, names)
+  redis.call('HSET', place, 'epoch', epoch, 'top', top, 'forgotten', forgotten, 'indexed', top,
+    'bytes', total, 'format', known_format)
 end
 """
 )
@@ -73,6 +75,8 @@ end
 -- `start`: the bytes of the topic before this event; two of them give the bytes between.
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 local start = newest and newest[2][4] + #newest[2][8] or 0
+-- Its number was not recorded if its publication failed halfway, for lack of a permission.
+top = math.max(top, newest and tonumber(string.match(newest[1], '%d+')) + 1 or 0)
 local id = top .. '-0'
 redis.call('XADD', stream, 'MAXLEN', events, id,
   'floor', last or forgotten, 'start', start, 'at', now, 'message', message)
@@ -147,13 +151,10 @@ return {reply, for_topics, for_total, for_keys}
 """
 )
 
-#: KEYS: position, topics, names. Returns epoch and top.
+#: KEYS: position, topics, names. Returns epoch and top. It only writes if these cannot be used, so
+#: that events can be read while Redis refuses writes.
 LOOK = (
-    """
--- A write that a full Redis allows and a replica refuses, so that no process reads from a replica.
-redis.call('PERSIST', KEYS[1])
-"""
-    + _POSITION
+    _POSITION
     + """
 local number, at = tonumber(ARGV[6]), ARGV[7]
 

@@ -14,6 +14,7 @@ from contextlib import aclosing
 
 from fastapi import Request, Response
 
+from ...kernel.admission import client_of
 from ...kernel.body import RequestBody
 from ...kernel.exchange import exchange_of
 from ...kernel.fields import joined
@@ -153,7 +154,7 @@ def _partial_of(request: Request, length: int | None) -> Partial:
     draft = draft_of(request)
     if draft.content_type == MEDIA_TYPE:  # Some clients send it with the creation, too.
         draft = draft.model_copy(update={"content_type": content_type_of("", draft.filename)})
-    return Partial(draft=draft, length=length, fields=fields)
+    return Partial(draft=draft, client=client_of(request), length=length, fields=fields)
 
 
 async def _receive(

@@ -52,9 +52,9 @@ TAKEN_OVER = ProblemType(
 TOO_MANY = ProblemType(
     "too-many-uploads",
     "Too many uploads are unfinished",
-    "The number of unfinished uploads is limited, for all clients together (503) and for each owner"
-    " (429), so this one was not created. Finish or delete others, or try again after the seconds"
-    " in `Retry-After`.",
+    "The number of unfinished uploads is limited, for all clients together (503) and for each of"
+    " them (429), so this one was not created. A client is an authenticated user, or an address."
+    " Finish or delete others, or try again after the seconds in `Retry-After`.",
 )
 
 _NOT_FOUND = "There is no upload with this id."
@@ -294,15 +294,15 @@ class Sessions:
 
     async def add(self, partial: Partial) -> None:
         """Create an upload; raises Problem 409, 413, 429, 503 or 507 when a limit is reached."""
-        owner, limits = partial.draft.owner, self._settings
-        total, own = await self.partials.count(owner)
+        limits = self._settings
         detail, headers = "Too many uploads are unfinished.", {"Retry-After": "60"}
-        if total >= limits.max_incomplete:
+        own = await self.partials.count(partial) if partial.client else 0
+        if own >= limits.max_incomplete_per_client:
+            BOUNDS["upload.max_incomplete_per_client"] += 1
+            raise Problem(429, detail, type=TOO_MANY, headers=headers)
+        if await self.partials.count() >= limits.max_incomplete:
             BOUNDS["upload.max_incomplete"] += 1
             raise Problem(503, detail, type=TOO_MANY, headers=headers)
-        if owner is not None and own >= (limits.max_incomplete_per_owner or limits.max_incomplete):
-            BOUNDS["upload.max_incomplete_per_owner"] += 1
-            raise Problem(429, detail, type=TOO_MANY, headers=headers)
         await self.partials.add(partial)
         if partial.parts and not await self.partials.use(partial, limits.max_reuse):
             await self.partials.remove(partial.id)

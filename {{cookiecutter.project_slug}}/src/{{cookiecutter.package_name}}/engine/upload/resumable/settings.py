@@ -14,9 +14,9 @@ class ResumableUploadSettings(UploadSettings):
     expire_after: Annotated[Duration, Field(gt=0)] = 86400.0
     """Seconds for which an upload can be resumed after its last byte."""
     max_incomplete: Annotated[int, Field(ge=1)] = 10_000
-    """Unfinished uploads of all owners."""
-    max_incomplete_per_owner: Annotated[int, Field(ge=1)] | None = None
-    """Unfinished uploads of one owner."""
+    """Unfinished uploads of all clients."""
+    max_incomplete_per_client: Annotated[int, Field(ge=1)] = 500
+    """Unfinished uploads of one user, or one address, in all processes."""
     max_parts: Annotated[int, Field(ge=1)] = 100
     """Parts that are concatenated into one file."""
     max_reuse: Annotated[int, Field(ge=1)] = 10

@@ -17,6 +17,7 @@ from urllib.parse import urljoin
 
 from fastapi import Request, Response
 
+from ...kernel.admission import client_of
 from ...kernel.body import TOO_LARGE
 from ...kernel.exchange import exchange_of
 from ...kernel.kernel import BOUNDS
@@ -43,6 +44,9 @@ EXTENSIONS = (
 ALGORITHMS = ("sha1", "sha256", "sha512", "md5", "crc32")
 #: Bytes of `Upload-Metadata`, which is stored and returned unchanged.
 MAX_METADATA = 8 << 10
+#: Bytes of `Upload-Metadata` and `Upload-Concat`, which is returned too. The headers of a response
+#: then fit into 16 KiB, as proxies require.
+MAX_RETURNED = 12 << 10
 
 _INTEGER = re.compile(r"\d+", re.ASCII)
 #: A key without spaces and commas, and its value in base64; the value may be missing.
@@ -179,9 +183,13 @@ async def _partial_of(request: Request) -> Partial:
         raise Problem(400, "Send either Upload-Length or Upload-Defer-Length.")
     lines = {name: request.headers.getlist(name) for name in ("Upload-Metadata", "Upload-Concat")}
     fields = {name: ",".join(values) for name, values in lines.items() if values}
+    if sum(map(len, fields.values())) > MAX_RETURNED:
+        detail = f"Upload-Metadata and Upload-Concat may have at most {MAX_RETURNED} bytes."
+        raise Problem(431, detail)
     is_part = fields.get("Upload-Concat") == "partial"
     return Partial(
         draft=_draft_of(request),
+        client=client_of(request),
         length=length,
         fields=fields,
         completes=not is_part,
