@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from . import docs, edge, observability, openapi
+from . import docs, edge, observability, openapi, sources
 from .kernel.admission import CLIENT_FULL, FULL
 from .kernel.body import PARTIAL, TOO_LARGE, TOO_SLOW
 from .kernel.drain import DRAINING
@@ -47,6 +47,8 @@ class Service(FastAPI):
         self.settings = settings
         _check_needs(self.parts, settings)
         kernel = Kernel(settings.streaming, settings)
+        # FastAPI's own middleware would refuse larger bodies without a problem document.
+        kernel.max_body = options.pop("max_body_size", None)
         types = [PROBLEM_TYPES, *(part.problem_types for part in parts)]
         kernel.problem_types = {kind.name: kind for kinds in types for kind in kinds}
         usual: dict[str, Any] = {
@@ -111,6 +113,7 @@ class Service(FastAPI):
             for part in self.parts:
                 await stack.enter_async_context(part.running(self))
             await stack.enter_async_context(kernel.running(self.settings.server))
+            sources.watch(self)
             yield await stack.enter_async_context(self._own_lifespan(self))
 
 

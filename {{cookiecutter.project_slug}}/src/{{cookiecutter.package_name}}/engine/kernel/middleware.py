@@ -13,6 +13,7 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,8 +21,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from .exchange import Exchange, StreamAborted
 from .fields import members, problem_of
+from .guard import Guard, ResponseGuard, current
 from .kernel import Kernel
 from .problem import Problem
+from .socket_guard import WebSocketGuard
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 #: W3C Trace Context, section 3.2; the values of future versions may be longer.
@@ -46,32 +49,32 @@ class ExchangeMiddleware:
         outer = scope.get("exchange"), scope.get("kernel")
         exchange = self._open(scope, receive, send)
         error: BaseException | None = None
+        kind = ResponseGuard if scope["type"] == "http" else WebSocketGuard
+        guard = kind(self.kernel, exchange)
+        token = current.set(guard)
         try:
             app = self.app
             if problem := problem_of(scope["headers"]):
                 app = self.kernel.response_to(problem, exchange)
-            await app(scope, exchange.receive, exchange.send)
+            await app(scope, guard.receive, guard.send)
+            if guard.reason is not None:
+                raise guard.reason  # The application has suppressed the cancellation.
             if exchange.channel is not None and exchange.channel.layers is None:
                 # The framework's entries in the scope take ten times the memory of a channel.
                 for name in {*list(scope)[of_server:]} - {"app", "exchange", "kernel", "route"}:
                     del scope[name]
                 await exchange.channel.run()
-        except (ClientDisconnect, WebSocketDisconnect) as exc:
-            error = exc  # The client has left; the service has not failed.
         except BaseException as exc:
-            error = exc
-            # Like Starlette, call the owner's handler even after the response has begun.
-            response = await self._last_response(exc, scope, exchange)
-            if not exchange.status:
-                # Send it through the exchange, so that a 500 has a request id and the body is read
-                # for a while. The server closes the connection after it, so the client must not
-                # send another request on it.
-                response.headers["Connection"] = "close"
-                await response(scope, exchange.receive, exchange.send)
-                if isinstance(exc, StreamAborted):
-                    return  # The request was invalid, and has its response.
-            raise
+            error = guard.cause_of(exc)
+            # A client that has left is no failure of the service.
+            has_left = isinstance(error, (ClientDisconnect, WebSocketDisconnect))
+            if not has_left and await self._fail(error, scope, guard):
+                error = None
         finally:
+            current.reset(token)
+            guard.close()
+            if guard.sources:
+                await guard.close_sources()
             if exchange.channel is not None:
                 exchange.channel.close()
             exchange.ended_at = time.monotonic()
@@ -82,12 +85,39 @@ class ExchangeMiddleware:
             exchange.channel = exchange.broken = None
             scope["exchange"], scope["kernel"] = outer
 
+    async def _fail(self, error: BaseException, scope: Scope, guard: Guard) -> bool:
+        """Respond to an error; return whether a handler of the application has done so.
+
+        Raises the error if it is a bug, or the response has begun: the server then aborts it.
+        """
+        exchange = guard.exchange
+        handler = handler_of(scope, error)
+        # Like Starlette, call the owner's handler even after the response has begun.
+        response = await self._last_response(error, scope, exchange, handler)
+        if not exchange.status:
+            # Send it through the exchange, so that a 500 has a request id and the body is read for
+            # a while. The server closes the connection after it, so the client must not send
+            # another request on it.
+            response.headers["Connection"] = "close"
+            await response(scope, exchange.receive, exchange.send)
+            if handler is not None or isinstance(error, StreamAborted):
+                return handler is not None
+        elif not isinstance(error, StreamAborted):
+            await guard.report(error)
+            raise StreamAborted(exchange.request_id) from error
+        raise error
+
     async def _last_response(
-        self, error: BaseException, scope: Scope, exchange: Exchange
+        self,
+        error: BaseException,
+        scope: Scope,
+        exchange: Exchange,
+        handler: Callable[..., Any] | None,
     ) -> Response:
-        handler = self.kernel.last_handler
         is_bug = isinstance(error, Exception) and not isinstance(error, StreamAborted)
-        if handler is None or not is_bug or scope["type"] != "http":
+        if handler is None and is_bug and scope["type"] == "http":
+            handler = self.kernel.last_handler
+        if handler is None:
             return self.kernel.response_to(self._last_problem(error), exchange)
         return await response_of(handler, Request(scope), error)
 
@@ -145,9 +175,20 @@ class BreakMiddleware:
         try:
             await self.app(scope, receive, watched)
         except BaseException as error:
-            if begun:
-                scope["exchange"].broken = error
+            exchange = scope["exchange"]
+            if begun and exchange.broken is None:
+                exchange.broken = error
             raise
+
+
+def handler_of(scope: Scope, error: BaseException) -> Callable[..., Any] | None:
+    """Return the application's handler of an error that was raised after its router."""
+    if scope["type"] != "http" or isinstance(error, StreamAborted):
+        return None
+    handlers = scope["app"].exception_handlers if "app" in scope else {}
+    keys: list[Any] = [error.status_code] if isinstance(error, HTTPException) else []
+    keys += [kind for kind in type(error).__mro__ if kind is not Exception]
+    return next((handlers[key] for key in keys if key in handlers), None)
 
 
 async def response_of(

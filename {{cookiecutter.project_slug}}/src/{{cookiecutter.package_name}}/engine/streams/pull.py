@@ -78,7 +78,7 @@ class ByteStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
-        exchange.duplex = self.duplex
+        exchange.duplex, exchange.guarded = self.duplex, False
         chunks = self._chunks(exchange)
 
         async def receive_after_body() -> Message:
