@@ -14,9 +14,9 @@ from .tus import Tus, id_of
 
 
 def let_expire(tmp_path: Path, url: str) -> None:
-    """Make an upload older than its lifetime of one day."""
+    """Make an upload a minute older than its lifetime of one day."""
     part = tmp_path / "data" / "uploads" / f"{id_of(url)}.part"
-    os.utime(part, (time.time() - 86_401,) * 2)
+    os.utime(part, (time.time() - 86_460,) * 2)
 
 
 @pytest.mark.fault("F12")

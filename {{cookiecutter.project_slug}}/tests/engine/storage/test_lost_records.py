@@ -58,6 +58,7 @@ async def test_a_first_upload_that_was_cut_off_does_not_stop_the_start(tmp_path:
     settings = make_settings(storage={"url": f"file:{tmp_path}"}).storage
     await LocalStorage(settings).close()
     file_id = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
+    (tmp_path / "files" / file_id[-2:]).mkdir()
     (tmp_path / "files" / file_id[-2:] / file_id).write_bytes(b"x")
     (tmp_path / "parts" / f"{file_id}.lock").touch()
 

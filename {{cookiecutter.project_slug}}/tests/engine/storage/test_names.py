@@ -6,10 +6,12 @@ import unicodedata
 import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
-from {{cookiecutter.package_name}}.engine.storage.records import MAX_BYTES, clean_filename
+from {{cookiecutter.package_name}}.engine.storage.records import clean_filename
 
 from ..service import SOAK
 
+#: Bytes of a name on most file systems.
+MAX_BYTES = 255
 DEVICES = ["CON", "prn", "Aux", "nul", "COM1", "com¹", "LPT9", "lpt³", "CONIN$", "conout$"]
 #: Characters in which rules of names meet: joined, removed, stripped and cut.
 PIECES = [

@@ -14,12 +14,12 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.kernel.threads import complete, repeating
-from {{cookiecutter.package_name}}.engine.storage import Callbacks, Draft, FileRecord, claims, local
+from {{cookiecutter.package_name}}.engine.storage import Callbacks, Draft, claims, local
 from {{cookiecutter.package_name}}.engine.storage.claims import Claim
 from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
 from {{cookiecutter.package_name}}.engine.storage.part import import_files, open_storage
 from {{cookiecutter.package_name}}.engine.storage.place import unavailable
-from {{cookiecutter.package_name}}.engine.storage.records import new_id
+from {{cookiecutter.package_name}}.engine.storage.records import FileRecord, new_id
 
 from ..peer import PATIENCE
 from ..service import Service, make_settings

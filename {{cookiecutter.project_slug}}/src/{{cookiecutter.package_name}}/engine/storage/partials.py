@@ -42,7 +42,7 @@ PAGE = 200
 #: Seconds by which the wall clock may differ from the steady clock between two sweeps.
 JUMP = 600.0
 #: Bytes of the state of an upload, with the headers of its creation; and more for each part.
-MAX_STATE = 16 << 10
+MAX_STATE = 20 << 10
 MAX_PART = 512
 #: Bytes that are copied between two checks for a cancellation and for free space.
 STEP = 8 << 20

@@ -183,14 +183,17 @@ class Place:
 
 def check_moves(*folders: Path) -> None:
     """Raise OSError when a file cannot be moved from each of these folders to the next."""
+    folder = folders[0]
     path = folders[0] / f"probe-{new_id()}"
-    path.touch(exist_ok=False)
     try:
+        path.touch(exist_ok=False)
         for folder in folders[1:]:
             path = path.replace(folder / path.name)
     except OSError as error:
+        if error.errno in FULL:
+            return  # A service starts on a full disk, so that files can be deleted.
         if error.errno != errno.EXDEV:
-            raise
+            raise OSError(error.errno, error.strerror, str(folder)) from error
         text = f"{folder} is on another volume than {path.parent}, so files cannot be moved there"
         raise OSError(errno.EXDEV, text) from error
     finally:

@@ -22,6 +22,8 @@ from .place import NO_SPACE
 T = TypeVar("T")
 #: Bytes of the reserve: the database grows by that much when its log is written back.
 SIZE = 1 << 20
+#: How often a deletion is tried with the reserve.
+ATTEMPTS = 3
 
 
 class Reserve:
@@ -58,6 +60,9 @@ class Reserve:
         Only one at a time has the reserve, which is renewed afterwards if possible.
         """
         task = asyncio.current_task()
+        if self._holder not in (None, task):
+            async with self._turn:  # Its deletion needs the space of the reserve.
+                pass
         try:
             return await deletion()
         except Problem as problem:
@@ -66,10 +71,21 @@ class Reserve:
         async with self._turn:
             self._holder = task
             try:
-                await in_thread(None, self.spend)
-                with suppress(sqlite3.OperationalError):  # The log starts again at its beginning.
-                    await catalogue.run("PRAGMA wal_checkpoint(PASSIVE)")
-                return await deletion()
+                return await self._spend_for(deletion, catalogue)
             finally:
                 self._holder = None
                 await in_thread(None, self.keep)
+
+    async def _spend_for(self, deletion: Callable[[], Awaitable[T]], catalogue: Catalogue) -> T:
+        for _ in range(ATTEMPTS - 1):
+            await in_thread(None, self.spend)
+            with suppress(sqlite3.OperationalError):  # The log starts again at its beginning.
+                await catalogue.run("PRAGMA wal_checkpoint(PASSIVE)")
+            try:
+                return await deletion()
+            except Problem as problem:
+                if problem.type is not NO_SPACE:
+                    raise
+            # Deletions that began before have taken the space, and will soon have freed more.
+            await asyncio.sleep(0.1)
+        return await deletion()
