@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def schema(title: str) -> dict[str, Any]:
 def conversation(
     full: Project, environment: Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[str, Any]]:
-    """What a client sent and received, with the kind of each message."""
+    """The messages of a client and of the service, with their kinds."""
     folder = tmp_path_factory.mktemp("service")
     with running(full, environment, folder, REALTIME__MAX_REPLAY="1") as port:
         url = f"ws://127.0.0.1:{port}/topics/news/ws"
@@ -78,10 +79,9 @@ def test_the_schema_of_commands_agrees_with_the_service(
     conversation: list[tuple[str, Any]], tmp_path: Path
 ) -> None:
     sent = [value for kind, value in conversation if kind in ("command", "invalid")]
-    following = zip(conversation, conversation[1:], strict=False)
     rejected = [
         value
-        for (kind, value), (_, response) in following
+        for (kind, value), (_, response) in pairwise(conversation)
         if kind in ("command", "invalid") and response["type"] == "error"
     ]
 

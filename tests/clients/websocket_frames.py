@@ -1,4 +1,4 @@
-"""websockets: websocket_frames.py ADDRESS; prints what it sends and receives as lines of JSON.
+"""websockets: websocket_frames.py ADDRESS; prints commands and frames as lines of JSON.
 
 A line is `[kind, object]`, whose kind is `command`, `invalid` (a command) or `frame`.
 """
