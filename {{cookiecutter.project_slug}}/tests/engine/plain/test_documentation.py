@@ -35,7 +35,7 @@ class Item(BaseModel):
 
 
 class Failing(ast.NodeTransformer):
-    """Raises an error before the items of a generator or after them, or repeats them indefinitely."""
+    """Raises an error before or after the items of a generator, or repeats them indefinitely."""
 
     def __init__(self, change: str) -> None:
         self.change = change
