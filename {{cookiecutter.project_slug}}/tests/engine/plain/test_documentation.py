@@ -35,7 +35,7 @@ class Item(BaseModel):
 
 
 class Failing(ast.NodeTransformer):
-    """Raises an error before the items of a generator or after them, or repeats them for ever."""
+    """Raises an error before or after the items of a generator, or repeats them indefinitely."""
 
     def __init__(self, change: str) -> None:
         self.change = change
@@ -57,7 +57,7 @@ class Failing(ast.NodeTransformer):
 
 
 class Image:
-    """What `read_image` of the examples returns."""
+    """The image that the examples open with `read_image`."""
 
     def __enter__(self) -> Iterator[bytes]:
         return iter([b"chunk"])

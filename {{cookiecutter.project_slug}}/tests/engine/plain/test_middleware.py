@@ -6,13 +6,15 @@ from typing import Any
 import anyio.to_thread
 import httpx
 import pytest
+from fastapi import APIRouter
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from {{cookiecutter.package_name}}.settings import Settings
+
 from ..peer import PATIENCE
-from ..realtime.subscriber import TEXT
 from ..service import Service
 from ..test_handlers import Stamp
 from .routes import KINDS, Source
@@ -46,13 +48,25 @@ def middleware(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def test_streams_of_path_operations(sections: Any, middleware: str) -> None:
-    source = Source()
-    service = Service(source.router(), **sections)
+def served(sections: Any, middleware: str, *routers: APIRouter) -> Service:
+    service = Service(*routers, **sections)
     kind, options = MIDDLEWARE[middleware]
     service.app.add_middleware(kind, **options)
+    return service
 
-    async with service, service.client() as client:
+
+def needs(*modules: str) -> pytest.MarkDecorator:
+    missing = set(modules) - Settings.model_fields.keys()
+    return pytest.mark.skipif(bool(missing), reason="a module is missing")
+
+
+async def test_streams_of_path_operations(sections: Any, middleware: str) -> None:
+    source = Source()
+
+    async with (
+        served(sections, middleware, source.router()) as service,
+        service.client() as client,
+    ):
         for path in KINDS:
             source.begin(last=3)
             whole = await client.get(path)
@@ -74,33 +88,39 @@ async def test_streams_of_path_operations(sections: Any, middleware: str) -> Non
             assert await anyio.to_thread.run_sync(source.closed.wait, PATIENCE), path
 
 
-async def test_streams_of_the_engine(sections: Any, middleware: str) -> None:
-    service = Service(**sections)
-    kind, options = MIDDLEWARE[middleware]
-    service.app.add_middleware(kind, **options)
-    url, big = "/topics/news/events", b"0123456789" * 100_000
+@needs("upload", "download")
+async def test_downloads_of_the_engine(sections: Any, middleware: str) -> None:
+    big = b"0123456789" * 100_000
 
-    async with service, service.client() as client:
+    async with served(sections, middleware) as service, service.client() as client:
         stored = (await client.post("/files?name=a.bin", content=big)).json()
         download = await client.get(f"/files/{stored['id']}")
         listing = await client.get("/files")
         table = await client.get("/exports/table")
+
+    assert download.content == big
+    assert stored["id"] in listing.text
+    assert table.status_code == 200
+
+
+@needs("realtime")
+async def test_events_of_the_engine(sections: Any, middleware: str) -> None:
+    url, text = "/topics/news/events", {"Content-Type": "text/plain"}
+
+    async with served(sections, middleware) as service, service.client() as client:
         for media_type in ("text/event-stream", "application/jsonl"):
             headers = {"Accept": media_type}
             async with client.stream("GET", url, headers=headers) as answer:
                 texts = answer.aiter_text()
                 received = await anext(texts)
-                event = (await client.post(url, content="live", headers=TEXT)).json()
+                event = (await client.post(url, content="live", headers=text)).json()
                 while "live" not in received:
                     received += await anext(texts)
         headers = {"Accept": "application/json"}
         polling = asyncio.create_task(
             client.get(url, params={"poll": 9, "last_event_id": event["id"]}, headers=headers)
         )
-        await client.post(url, content="polled", headers=TEXT)
+        await client.post(url, content="polled", headers=text)
         polled = await polling
 
-    assert download.content == big
-    assert stored["id"] in listing.text
-    assert table.status_code == 200
     assert "polled" in polled.text
