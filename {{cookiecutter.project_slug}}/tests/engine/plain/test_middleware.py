@@ -1,6 +1,7 @@
 """Streams below and above the middleware that applications use: whole, live, and cut on failure."""
 
 import asyncio
+import os
 from typing import Any
 
 import anyio.to_thread
@@ -12,10 +13,12 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from {{cookiecutter.package_name}}.app import create_app
+from {{cookiecutter.package_name}}.engine.server import cli
 from {{cookiecutter.package_name}}.settings import Settings
 
 from ..peer import PATIENCE
-from ..service import Service
+from ..service import Service, make_settings
 from ..test_handlers import Stamp
 from .routes import KINDS, Source
 
@@ -41,6 +44,21 @@ MIDDLEWARE: dict[str, tuple[Any, dict[str, Any]]] = {
     "proxy": (ProxyHeadersMiddleware, {"trusted_hosts": "*"}),
     "hosts": (TrustedHostMiddleware, {"allowed_hosts": ["*"]}),
 }
+
+
+def wrapped(settings: Any) -> Any:
+    return GZipMiddleware(create_app(settings))
+
+
+def test_serve_does_not_start_with_middleware_around_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "umask", int)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(wrapped, make_settings, [])
+
+    assert "starlette.middleware.gzip.GZipMiddleware" in str(ended.value)
+    assert "\n" not in str(ended.value)
 
 
 @pytest.fixture(params=MIDDLEWARE)
