@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage.catalogue import check_format
+from {{cookiecutter.package_name}}.engine.storage.catalogue import CREATED, check_format
 from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
 
 from ..service import Service, make_settings
@@ -113,6 +113,7 @@ def test_a_worker_that_starts_again_does_not_make_another_store(
     path = tmp_path / "catalogue.sqlite3"
     check_format(path)
     monkeypatch.setattr(multiprocessing, "parent_process", multiprocessing.current_process)
+    monkeypatch.setenv(CREATED, str(tmp_path / "catalogue.sqlite3"))
 
     with pytest.raises(OSError, match="is missing"):
         check_format(path)

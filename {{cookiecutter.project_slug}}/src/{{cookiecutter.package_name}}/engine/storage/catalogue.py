@@ -7,6 +7,7 @@ completion.
 
 import json
 import multiprocessing
+import os
 import sqlite3
 import time
 from collections import Counter
@@ -25,6 +26,8 @@ from .records import FileRecord, is_id
 FORMAT = 1
 #: The bytes of the version in the header of a database (sqlite.org/fileformat.html).
 _VERSION_AT = slice(60, 64)
+#: The variable with which `serve` tells its workers which database exists.
+CREATED = "STREAMING_CATALOGUE"
 #: Seconds that the start and a change wait for other processes.
 BUSY_SECONDS = 30.0
 WRITE_SECONDS = 10.0
@@ -61,7 +64,8 @@ SELECT 1 FROM uploads WHERE id = ? AND json_extract(state, '$.completed_at') IS 
 def check_format(path: Path) -> None:
     """Raise OSError when a newer release has written the database; nothing is changed."""
     if not path.exists():
-        if multiprocessing.parent_process():  # The first process of the service has created it.
+        is_worker = multiprocessing.parent_process() is not None
+        if is_worker and os.environ.get(CREATED) == str(path.absolute()):
             raise OSError(f"{path} is missing")
         return
     if path.with_name(path.name + "-wal").exists():

@@ -22,6 +22,7 @@ from ..kernel.kernel import Kernel, Measure
 from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..kernel.threads import repeating
+from .catalogue import CREATED
 from .interface import Callbacks
 from .local import QUOTA, LocalStorage
 from .place import LOOK_SECONDS, NO_SPACE, UNAVAILABLE
@@ -105,6 +106,7 @@ class Files(Part):
     def check(self, settings: Any) -> None:
         def restrict(storage: LocalStorage) -> None:
             _restrict(storage.root, int(settings.server.umask, 8))
+            os.environ[CREATED] = str((storage.root / "catalogue.sqlite3").absolute())
 
         check_store(settings.storage, restrict)
 
