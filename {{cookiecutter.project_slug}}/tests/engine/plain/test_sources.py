@@ -4,12 +4,13 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse
 
 from ..peer import PATIENCE
@@ -46,6 +47,7 @@ class Waiting:
 
 
 @pytest.mark.parametrize("path", ["/stream", "/lines", "/raw", "/sse"])
+@pytest.mark.plain("R7")
 async def test_the_clean_up_of_a_source_is_not_cut_off(serve: Any, path: str) -> None:
     router = APIRouter()
     source = Waiting(router)
@@ -72,6 +74,7 @@ async def test_a_client_that_leaves_is_noticed_behind_a_body_that_nobody_reads(s
 
 
 @pytest.mark.parametrize("begins", [True, False])
+@pytest.mark.plain("D17")
 async def test_a_response_may_read_the_request_while_it_is_sent(serve: Any, begins: bool) -> None:
     router = APIRouter()
 
@@ -98,6 +101,7 @@ async def test_a_response_may_read_the_request_while_it_is_sent(serve: Any, begi
 
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.plain("D16")
 async def test_a_background_task_runs_once_after_every_outcome(
     serve: Any, fails: bool, own: bool
 ) -> None:
@@ -153,6 +157,7 @@ async def test_an_error_of_a_file_is_not_that_of_a_client(serve: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["/stream", "/lines"])
+@pytest.mark.plain("D15")
 async def test_synchronous_sources_leave_the_threads_of_path_operations(
     serve: Any, path: str
 ) -> None:
@@ -186,3 +191,49 @@ async def test_synchronous_sources_leave_the_threads_of_path_operations(
             release.set()
         for response in await asyncio.gather(*streams):
             assert "first" in response.text
+
+
+async def test_a_client_that_leaves_the_ends_of_responses_unread_is_cut_off(serve: Any) -> None:
+    router = APIRouter()
+    router.get("/stream")(lambda: StreamingResponse(iter([b"x" * 60_000])))
+    service: Service = await serve(router)
+    async with service.raw_connection(receive_buffer=4096) as peer:
+        await peer.send(b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n" * 300)
+
+        # The first responses fit into the socket buffers.
+        while (outcome := await service.outcome_of("GET /stream")) == "complete":
+            pass
+        assert outcome == "slow_client"
+
+
+@pytest.mark.plain("R10")
+async def test_an_event_stream_begins_at_once_and_is_not_buffered(serve: Any) -> None:
+    router = APIRouter()
+
+    async def silent() -> AsyncGenerator[str]:
+        await asyncio.Event().wait()
+        yield ""
+
+    events = "text/event-stream"
+    router.get("/stream")(lambda: StreamingResponse(silent(), media_type=events))
+    service: Service = await serve(router)
+    async with service.raw_connection() as peer:
+        await peer.get("/stream")
+        head = (await peer.read_head()).lower()
+
+    assert b"\r\nx-accel-buffering: no\r\n" in head
+    assert b"\r\ncache-control: no-cache" in head
+
+
+@pytest.mark.plain("U17", "D10")
+async def test_a_page_that_was_uploaded_cannot_run(serve: Any, tmp_path: Path) -> None:
+    router, path = APIRouter(), tmp_path / "page.html"
+    path.write_text("<script>alert(1)</script>")
+    router.get("/file")(lambda: FileResponse(path))
+    service: Service = await serve(router)
+    async with service.client() as client:
+        response = await client.get("/file")
+
+    assert response.headers["content-type"].startswith("text/html")
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["content-security-policy"].startswith("default-src 'none';")

@@ -251,8 +251,13 @@ class ResponseGuard(Guard):
         body, loop = message.get("body", b""), asyncio.get_running_loop()
         if not message.get("more_body", False):
             await self._begin()
-            self.close()
-            await self.exchange.send(message)
+            if self.exchange.body_complete:  # Otherwise the exchange reads the rest of it now.
+                self.kernel.channels.add(self)
+                await self._write(message)
+                self.close()
+            else:
+                self.close()
+                await self.exchange.send(message)
             return
         if self._held is not None and not body:
             return
@@ -277,7 +282,7 @@ class ResponseGuard(Guard):
         finally:
             self._busy_since = None
         if self._media_type == EVENTS:
-            self._tail = (self._tail + message["body"][-4:])[-4:]
+            self._tail = (self._tail + message.get("body", b"")[-4:])[-4:]
 
     def _begin_late(self) -> None:
         self._beginning = asyncio.get_running_loop().create_task(self._send_start())
