@@ -92,8 +92,9 @@ def _of_function(call: Callable[..., Any]) -> Any:
 
 def _with_watched_body(response: Any) -> Any:
     if isinstance(response, StreamingResponse):
-        guard, source = current.get(), response.body_iterator
+        guard = current.get()
         guard.response = response
+        source: Any = response.body_iterator
         if getattr(source, "ag_code", None) is iterate_in_threadpool.__code__ and source.ag_frame:
             # A synchronous source must not occupy the threads of synchronous path operations.
             own = source.ag_frame.f_locals["iterator"]
