@@ -6,8 +6,9 @@ wraps the path operations of the owner's routers at the start. A source tells th
 failure, and the guard closes it when the client has left.
 """
 
+import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
 from functools import wraps
 from typing import Any
 
@@ -18,6 +19,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Mount
 
 from .kernel.guard import current
+from .streams.pull import iterate_in_thread
 
 #: The package of the engine, whose responses guard themselves.
 ENGINE = __name__.rpartition(".")[0]
@@ -43,7 +45,7 @@ def _watched(call: Any, is_events: bool) -> Any:
     if inspect.isasyncgenfunction(call):
         wrapper = _of_async_generator(call, is_events)
     elif inspect.isgeneratorfunction(call):
-        wrapper = _of_generator(call)
+        wrapper = _of_generator(call, is_events)
     elif inspect.iscoroutinefunction(call):
         wrapper = _of_coroutine(call)
     else:
@@ -60,20 +62,15 @@ def _of_async_generator(call: Callable[..., AsyncGenerator[Any]], is_events: boo
     return source
 
 
-def _of_generator(call: Callable[..., Generator[Any]]) -> Any:
-    @wraps(call)
-    def source(*args: Any, **kwargs: Any) -> Generator[Any]:
-        guard = current.get()
-        generator = call(*args, **kwargs)
-        guard.sources.append(generator)
-        try:
-            yield from generator
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            guard.exchange.broken = error
-            raise
+def _of_generator(call: Callable[..., Generator[Any]], is_events: bool) -> Any:
+    # Without the attribute `__wrapped__`, by which FastAPI would find that `call` is synchronous.
+    @wraps(call, assigned=("__module__", "__name__", "__qualname__", "__doc__"), updated=())
+    async def source(*args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
+        threads = current.get().kernel.threads
+        async for item in _iterate(iterate_in_thread(threads, call(*args, **kwargs)), is_events):
+            yield item
 
+    del source.__wrapped__
     return source
 
 
@@ -95,20 +92,20 @@ def _of_function(call: Callable[..., Any]) -> Any:
 
 def _with_watched_body(response: Any) -> Any:
     if isinstance(response, StreamingResponse):
-        current.get().sources += _generators_in(response.body_iterator)
-        response.body_iterator = _iterate(response.body_iterator)
+        guard = current.get()
+        guard.response = response
+        source: Any = response.body_iterator
+        if getattr(source, "ag_code", None) is iterate_in_threadpool.__code__ and source.ag_frame:
+            # A synchronous source must not occupy the threads of synchronous path operations.
+            own = source.ag_frame.f_locals["iterator"]
+            source = iterate_in_thread(guard.kernel.threads, own)
+        response.body_iterator = _iterate(source)
     return response
-
-
-def _generators_in(source: Any) -> Iterator[Generator[Any]]:
-    """Yield the synchronous generator that Starlette has put into an asynchronous one."""
-    if getattr(source, "ag_code", None) is iterate_in_threadpool.__code__:
-        values = source.ag_frame.f_locals.values() if source.ag_frame else ()
-        yield from (value for value in values if isinstance(value, Generator))
 
 
 async def _iterate(source: AsyncIterable[Any], ends_quietly: bool = False) -> AsyncGenerator[Any]:
     guard = current.get()
+    guard.worker = asyncio.current_task()
     if isinstance(source, AsyncGenerator):
         guard.sources.append(source)
     try:

@@ -60,6 +60,7 @@ async def chunks(body: bytes) -> Any:
 @pytest.mark.bound("6.5")
 @pytest.mark.parametrize("path", requests(0))
 @pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.plain("U9")
 async def test_a_body_above_the_limit_is_refused(serve: Any, path: str, declared: bool) -> None:
     service: Service = await serve(router(), **LIMITS)
 
@@ -80,6 +81,7 @@ async def test_a_body_above_the_limit_is_refused(serve: Any, path: str, declared
 
 
 @pytest.mark.parametrize("path", requests(0))
+@pytest.mark.plain("U13")
 async def test_a_body_that_stalls_is_refused(serve: Any, path: str) -> None:
     service: Service = await serve(router(), **LIMITS)
 

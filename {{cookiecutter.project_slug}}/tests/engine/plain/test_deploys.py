@@ -52,6 +52,7 @@ async def rest_of(peer: Peer) -> bytes:
         return b""
 
 
+@pytest.mark.plain("R11", "R12")
 async def test_streams_end_when_the_service_stops(process: ServiceProcess) -> None:
     async with AsyncExitStack() as stack:
 

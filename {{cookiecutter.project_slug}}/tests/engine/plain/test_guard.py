@@ -31,6 +31,7 @@ async def test_a_complete_stream_is_complete(serve: Any, path: str) -> None:
 
 
 @kinds
+@pytest.mark.plain("D2", "D14")
 async def test_a_failure_before_the_first_item_is_a_500(serve: Any, path: str) -> None:
     source = Source(fail_after=0)
     service: Service = await serve(source.router())
@@ -80,6 +81,7 @@ async def test_a_failure_half_way_never_looks_complete(serve: Any, path: str) ->
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("pause", [0.01, None, 60.0])
 @kinds
+@pytest.mark.plain("D6", "D7", "D8")
 async def test_the_source_is_closed_when_the_client_leaves(
     serve: Any, path: str, pause: float | None
 ) -> None:
@@ -99,6 +101,7 @@ async def test_the_source_is_closed_when_the_client_leaves(
 
 
 @kinds
+@pytest.mark.plain("D9", "R4")
 async def test_a_client_that_does_not_read_is_cut_off(serve: Any, path: str) -> None:
     source = Source()
     source.item, source.pause = "item" * 10_000, None
@@ -112,6 +115,7 @@ async def test_a_client_that_does_not_read_is_cut_off(serve: Any, path: str) -> 
 
 
 @pytest.mark.parametrize("path", ["/sse", "/sse-sync"])
+@pytest.mark.plain("R11")
 async def test_an_event_stream_ends_cleanly_when_the_service_drains(serve: Any, path: str) -> None:
     source = Source()
     service: Service = await serve(source.router())

@@ -16,18 +16,18 @@ Sources: ASGI 3.0 HTTP specification; WHATWG HTML, section 9.2 (server-sent even
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
 from starlette.types import Message
 
 from .body import BoundedReceive
 from .exchange import ClientGone, Exchange, Outcome, SlowClient, StreamAborted
 from .kernel import Kernel
 from .problem import Problem
-from .threads import in_thread
 
 #: Seconds for which the headers of a response wait for its first item.
 FIRST_ITEM = 0.2
@@ -54,7 +54,7 @@ class Guard:
 
     __slots__ = (
         "_busy_since", "_cut_at", "_ended_at", "_owner", "_task", "_watcher", "exchange", "kernel",
-        "reason", "sources",
+        "reason", "response", "sources", "worker",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
@@ -63,8 +63,12 @@ class Guard:
         #: Why the guard has cancelled the work.
         self.reason: BaseException | None = None
         #: The generators of the response, which are closed after it.
-        self.sources: list[AsyncGenerator[object] | Generator[object]] = []
+        self.sources: list[AsyncGenerator[object]] = []
+        #: A response of Starlette's, which skips its background task when it fails.
+        self.response: StreamingResponse | None = None
         self._owner = asyncio.current_task()
+        #: The task that runs the source, which may be another one.
+        self.worker = self._owner
         self._watcher: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         #: When the current send began.
@@ -78,6 +82,15 @@ class Guard:
         if self.reason is None and self._owner is not None:
             self.reason = reason
             self._ended_at = asyncio.get_running_loop().time()
+            if self.worker in (None, self._owner):
+                self._owner.cancel()
+            else:
+                # Its task group would cancel it repeatedly, and cut off its clean-up.
+                self.worker.cancel()
+                self.worker.add_done_callback(self._cancel_owner)
+
+    def _cancel_owner(self, _: object) -> None:
+        if self in self.kernel.channels and self._owner is not None:
             self._owner.cancel()
 
     def sweep(self, now: float) -> None:
@@ -109,6 +122,8 @@ class Guard:
             return self.exchange.broken
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
+        if isinstance(error, ClientDisconnect) and isinstance(error.__context__, OSError):
+            return error.__context__  # Starlette takes every OSError for that of `send`.
         return error
 
     async def report(self, error: BaseException) -> None:
@@ -124,20 +139,23 @@ class Guard:
     async def close_sources(self) -> None:
         """Close the generators now, not at garbage collection: they may hold resources."""
         for source in reversed(self.sources):
-            if isinstance(source, AsyncGenerator):
-                async with asyncio.timeout(CLEANUP_SECONDS):
-                    await source.aclose()
-            else:
-                await in_thread(self.kernel.threads, source.close)
+            async with asyncio.timeout(CLEANUP_SECONDS):
+                await source.aclose()
         self.sources.clear()
+
+    async def run_background(self) -> None:
+        """Run the background task of a response that has not ended."""
+        response = self.response
+        if response and response.background and not self.exchange.response_complete:
+            await response.background()
 
 
 class ResponseGuard(Guard):
     """The `receive` and `send` of an HTTP request."""
 
     __slots__ = (
-        "_beginning", "_farewell", "_held", "_is_open", "_media_type", "_reader", "_refusal",
-        "_sent_at", "_tail", "_timer", "_turn",
+        "_ahead", "_beginning", "_farewell", "_held", "_is_open", "_is_read", "_media_type",
+        "_reader", "_refusal", "_sent_at", "_tail", "_timer", "_turn",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
@@ -153,11 +171,29 @@ class ResponseGuard(Guard):
         self._farewell: bytes | None = None
         self._sent_at = self._turn = 0.0
         self._reader: BoundedReceive | None = None
+        #: A message of the request body that was received before the application asked for it.
+        self._ahead: asyncio.Future[Message] | None = None
+        #: Whether the application waits for a message.
+        self._is_read = False
         #: Why the request body was not read, even if a library has replaced the error.
         self._refusal: Problem | None = None
 
     async def receive(self) -> Message:
         """Receive a message for the application; raise Problem 408 or 413 for a request body."""
+        self._is_read = True
+        try:
+            if self._ahead is None:
+                message = await self._next()
+            else:
+                message = await asyncio.shield(self._ahead)
+                self._ahead = None
+        finally:
+            self._is_read = False
+        if self._is_open and (self._watcher is None or self._watcher.done()):
+            self._watch()
+        return message
+
+    async def _next(self) -> Message:
         exchange = self.exchange
         if exchange.body_complete or exchange.has_reader:
             return await exchange.receive()
@@ -215,8 +251,13 @@ class ResponseGuard(Guard):
         body, loop = message.get("body", b""), asyncio.get_running_loop()
         if not message.get("more_body", False):
             await self._begin()
-            self.close()
-            await self.exchange.send(message)
+            if self.exchange.body_complete:  # Otherwise the exchange reads the rest of it now.
+                self.kernel.channels.add(self)
+                await self._write(message)
+                self.close()
+            else:
+                self.close()
+                await self.exchange.send(message)
             return
         if self._held is not None and not body:
             return
@@ -241,7 +282,7 @@ class ResponseGuard(Guard):
         finally:
             self._busy_since = None
         if self._media_type == EVENTS:
-            self._tail = (self._tail + message["body"][-4:])[-4:]
+            self._tail = (self._tail + message.get("body", b"")[-4:])[-4:]
 
     def _begin_late(self) -> None:
         self._beginning = asyncio.get_running_loop().create_task(self._send_start())
@@ -275,19 +316,35 @@ class ResponseGuard(Guard):
         """Watch the client from now on."""
         if self._is_open:
             return
-        loop, exchange = asyncio.get_running_loop(), self.exchange
+        loop = asyncio.get_running_loop()
         self._is_open = True
         self._sent_at = self._turn = loop.time()
         self.kernel.channels.add(self)
-        if exchange.body_complete:  # Otherwise the application still reads the body.
-            self._watcher = loop.create_task(self._listen())
+        if not self._is_read:
+            self._watch()
         if self.kernel.drain.draining:
             self.drain(self.kernel.drain.retry_after())
 
-    async def _listen(self) -> None:
-        while (await self.exchange.receive())["type"] != "http.disconnect":
-            pass
-        self.cut(ClientDisconnect())
+    def _watch(self) -> None:
+        loop, exchange = asyncio.get_running_loop(), self.exchange
+        if not (exchange.body_complete or exchange.disconnected):
+            self._ahead = loop.create_future()
+        self._watcher = loop.create_task(self._listen(self._ahead))
+
+    async def _listen(self, ahead: "asyncio.Future[Message] | None") -> None:
+        """Wait for the disconnect, for which one message of the body is received ahead."""
+        exchange = self.exchange
+        if ahead is not None:
+            try:
+                ahead.set_result(await self._next())
+            except Problem as problem:
+                ahead.set_exception(problem)
+                ahead.exception()  # The application may never ask for it.
+        if exchange.body_complete:
+            while (await exchange.receive())["type"] != "http.disconnect":
+                pass
+        if exchange.disconnected:
+            self.cut(ClientDisconnect())
 
     def sweep(self, now: float) -> None:
         """Cut off a client that does not read; keep a silent event stream alive."""

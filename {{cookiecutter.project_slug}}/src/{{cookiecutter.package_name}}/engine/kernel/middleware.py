@@ -84,6 +84,7 @@ class ExchangeMiddleware:
             # Break the reference cycles, so that memory is freed at once.
             exchange.channel = exchange.broken = None
             scope["exchange"], scope["kernel"] = outer
+            await guard.run_background()
 
     async def _fail(self, error: BaseException, scope: Scope, guard: Guard) -> bool:
         """Respond to an error; return whether a handler of the application has done so.
@@ -150,6 +151,9 @@ class ExchangeMiddleware:
             ),
         )
         scope["exchange"], scope["kernel"] = exchange, self.kernel
+        # `send` raises an OSError when the client has left, so Starlette's responses need not read
+        # from `receive`, where they would take the chunks of a request body.
+        scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.4"}
         for begin in self.kernel.on_open:
             begin(exchange)
         return exchange
