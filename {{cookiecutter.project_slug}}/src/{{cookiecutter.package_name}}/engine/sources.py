@@ -6,9 +6,10 @@ wraps the path operations of the owner's routers at the start. A source tells th
 failure, and the guard closes it when the client has left.
 """
 
-import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator, Iterator
 from functools import wraps
+from inspect import isawaitable
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,7 +18,7 @@ from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.routing import Mount
 
-from .kernel.guard import current
+from .kernel.guard import Guard, current
 
 #: The package of the engine, whose responses guard themselves.
 ENGINE = __name__.rpartition(".")[0]
@@ -39,64 +40,32 @@ def watch(app: FastAPI) -> None:
 def _watched(call: Any, is_events: bool) -> Any:
     if hasattr(call, "watched"):
         return call
-    wrapper: Any
-    if inspect.isasyncgenfunction(call):
-        wrapper = _of_async_generator(call, is_events)
-    elif inspect.isgeneratorfunction(call):
-        wrapper = _of_generator(call)
-    elif inspect.iscoroutinefunction(call):
-        wrapper = _of_coroutine(call)
-    else:
-        wrapper = _of_function(call)
-    wrapper.watched = True
-    return wrapper
 
-
-def _of_async_generator(call: Callable[..., AsyncGenerator[Any]], is_events: bool) -> Any:
-    @wraps(call)
-    def source(*args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
-        return _iterate(call(*args, **kwargs), is_events)
-
-    return source
-
-
-def _of_generator(call: Callable[..., Generator[Any]]) -> Any:
-    @wraps(call)
-    def source(*args: Any, **kwargs: Any) -> Generator[Any]:
-        guard = current.get()
-        generator = call(*args, **kwargs)
-        guard.sources.append(generator)
-        try:
-            yield from generator
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            guard.exchange.broken = error
-            raise
-
-    return source
-
-
-def _of_coroutine(call: Callable[..., Any]) -> Any:
-    @wraps(call)
-    async def operation(*args: Any, **kwargs: Any) -> Any:
-        return _with_watched_body(await call(*args, **kwargs))
-
-    return operation
-
-
-def _of_function(call: Callable[..., Any]) -> Any:
+    # FastAPI looks through `wraps` to decide whether to await the result, or to iterate it.
     @wraps(call)
     def operation(*args: Any, **kwargs: Any) -> Any:
-        return _with_watched_body(call(*args, **kwargs))
+        result = call(*args, **kwargs)
+        guard = current.get(None)
+        if guard is None:
+            return result  # The router is also in an application without the engine.
+        if isinstance(result, AsyncGenerator):
+            return _iterate(guard, result, is_events)
+        if isinstance(result, Generator):
+            return _iterate_sync(guard, result)
+        return _finish(guard, result) if isawaitable(result) else _with_watched_body(guard, result)
 
+    operation.watched = True  # type: ignore[attr-defined]
     return operation
 
 
-def _with_watched_body(response: Any) -> Any:
+async def _finish(guard: Guard, result: Awaitable[Any]) -> Any:
+    return _with_watched_body(guard, await result)
+
+
+def _with_watched_body(guard: Guard, response: Any) -> Any:
     if isinstance(response, StreamingResponse):
-        current.get().sources += _generators_in(response.body_iterator)
-        response.body_iterator = _iterate(response.body_iterator)
+        guard.sources += _generators_in(response.body_iterator)
+        response.body_iterator = _iterate(guard, response.body_iterator)
     return response
 
 
@@ -107,18 +76,42 @@ def _generators_in(source: Any) -> Iterator[Generator[Any]]:
         yield from (value for value in values if isinstance(value, Generator))
 
 
-async def _iterate(source: AsyncIterable[Any], ends_quietly: bool = False) -> AsyncGenerator[Any]:
-    guard = current.get()
-    if isinstance(source, AsyncGenerator):
-        guard.sources.append(source)
+def _iterate_sync(guard: Guard, source: Generator[Any]) -> Generator[Any]:
+    guard.sources.append(source)
     try:
-        async for item in source:
-            yield item
+        yield from source
     except GeneratorExit:
         raise
+    except BaseException as error:
+        guard.exchange.broken = error
+        raise
+
+
+async def _iterate(
+    guard: Guard, source: AsyncIterable[Any], ends_quietly: bool = False
+) -> AsyncGenerator[Any]:
+    if isinstance(source, AsyncGenerator):
+        guard.sources.append(source)
+    task = guard.runner = asyncio.current_task()
+    try:
+        async for item in source:
+            guard.runner = None
+            yield item
+            guard.runner = task
+    except GeneratorExit:
+        raise
+    except asyncio.CancelledError as error:
+        if task is None or task.cancelling():
+            raise
+        # A task for which the source waits: libraries would take it for the end of the response.
+        guard.exchange.broken = RuntimeError("a task of the response was cancelled")
+        raise guard.exchange.broken from error
     except BaseException as error:
         guard.exchange.broken = error
         # FastAPI would drop the events that wait in its queue. The guard raises the error instead,
         # at the end of the response.
         if not (ends_quietly and isinstance(error, Exception)):
             raise
+    finally:
+        if guard.runner is task:
+            guard.source_ended()

@@ -16,8 +16,10 @@ Sources: ASGI 3.0 HTTP specification; WHATWG HTML, section 9.2 (server-sent even
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Generator
 from contextvars import ContextVar
+from typing import Any
 
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import ClientDisconnect
@@ -27,7 +29,7 @@ from .body import BoundedReceive
 from .exchange import ClientGone, Exchange, Outcome, SlowClient, StreamAborted
 from .kernel import Kernel
 from .problem import Problem
-from .threads import in_thread
+from .threads import close
 
 #: Seconds for which the headers of a response wait for its first item.
 FIRST_ITEM = 0.2
@@ -42,8 +44,12 @@ RECORDS = {
     "application/x-ndjson": '{{"$error": {}}}\n',
 }
 EVENTS = "text/event-stream"
+#: The arguments of Starlette's error for an error that has a handler, after the start.
+ALREADY_STARTED = ("Caught handled exception, but response already started.",)
 #: Headers of event streams: a proxy must neither store, transform nor buffer them.
 OF_EVENTS = {b"cache-control": b"no-cache, no-transform", b"x-accel-buffering": b"no"}
+
+logger = logging.getLogger(__name__)
 
 #: The guard of the current request.
 current: ContextVar["Guard"] = ContextVar("guard")
@@ -53,8 +59,8 @@ class Guard:
     """The work of the application for one request, which can be cancelled for a reason."""
 
     __slots__ = (
-        "_busy_since", "_cut_at", "_ended_at", "_owner", "_task", "_watcher", "exchange", "kernel",
-        "reason", "sources",
+        "_busy_since", "_cut_at", "_ended_at", "_owner", "_sends", "_task", "_turn", "_watcher",
+        "exchange", "kernel", "reason", "runner", "sources",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
@@ -64,28 +70,65 @@ class Guard:
         self.reason: BaseException | None = None
         #: The generators of the response, which are closed after it.
         self.sources: list[AsyncGenerator[object] | Generator[object]] = []
+        #: The task that waits for the next item of a source.
+        self.runner: asyncio.Task[Any] | None = None
         self._owner = asyncio.current_task()
         self._watcher: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        #: When the current send began.
+        #: When the client last accepted a message, while messages are being sent.
         self._busy_since: float | None = None
-        self._ended_at = 0.0
+        self._sends = 0
+        self._ended_at = self._turn = 0.0
         #: When the work is cut off at the end of the drain.
         self._cut_at: float | None = None
 
     def cut(self, reason: BaseException) -> None:
-        """Cancel the work."""
-        if self.reason is None and self._owner is not None:
+        """Cancel the work; a source that is waiting comes first, so that it can clean up.
+
+        The task groups of FastAPI and of middleware cancel each `await` of the cleanup again.
+        """
+        if self.reason is None:
             self.reason = reason
             self._ended_at = asyncio.get_running_loop().time()
-            self._owner.cancel()
+            self.cancel(self.runner or self._owner)
+
+    def cancel(self, task: asyncio.Task[Any] | None) -> None:
+        """Cancel a task, but not the current one, in which the next send raises an error."""
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    def source_ended(self) -> None:
+        """Cancel the rest of the work, after the cleanup of the source."""
+        self.runner = None
+        if self.reason is not None:
+            self.cancel(self._owner)
+
+    async def _send_watched(self, message: Message) -> None:
+        """Send a message within the send deadline; let the event loop run once in a while."""
+        clock = asyncio.get_running_loop().time
+        if self.reason is not None:
+            raise ClientGone
+        self._sends += 1
+        if self._busy_since is None:
+            self._busy_since = clock()
+        try:
+            await self.exchange.send(message)
+        finally:
+            self._sends -= 1
+            self._busy_since = clock() if self._sends else None
+
+    async def _take_turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._turn > TURN:
+            await asyncio.sleep(0)
+            self._turn = loop.time()
 
     def sweep(self, now: float) -> None:
         """Cut off a client that does not read."""
         limit = self.exchange.limits.send_timeout
         if self.reason is not None:
-            if now - self._ended_at > CLEANUP_SECONDS and self._owner is not None:
-                self._owner.cancel()
+            if now - self._ended_at > CLEANUP_SECONDS:
+                self.cancel(self._owner)
         elif self._busy_since is not None and now - self._busy_since > limit:
             self.cut(SlowClient(limit))
         elif self._cut_at is not None and now > self._cut_at:
@@ -98,17 +141,20 @@ class Guard:
         self._cut_at = asyncio.get_running_loop().time() + drain.notice + drain.timeout
 
     def cause_of(self, error: BaseException) -> BaseException:
-        """Return the reason of the end of the work, which libraries may have wrapped or hidden."""
+        """Return the reason of the end, which libraries may have wrapped or hidden."""
         if self.reason is not None:
             while self._owner is not None and self._owner.cancelling():
                 self._owner.uncancel()
             return self.reason
         if isinstance(error, asyncio.CancelledError):
             return error
-        if self.exchange.broken is not None:
-            return self.exchange.broken
+        broken = self.exchange.broken
+        if broken is not None and not isinstance(broken, asyncio.CancelledError):
+            error = broken
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
+        if error.args == ALREADY_STARTED and error.__cause__ is not None:
+            error = error.__cause__  # Starlette does not know that the start is held.
         return error
 
     async def report(self, error: BaseException) -> None:
@@ -124,11 +170,10 @@ class Guard:
     async def close_sources(self) -> None:
         """Close the generators now, not at garbage collection: they may hold resources."""
         for source in reversed(self.sources):
-            if isinstance(source, AsyncGenerator):
-                async with asyncio.timeout(CLEANUP_SECONDS):
-                    await source.aclose()
-            else:
-                await in_thread(self.kernel.threads, source.close)
+            try:
+                await close(source, self.kernel.threads, CLEANUP_SECONDS)
+            except Exception:
+                logger.exception("A generator failed to close")
         self.sources.clear()
 
 
@@ -137,7 +182,7 @@ class ResponseGuard(Guard):
 
     __slots__ = (
         "_beginning", "_farewell", "_held", "_is_open", "_media_type", "_reader", "_refusal",
-        "_sent_at", "_tail", "_timer", "_turn",
+        "_sent_at", "_tail", "_timer",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
@@ -151,7 +196,7 @@ class ResponseGuard(Guard):
         #: The last bytes of the body, which show whether an event is complete.
         self._tail = b""
         self._farewell: bytes | None = None
-        self._sent_at = self._turn = 0.0
+        self._sent_at = 0.0
         self._reader: BoundedReceive | None = None
         #: Why the request body was not read, even if a library has replaced the error.
         self._refusal: Problem | None = None
@@ -164,10 +209,13 @@ class ResponseGuard(Guard):
         if self._reader is None:
             self._reader = BoundedReceive(exchange.receive, exchange, self._limit())
         try:
-            return await self._reader.message()
+            message = await self._reader.message()
         except Problem as problem:
             self._refusal = problem
             raise
+        if self._is_open:
+            self._listen_later()
+        return message
 
     def _limit(self) -> int:
         scope, limits = self.exchange.scope, self.exchange.limits
@@ -183,6 +231,8 @@ class ResponseGuard(Guard):
         kind = message["type"]
         if kind == "http.response.body":
             if not message.get("more_body", False) and exchange.broken is not None:
+                if isinstance(exchange.broken, asyncio.CancelledError):
+                    raise StreamAborted(exchange.request_id) from exchange.broken
                 raise exchange.broken
             if exchange.guarded:
                 await self._send_body(message)
@@ -205,43 +255,36 @@ class ResponseGuard(Guard):
             reader = BoundedReceive(self.receive, self.exchange, self._limit())
             self._refusal = reader.too_large()
             raise self._refusal
+        if self._held is not None:
+            self.exchange.broken = None  # This response replaces the one that has failed.
         self._held = message
-        if b"content-length" not in headers:
-            loop = asyncio.get_running_loop()
-            self._cancel_timer()
-            self._timer = loop.call_later(FIRST_ITEM, self._begin_late)
+        self._cancel_timer()
+        late = self._open if b"content-length" in headers else self._begin_late
+        self._timer = asyncio.get_running_loop().call_later(FIRST_ITEM, late)
 
     async def _send_body(self, message: Message) -> None:
-        body, loop = message.get("body", b""), asyncio.get_running_loop()
         if not message.get("more_body", False):
             await self._begin()
             self.close()
             await self.exchange.send(message)
             return
-        if self._held is not None and not body:
-            return
-        await self._begin()
-        self._open()
-        await self._write(message)
-        if self._farewell is not None:
-            await self._say_goodbye()
-        elif loop.time() - self._turn > TURN:
-            await asyncio.sleep(0)
-            self._turn = loop.time()
-        if self.exchange.disconnected:
+        if self._held is None or message.get("body"):
+            await self._begin()
+            self._open()
+            await self._write(message)
+            if self._farewell is not None:
+                await self._say_goodbye()
+        await self._take_turn()
+        if self.reason is not None and self.runner is not None:
+            await asyncio.sleep(CLEANUP_SECONDS)  # `source_ended` cancels it.
+        if self.exchange.disconnected or self.reason is not None:
             raise ClientGone
 
     async def _write(self, message: Message) -> None:
-        clock = asyncio.get_running_loop().time
-        if self.reason is not None:
-            raise ClientGone
-        self._sent_at = self._busy_since = clock()
-        try:
-            await self.exchange.send(message)
-        finally:
-            self._busy_since = None
+        self._sent_at = asyncio.get_running_loop().time()
+        await self._send_watched(message)
         if self._media_type == EVENTS:
-            self._tail = (self._tail + message["body"][-4:])[-4:]
+            self._tail = (self._tail + message.get("body", b"")[-4:])[-4:]
 
     def _begin_late(self) -> None:
         self._beginning = asyncio.get_running_loop().create_task(self._send_start())
@@ -253,7 +296,7 @@ class ResponseGuard(Guard):
         if self._beginning is not None:
             await self._beginning
             self._beginning = None
-        elif self._held is not None:
+        else:
             await self._send_start()
 
     async def _send_start(self) -> None:
@@ -275,14 +318,17 @@ class ResponseGuard(Guard):
         """Watch the client from now on."""
         if self._is_open:
             return
-        loop, exchange = asyncio.get_running_loop(), self.exchange
         self._is_open = True
-        self._sent_at = self._turn = loop.time()
+        self._sent_at = self._turn = asyncio.get_running_loop().time()
         self.kernel.channels.add(self)
-        if exchange.body_complete:  # Otherwise the application still reads the body.
-            self._watcher = loop.create_task(self._listen())
+        self._listen_later()
         if self.kernel.drain.draining:
             self.drain(self.kernel.drain.retry_after())
+
+    def _listen_later(self) -> None:
+        """Wait for the client to leave, unless the application still reads the body."""
+        if self._watcher is None and self.exchange.body_complete:
+            self._watcher = asyncio.get_running_loop().create_task(self._listen())
 
     async def _listen(self) -> None:
         while (await self.exchange.receive())["type"] != "http.disconnect":
@@ -292,35 +338,37 @@ class ResponseGuard(Guard):
     def sweep(self, now: float) -> None:
         """Cut off a client that does not read; keep a silent event stream alive."""
         super().sweep(now)
-        is_idle = self.reason is None and self._busy_since is None and self._is_between_events()
-        if is_idle and now - self._sent_at >= self.exchange.limits.heartbeat:
-            self._insert(b":\n\n")
+        if self._is_idle() and now - self._sent_at >= self.exchange.limits.heartbeat:
+            self._task = asyncio.get_running_loop().create_task(self._send_comment())
 
     def drain(self, retry_after: float) -> None:
         """End an event stream after its current event, others at the end of the drain."""
         super().drain(retry_after)
         if self._media_type == EVENTS:
             self._farewell = f"retry: {retry_after * 1000:.0f}\n\n".encode()
-            if self._busy_since is None and self._is_between_events():
+            if self._is_idle():
                 self._task = asyncio.get_running_loop().create_task(self._say_goodbye())
 
-    def _is_between_events(self) -> bool:
+    def _is_idle(self) -> bool:
+        """Return whether an event stream is between two events, and nothing is being sent."""
         ends = (b"\n\n", b"\r\n\r\n", b"\r\r")
-        return self._media_type == EVENTS and (not self._tail or self._tail.endswith(ends))
+        is_between = not self._tail or self._tail.endswith(ends)
+        is_idle = self.reason is None and not self._sends
+        return is_idle and is_between and self._media_type == EVENTS
 
-    def _insert(self, body: bytes) -> None:
-        message = {"type": "http.response.body", "body": body, "more_body": True}
-        self._task = asyncio.get_running_loop().create_task(self._write(message))
+    async def _send_comment(self) -> None:
+        if self._is_idle():  # Still: the application may have run before this task.
+            await self._write({"type": "http.response.body", "body": b":\n\n", "more_body": True})
 
     async def _say_goodbye(self) -> None:
-        farewell, self._farewell = self._farewell, None
-        if farewell is None or not self._is_between_events():
-            self._farewell = farewell
+        if self._farewell is None or not self._is_idle():
             return
-        await self._write({"type": "http.response.body", "body": farewell, "more_body": True})
+        farewell, self._farewell = self._farewell, None
+        message = {"type": "http.response.body", "body": farewell, "more_body": True}
+        await self._write(message)
         self.exchange.outcome = Outcome.DRAINED
+        await self.exchange.send(message | {"body": b"", "more_body": False})
         self.cut(ClientGone())
-        await self.exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def report(self, error: BaseException) -> None:
         """Send the record of a failure, if the response has begun and its format has one."""
@@ -330,9 +378,9 @@ class ResponseGuard(Guard):
             return
         document = json.dumps(self.kernel.describe(Problem.of(error), exchange))
         body = record.format(document).encode()
+        message = {"type": "http.response.body", "body": body, "more_body": True}
         try:
             async with asyncio.timeout(exchange.limits.send_timeout):
-                message = {"type": "http.response.body", "body": body, "more_body": True}
                 await exchange.send(message)
         except TimeoutError:
             raise SlowClient(exchange.limits.send_timeout) from None

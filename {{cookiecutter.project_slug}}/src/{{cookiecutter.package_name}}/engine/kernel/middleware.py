@@ -5,6 +5,7 @@ Trace Context, section 3.2.
 """
 
 import asyncio
+import logging
 import random
 import re
 import time
@@ -25,6 +26,8 @@ from .guard import Guard, ResponseGuard, current
 from .kernel import Kernel
 from .problem import Problem
 from .socket_guard import WebSocketGuard
+
+logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 #: W3C Trace Context, section 3.2; the values of future versions may be longer.
@@ -66,6 +69,7 @@ class ExchangeMiddleware:
                 await exchange.channel.run()
         except BaseException as exc:
             error = guard.cause_of(exc)
+            guard.close()
             # A client that has left is no failure of the service.
             has_left = isinstance(error, (ClientDisconnect, WebSocketDisconnect))
             if not has_left and await self._fail(error, scope, guard):
@@ -73,17 +77,12 @@ class ExchangeMiddleware:
         finally:
             current.reset(token)
             guard.close()
-            if guard.sources:
-                await guard.close_sources()
-            if exchange.channel is not None:
-                exchange.channel.close()
-            exchange.ended_at = time.monotonic()
-            exchange.outcome = exchange.resolve(error)
-            exchange.leave()
-            self.kernel.observe(exchange)
-            # Break the reference cycles, so that memory is freed at once.
-            exchange.channel = exchange.broken = None
-            scope["exchange"], scope["kernel"] = outer
+            try:
+                if guard.sources:
+                    await guard.close_sources()
+            finally:
+                self._end(exchange, error)
+                scope["exchange"], scope["kernel"] = outer
 
     async def _fail(self, error: BaseException, scope: Scope, guard: Guard) -> bool:
         """Respond to an error; return whether a handler of the application has done so.
@@ -102,6 +101,10 @@ class ExchangeMiddleware:
             await response(scope, exchange.receive, exchange.send)
             if handler is not None or isinstance(error, StreamAborted):
                 return handler is not None
+        elif exchange.response_complete and not exchange.remaining and scope["type"] == "http":
+            # A background task or a dependency: the next response must not be aborted.
+            logger.error("A request failed after its response", exc_info=error)
+            return False
         elif not isinstance(error, StreamAborted):
             await guard.report(error)
             raise StreamAborted(exchange.request_id) from error
@@ -128,6 +131,16 @@ class ExchangeMiddleware:
             return error.__cause__  # From the rest of a request body.
         return Problem(500)
 
+    def _end(self, exchange: Exchange, error: BaseException | None) -> None:
+        if exchange.channel is not None:
+            exchange.channel.close()
+        exchange.ended_at = time.monotonic()
+        exchange.outcome = exchange.resolve(error)
+        exchange.leave()
+        self.kernel.observe(exchange)
+        # Break the reference cycles, so that memory is freed at once.
+        exchange.channel = exchange.broken = None
+
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"")
@@ -150,6 +163,10 @@ class ExchangeMiddleware:
             ),
         )
         scope["exchange"], scope["kernel"] = exchange, self.kernel
+        # The guard keeps the promise of this version: `send` raises OSError after a disconnect. So
+        # Starlette starts no task group, which would disturb the cleanup of the source.
+        if scope["type"] == "http":
+            scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.4"}
         for begin in self.kernel.on_open:
             begin(exchange)
         return exchange

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,23 @@ async def in_thread(
     loop, context = asyncio.get_running_loop(), copy_context()
     call = partial(context.run, function, *args, **kwargs)
     return await complete(loop.run_in_executor(executor, call))
+
+
+async def close(
+    source: AsyncGenerator[Any] | Generator[Any], threads: Executor, limit: float
+) -> None:
+    """Close a generator; raise TimeoutError if an asynchronous one takes longer than `limit`."""
+    if isinstance(source, AsyncGenerator):
+        async with asyncio.timeout(limit):
+            await source.aclose()
+    else:
+        await in_thread(threads, _close_in_thread, source)
+
+
+def _close_in_thread(source: Generator[Any]) -> None:
+    while getattr(source, "gi_running", False):  # In another thread, which was not cancelled.
+        time.sleep(0.01)
+    source.close()
 
 
 async def acquire(threads: Executor, take: Callable[[], T], undo: Callable[[T], object]) -> T:
