@@ -58,11 +58,6 @@ current: ContextVar["Guard"] = ContextVar("guard")
 class Guard:
     """The work of the application for one request, which can be cancelled for a reason."""
 
-    __slots__ = (
-        "_busy_since", "_cut_at", "_ended_at", "_owner", "_sends", "_task", "_turn", "_watcher",
-        "exchange", "kernel", "reason", "runner", "sources",
-    )  # fmt: skip
-
     def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
         self.kernel = kernel
         self.exchange = exchange
@@ -118,10 +113,8 @@ class Guard:
             self._busy_since = clock() if self._sends else None
 
     async def _take_turn(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._turn > TURN:
-            await asyncio.sleep(0)
-            self._turn = loop.time()
+        await asyncio.sleep(0)
+        self._turn = asyncio.get_running_loop().time()
 
     def sweep(self, now: float) -> None:
         """Cut off a client that does not read."""
@@ -179,11 +172,6 @@ class Guard:
 
 class ResponseGuard(Guard):
     """The `receive` and `send` of an HTTP request."""
-
-    __slots__ = (
-        "_beginning", "_farewell", "_held", "_is_open", "_media_type", "_reader", "_refusal",
-        "_sent_at", "_tail", "_timer",
-    )  # fmt: skip
 
     def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
         super().__init__(kernel, exchange)
@@ -259,8 +247,10 @@ class ResponseGuard(Guard):
             self.exchange.broken = None  # This response replaces the one that has failed.
         self._held = message
         self._cancel_timer()
-        late = self._open if b"content-length" in headers else self._begin_late
-        self._timer = asyncio.get_running_loop().call_later(FIRST_ITEM, late)
+        if b"content-length" in headers:
+            self.kernel.channels.add(self)  # The next sweep opens it: a timer would cost more.
+        else:
+            self._timer = asyncio.get_running_loop().call_later(FIRST_ITEM, self._begin_late)
 
     async def _send_body(self, message: Message) -> None:
         if not message.get("more_body", False):
@@ -274,7 +264,8 @@ class ResponseGuard(Guard):
             await self._write(message)
             if self._farewell is not None:
                 await self._say_goodbye()
-        await self._take_turn()
+        if asyncio.get_running_loop().time() - self._turn > TURN:
+            await self._take_turn()
         if self.reason is not None and self.runner is not None:
             await asyncio.sleep(CLEANUP_SECONDS)  # `source_ended` cancels it.
         if self.exchange.disconnected or self.reason is not None:
@@ -337,6 +328,7 @@ class ResponseGuard(Guard):
 
     def sweep(self, now: float) -> None:
         """Cut off a client that does not read; keep a silent event stream alive."""
+        self._open()
         super().sweep(now)
         if self._is_idle() and now - self._sent_at >= self.exchange.limits.heartbeat:
             self._task = asyncio.get_running_loop().create_task(self._send_comment())
@@ -357,17 +349,16 @@ class ResponseGuard(Guard):
         return is_idle and is_between and self._media_type == EVENTS
 
     async def _send_comment(self) -> None:
-        if self._is_idle():  # Still: the application may have run before this task.
-            await self._write({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+        if self._is_idle():  # The application may have run before this task.
+            await self._write(_part(b":\n\n"))
 
     async def _say_goodbye(self) -> None:
         if self._farewell is None or not self._is_idle():
             return
         farewell, self._farewell = self._farewell, None
-        message = {"type": "http.response.body", "body": farewell, "more_body": True}
-        await self._write(message)
+        await self._write(_part(farewell))
         self.exchange.outcome = Outcome.DRAINED
-        await self.exchange.send(message | {"body": b"", "more_body": False})
+        await self.exchange.send(_part(b"", more=False))
         self.cut(ClientGone())
 
     async def report(self, error: BaseException) -> None:
@@ -377,11 +368,9 @@ class ResponseGuard(Guard):
         if record is None or not exchange.status or exchange.response_complete:
             return
         document = json.dumps(self.kernel.describe(Problem.of(error), exchange))
-        body = record.format(document).encode()
-        message = {"type": "http.response.body", "body": body, "more_body": True}
         try:
             async with asyncio.timeout(exchange.limits.send_timeout):
-                await exchange.send(message)
+                await exchange.send(_part(record.format(document).encode()))
         except TimeoutError:
             raise SlowClient(exchange.limits.send_timeout) from None
 
@@ -404,3 +393,7 @@ class ResponseGuard(Guard):
     def close(self) -> None:
         self._cancel_timer()
         super().close()
+
+
+def _part(body: bytes, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}

@@ -12,7 +12,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from .exchange import Exchange, Outcome
-from .guard import CLEANUP_SECONDS, Guard
+from .guard import CLEANUP_SECONDS, TURN, Guard
 from .kernel import Kernel
 
 #: Seconds in which a handler may receive the disconnect by itself; it may then clean up for
@@ -22,8 +22,6 @@ NOTICE = 1.0
 
 class WebSocketGuard(Guard):
     """The `receive` and `send` of a WebSocket."""
-
-    __slots__ = ("_received",)
 
     def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
         super().__init__(kernel, exchange)
@@ -45,7 +43,8 @@ class WebSocketGuard(Guard):
         await self._send_watched(message)
         if not self.exchange.guarded:
             return
-        await self._take_turn()
+        if asyncio.get_running_loop().time() - self._turn > TURN:
+            await self._take_turn()
         if message["type"] == "websocket.close":
             self._received = None
             self.close()  # The handler may continue to work.
