@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -466,3 +466,35 @@ async def test_empty_chunks_do_not_starve_the_loop(serve: Any) -> None:
             assert (await client.get("/health/live")).status_code == 200
         peer.reset()
     assert await service.outcome_of("GET /empty") == "client_abort"
+
+
+@pytest.mark.parametrize("layer", [False, True])
+@pytest.mark.parametrize("path", ["/swallowing", "/swallowing-lines"])
+async def test_a_source_that_swallows_its_cancellation(
+    sections: Any, path: str, layer: bool
+) -> None:
+    router = APIRouter()
+
+    async def items() -> AsyncGenerator[str]:
+        yield "item"
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    @router.get("/swallowing")
+    async def streaming() -> StreamingResponse:
+        return StreamingResponse(items())
+
+    @router.get("/swallowing-lines")
+    async def lines() -> AsyncIterable[str]:
+        async for item in items():
+            yield item
+
+    service = Service(router, server={"drain_timeout": 0.1}, **sections)
+    if layer:
+        service.app.add_middleware(Stamp)
+    async with service, service.raw_connection() as peer:
+        await peer.get(path)
+        await peer.read_until(b"item")
+        await service.call(service.app.state.kernel.drain.begin)
+        assert not (await rest_of(peer)).endswith(b"0\r\n\r\n")
+        assert await service.outcome_of(f"GET {path}") == "drained"

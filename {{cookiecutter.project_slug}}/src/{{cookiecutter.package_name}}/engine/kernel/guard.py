@@ -78,10 +78,7 @@ class Guard:
         self._cut_at: float | None = None
 
     def cut(self, reason: BaseException) -> None:
-        """Cancel the work; a source that is waiting comes first, so that it can clean up.
-
-        The task groups of FastAPI and of middleware cancel each `await` of the cleanup again.
-        """
+        """Cancel the work, after the cleanup of a source: task groups would cancel its awaits."""
         if self.reason is None:
             self.reason = reason
             self._ended_at = asyncio.get_running_loop().time()
@@ -99,7 +96,7 @@ class Guard:
             self.cancel(self._owner)
 
     async def _send_watched(self, message: Message) -> None:
-        """Send a message within the send deadline; let the event loop run once in a while."""
+        """Send a message within the send deadline; raise ClientGone after a cut."""
         clock = asyncio.get_running_loop().time
         if self.reason is not None:
             raise ClientGone
@@ -113,6 +110,7 @@ class Guard:
             self._busy_since = clock() if self._sends else None
 
     async def _take_turn(self) -> None:
+        """Let the event loop run: an application that never waits would keep it."""
         await asyncio.sleep(0)
         self._turn = asyncio.get_running_loop().time()
 
@@ -147,7 +145,7 @@ class Guard:
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
         if error.args == ALREADY_STARTED and error.__cause__ is not None:
-            error = error.__cause__  # Starlette does not know that the start is held.
+            return error.__cause__  # Starlette does not know that the start is held.
         return error
 
     async def report(self, error: BaseException) -> None:
@@ -157,8 +155,7 @@ class Guard:
         """Stop watching; the work may continue, such as background tasks."""
         self.kernel.channels.discard(self)
         for task in (self._watcher, self._task):
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
+            self.cancel(task)
 
     async def close_sources(self) -> None:
         """Close the generators now, not at garbage collection: they may hold resources."""
@@ -218,6 +215,8 @@ class ResponseGuard(Guard):
         exchange = self.exchange
         kind = message["type"]
         if kind == "http.response.body":
+            if self.reason is not None:
+                raise ClientGone
             if not message.get("more_body", False) and exchange.broken is not None:
                 if isinstance(exchange.broken, asyncio.CancelledError):
                     raise StreamAborted(exchange.request_id) from exchange.broken
@@ -266,9 +265,11 @@ class ResponseGuard(Guard):
                 await self._say_goodbye()
         if asyncio.get_running_loop().time() - self._turn > TURN:
             await self._take_turn()
-        if self.reason is not None and self.runner is not None:
-            await asyncio.sleep(CLEANUP_SECONDS)  # `source_ended` cancels it.
-        if self.exchange.disconnected or self.reason is not None:
+        if self.reason is not None:
+            if self.runner is not None:
+                await asyncio.sleep(CLEANUP_SECONDS)  # `source_ended` cancels it.
+            raise ClientGone
+        if self.exchange.disconnected:
             raise ClientGone
 
     async def _write(self, message: Message) -> None:
