@@ -2,8 +2,8 @@
 
 The guard of a request (`kernel.guard`) sees messages, in which a failed generator looks like one
 that has ended: FastAPI sends the last message of an event stream before it raises. So the engine
-wraps the path operations of the owner's routers at the start. A source tells the guard of its
-failure, and the guard closes it when the client has left.
+wraps the path operations of the owner's routers at the start. The wrapper reports a failure to the
+guard, which closes the generator when the client has left.
 """
 
 import asyncio

@@ -18,7 +18,7 @@ class Source:
 
     def __init__(self, fail_after: int | None = None, last: int | None = None) -> None:
         self.error: Callable[[], Exception] = ZeroDivisionError
-        #: What each item consists of.
+        #: The content of each item.
         self.item = "item"
         #: Seconds before each item, None to never wait.
         self.pause: float | None = 0.01

@@ -225,39 +225,40 @@ async def test_a_source_that_fails_to_close(sections: Any, layer: bool) -> None:
         assert not await service.call(lambda: set(service.app.state.kernel.channels))
 
 
+@asynccontextmanager
+async def resource(steps: list[str]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        steps.append("begins")
+        await asyncio.sleep(0.02)
+        steps.append("ends")
+
+
 @pytest.mark.parametrize("layer", [False, True])
 @pytest.mark.parametrize("path", ["/slow-sse", "/slow-lines", "/slow-raw"])
 async def test_cleanup_that_awaits(sections: Any, path: str, layer: bool) -> None:
     router = APIRouter()
     steps: list[str] = []
 
-    @asynccontextmanager
-    async def resource(name: str) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            steps.append(f"{name} begins")
-            await asyncio.sleep(0.02)
-            steps.append(f"{name} ends")
-
     async def dependency() -> AsyncIterator[None]:
-        async with resource("dependency"):
+        async with resource(steps):
             yield
 
     async def items() -> AsyncGenerator[str]:
-        async with resource("source"):
+        async with resource(steps):
             yield "item"
             await asyncio.sleep(60)
 
     @router.get("/slow-sse", response_class=EventSourceResponse, dependencies=[Depends(dependency)])
     async def sse() -> AsyncIterable[str]:
-        async with resource("operation"):
+        async with resource(steps):
             yield "item"
             await asyncio.sleep(60)
 
     @router.get("/slow-lines", dependencies=[Depends(dependency)])
     async def lines() -> AsyncIterable[str]:
-        async with resource("operation"):
+        async with resource(steps):
             yield "item"
             await asyncio.sleep(60)
 
@@ -274,8 +275,7 @@ async def test_cleanup_that_awaits(sections: Any, path: str, layer: bool) -> Non
             await peer.read_until(b"item")
             peer.reset()
         assert await service.outcome_of(f"GET {path}") == "client_abort"
-    assert len([step for step in steps if step.endswith("begins")]) == 2, steps
-    assert len([step for step in steps if step.endswith("ends")]) == 2, steps
+    assert steps == ["begins", "ends"] * 2
 
 
 async def test_a_client_that_leaves_after_its_body_was_read_by_the_source(serve: Any) -> None:

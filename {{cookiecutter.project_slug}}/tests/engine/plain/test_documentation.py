@@ -35,7 +35,7 @@ class Item(BaseModel):
 
 
 class Failing(ast.NodeTransformer):
-    """Raises an error before the items of a generator or after them, or repeats them for ever."""
+    """Raises an error before the items of a generator or after them, or never ends."""
 
     def __init__(self, change: str) -> None:
         self.change = change

@@ -242,6 +242,25 @@ async def test_polling_for_the_disconnect(sections: Any, layer: bool) -> None:
 
         return StreamingResponse(items())
 
+    service = Service(router, **sections)
+    if layer:
+        service.app.add_middleware(Stamp)
+    async with service:
+        async with service.raw_connection() as peer:
+            await peer.send(b"POST /polling HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n")
+            await peer.read_until(b"item")
+            await peer.read_until(b"item")
+            peer.reset()
+        await service.in_server(asyncio.wait_for(done.wait(), 1))
+        assert await service.outcome_of("POST /polling") == "client_abort"
+        assert set(values) == {"seen"}
+
+
+@pytest.mark.parametrize("layer", [False, True])
+async def test_a_background_task_survives_its_client(sections: Any, layer: bool) -> None:
+    router = APIRouter()
+    done = asyncio.Event()
+
     @router.post("/later")
     async def later(tasks: BackgroundTasks) -> str:
         async def work() -> None:
@@ -255,15 +274,6 @@ async def test_polling_for_the_disconnect(sections: Any, layer: bool) -> None:
     if layer:
         service.app.add_middleware(Stamp)
     async with service:
-        async with service.raw_connection() as peer:
-            await peer.send(b"POST /polling HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n")
-            await peer.read_until(b"item")
-            await peer.read_until(b"item")
-            peer.reset()
-        await service.in_server(asyncio.wait_for(done.wait(), 1))
-        assert await service.outcome_of("POST /polling") == "client_abort"
-        assert set(values) == {"seen"}
-        done.clear()
         async with service.raw_connection() as peer:
             await peer.send(b"POST /later HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n")
             await peer.read_until(b'"later"')

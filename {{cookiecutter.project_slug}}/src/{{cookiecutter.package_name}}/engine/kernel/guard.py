@@ -1,4 +1,4 @@
-"""The guard: what the engine's own streams promise, for the responses of any path operation.
+"""The guard keeps the promises of the engine's own streams for any response of an application.
 
 `StreamingResponse` and FastAPI's generators send the headers before the first item, so that an
 early failure is a truncated 200. They wait forever for a client that does not read, and notice a
@@ -37,11 +37,11 @@ FIRST_ITEM = 0.2
 TURN = 0.01
 #: Seconds that the work for a response may take to clean up.
 CLEANUP_SECONDS = 5.0
-#: Records of a failure, by media type.
+#: Records of a failure around its document, by media type.
 RECORDS = {
-    "text/event-stream": "event: error\ndata: {}\n\n",
-    "application/jsonl": '{{"$error": {}}}\n',
-    "application/x-ndjson": '{{"$error": {}}}\n',
+    "text/event-stream": ("event: error\ndata: ", "\n\n"),
+    "application/jsonl": ('{"$error": ', "}\n"),
+    "application/x-ndjson": ('{"$error": ', "}\n"),
 }
 EVENTS = "text/event-stream"
 #: The arguments of Starlette's error for an error that has a handler, after the start.
@@ -371,7 +371,7 @@ class ResponseGuard(Guard):
         document = json.dumps(self.kernel.describe(Problem.of(error), exchange))
         try:
             async with asyncio.timeout(exchange.limits.send_timeout):
-                await exchange.send(_part(record.format(document).encode()))
+                await exchange.send(_part(document.join(record).encode()))
         except TimeoutError:
             raise SlowClient(exchange.limits.send_timeout) from None
 
