@@ -57,7 +57,7 @@ class Failing(ast.NodeTransformer):
 
 
 class Image:
-    """What `read_image` of the examples returns."""
+    """The image that `read_image` of the examples returns."""
 
     def __enter__(self) -> Iterator[bytes]:
         return iter([b"chunk"])
