@@ -90,6 +90,7 @@ class Service(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Put the engine's middleware around the owner's; FastAPI calls this at the start."""
         observability.add_index(self)  # Last, so that the owner's route takes precedence.
+        sources.watch(self)  # Tests may call the application without its lifespan.
         if self.user_middleware:
             self.state.kernel.has_layers = True
             self.user_middleware.append(Middleware(BreakMiddleware))

@@ -2,14 +2,14 @@
 
 The guard of a request (`kernel.guard`) sees messages, in which a failed generator looks like one
 that has ended: FastAPI sends the last message of an event stream before it raises. So the engine
-wraps the path operations of the owner's routers at the start. A source tells the guard of its
-failure, and the guard closes it when the client has left.
+wraps the path operations of the owner's routers at the start. The wrapper reports a failure to the
+guard, which closes the generator when the client has left.
 """
 
 import asyncio
-import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator
 from functools import wraps
+from inspect import isawaitable, isgeneratorfunction, unwrap
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,7 +18,7 @@ from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.routing import Mount
 
-from .kernel.guard import current
+from .kernel.guard import Guard, current
 from .streams.pull import iterate_in_thread
 
 #: The package of the engine, whose responses guard themselves.
@@ -41,81 +41,71 @@ def watch(app: FastAPI) -> None:
 def _watched(call: Any, is_events: bool) -> Any:
     if hasattr(call, "watched"):
         return call
-    wrapper: Any
-    if inspect.isasyncgenfunction(call):
-        wrapper = _of_async_generator(call, is_events)
-    elif inspect.isgeneratorfunction(call):
-        wrapper = _of_generator(call, is_events)
-    elif inspect.iscoroutinefunction(call):
-        wrapper = _of_coroutine(call)
-    else:
-        wrapper = _of_function(call)
-    wrapper.watched = True
-    return wrapper
 
-
-def _of_async_generator(call: Callable[..., AsyncGenerator[Any]], is_events: bool) -> Any:
-    @wraps(call)
-    def source(*args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
-        return _iterate(call(*args, **kwargs), is_events)
-
-    return source
-
-
-def _of_generator(call: Callable[..., Generator[Any]], is_events: bool) -> Any:
-    # Without the attribute `__wrapped__`, by which FastAPI would find that `call` is synchronous.
-    @wraps(call, assigned=("__module__", "__name__", "__qualname__", "__doc__"), updated=())
-    async def source(*args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
-        threads = current.get().kernel.threads
-        async for item in _iterate(iterate_in_thread(threads, call(*args, **kwargs)), is_events):
-            yield item
-
-    del source.__wrapped__
-    return source
-
-
-def _of_coroutine(call: Callable[..., Any]) -> Any:
-    @wraps(call)
-    async def operation(*args: Any, **kwargs: Any) -> Any:
-        return _with_watched_body(await call(*args, **kwargs))
-
-    return operation
-
-
-def _of_function(call: Callable[..., Any]) -> Any:
+    # FastAPI looks through `wraps` to decide whether to await the result, or to iterate it.
     @wraps(call)
     def operation(*args: Any, **kwargs: Any) -> Any:
-        return _with_watched_body(call(*args, **kwargs))
+        result = call(*args, **kwargs)
+        guard = current.get(None)
+        if guard is None:  # The router is also in an application without the engine.
+            return iterate_in_threadpool(result) if isinstance(result, Generator) else result
+        if isinstance(result, Generator):
+            result = iterate_in_thread(guard.kernel.threads, result)
+        if isinstance(result, AsyncGenerator):
+            return _iterate(guard, result, is_events)
+        if isinstance(result, StreamingResponse):
+            _watch_body(guard, result)
+        return _finish(guard, result) if isawaitable(result) else result
 
+    function = unwrap(call)
+    if isgeneratorfunction(function) or isgeneratorfunction(type(function).__call__):
+        # FastAPI would iterate it in the threads of synchronous path operations.
+        operation.__wrapped__ = _iterate
+    operation.watched = True  # type: ignore[attr-defined]
     return operation
 
 
-def _with_watched_body(response: Any) -> Any:
+async def _finish(guard: Guard, result: Awaitable[Any]) -> Any:
+    response = await result
     if isinstance(response, StreamingResponse):
-        guard = current.get()
-        guard.response = response
-        source: Any = response.body_iterator
-        if getattr(source, "ag_code", None) is iterate_in_threadpool.__code__ and source.ag_frame:
-            # A synchronous source must not occupy the threads of synchronous path operations.
-            own = source.ag_frame.f_locals["iterator"]
-            source = iterate_in_thread(guard.kernel.threads, own)
-        response.body_iterator = _iterate(source)
+        _watch_body(guard, response)
     return response
 
 
-async def _iterate(source: AsyncIterable[Any], ends_quietly: bool = False) -> AsyncGenerator[Any]:
-    guard = current.get()
-    guard.worker = asyncio.current_task()
+def _watch_body(guard: Guard, response: StreamingResponse) -> None:
+    guard.response = response
+    source: Any = response.body_iterator
+    if getattr(source, "ag_code", None) is iterate_in_threadpool.__code__ and source.ag_frame:
+        # A synchronous source must not occupy the threads of synchronous path operations.
+        source = iterate_in_thread(guard.kernel.threads, source.ag_frame.f_locals["iterator"])
+    response.body_iterator = _iterate(guard, source)
+
+
+async def _iterate(
+    guard: Guard, source: AsyncIterable[Any], ends_quietly: bool = False
+) -> AsyncGenerator[Any]:
     if isinstance(source, AsyncGenerator):
         guard.sources.append(source)
+    task = guard.runner = asyncio.current_task()
     try:
         async for item in source:
+            guard.runner = None
             yield item
+            guard.runner = task
     except GeneratorExit:
         raise
+    except asyncio.CancelledError as error:
+        if task is None or task.cancelling():
+            raise
+        # A task for which the source waits: libraries would take it for the end of the response.
+        guard.exchange.broken = RuntimeError("a task of the response was cancelled")
+        raise guard.exchange.broken from error
     except BaseException as error:
         guard.exchange.broken = error
         # FastAPI would drop the events that wait in its queue. The guard raises the error instead,
         # at the end of the response.
         if not (ends_quietly and isinstance(error, Exception)):
             raise
+    finally:
+        if guard.runner is task:
+            guard.source_ended()

@@ -6,6 +6,7 @@ Source: RFC 9110, sections 8.6 (Content-Length), 14.5 (Content-Range), 15.5.9 (4
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from fastapi import Request
@@ -117,6 +118,7 @@ class Arriving(Protocol):
     has_reader: bool
 
 
+@dataclass(eq=False)
 class BoundedReceive:
     """The `receive` of a request body, with a size limit and deadlines.
 
@@ -124,14 +126,13 @@ class BoundedReceive:
     the body stalls or arrives below the minimum rate.
     """
 
-    def __init__(self, receive: Receive, exchange: Arriving, limit: int) -> None:
-        self._receive = receive
-        self._limits = exchange.limits
-        self._deadline = Deadline()
-        self._waited = 0.0
-        self.limit = limit
-        self.declared = exchange.declared
-        self.received = 0
+    _receive: Receive
+    _limits: StreamingSettings
+    declared: int | None
+    limit: int
+    received: int = field(default=0, init=False)
+    _waited: float = field(default=0.0, init=False)
+    _deadline: Deadline = field(default_factory=Deadline, init=False)
 
     async def message(self) -> Message:
         if self.declared is not None and self.declared > self.limit:
@@ -175,7 +176,7 @@ class RequestBody(BoundedReceive):
                 raise partial_body(f"`{name}`")
         exchange: Arriving = request.scope["exchange"]
         exchange.has_reader = True
-        super().__init__(request.receive, exchange, limit)
+        super().__init__(request.receive, exchange.limits, exchange.declared, limit)
         # An empty body is one message, which a task that watches the client may have received.
         self._more = not exchange.body_complete
 

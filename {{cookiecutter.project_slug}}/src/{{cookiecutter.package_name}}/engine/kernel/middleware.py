@@ -5,6 +5,7 @@ Trace Context, section 3.2.
 """
 
 import asyncio
+import logging
 import random
 import re
 import time
@@ -25,6 +26,8 @@ from .guard import Guard, ResponseGuard, current
 from .kernel import Kernel
 from .problem import Problem
 from .socket_guard import WebSocketGuard
+
+logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 #: W3C Trace Context, section 3.2; the values of future versions may be longer.
@@ -61,30 +64,32 @@ class ExchangeMiddleware:
                 raise guard.reason  # The application has suppressed the cancellation.
             if exchange.channel is not None and exchange.channel.layers is None:
                 # The framework's entries in the scope take ten times the memory of a channel.
-                for name in {*list(scope)[of_server:]} - {"app", "exchange", "kernel", "route"}:
-                    del scope[name]
+                _keep(scope, {*list(scope)[:of_server], "app", "exchange", "kernel", "route"})
                 await exchange.channel.run()
         except BaseException as exc:
             error = guard.cause_of(exc)
+            guard.close()
             # A client that has left is no failure of the service.
             has_left = isinstance(error, (ClientDisconnect, WebSocketDisconnect))
             if not has_left and await self._fail(error, scope, guard):
                 error = None
         finally:
             current.reset(token)
-            guard.close()
-            if guard.sources:
-                await guard.close_sources()
-            if exchange.channel is not None:
-                exchange.channel.close()
-            exchange.ended_at = time.monotonic()
-            exchange.outcome = exchange.resolve(error)
-            exchange.leave()
-            self.kernel.observe(exchange)
-            # Break the reference cycles, so that memory is freed at once.
-            exchange.channel = exchange.broken = None
-            scope["exchange"], scope["kernel"] = outer
-            await guard.run_background()
+            try:
+                if guard.sources or guard in self.kernel.channels:
+                    await guard.end()
+            finally:
+                if exchange.channel is not None:
+                    exchange.channel.close()
+                exchange.ended_at = time.monotonic()
+                exchange.outcome = exchange.resolve(error)
+                exchange.leave()
+                self.kernel.observe(exchange)
+                # Break the reference cycles, so that memory is freed at once.
+                exchange.channel = exchange.broken = None
+                scope["exchange"], scope["kernel"] = outer
+                if guard.response is not None and not exchange.response_complete:
+                    await guard.run_background()
 
     async def _fail(self, error: BaseException, scope: Scope, guard: Guard) -> bool:
         """Respond to an error; return whether a handler of the application has done so.
@@ -103,6 +108,10 @@ class ExchangeMiddleware:
             await response(scope, exchange.receive, exchange.send)
             if handler is not None or isinstance(error, StreamAborted):
                 return handler is not None
+        elif exchange.response_complete and not exchange.remaining and scope["type"] == "http":
+            # A background task or a dependency: the next response must not be aborted.
+            logger.error("A request failed after its response", exc_info=error)
+            return False
         elif not isinstance(error, StreamAborted):
             await guard.report(error)
             raise StreamAborted(exchange.request_id) from error
@@ -205,6 +214,11 @@ async def response_of(
         answer = await run_in_threadpool(handler, request, error)
     response: Response = await answer if isawaitable(answer) else answer
     return response
+
+
+def _keep(scope: Scope, names: set[str]) -> None:
+    for name in {*scope} - names:
+        del scope[name]
 
 
 def _traceparent(scope: Scope) -> str | None:
