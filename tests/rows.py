@@ -18,7 +18,7 @@ PROJECT = REPOSITORY / "{{cookiecutter.project_slug}}" / "tests" / "engine"
 TEMPLATE = REPOSITORY / "tests"
 #: The columns of the table of bounds, after the title.
 COLUMNS = ("setting", "default", "metric", "problem")
-#: What becomes of a trap in plain FastAPI code of a generated service.
+#: The effect of a generated service on a trap in plain FastAPI code.
 PLAIN = {
     "gone": "The service avoids it.",
     "flagged": "`serve check` reports it.",
@@ -35,18 +35,18 @@ generated service passes them, and [a service written like the tutorials](../tes
 `tests/engine` of a project that was generated with `engine_tests=yes`; a project contains only the
 tests of its modules.
 
-The column `plain` is a measure: what becomes of the mistake if the routes of that service are added
-to a generated one as they are, without the engine's classes and parts.
+The column `plain` is the effect of a generated service on the mistake, if the routes of that
+service are added to it as they are, without the engine's classes and parts.
 
-* `gone`: the service avoids it. Every test of the row passes; if some ask for more than such code
-offers, the row says what.
+* `gone`: the service avoids it. Every test of the row passes, except for those that require more than
+such code offers; the row gives the reason.
 
 * `flagged`: the code contains it, and `serve check` reports it.
 
 * `class`: only a class of the engine avoids it.
 
 `test_naive.py` runs all tests of this page on [that service](../tests/naive/guarded), and fails if
-a row is `gone` and says something else, or the other way round.
+the results differ from the column.
 
 `python tests/rows.py` writes this page from `tests/traps.toml` and the marks of the tests.
 """

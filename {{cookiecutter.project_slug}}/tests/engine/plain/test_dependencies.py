@@ -1,4 +1,4 @@
-"""Dependencies with `yield` of plain streams: how a stream ends is what they continue with."""
+"""Dependencies with `yield` of plain streams: they continue with the end of the stream."""
 
 from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""What the engine's reader and router of bodies do, with the framework's own means."""
+"""The behaviour of the engine's reader and router of bodies, with the framework's own means."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any

@@ -26,7 +26,7 @@ from .records import FileRecord, is_id
 FORMAT = 1
 #: The bytes of the version in the header of a database (sqlite.org/fileformat.html).
 _VERSION_AT = slice(60, 64)
-#: The variable with which `serve` tells its workers which database exists.
+#: The variable in which `serve` passes the path of the created database to its workers.
 CREATED = "STREAMING_CATALOGUE"
 #: Seconds that the start and a change wait for other processes.
 BUSY_SECONDS = 30.0
