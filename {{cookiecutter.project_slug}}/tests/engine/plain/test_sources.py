@@ -13,6 +13,8 @@ from fastapi import APIRouter, BackgroundTasks, Request
 from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse
 
+from {{cookiecutter.package_name}}.engine.kernel.body import RequestBody
+
 from ..peer import PATIENCE
 from ..service import Service
 
@@ -99,6 +101,29 @@ async def test_a_response_may_read_the_request_while_it_is_sent(serve: Any, begi
     assert await service.outcome_of("POST /stream") == "complete"
 
 
+async def test_a_body_that_arrives_before_its_reader_is_not_lost(serve: Any) -> None:
+    router = APIRouter()
+
+    @router.post("/stream")
+    async def echo(request: Request) -> StreamingResponse:
+        async def chunks() -> AsyncGenerator[bytes]:
+            yield b"begin"
+            while not request.scope["exchange"].body_complete:
+                await asyncio.sleep(0)
+            async for chunk in RequestBody(request, 100):
+                yield chunk
+
+        return StreamingResponse(chunks())
+
+    service: Service = await serve(router)
+    async with service.raw_connection() as peer:
+        await peer.send(POST % 4)
+        await peer.read_until(b"begin")
+        await peer.send(b"late")
+        assert (await peer.read_until(b"\r\n0\r\n\r\n")).count(b"late") == 1
+    assert await service.outcome_of("POST /stream") == "complete"
+
+
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("fails", [True, False])
 @pytest.mark.plain("D16")
@@ -133,7 +158,7 @@ async def test_a_background_task_runs_once_after_every_outcome(
 
 
 async def test_an_error_of_a_file_is_not_that_of_a_client(serve: Any) -> None:
-    """Of a response by an exception handler, too, whose source is not wrapped."""
+    """The response of an exception handler has a source that is not wrapped."""
     router = APIRouter()
 
     async def items() -> AsyncGenerator[bytes]:

@@ -116,6 +116,7 @@ class Arriving(Protocol):
     declared: int | None
     body_complete: bool
     has_reader: bool
+    is_ahead: bool
 
 
 @dataclass(eq=False)
@@ -178,7 +179,7 @@ class RequestBody(BoundedReceive):
         exchange.has_reader = True
         super().__init__(request.receive, exchange.limits, exchange.declared, limit)
         # An empty body is one message, which a task that watches the client may have received.
-        self._more = not exchange.body_complete
+        self._more = exchange.is_ahead or not exchange.body_complete
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

@@ -130,6 +130,8 @@ class Exchange:
     guarded: bool = True
     #: Whether a `RequestBody` reads the body, which has its own limits.
     has_reader: bool = False
+    #: Whether the guard has received a message that the application has not.
+    is_ahead: bool = False
     #: The stream slots that the exchange holds.
     admitted_to: list[str] = field(default_factory=list)
     #: A response that continues after the application has returned.

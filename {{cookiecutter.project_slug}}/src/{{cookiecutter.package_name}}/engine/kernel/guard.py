@@ -211,7 +211,7 @@ class ResponseGuard(Guard):
                 message = await self._next()
             else:
                 message = await asyncio.shield(self._ahead)
-                self._ahead = None
+                self._ahead, self.exchange.is_ahead = None, False
         finally:
             self._is_read = False
         if self._is_open and (self._watcher is None or self._watcher.done()):
@@ -373,7 +373,7 @@ class ResponseGuard(Guard):
     def _watch(self) -> None:
         loop, exchange = asyncio.get_running_loop(), self.exchange
         if not (exchange.body_complete or exchange.disconnected):
-            self._ahead = loop.create_future()
+            self._ahead, exchange.is_ahead = loop.create_future(), True
         self._watcher = loop.create_task(self._listen(self._ahead))
 
     async def _listen(self, ahead: asyncio.Future[Message] | None) -> None:
@@ -458,6 +458,8 @@ class ResponseGuard(Guard):
 
     def close(self) -> None:
         self._is_open = False
+        if self._ahead is not None and not self._ahead.done():
+            self._ahead, self.exchange.is_ahead = None, False
         self._cancel_timer()
         super().close()
 
