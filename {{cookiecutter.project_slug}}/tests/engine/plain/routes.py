@@ -4,6 +4,8 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
+from contextlib import suppress
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
@@ -11,6 +13,8 @@ from fastapi.sse import EventSourceResponse
 
 #: The routes, and what the first item looks like in their formats.
 KINDS = ("/sse", "/sse-sync", "/lines", "/lines-sync", "/streaming", "/streaming-sync", "/raw")
+#: The media type of a form for `call`.
+FORM = b"multipart/form-data; boundary=x"
 
 
 class Source:
@@ -93,3 +97,38 @@ class Source:
                 yield item
 
         return router
+
+
+async def call(app: Any, path: str, form: bytes = b"") -> tuple[int, bytes]:
+    """Call an application like the clients of tests, which start neither it nor a server."""
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST" if form else "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "scheme": "http",
+        "headers": [(b"host", b"test")],
+        "server": ("test", 80),
+    }
+    if form:
+        length = b"%d" % len(form)
+        scope["headers"] += [(b"content-length", length), (b"content-type", FORM)]
+    messages: list[Any] = []
+    bodies = iter([form])
+
+    async def receive() -> Any:
+        body = next(bodies, None)
+        if body is None:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    with suppress(Exception):
+        await app(scope, receive, send)
+    body = b"".join(message.get("body", b"") for message in messages)
+    return messages[0]["status"], body

@@ -1,7 +1,7 @@
 """Failures and departures that libraries, threads and generators could hide from the guard."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from starlette.routing import Route
 from ..peer import Peer
 from ..service import Service
 from ..test_handlers import Stamp
+from .routes import call
 
 
 class Item(BaseModel):
@@ -365,6 +366,10 @@ async def test_a_router_that_is_also_in_another_application(serve: Any) -> None:
     async def lines() -> AsyncIterable[str]:
         yield "item"
 
+    @router.get("/lines-sync")
+    def lines_sync() -> Iterable[str]:
+        yield "item"
+
     @router.get("/streaming")
     async def streaming() -> StreamingResponse:
         async def items() -> AsyncGenerator[str]:
@@ -375,10 +380,8 @@ async def test_a_router_that_is_also_in_another_application(serve: Any) -> None:
     await serve(router)
     other = FastAPI()
     other.include_router(router)
-    transport = httpx.ASGITransport(other)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        for path in ("/lines", "/streaming"):
-            assert "item" in (await client.get(path)).text
+    for path in ("/lines", "/lines-sync", "/streaming"):
+        assert b"item" in (await call(other, path))[1]
 
 
 async def test_a_starlette_route_refuses_before_the_first_item(serve: Any) -> None:

@@ -10,7 +10,6 @@ import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException, Request, UploadFile
 from fastapi.responses import StreamingResponse
-from starlette.testclient import TestClient
 
 from {{cookiecutter.package_name}}.engine.service import Service as Application
 from {{cookiecutter.package_name}}.engine.settings import ServiceSettings
@@ -18,7 +17,7 @@ from {{cookiecutter.package_name}}.engine.settings import ServiceSettings
 from ..peer import Peer
 from ..service import Service
 from ..test_handlers import Stamp
-from .routes import KINDS, Source
+from .routes import KINDS, Source, call
 
 
 async def rest_of(peer: Peer) -> None:
@@ -196,25 +195,13 @@ async def test_clients_without_a_server(layer: bool) -> None:
     async def file(file: UploadFile) -> int:
         return len(await file.read())
 
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        for path in KINDS:
-            source.begin(last=3)
-            whole = await client.get(path)
-            assert whole.text.count("item") == 3
-            source.begin(fail_after=0)
-            assert (await client.get(path)).status_code == 500
-        assert (await client.post("/file", files={"file": b"x" * 10})).text == "10"
-
-    def run() -> None:
-        with TestClient(app, "http://test", raise_server_exceptions=False) as client:
-            for path in KINDS:
-                source.begin(last=3)
-                assert client.get(path).text.count("item") == 3
-                source.begin(fail_after=0)
-                assert client.get(path).status_code == 500
-
-    await asyncio.to_thread(run)
+    for path in KINDS:
+        source.begin(last=3)
+        assert (await call(app, path))[1].count(b"item") == 3
+        source.begin(fail_after=0)
+        assert (await call(app, path))[0] == 500
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n0123456789'
+    assert await call(app, "/file", part + b"\r\n--x--\r\n") == (200, b"10")
 
 
 @pytest.mark.parametrize("layer", [False, True])
