@@ -1,13 +1,13 @@
 """Failures and departures that libraries, threads and generators could hide from the guard."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException, Request
 from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse
@@ -17,7 +17,6 @@ from starlette.routing import Route
 from ..peer import Peer
 from ..service import Service
 from ..test_handlers import Stamp
-from .routes import call
 
 
 class Item(BaseModel):
@@ -357,31 +356,6 @@ async def test_callable_objects_are_watched(serve: Any) -> None:
             await peer.get(path, "Connection: close")
             received = await rest_of(peer)
         assert not received.endswith(b"0\r\n\r\n"), path
-
-
-async def test_a_router_that_is_also_in_another_application(serve: Any) -> None:
-    router = APIRouter()
-
-    @router.get("/lines")
-    async def lines() -> AsyncIterable[str]:
-        yield "item"
-
-    @router.get("/lines-sync")
-    def lines_sync() -> Iterable[str]:
-        yield "item"
-
-    @router.get("/streaming")
-    async def streaming() -> StreamingResponse:
-        async def items() -> AsyncGenerator[str]:
-            yield "item"
-
-        return StreamingResponse(items())
-
-    await serve(router)
-    other = FastAPI()
-    other.include_router(router)
-    for path in ("/lines", "/lines-sync", "/streaming"):
-        assert b"item" in (await call(other, path))[1]
 
 
 async def test_a_starlette_route_refuses_before_the_first_item(serve: Any) -> None:

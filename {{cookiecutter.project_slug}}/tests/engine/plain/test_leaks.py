@@ -1,14 +1,14 @@
 """Nothing remains of requests, whether complete or aborted; services in services, and in tests."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException, Request, UploadFile
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, UploadFile
 from fastapi.responses import StreamingResponse
 
 from {{cookiecutter.package_name}}.engine.service import Service as Application
@@ -202,6 +202,31 @@ async def test_clients_without_a_server(layer: bool) -> None:
         assert (await call(app, path))[0] == 500
     part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n0123456789'
     assert await call(app, "/file", part + b"\r\n--x--\r\n") == (200, b"10")
+
+
+async def test_a_router_that_is_also_in_another_application(serve: Any) -> None:
+    router = APIRouter()
+
+    @router.get("/lines")
+    async def lines() -> AsyncIterable[str]:
+        yield "item"
+
+    @router.get("/lines-sync")
+    def lines_sync() -> Iterable[str]:
+        yield "item"
+
+    @router.get("/streaming")
+    async def streaming() -> StreamingResponse:
+        async def items() -> AsyncGenerator[str]:
+            yield "item"
+
+        return StreamingResponse(items())
+
+    await serve(router)
+    other = FastAPI()
+    other.include_router(router)
+    for path in ("/lines", "/lines-sync", "/streaming"):
+        assert b"item" in (await call(other, path))[1]
 
 
 @pytest.mark.parametrize("layer", [False, True])

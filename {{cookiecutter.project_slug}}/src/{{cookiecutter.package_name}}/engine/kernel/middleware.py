@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from .exchange import Exchange, StreamAborted
+from .exchange import DetachedResponse, Exchange, StreamAborted
 from .fields import members, problem_of
 from .guard import Guard, ResponseGuard, current
 from .kernel import Kernel
@@ -63,9 +63,7 @@ class ExchangeMiddleware:
             if guard.reason is not None:
                 raise guard.reason  # The application has suppressed the cancellation.
             if exchange.channel is not None and exchange.channel.layers is None:
-                # The framework's entries in the scope take ten times the memory of a channel.
-                _keep(scope, {*list(scope)[:of_server], "app", "exchange", "kernel", "route"})
-                await exchange.channel.run()
+                await _run_detached(exchange.channel, scope, of_server)
         except BaseException as exc:
             error = guard.cause_of(exc)
             guard.close()
@@ -216,9 +214,11 @@ async def response_of(
     return response
 
 
-def _keep(scope: Scope, names: set[str]) -> None:
-    for name in {*scope} - names:
+async def _run_detached(channel: DetachedResponse, scope: Scope, of_server: int) -> None:
+    # The framework's entries in the scope take ten times the memory of a channel.
+    for name in {*list(scope)[of_server:]} - {"app", "exchange", "kernel", "route"}:
         del scope[name]
+    await channel.run()
 
 
 def _traceparent(scope: Scope) -> str | None:
