@@ -22,20 +22,25 @@ from servers import HERE, Command, Tools, Variant, uvicorn
 CONNECTIONS = 32
 CHUNK = 1024
 #: Maximum additional microseconds per request and per chunk.
-PROMISED = {"request": 60.0, "stream": 2.0}
+PROMISED = {"request": 60.0, "stream": 2.0, "events": 2.0}
+TITLES = {
+    "request": "small requests",
+    "stream": "chunks of 1 KiB of a StreamingResponse",
+    "events": "events of 1 KiB of an EventSourceResponse",
+}
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """The kind of load: many `request`s, or a `stream` of many chunks."""
+    """The kind of load: many `request`s, a `stream` of many chunks, or many `events`."""
 
     kind: str
     size: float
-    """Seconds of requests, or chunks."""
+    """Seconds of requests, or chunks, or events."""
 
     @property
     def title(self) -> str:
-        return "small requests" if self.kind == "request" else "chunks of 1 KiB"
+        return TITLES[self.kind]
 
 
 Samples = Mapping[tuple[Variant, Scenario], Sequence[Sample]]
@@ -76,7 +81,9 @@ def main() -> None:
     options = parse()
     chosen = side_by_side.choose(VARIANTS, options.only)
     seconds = 0.2 if options.smoke else 5.0
-    scenarios = [Scenario("request", seconds), Scenario("stream", options.size)]
+    # An event takes several times as long as a chunk.
+    sizes = {"request": seconds, "stream": options.size, "events": options.size // 4}
+    scenarios = [Scenario(kind, size) for kind, size in sizes.items()]
     with side_by_side.workshop(options, GIB) as tools:
         cases = dict.fromkeys(scenarios, chosen)
         samples = side_by_side.gather(cases, options.rounds, partial(measure, tools), describe)
@@ -108,12 +115,12 @@ def measure(tools: Tools, variant: Variant, scenario: Scenario) -> Sample:
         if scenario.kind == "request":
             ask(server, [PING], CONNECTIONS, min(1, scenario.size))
             return ask(server, [PING], CONNECTIONS, scenario.size)
-        return stream(server, int(scenario.size))
+        return stream(server, scenario.kind, int(scenario.size))
 
 
-def stream(server: Server, count: int) -> Sample:
+def stream(server: Server, kind: str, count: int) -> Sample:
     def plan(chunks: int) -> Plan:
-        return Plan(server.port, f"/overhead/stream?count={chunks}", 1, chunks * CHUNK)
+        return Plan(server.port, f"/overhead/{kind}?count={chunks}", 1, chunks * CHUNK)
 
     download(server, plan(1000))
     before = processes.cpu_seconds(server.pid)

@@ -3,12 +3,15 @@
 python -m uvicorn overhead_routes:bare
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse
 
 CHUNK = b"x" * 1024
+#: The data of an event of 1 KiB: `data: "…"`, and the blank line after it.
+TEXT = "x" * (len(CHUNK) - len('data: ""\n\n'))
 
 router = APIRouter(prefix="/overhead")
 
@@ -21,6 +24,12 @@ async def answer() -> dict[str, str]:
 @router.get("/stream")
 async def stream(count: int) -> StreamingResponse:
     return StreamingResponse(chunks(count))
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def events(count: int) -> AsyncIterable[str]:
+    for _ in range(count):
+        yield TEXT
 
 
 async def chunks(count: int) -> AsyncGenerator[bytes]:

@@ -32,7 +32,7 @@ OWNED = [
     (REALTIME, [f"{ENGINE}/realtime", f"{ENGINE}/streams/push.py", f"{SRC}/runs.py"]),
     (REALTIME, [f"{ENGINE}/server/websocket.py", f"{ENGINE}/server/direct.py"]),
     (REALTIME, [f"{TESTS}/errors/test_events.py", f"{TESTS}/observability/test_direct.py"]),
-    (REALTIME, [f"{TESTS}/streams/test_direct.py"]),
+    (REALTIME, [f"{TESTS}/streams/test_direct.py", f"{TESTS}/plain/test_websockets.py"]),
     (REALTIME, [f"{TESTS}/realtime", "tests/test_events.py", "tests/test_runs.py"]),
     (REALTIME, ["docs/realtime.md", "docs/runs.md"]),
     (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/test_files.py"]),

@@ -25,9 +25,9 @@ DEPENDENCIES = {
     "aiofiles", "annotated_doc", "annotated_types", "anyio", "backports", "click", "coverage",
     "dotenv", "fastapi", "fastapi_offline", "filetype", "granian", "h11", "httpcore", "httptools",
     "httpx", "hypothesis", "idna", "mypy", "opentelemetry", "prometheus_client", "pydantic",
-    "pydantic_core", "pydantic_settings", "pytest", "redis", "ruff", "sortedcontainers",
-    "starlette", "structlog", "tests", "typing_extensions", "typing_inspection", "uvicorn",
-    "uvloop", "watchfiles", "websockets", "yaml",
+    "pydantic_core", "pydantic_settings", "pytest", "python_multipart", "redis", "ruff",
+    "sortedcontainers", "starlette", "structlog", "tests", "typing_extensions",
+    "typing_inspection", "uvicorn", "uvloop", "watchfiles", "websockets", "yaml",
 }  # fmt: skip
 #: Distributions that are installed with the service and its tests; a project with the name of one
 #: would depend on itself.

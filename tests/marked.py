@@ -12,8 +12,8 @@ from environment import Environment
 
 #: Parts of the engine's tests that run at the same time.
 PARTS = [
-    "test_*.py", "observability", "errors", "streams", "storage", "upload", "resumable", "download",
-    "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py",
+    "test_*.py", "observability", "errors", "plain", "streams", "storage", "upload", "resumable",
+    "download", "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py",
 ]  # fmt: skip
 SAFE = str.maketrans("/*[]", "____")
 
@@ -22,15 +22,22 @@ Report: TypeAlias = "ElementTree.ElementTree[ElementTree.Element]"
 
 
 def run_marked(
-    project: Project, environment: Environment, mark: str, folder: str = "tests/engine"
+    project: Project,
+    environment: Environment,
+    mark: str,
+    folder: str = "tests/engine",
+    patience: int = 2,
 ) -> Iterator[Report]:
-    """Run the tests with a mark in a folder of a project; return a report per part."""
+    """Run the tests with a mark in a folder of a project; return a report per part.
+
+    `patience` is the time in seconds that a test waits for what should happen at once.
+    """
     places = [f"{folder}/{part}" for part in PARTS]
     parts = {path for place in places for path in project.path.glob(place)}
     whole = (project.path / folder).rglob("test_*.py")
     assert all(parts & {path, *path.parents} for path in whole), "a part is missing"
     with ThreadPoolExecutor(len(places)) as at_once:
-        yield from at_once.map(partial(_run_part, project, environment, mark), places)
+        yield from at_once.map(partial(_run_part, project, environment, mark, patience), places)
 
 
 def cases_of(reports: Iterator[Report]) -> Iterator[ElementTree.Element]:
@@ -38,7 +45,9 @@ def cases_of(reports: Iterator[Report]) -> Iterator[ElementTree.Element]:
     return chain.from_iterable(report.iter("testcase") for report in reports)
 
 
-def _run_part(project: Project, environment: Environment, mark: str, part: str) -> Report:
+def _run_part(
+    project: Project, environment: Environment, mark: str, patience: int, part: str
+) -> Report:
     tests = sorted(str(path.relative_to(project.path)) for path in project.path.glob(part))
     report = f"{part.translate(SAFE)}.xml"
     # By default pytest deletes temporary folders that other runs still use.
@@ -50,5 +59,5 @@ def _run_part(project: Project, environment: Environment, mark: str, part: str) 
     options = ["-m", mark, f"--basetemp={files}", "--continue-on-collection-errors"]
     options += [*alone, *written]
     command = ["python", "-m", "pytest", *options, *tests]
-    environment.run(project, *command, timeout=1800, PATIENCE="2")
+    environment.run(project, *command, timeout=1800, PATIENCE=str(patience))
     return ElementTree.parse(project.path / report)

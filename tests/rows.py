@@ -18,6 +18,12 @@ PROJECT = REPOSITORY / "{{cookiecutter.project_slug}}" / "tests" / "engine"
 TEMPLATE = REPOSITORY / "tests"
 #: The columns of the table of bounds, after the title.
 COLUMNS = ("setting", "default", "metric", "problem")
+#: The effect of a generated service on a trap in plain FastAPI code.
+PLAIN = {
+    "gone": "The service avoids it.",
+    "flagged": "`serve check` reports it.",
+    "class": "It needs a class of the engine.",
+}
 
 TRAPS_INTRODUCTION = """\
 # Traps
@@ -28,6 +34,19 @@ generated service passes them, and [a service written like the tutorials](../tes
 ([`test_naive.py`](../tests/test_naive.py) checks this). Tests are listed with their file in
 `tests/engine` of a project that was generated with `engine_tests=yes`; a project contains only the
 tests of its modules.
+
+The column `plain` is the effect of a generated service on the mistake, if the routes of that
+service are added to it as they are, without the engine's classes and parts.
+
+* `gone`: the service avoids it. Every test of the row passes, except for those that require more than
+such code offers; the row gives the reason.
+
+* `flagged`: the code contains it, and `serve check` reports it.
+
+* `class`: only a class of the engine avoids it.
+
+`test_naive.py` runs all tests of this page on [that service](../tests/naive/guarded), and fails if
+the results differ from the column.
 
 `python tests/rows.py` writes this page from `tests/traps.toml` and the marks of the tests.
 """
@@ -68,10 +87,17 @@ class Table:
     """The rows of one page, and the tests that are marked with their names."""
 
     def __init__(
-        self, mark: str, introduction: str, before: str, *folders: Path, home: Path = TEMPLATE
+        self,
+        mark: str,
+        introduction: str,
+        before: str,
+        *folders: Path,
+        home: Path = TEMPLATE,
+        columns: tuple[str, ...] = (),
     ) -> None:
-        """`folders` contain the tests; `home` contains the rows."""
+        """`folders` contain the tests, `home` the rows; `columns` are those after the title."""
         self.mark = mark
+        self._columns = columns
         self.page = REPOSITORY / "docs" / f"{mark}s.md"
         self._introduction = introduction
         self._before = before
@@ -87,8 +113,8 @@ class Table:
         """The names of the rows; single characters are groups."""
         return [name for name in self.entries if name[1:]]
 
-    def marked(self) -> dict[str, list[str]]:
-        """Return the tests of each row, as `path::name`."""
+    def marked(self, mark: str = "") -> dict[str, list[str]]:
+        """Return the tests of each row, as `path::name`; `mark` is another one with its names."""
         found: dict[str, list[str]] = defaultdict(list)
         for folder in self._folders:
             label = "template:" if folder == self._home else ""
@@ -99,50 +125,63 @@ class Table:
                 for node in ast.walk(tree):
                     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                         name = f"{label}{path.relative_to(folder).as_posix()}::{node.name}"
-                        for row in dict.fromkeys(self._rows_of(node, tables_of(tree))):
+                        rows = self._rows_of(node, tables_of(tree), mark or self.mark)
+                        for row in dict.fromkeys(rows):
                             found[row].append(name)
         return dict(found)
 
     def text(self) -> str:
         """Return the current text of the page."""
-        tests = self.marked()
+        tests, plain = self.marked(), self.marked("plain")
         parts = [*map(_filled, self._introduction.split("\n\n")), self._overview()]
         for name, entry in self.entries.items():
             if name in self.rows:
                 parts += [f"### {name}: {entry['title']}", self._block(entry, tests.get(name, []))]
+                if "plain" in entry and name in plain:
+                    parts[-1] += "\n" + _listed("Tests with plain code", plain[name])
             else:
                 parts += [f"## {entry['title']}", _filled(entry["about"])]
         return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
     def _overview(self) -> str:
         """Return a table of the rows, if they have columns."""
-        rows = {name: self.entries[name] for name in self.rows}
-        if not any("setting" in row for row in rows.values()):
+        if not self._columns:
             return ""
-        lines = [f"| bound | {' | '.join(COLUMNS)} |", f"|---|{'---|' * len(COLUMNS)}"]
-        for name, row in rows.items():
-            cells = [f"{name}: {row['title']}", *(row[column] for column in COLUMNS)]
+        lines = [f"| {self.mark} | {' | '.join(self._columns)} |"]
+        lines.append(f"|---|{'---|' * len(self._columns)}")
+        for name, row in {name: self.entries[name] for name in self.rows}.items():
+            cells = [f"{name}: {row['title']}", *(row[column] for column in self._columns)]
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
     def _rows_of(
-        self, function: ast.FunctionDef | ast.AsyncFunctionDef, tables: dict[str, ast.AST]
+        self,
+        function: ast.FunctionDef | ast.AsyncFunctionDef,
+        tables: dict[str, ast.AST],
+        mark: str,
     ) -> Iterator[str]:
         """Yield the rows that the marks of a test or of its parameters name."""
         waiting: list[ast.AST] = [*function.decorator_list]
         while waiting:
             for node in ast.walk(waiting.pop()):
                 match node:
-                    case ast.Call(func=ast.Attribute(attr=self.mark), args=arguments):
+                    case ast.Call(func=ast.Attribute(attr=name), args=arguments) if name == mark:
                         yield from (str(ast.literal_eval(argument)) for argument in arguments)
                     case ast.Name(id=name) if name in tables:
                         waiting.append(tables.pop(name))
 
     def _block(self, entry: dict[str, str], tests: list[str]) -> str:
-        places = (test.partition("::") for test in tests)
-        named = (f"  * `{name}` in `{path}`" for path, _, name in places)
         before = [_filled(f"* {self._before}: {entry['naive']}")] if "naive" in entry else []
-        return "\n".join([*before, _filled(f"* Here: {entry['ours']}"), "* Tests:", *named])
+        ours = [_filled(f"* Here: {entry['ours']}")]
+        if "plain" in entry:
+            text = " ".join([PLAIN[entry["plain"]], entry.get("why", "")]).strip()
+            ours.append(_filled(f"* Plain code here: {text}"))
+        return "\n".join([*before, *ours, _listed("Tests", tests)])
+
+
+def _listed(title: str, tests: list[str]) -> str:
+    places = (test.partition("::") for test in tests)
+    return "\n".join([f"* {title}:", *(f"  * `{name}` in `{path}`" for path, _, name in places)])
 
 
 def _filled(text: str) -> str:
@@ -165,9 +204,9 @@ def tables_of(tree: ast.Module) -> dict[str, ast.AST]:
     return found
 
 
-TRAPS = Table("trap", TRAPS_INTRODUCTION, "Ordinary code", PROJECT)
+TRAPS = Table("trap", TRAPS_INTRODUCTION, "Ordinary code", PROJECT, columns=("plain",))
 FAULTS = Table("fault", FAULTS_INTRODUCTION, "Before", PROJECT, TEMPLATE)
-BOUNDS = Table("bound", BOUNDS_INTRODUCTION, "Before", PROJECT, TEMPLATE)
+BOUNDS = Table("bound", BOUNDS_INTRODUCTION, "Before", PROJECT, TEMPLATE, columns=COLUMNS)
 TABLES = (TRAPS, FAULTS, BOUNDS)
 
 if __name__ == "__main__":

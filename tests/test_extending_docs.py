@@ -158,6 +158,26 @@ def test_a_notice_reaches_the_subscribers_of_its_topic(connection: HTTPConnectio
     assert (event["event"], event["data"]) == ("notice", {"text": "tea"})
 
 
+def test_plain_events_arrive_one_by_one(connection: HTTPConnection) -> None:
+    connection.request("GET", "/clock")
+    response = connection.getresponse()
+
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    assert response.readline().startswith(b'data: "20')
+    assert response.readline() == b"\n"
+
+
+def test_a_plain_body_has_the_limit_of_its_path_operation(connection: HTTPConnection) -> None:
+    numbers = json.dumps([2.5] * 500_000).encode()
+    _, mean = ask(connection, "POST", "/mean", numbers, content_type="application/json")
+    refused, problem = ask(connection, "POST", "/mean", content_length=str(17 << 20))
+
+    assert len(numbers) > 1 << 20
+    assert mean == b"2.5"
+    assert refused.status == 413
+    assert json.loads(problem)["limit"] == 16 << 20
+
+
 def test_a_stream_that_has_nothing_to_send_is_not_found(connection: HTTPConnection) -> None:
     response, _ = ask(connection, "GET", "/words")
 

@@ -29,7 +29,8 @@ CORE = {
         f"src/streaming_service/engine/{name}"
         for name in (
             "README.md", "__init__.py", "_missing.py", "check", "docs.py", "edge.py", "kernel",
-            "observability", "openapi.py", "server", "service.py", "settings.py", "testing.py",
+            "observability", "openapi.py", "server", "service.py", "settings.py", "sources.py",
+            "testing.py",
         )
     ),
     "tests/__init__.py", "tests/conftest.py", "tests/test_app.py",

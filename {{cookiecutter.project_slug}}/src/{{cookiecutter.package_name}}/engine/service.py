@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from . import docs, edge, observability, openapi
+from . import docs, edge, observability, openapi, sources
 from .kernel.admission import CLIENT_FULL, FULL
 from .kernel.body import PARTIAL, TOO_LARGE, TOO_SLOW
 from .kernel.drain import DRAINING
@@ -47,6 +47,8 @@ class Service(FastAPI):
         self.settings = settings
         _check_needs(self.parts, settings)
         kernel = Kernel(settings.streaming, settings)
+        # FastAPI's own middleware would refuse larger bodies without a problem document.
+        kernel.max_body = options.pop("max_body_size", None)
         types = [PROBLEM_TYPES, *(part.problem_types for part in parts)]
         kernel.problem_types = {kind.name: kind for kinds in types for kind in kinds}
         usual: dict[str, Any] = {
@@ -88,6 +90,7 @@ class Service(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Put the engine's middleware around the owner's; FastAPI calls this at the start."""
         observability.add_index(self)  # Last, so that the owner's route takes precedence.
+        sources.watch(self)  # Tests may call the application without its lifespan.
         if self.user_middleware:
             self.state.kernel.has_layers = True
             self.user_middleware.append(Middleware(BreakMiddleware))
@@ -111,6 +114,7 @@ class Service(FastAPI):
             for part in self.parts:
                 await stack.enter_async_context(part.running(self))
             await stack.enter_async_context(kernel.running(self.settings.server))
+            sources.watch(self)
             yield await stack.enter_async_context(self._own_lifespan(self))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
 
-from .file_parts import FilePart
+from streaming_service.engine.streams.file_parts import FilePart
 
 
 async def whole(source: AsyncIterator[Any]) -> AsyncIterator[bytes]:

@@ -11,7 +11,7 @@ from uuid import uuid4
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.datastructures import UploadFile
 
-from ..storage import FileRecord, writer
+from streaming_service.engine.storage import FileRecord, writer
 
 router = APIRouter()
 

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request, WebSocket
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import StreamingResponse
 
-from ..realtime.runs import RUNS
-from ..realtime.subscription import Subscription
+from streaming_service.engine.realtime.runs import RUNS
+from streaming_service.engine.realtime.subscription import Subscription
 
 router = APIRouter()
 

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, IPv6Network
 from starlette.requests import HTTPConnection
 
 from .exchange import exchange_of
-from .kernel import kernel_of
+from .kernel import Kernel
 from .problem import Problem, ProblemType
 
 FULL = ProblemType(
@@ -82,7 +82,7 @@ class Admission:
         self.module = module
 
     async def __call__(self, connection: HTTPConnection) -> None:
-        kernel = kernel_of(connection.scope)
+        kernel: Kernel = connection.scope["kernel"]
         if kernel.drain.draining:
             raise kernel.drain.refusal()
         limits = kernel.modules.get(self.module, kernel.limits)

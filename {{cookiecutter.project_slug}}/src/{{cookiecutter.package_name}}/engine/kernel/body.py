@@ -6,11 +6,12 @@ Source: RFC 9110, sections 8.6 (Content-Length), 14.5 (Content-Range), 15.5.9 (4
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
-from starlette.types import Message
+from starlette.types import Message, Receive
 
 from .limits import StreamingSettings
 from .problem import Problem, ProblemType
@@ -114,9 +115,55 @@ class Arriving(Protocol):
     limits: StreamingSettings
     declared: int | None
     body_complete: bool
+    has_reader: bool
+    is_ahead: bool
 
 
-class RequestBody:
+@dataclass(eq=False)
+class BoundedReceive:
+    """The `receive` of a request body, with a size limit and deadlines.
+
+    Raises Problem 413 when the declared or received length exceeds `limit` bytes, Problem 408 when
+    the body stalls or arrives below the minimum rate.
+    """
+
+    _receive: Receive
+    _limits: StreamingSettings
+    declared: int | None
+    limit: int
+    received: int = field(default=0, init=False)
+    _waited: float = field(default=0.0, init=False)
+    _deadline: Deadline = field(default_factory=Deadline, init=False)
+
+    async def message(self) -> Message:
+        if self.declared is not None and self.declared > self.limit:
+            raise self.too_large()
+        # Only time spent waiting for the client counts: a slow disk is not its fault.
+        idle, min_rate = self._limits.idle_timeout, self._limits.min_rate
+        budget = idle + self.received / min_rate - self._waited
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        try:
+            with self._deadline.within(min(budget, idle)):
+                message = await self._receive()
+        except TimeoutError:
+            detail = "The body stalled or arrived too slowly."
+            raise Problem(408, detail, type=TOO_SLOW) from None
+        finally:
+            self._waited += clock() - started
+        self.received += len(message.get("body", b""))
+        if self.received > self.limit:
+            raise self.too_large()
+        if not message.get("more_body", False):
+            self._deadline.end()
+        return message
+
+    def too_large(self) -> Problem:
+        detail = f"The body may have at most {self.limit} bytes."
+        return Problem(413, detail, type=TOO_LARGE, limit=self.limit)
+
+
+class RequestBody(BoundedReceive):
     """Iterate a request body in the chunks in which it arrives (bytes, never empty).
 
     The constructor raises Problem 400 for a part of a whole. Iteration raises Problem 413 when the
@@ -129,58 +176,30 @@ class RequestBody:
             if name in request.headers:
                 raise partial_body(f"`{name}`")
         exchange: Arriving = request.scope["exchange"]
-        self._receive = request.receive
-        self._limits = exchange.limits
-        self._deadline = Deadline()
+        exchange.has_reader = True
+        super().__init__(request.receive, exchange.limits, exchange.declared, limit)
         # An empty body is one message, which a task that watches the client may have received.
-        self._more = not exchange.body_complete
-        self._waited = 0.0
-        self.limit = limit
-        self.declared = exchange.declared
-        self.received = 0
+        self._more = exchange.is_ahead or not exchange.body_complete
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
         if self.declared is not None and self.declared > self.limit:
-            raise self._too_large()
+            raise self.too_large()
         while self._more:
-            message = await self._next()
+            message = await self.message()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             chunk: bytes = message.get("body", b"")
             self._more = message.get("more_body", False)
-            self.received += len(chunk)
-            if self.received > self.limit:
-                raise self._too_large()
             if chunk:
                 return chunk
-        self._deadline.end()
         raise StopAsyncIteration
 
     async def read(self) -> bytes:
         """Return the whole body, which takes up to `limit` bytes of memory."""
         return b"".join([chunk async for chunk in self])
-
-    async def _next(self) -> Message:
-        # Only time spent waiting for the client counts: a slow disk is not its fault.
-        idle, min_rate = self._limits.idle_timeout, self._limits.min_rate
-        budget = idle + self.received / min_rate - self._waited
-        clock = asyncio.get_running_loop().time
-        started = clock()
-        try:
-            with self._deadline.within(min(budget, idle)):
-                return await self._receive()
-        except TimeoutError:
-            detail = "The body stalled or arrived too slowly."
-            raise Problem(408, detail, type=TOO_SLOW) from None
-        finally:
-            self._waited += clock() - started
-
-    def _too_large(self) -> Problem:
-        detail = f"The body may have at most {self.limit} bytes."
-        return Problem(413, detail, type=TOO_LARGE, limit=self.limit)
 
 
 async def whole_request(request: Request) -> None:

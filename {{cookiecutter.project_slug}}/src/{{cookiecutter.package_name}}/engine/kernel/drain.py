@@ -31,7 +31,7 @@ class Drain:
 
     def __init__(self) -> None:
         self.draining = False
-        self.notice = 0.0
+        self.notice = self.timeout = 0.0
         #: Called in the event loop when the drain begins.
         self.on_begin: list[Callable[[], None]] = []
 
@@ -52,13 +52,13 @@ class Drain:
         return Problem(503, "The service is shutting down.", type=DRAINING, headers=headers)
 
     @contextmanager
-    def on_signals(self, notice: float) -> Generator[None]:
+    def on_signals(self, notice: float, timeout: float) -> Generator[None]:
         """Begin to drain at SIGTERM or SIGINT, and pass the signal on `notice` seconds later.
 
         During the notice a load balancer sees readiness fail while the server still accepts. A
         second signal is passed on at once. Does nothing outside the main thread.
         """
-        self.notice = notice
+        self.notice, self.timeout = notice, timeout
         if threading.current_thread() is not threading.main_thread():
             yield
             return

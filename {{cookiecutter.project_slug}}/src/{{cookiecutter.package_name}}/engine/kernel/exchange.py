@@ -70,6 +70,16 @@ class ClientGone(ClientDisconnect, OSError):
 
 
 class OpenResponse(Protocol):
+    """A response in progress."""
+
+    def sweep(self, now: float) -> None:
+        """Check the deadlines; `now` is the time of the event loop."""
+
+    def drain(self, retry_after: float) -> None:
+        """End the response; the client may reconnect after `retry_after` seconds."""
+
+
+class DetachedResponse(OpenResponse, Protocol):
     """A response that continues after its path operation has returned (`streams.push`)."""
 
     #: The `send` of the owner's middleware, if the response is sent through it.
@@ -77,12 +87,6 @@ class OpenResponse(Protocol):
 
     async def run(self) -> None:
         """Return when the response has ended; raise ClientDisconnect when the client has left."""
-
-    def sweep(self, now: float) -> None:
-        """Check the deadlines; `now` is the time of the event loop."""
-
-    def drain(self, retry_after: float) -> None:
-        """End the response; the client may reconnect after `retry_after` seconds."""
 
     def close(self) -> None:
         """Release the resources of the response."""
@@ -122,10 +126,16 @@ class Exchange:
     #: Whether the response may begin before the request has ended.
     duplex: bool = False
     response_complete: bool = False
+    #: Whether the response needs the guard; those of the engine do without.
+    guarded: bool = True
+    #: Whether a `RequestBody` reads the body, which has its own limits.
+    has_reader: bool = False
+    #: Whether the guard has received a message that the application has not.
+    is_ahead: bool = False
     #: The stream slots that the exchange holds.
     admitted_to: list[str] = field(default_factory=list)
     #: A response that continues after the application has returned.
-    channel: OpenResponse | None = None
+    channel: DetachedResponse | None = None
     #: Bytes of the Content-Length that are still to be sent; None without one.
     remaining: int | None = None
     #: The message that began the response, as the application sent it.
@@ -233,8 +243,6 @@ class Exchange:
         if self.remaining is not None:
             self.remaining -= size
         if not message.get("more_body", False):
-            if self.broken is not None:
-                raise self.broken
             self.leave()
             if self._refuses_body():
                 await self._send({**message, "more_body": True})

@@ -97,6 +97,8 @@ class Kernel:
         self.tolerated: set[str] = set()
         #: Whether the owner has middleware, between the kernel and the path operations.
         self.has_layers = False
+        #: The owner's limit of request bodies, in bytes, for all path operations.
+        self.max_body: int | None = None
         #: The metrics of the modules.
         self.measures: list[Measure] = []
         #: Default headers of every response, by URL scheme; names in lower case.
@@ -117,7 +119,7 @@ class Kernel:
         try:
             with (
                 self.watchdog.watching(server.stuck_after, replaceable=server.workers > 1),
-                self.drain.on_signals(server.drain_notice),
+                self.drain.on_signals(server.drain_notice, server.drain_timeout),
             ):
                 yield
         finally:

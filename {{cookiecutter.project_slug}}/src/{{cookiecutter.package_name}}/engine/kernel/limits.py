@@ -44,8 +44,14 @@ class StreamingSettings(Section):
     """Seconds for which a request body may stall."""
     min_rate: Size = 512
     """Bytes per second that a request body must reach on average, after the first idle timeout."""
+    max_body: Size = 1 << 20
+    """Bytes of a request body that a path operation reads itself, such as JSON."""
+    max_form: Size = 100 << 20
+    """Bytes of a form with files that a path operation reads itself."""
     send_timeout: Annotated[Duration, Field(gt=0)] = 30.0
     """Seconds in which a client must accept one chunk of a response."""
+    heartbeat: Annotated[Duration, Field(gt=0)] = 15.0
+    """Seconds of silence after which an event stream of a path operation sends a comment."""
     max_streams: Annotated[int, Field(gt=0)] = 10_000
     """Concurrent streams of one module; others are refused with 503."""
     max_streams_per_client: Annotated[int, Field(gt=0)] = 1000

@@ -5,6 +5,7 @@ Trace Context, section 3.2.
 """
 
 import asyncio
+import logging
 import random
 import re
 import time
@@ -13,15 +14,20 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from .exchange import Exchange, StreamAborted
+from .exchange import DetachedResponse, Exchange, StreamAborted
 from .fields import members, problem_of
+from .guard import Guard, ResponseGuard, current
 from .kernel import Kernel
 from .problem import Problem
+from .socket_guard import WebSocketGuard
+
+logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 #: W3C Trace Context, section 3.2; the values of future versions may be longer.
@@ -46,48 +52,80 @@ class ExchangeMiddleware:
         outer = scope.get("exchange"), scope.get("kernel")
         exchange = self._open(scope, receive, send)
         error: BaseException | None = None
+        kind = ResponseGuard if scope["type"] == "http" else WebSocketGuard
+        guard = kind(self.kernel, exchange)
+        token = current.set(guard)
         try:
             app = self.app
             if problem := problem_of(scope["headers"]):
                 app = self.kernel.response_to(problem, exchange)
-            await app(scope, exchange.receive, exchange.send)
+            await app(scope, guard.receive, guard.send)
+            if guard.reason is not None:
+                raise guard.reason  # The application has suppressed the cancellation.
             if exchange.channel is not None and exchange.channel.layers is None:
-                # The framework's entries in the scope take ten times the memory of a channel.
-                for name in {*list(scope)[of_server:]} - {"app", "exchange", "kernel", "route"}:
-                    del scope[name]
-                await exchange.channel.run()
-        except (ClientDisconnect, WebSocketDisconnect) as exc:
-            error = exc  # The client has left; the service has not failed.
+                await _run_detached(exchange.channel, scope, of_server)
         except BaseException as exc:
-            error = exc
-            # Like Starlette, call the owner's handler even after the response has begun.
-            response = await self._last_response(exc, scope, exchange)
-            if not exchange.status:
-                # Send it through the exchange, so that a 500 has a request id and the body is read
-                # for a while. The server closes the connection after it, so the client must not
-                # send another request on it.
-                response.headers["Connection"] = "close"
-                await response(scope, exchange.receive, exchange.send)
-                if isinstance(exc, StreamAborted):
-                    return  # The request was invalid, and has its response.
-            raise
+            error = guard.cause_of(exc)
+            guard.close()
+            # A client that has left is no failure of the service.
+            has_left = isinstance(error, (ClientDisconnect, WebSocketDisconnect))
+            if not has_left and await self._fail(error, scope, guard):
+                error = None
         finally:
-            if exchange.channel is not None:
-                exchange.channel.close()
-            exchange.ended_at = time.monotonic()
-            exchange.outcome = exchange.resolve(error)
-            exchange.leave()
-            self.kernel.observe(exchange)
-            # Break the reference cycles, so that memory is freed at once.
-            exchange.channel = exchange.broken = None
-            scope["exchange"], scope["kernel"] = outer
+            current.reset(token)
+            try:
+                if guard.sources or guard in self.kernel.channels:
+                    await guard.end()
+            finally:
+                if exchange.channel is not None:
+                    exchange.channel.close()
+                exchange.ended_at = time.monotonic()
+                exchange.outcome = exchange.resolve(error)
+                exchange.leave()
+                self.kernel.observe(exchange)
+                # Break the reference cycles, so that memory is freed at once.
+                exchange.channel = exchange.broken = None
+                scope["exchange"], scope["kernel"] = outer
+                if guard.response is not None and not exchange.response_complete:
+                    await guard.run_background()
+
+    async def _fail(self, error: BaseException, scope: Scope, guard: Guard) -> bool:
+        """Respond to an error; return whether a handler of the application has done so.
+
+        Raises the error if it is a bug, or the response has begun: the server then aborts it.
+        """
+        exchange = guard.exchange
+        handler = handler_of(scope, error)
+        # Like Starlette, call the owner's handler even after the response has begun.
+        response = await self._last_response(error, scope, exchange, handler)
+        if not exchange.status:
+            # Send it through the exchange, so that a 500 has a request id and the body is read for
+            # a while. The server closes the connection after it, so the client must not send
+            # another request on it.
+            response.headers["Connection"] = "close"
+            await response(scope, exchange.receive, exchange.send)
+            if handler is not None or isinstance(error, StreamAborted):
+                return handler is not None
+        elif exchange.response_complete and not exchange.remaining and scope["type"] == "http":
+            # A background task or a dependency: the next response must not be aborted.
+            logger.error("A request failed after its response", exc_info=error)
+            return False
+        elif not isinstance(error, StreamAborted):
+            await guard.report(error)
+            raise StreamAborted(exchange.request_id) from error
+        raise error
 
     async def _last_response(
-        self, error: BaseException, scope: Scope, exchange: Exchange
+        self,
+        error: BaseException,
+        scope: Scope,
+        exchange: Exchange,
+        handler: Callable[..., Any] | None,
     ) -> Response:
-        handler = self.kernel.last_handler
         is_bug = isinstance(error, Exception) and not isinstance(error, StreamAborted)
-        if handler is None or not is_bug or scope["type"] != "http":
+        if handler is None and is_bug and scope["type"] == "http":
+            handler = self.kernel.last_handler
+        if handler is None:
             return self.kernel.response_to(self._last_problem(error), exchange)
         return await response_of(handler, Request(scope), error)
 
@@ -120,6 +158,9 @@ class ExchangeMiddleware:
             ),
         )
         scope["exchange"], scope["kernel"] = exchange, self.kernel
+        # `send` raises an OSError when the client has left, so Starlette's responses need not read
+        # from `receive`, where they would take the chunks of a request body.
+        scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.4"}
         for begin in self.kernel.on_open:
             begin(exchange)
         return exchange
@@ -145,9 +186,20 @@ class BreakMiddleware:
         try:
             await self.app(scope, receive, watched)
         except BaseException as error:
-            if begun:
-                scope["exchange"].broken = error
+            exchange = scope["exchange"]
+            if begun and exchange.broken is None:
+                exchange.broken = error
             raise
+
+
+def handler_of(scope: Scope, error: BaseException) -> Callable[..., Any] | None:
+    """Return the application's handler of an error that was raised after its router."""
+    if scope["type"] != "http" or isinstance(error, StreamAborted):
+        return None
+    handlers = scope["app"].exception_handlers if "app" in scope else {}
+    keys: list[Any] = [error.status_code] if isinstance(error, HTTPException) else []
+    keys += [kind for kind in type(error).__mro__ if kind is not Exception]
+    return next((handlers[key] for key in keys if key in handlers), None)
 
 
 async def response_of(
@@ -160,6 +212,13 @@ async def response_of(
         answer = await run_in_threadpool(handler, request, error)
     response: Response = await answer if isawaitable(answer) else answer
     return response
+
+
+async def _run_detached(channel: DetachedResponse, scope: Scope, of_server: int) -> None:
+    # The framework's entries in the scope take ten times the memory of a channel.
+    for name in {*list(scope)[of_server:]} - {"app", "exchange", "kernel", "route"}:
+        del scope[name]
+    await channel.run()
 
 
 def _traceparent(scope: Scope) -> str | None:

@@ -5,6 +5,8 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -33,11 +35,13 @@ async def in_thread(
 ) -> T:
     """Run a blocking function in a thread of `executor` and return its result.
 
-    A cancellation waits for the thread: a file must not be closed (and its descriptor reused) while
-    a thread still writes to it.
+    The thread has the context variables of the caller, as with `asyncio.to_thread`. A cancellation
+    waits for the thread: a file must not be closed (and its descriptor reused) while a thread still
+    writes to it.
     """
-    loop = asyncio.get_running_loop()
-    return await complete(loop.run_in_executor(executor, lambda: function(*args, **kwargs)))
+    loop, context = asyncio.get_running_loop(), copy_context()
+    call = partial(context.run, function, *args, **kwargs)
+    return await complete(loop.run_in_executor(executor, call))
 
 
 async def acquire(threads: Executor, take: Callable[[], T], undo: Callable[[T], object]) -> T:

@@ -450,4 +450,5 @@ async def converse(
     # Not accepted yet, so that a problem becomes a response of its own.
     await channel.subscribe(parse_topics(topics), last_event_id)
     exchange.channel = channel  # Closed by the exchange, with any outcome.
+    exchange.guarded = False
     await websocket.accept()

@@ -57,7 +57,11 @@ def main(
     if directory is not None and not os.access(directory, os.W_OK):
         sys.exit(f"{METRICS}: {directory} cannot be written")
     os.umask(int(settings.server.umask, 8))
-    app = create_app(settings)
+    app: object = create_app(settings)
+    if not isinstance(app, Service):  # Such middleware would hide failures from the engine.
+        name = f"{create_app.__module__}.{create_app.__name__}"
+        wrapper = f"{type(app).__module__}.{type(app).__name__}"
+        sys.exit(f"{name} returned {wrapper}: add middleware with add_middleware of the Service")
     options = _parse(["check", *sorted(app.commands)], arguments)
     app.check()
     if options.command:

@@ -78,7 +78,7 @@ class ByteStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
-        exchange.duplex = self.duplex
+        exchange.duplex, exchange.guarded = self.duplex, False
         chunks = self._chunks(exchange)
 
         async def receive_after_body() -> Message:
@@ -162,7 +162,7 @@ class ByteStream(Response):
     def _chunks(self, exchange: Exchange) -> AsyncIterator[Chunk]:
         if isinstance(self.source, AsyncIterable):
             return aiter(self.source)
-        return _iterate_in_thread(kernel_of(exchange.scope).threads, self.source)
+        return iterate_in_thread(kernel_of(exchange.scope).threads, self.source)
 
     def _start(self) -> Message:
         start = {"type": "http.response.start", "status": self.status_code}
@@ -178,7 +178,7 @@ def _sends_files(scope: Scope, length: str | None) -> bool:
     return str(offer.get("announced")) == length
 
 
-async def _iterate_in_thread(executor: Executor, source: Iterable[T]) -> AsyncGenerator[T]:
+async def iterate_in_thread(executor: Executor, source: Iterable[T]) -> AsyncGenerator[T]:
     """Iterate a synchronous source in a thread, and close it there."""
     iterator = iter(source)
 

@@ -280,6 +280,7 @@ class PushResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
+        exchange.guarded = False
         if not exchange.body_complete:
             await exchange.whole_body()
         channel = exchange.channel = await self.open(exchange)  # Closed by the exchange.

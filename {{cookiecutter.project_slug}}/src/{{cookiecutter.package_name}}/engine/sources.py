@@ -1,0 +1,111 @@
+"""The sources of the owner's streams: the generators of path operations and of their responses.
+
+The guard of a request (`kernel.guard`) sees messages, in which a failed generator looks like one
+that has ended: FastAPI sends the last message of an event stream before it raises. So the engine
+wraps the path operations of the owner's routers at the start. The wrapper reports a failure to the
+guard, which closes the generator when the client has left.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator
+from functools import wraps
+from inspect import isawaitable, isgeneratorfunction, unwrap
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.concurrency import iterate_in_threadpool
+from starlette.responses import StreamingResponse
+from starlette.routing import Mount
+
+from .kernel.guard import Guard, current
+from .streams.pull import iterate_in_thread
+
+#: The package of the engine, whose responses guard themselves.
+ENGINE = __name__.rpartition(".")[0]
+
+
+def watch(app: FastAPI) -> None:
+    """Wrap the path operations of all routes that are not the engine's; again without effect."""
+    for context in iter_route_contexts(app.routes):
+        if isinstance(context.original_route, Mount):
+            inner = context.original_route.app
+            if isinstance(inner, FastAPI):
+                watch(inner)
+        elif isinstance(context.original_route, APIRoute):
+            dependant = context.dependant
+            if not f"{getattr(dependant.call, '__module__', '')}.".startswith(f"{ENGINE}."):
+                dependant.call = _watched(dependant.call, context.is_sse_stream)
+
+
+def _watched(call: Any, is_events: bool) -> Any:
+    if hasattr(call, "watched"):
+        return call
+
+    # FastAPI looks through `wraps` to decide whether to await the result, or to iterate it.
+    @wraps(call)
+    def operation(*args: Any, **kwargs: Any) -> Any:
+        result = call(*args, **kwargs)
+        guard = current.get(None)
+        if guard is None:  # The router is also in an application without the engine.
+            return iterate_in_threadpool(result) if isinstance(result, Generator) else result
+        if isinstance(result, Generator):
+            result = iterate_in_thread(guard.kernel.threads, result)
+        if isinstance(result, AsyncGenerator):
+            return _iterate(guard, result, is_events)
+        if isinstance(result, StreamingResponse):
+            _watch_body(guard, result)
+        return _finish(guard, result) if isawaitable(result) else result
+
+    function = unwrap(call)
+    if isgeneratorfunction(function) or isgeneratorfunction(type(function).__call__):
+        # FastAPI would iterate it in the threads of synchronous path operations.
+        operation.__wrapped__ = _iterate
+    operation.watched = True  # type: ignore[attr-defined]
+    return operation
+
+
+async def _finish(guard: Guard, result: Awaitable[Any]) -> Any:
+    response = await result
+    if isinstance(response, StreamingResponse):
+        _watch_body(guard, response)
+    return response
+
+
+def _watch_body(guard: Guard, response: StreamingResponse) -> None:
+    guard.response = response
+    source: Any = response.body_iterator
+    if getattr(source, "ag_code", None) is iterate_in_threadpool.__code__ and source.ag_frame:
+        # A synchronous source must not occupy the threads of synchronous path operations.
+        source = iterate_in_thread(guard.kernel.threads, source.ag_frame.f_locals["iterator"])
+    response.body_iterator = _iterate(guard, source)
+
+
+async def _iterate(
+    guard: Guard, source: AsyncIterable[Any], ends_quietly: bool = False
+) -> AsyncGenerator[Any]:
+    if isinstance(source, AsyncGenerator):
+        guard.sources.append(source)
+    task = guard.runner = asyncio.current_task()
+    try:
+        async for item in source:
+            guard.runner = None
+            yield item
+            guard.runner = task
+    except GeneratorExit:
+        raise
+    except asyncio.CancelledError as error:
+        if task is None or task.cancelling():
+            raise
+        # A task for which the source waits: libraries would take it for the end of the response.
+        guard.exchange.broken = RuntimeError("a task of the response was cancelled")
+        raise guard.exchange.broken from error
+    except BaseException as error:
+        guard.exchange.broken = error
+        # FastAPI would drop the events that wait in its queue. The guard raises the error instead,
+        # at the end of the response.
+        if not (ends_quietly and isinstance(error, Exception)):
+            raise
+    finally:
+        if guard.runner is task:
+            guard.source_ended()

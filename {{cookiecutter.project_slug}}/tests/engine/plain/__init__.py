@@ -1,0 +1,1 @@
+"""Plain FastAPI in a generated service: routes as in its documentation."""

@@ -1,0 +1,31 @@
+"""A service with path operations as in FastAPI's documentation, for processes of its own."""
+
+from fastapi import UploadFile
+
+from {{cookiecutter.package_name}} import app
+from {{cookiecutter.package_name}}.engine.server import cli
+from {{cookiecutter.package_name}}.engine.service import Service
+from {{cookiecutter.package_name}}.settings import Settings
+from tests.engine.plain.routes import Source
+from tests.engine.processes import read_settings
+
+
+def create_app(settings: Settings | None = None) -> Service:
+    made = app.create_app(settings or Settings())
+    failing, complete = Source(fail_after=2), Source()
+    made.include_router(complete.router())
+    made.include_router(failing.router(), prefix="/failing")
+
+    @made.post("/json")
+    async def of_json(body: dict[str, str]) -> int:
+        return len(body)
+
+    @made.post("/file", max_body_size=2 << 30)
+    async def of_file(file: UploadFile) -> int:
+        return file.size or 0
+
+    return made
+
+
+if __name__ == "__main__":
+    cli.main(create_app, read_settings)
