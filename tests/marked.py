@@ -12,7 +12,8 @@ from environment import Environment
 
 #: Parts of the engine's tests that run at the same time.
 PARTS = [
-    "test_*.py", "observability", "errors", "plain", "streams", "storage", "upload", "resumable",
+    "test_*.py", "check", "observability", "errors", "plain", "streams", "storage", "upload",
+    "resumable",
     "download", "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py",
 ]  # fmt: skip
 SAFE = str.maketrans("/*[]", "____")

@@ -10,7 +10,7 @@ from pathlib import Path
 def locked(folder: Path) -> Iterator[None]:
     """Hold the write lock of the catalogue of a store, as a maintenance script would."""
     path = folder / "catalogue.sqlite3"
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")

@@ -92,14 +92,18 @@ class Catalogue:
         self.counts = Counter(stored=0, removed=0)
         self._place = place
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="catalogue")
-        self._database = _connect(path)
-        self._open()
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="catalogue-reader")
-        self._reader = _connect(path)
-        self._reader.execute("PRAGMA query_only = ON")
+        self._database, self._reader = _connect(path), _connect(path)
         self._folder = path.parent
         self._position = 0
-        self._check()
+        try:
+            self._open()
+            self._reader.execute("PRAGMA query_only = ON")
+            self._check()
+        except BaseException:
+            self._reader.close()
+            self._database.close()
+            raise
         # The write-ahead log contains the last commits; if its file is removed, a restart loses
         # them.
         files = (path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
