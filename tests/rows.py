@@ -38,8 +38,8 @@ tests of its modules.
 The column `plain` is the effect of a generated service on the mistake, if the routes of that
 service are added to it as they are, without the engine's classes and parts.
 
-* `gone`: the service avoids it. Every test of the row passes, except for those that require more than
-such code offers; the row gives the reason.
+* `gone`: the service avoids it. Every test of the row passes, except for those that require more
+than such code offers; the row gives the reason.
 
 * `flagged`: the code contains it, and `serve check` reports it.
 

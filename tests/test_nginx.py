@@ -160,7 +160,8 @@ def test_an_upload_is_resumed_after_the_sent_bytes(front: int) -> None:
 
 @pytest.mark.fault("G40")
 def test_the_metadata_of_an_upload_fits_into_the_buffer(front: int) -> None:
-    metadata = f"key {base64.b64encode(b"x" * 6000).decode()}"
+    value = base64.b64encode(b"x" * 6000).decode()
+    metadata = f"key {value}"
     fields = {**TUS, "Upload-Length": "1", "Upload-Metadata": metadata}
     created, _ = exchange(front, "POST", "/uploads", fields)
     location = created.headers["Location"]

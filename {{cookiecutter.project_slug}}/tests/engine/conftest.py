@@ -14,7 +14,6 @@ from {{cookiecutter.package_name}}.settings import Settings
 
 from .service import Service
 
-
 #: FastAPI hides this warning, but not from other threads, in which tests run further services.
 OF_FASTAPI = "ignore::pydantic.warnings.UnsupportedFieldAttributeWarning"
 

@@ -19,7 +19,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Mount
 
 from .kernel.guard import Guard, current
-from .streams.pull import iterate_in_thread
+from .kernel.threads import iterate_in_thread
 
 #: The package of the engine, whose responses guard themselves.
 ENGINE = __name__.rpartition(".")[0]

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from functools import partial
+from itertools import islice
 from typing import ParamSpec, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,22 @@ async def in_thread(
     loop, context = asyncio.get_running_loop(), copy_context()
     call = partial(context.run, function, *args, **kwargs)
     return await complete(loop.run_in_executor(executor, call))
+
+
+async def iterate_in_thread(executor: Executor, source: Iterable[T]) -> AsyncGenerator[T]:
+    """Iterate a synchronous source in a thread, and close it there."""
+    iterator = iter(source)
+
+    def take_one() -> list[T]:
+        return list(islice(iterator, 1))
+
+    try:
+        while items := await in_thread(executor, take_one):
+            yield items[0]
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            await in_thread(executor, close)
 
 
 async def acquire(threads: Executor, take: Callable[[], T], undo: Callable[[T], object]) -> T:

@@ -15,9 +15,7 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from concurrent.futures import Executor
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
@@ -27,12 +25,11 @@ from starlette.types import Message, Receive, Scope, Send
 from ..kernel.exchange import Exchange, StreamAborted, exchange_of
 from ..kernel.kernel import kernel_of
 from ..kernel.problem import Problem
-from ..kernel.threads import in_thread
+from ..kernel.threads import iterate_in_thread
 from .codings import Coding
 from .deadlines import CLEANUP_SECONDS, send_within, while_connected
 from .file_parts import ZERO_COPY, FilePart
 
-T = TypeVar("T")
 #: Parts of files are sent without a copy, if the server supports it and the body is not encoded.
 Chunk = bytes | FilePart
 #: Encodes the document of a failure as the last bytes of a stream.
@@ -176,19 +173,3 @@ def _sends_files(scope: Scope, length: str | None) -> bool:
     """
     offer = (scope.get("extensions") or {}).get(ZERO_COPY) or {}
     return str(offer.get("announced")) == length
-
-
-async def iterate_in_thread(executor: Executor, source: Iterable[T]) -> AsyncGenerator[T]:
-    """Iterate a synchronous source in a thread, and close it there."""
-    iterator = iter(source)
-
-    def take_one() -> list[T]:
-        return list(islice(iterator, 1))
-
-    try:
-        while items := await in_thread(executor, take_one):
-            yield items[0]
-    finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            await in_thread(executor, close)
