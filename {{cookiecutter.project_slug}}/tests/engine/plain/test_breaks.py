@@ -65,6 +65,7 @@ async def test_an_invalid_item(sections: Any, path: str, layer: bool) -> None:
     assert b"rror" in received
 
 
+@pytest.mark.usefixtures("first_item")
 @pytest.mark.parametrize("layer", [False, True])
 @pytest.mark.parametrize("path", ["/sse", "/lines"])
 async def test_an_invalid_first_item(sections: Any, path: str, layer: bool) -> None:
@@ -148,6 +149,7 @@ class Within:
             await JSONResponse({"detail": "mine"}, 504)(scope, receive, send)
 
 
+@pytest.mark.usefixtures("first_item")
 @pytest.mark.parametrize("responds", [False, True])
 @pytest.mark.parametrize("path", ["/sse", "/streaming"])
 async def test_a_middleware_with_a_timeout(sections: Any, path: str, responds: bool) -> None:
@@ -358,6 +360,7 @@ async def test_callable_objects_are_watched(serve: Any) -> None:
         assert not received.endswith(b"0\r\n\r\n"), path
 
 
+@pytest.mark.usefixtures("first_item")
 async def test_a_starlette_route_refuses_before_the_first_item(serve: Any) -> None:
     service: Service = await serve()
 

@@ -101,6 +101,7 @@ def test_the_guide_has_examples() -> None:
     assert len(examples()) >= 4
 
 
+@pytest.mark.usefixtures("first_item")
 @pytest.mark.usefixtures("utils")
 @pytest.mark.parametrize(("code", "change"), cases())
 async def test_an_example(serve: Any, code: str, change: str) -> None:

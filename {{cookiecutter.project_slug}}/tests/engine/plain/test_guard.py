@@ -30,6 +30,7 @@ async def test_a_complete_stream_is_complete(serve: Any, path: str) -> None:
     assert await service.outcome_of(f"GET {path}") == "complete"
 
 
+@pytest.mark.usefixtures("first_item")
 @kinds
 @pytest.mark.plain("D2", "D14")
 async def test_a_failure_before_the_first_item_is_a_500(serve: Any, path: str) -> None:
@@ -44,6 +45,7 @@ async def test_a_failure_before_the_first_item_is_a_500(serve: Any, path: str) -
     assert await service.outcome_of(f"GET {path}") == "server_error"
 
 
+@pytest.mark.usefixtures("first_item")
 @kinds
 @pytest.mark.parametrize("error", [HTTPException, Problem])
 async def test_a_refusal_before_the_first_item_is_its_response(

@@ -135,6 +135,7 @@ async def test_comments_are_between_events_that_arrive_in_parts(serve: Any) -> N
     assert text.replace(":\n\n", "").replace("data: ab\n\n", "").startswith("retry: ")
 
 
+@pytest.mark.usefixtures("first_item")
 async def test_a_service_in_a_service(sections: Any) -> None:
     settings: Any = ServiceSettings
     source = Source()
@@ -182,6 +183,7 @@ async def test_a_service_in_a_service_drains(sections: Any) -> None:
         assert "retry" in text
 
 
+@pytest.mark.usefixtures("first_item")
 @pytest.mark.parametrize("layer", [False, True])
 async def test_clients_without_a_server(layer: bool) -> None:
     source = Source(last=3)

@@ -78,6 +78,7 @@ def needs(*modules: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason="a module is missing")
 
 
+@pytest.mark.usefixtures("first_item")
 async def test_streams_of_path_operations(sections: Any, middleware: str) -> None:
     source = Source()
 

@@ -72,6 +72,7 @@ async def test_a_client_that_does_not_read(service: Any, path: str) -> None:
     assert ended.outcome == "slow_client"
 
 
+@pytest.mark.usefixtures("first_item")
 @pytest.mark.parametrize("path", PATHS[2:])
 async def test_failures(service: Any, path: str) -> None:
     async with service.client() as client:
