@@ -6,8 +6,9 @@ from {{cookiecutter.package_name}} import app
 from {{cookiecutter.package_name}}.engine.server import cli
 from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.settings import Settings
-from tests.engine.plain.routes import Source
-from tests.engine.processes import read_settings
+
+from ..processes import read_settings
+from .routes import Source
 
 
 def create_app(settings: Settings | None = None) -> Service:

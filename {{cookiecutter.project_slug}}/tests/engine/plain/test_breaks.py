@@ -129,6 +129,10 @@ async def test_a_cancelled_task_is_a_failure(sections: Any, path: str, layer: bo
             assert received.startswith(b"HTTP/1.1 500 "), received
 
 
+#: Seconds in which the middleware below wants a response.
+LIMIT = 0.05
+
+
 class Within:
     """A middleware with a time limit; it responds with 504 by itself or raises."""
 
@@ -141,7 +145,7 @@ class Within:
             await self.app(scope, receive, send)
             return
         try:
-            async with asyncio.timeout(0.05):
+            async with asyncio.timeout(LIMIT):
                 await self.app(scope, receive, send)
         except TimeoutError:
             if not self.responds:

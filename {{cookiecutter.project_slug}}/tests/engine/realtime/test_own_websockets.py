@@ -8,6 +8,7 @@ from fastapi import FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from ..peer import PATIENCE
 from ..service import Service
 
 
@@ -158,7 +159,7 @@ async def test_many_senders_do_not_extend_the_deadline(service: Any) -> None:
             "Sec-WebSocket-Version: 13",
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
         )
-        async with asyncio.timeout(6):
+        async with asyncio.timeout(PATIENCE):
             assert await service.outcome_of("WEBSOCKET /burst") == "slow_client"
 
 

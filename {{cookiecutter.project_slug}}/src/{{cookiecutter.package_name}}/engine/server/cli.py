@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from uvicorn.supervisors import ChangeReload, Multiprocess
@@ -57,8 +58,8 @@ def main(
     if directory is not None and not os.access(directory, os.W_OK):
         sys.exit(f"{METRICS}: {directory} cannot be written")
     os.umask(int(settings.server.umask, 8))
-    app: object = create_app(settings)
-    if not isinstance(app, Service):  # Such middleware would hide failures from the engine.
+    app: Any = create_app(settings)
+    if not isinstance(app, FastAPI):  # Middleware around it would hide failures from the engine.
         name = f"{create_app.__module__}.{create_app.__name__}"
         wrapper = f"{type(app).__module__}.{type(app).__name__}"
         sys.exit(f"{name} returned {wrapper}: add middleware with add_middleware of the Service")
