@@ -59,7 +59,8 @@ def main(
         sys.exit(f"{METRICS}: {directory} cannot be written")
     os.umask(int(settings.server.umask, 8))
     app: Any = create_app(settings)
-    if not isinstance(app, FastAPI):  # Middleware around it would hide failures from the engine.
+    is_wrapped = not isinstance(app, FastAPI)
+    if is_wrapped:  # Middleware around it would hide failures from the engine.
         name = f"{create_app.__module__}.{create_app.__name__}"
         wrapper = f"{type(app).__module__}.{type(app).__name__}"
         sys.exit(f"{name} returned {wrapper}: add middleware with add_middleware of the Service")
