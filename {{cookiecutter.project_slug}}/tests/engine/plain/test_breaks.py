@@ -14,7 +14,7 @@ from fastapi.sse import EventSourceResponse
 from pydantic import BaseModel
 from starlette.routing import Route
 
-from ..peer import Peer
+from ..peer import PATIENCE, Peer
 from ..service import Service
 from ..test_handlers import Stamp
 
@@ -307,7 +307,7 @@ async def test_a_client_that_leaves_after_its_body_was_read_by_the_source(serve:
         await peer.send(b"cd")
         await peer.read_until(b"cd")
         peer.reset()
-    await service.in_server(asyncio.wait_for(closed.wait(), 2))
+    await service.in_server(asyncio.wait_for(closed.wait(), PATIENCE))
     assert await service.outcome_of("POST /echo") == "client_abort"
 
 
@@ -330,9 +330,9 @@ async def test_a_client_that_leaves_before_the_first_item(serve: Any) -> None:
     service: Service = await serve(router)
     async with service.raw_connection() as peer:
         await peer.get("/declared")
-        await service.in_server(asyncio.wait_for(began.wait(), 2))
+        await service.in_server(asyncio.wait_for(began.wait(), PATIENCE))
         peer.reset()
-    await service.in_server(asyncio.wait_for(closed.wait(), 2))
+    await service.in_server(asyncio.wait_for(closed.wait(), PATIENCE))
     assert await service.outcome_of("GET /declared") == "client_abort"
 
 

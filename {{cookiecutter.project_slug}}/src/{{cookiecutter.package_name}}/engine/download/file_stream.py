@@ -54,6 +54,7 @@ class FileStream(ByteStream):
             await super().__call__(scope, receive, send)
             return
         exchange = exchange_of(scope)
+        exchange.guarded = False  # It is sent at once, within a deadline of its own.
         threads = kernel_of(scope).threads
         async with aclosing(self._parts) as parts:
             chunks = [

@@ -13,9 +13,7 @@ from starlette.types import Message, Receive, Send
 
 from ..kernel.body import Deadline
 from ..kernel.exchange import SlowClient
-
-#: Seconds that a source may take to clean up after its client has left.
-CLEANUP_SECONDS = 5.0
+from ..kernel.guard import CLEANUP_SECONDS
 
 
 async def send_within(send: Send, message: Message, limit: float) -> None:
