@@ -9,10 +9,11 @@ import ast
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 from .rules import RULES, Files
-from .source import Clients, Source, text
+from .source import Clients, Index, Source, text
 
 ENGINE = Path(__file__).resolve().parents[1]
 EXCLUDED = re.compile(r"#\s*streaming: ok\W+\w")
@@ -40,25 +41,26 @@ def files(paths: list[Path]) -> Iterator[Path]:
 def findings(paths: Iterable[Path]) -> Iterator[str]:
     """Yield a line for each finding, in the order of the files and their lines."""
     sources: list[Source] = []
+    index = Index()
     for path in paths:
         try:
-            sources.append(Source(path))
+            sources.append(Source(path, index))
         except SyntaxError as error:
             yield f"{path}:{error.lineno}: it cannot be parsed: {error.msg}"
     scopes = [scope for source in sources for scope in source.scopes]
     known = Files(scopes, Clients(scopes))
+    found: dict[Path, set[tuple[int, str]]] = {source.path: set() for source in sources}
+    for rule, scope in product(RULES, scopes):
+        # Tests may block, and make errors intentionally.
+        if rule.trap == "E11" or "import pytest" not in scope.source.code:
+            for node in rule.find(known, scope):
+                if isinstance(node, ast.stmt | ast.expr | ast.ExceptHandler):
+                    finding = f"{rule.trap} {rule.wrong}; {rule.instead}".format(_called(node))
+                    place = next(each for each in sources if node in each.parents)
+                    found[place.path].add((node.lineno, finding))
     for source in sources:
         lines = source.code.splitlines()
-        found = {
-            (node.lineno, f"{rule.trap} {rule.wrong}; {rule.instead}".format(_called(node)))
-            for rule in RULES
-            # Tests may block, and make errors intentionally.
-            if rule.trap == "E11" or "import pytest" not in source.code
-            for scope in source.scopes
-            for node in rule.find(known, scope)
-            if isinstance(node, ast.stmt | ast.expr | ast.ExceptHandler)
-        }
-        for line, finding in sorted(found):
+        for line, finding in sorted(found[source.path]):
             if not EXCLUDED.search(lines[line - 1]):
                 yield f"{source.path}:{line}: {finding}"
 

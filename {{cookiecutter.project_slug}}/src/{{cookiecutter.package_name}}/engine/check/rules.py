@@ -1,30 +1,39 @@
 """The rules of `serve check`: functions that find mistakes, and the table of their texts."""
 
 import ast
+import builtins
 import re
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import NamedTuple
 
 from .source import Call, Clients, Scope, formatted, takes_files, text
 
 BLOCKING = re.compile(
-    r"((io|os)\.)?open|time\.sleep|os\.(read|write|pread|pwrite|sendfile|system)"
+    r"((io|os)\.)?open|time\.sleep|os\.(p?read|p?write|sendfile|system|f(data)?sync|replace)"
     r"|(requests|httpx)\.(get|post|put|patch|delete|head|request|stream)"
-    r"|requests\.[Ss]ession\(\)\.\w+|urllib\.request\.(urlopen|urlretrieve)"
+    r"|urllib\.request\.(urlopen|urlretrieve)"
     r"|subprocess\.(run|call|check_call|check_output)|socket\.create_connection"
     r"|shutil\.(copy\w*|move|rmtree|make_archive|unpack_archive)|hashlib\.file_digest"
     r"|(sqlite3|psycopg2?|pymysql)\.connect|zipfile\.ZipFile|(tarfile|gzip|bz2|lzma)\.open"
-    r"|.*\.(read|write)_(bytes|text)"
+    r"|.*\.((read|write)_(bytes|text)|mkdir)"
 )
+#: Clients whose methods wait for a network.
+SYNC = r"(httpx2?\.Client|requests\.[Ss]ession|redis\.(Redis|from_url)|boto3\.client)\("
 SCOPES = r"\b(CancelScope|(create_task_group|fail_after|move_on_after|timeout(_at)?|TaskGroup)\()"
-RENAME = r"\bos\.(replace|link)\b|\bshutil\.move\b|\.(rename|hardlink_to)\b|\.replace\([^,]*\)"
+RENAME = r"\b(publish|commit|finali[sz]e)\w*\(|\bos\.(replace|link|rename)\b|\bshutil\.move\b|\.(rename|hardlink_to)\b|\.replace\([^,]*\)"
 LOG = r"(print|.*[lL]og\w*(\(.*\))?\.(debug|info|warning|error|exception|critical|log))"
 QUIET = re.compile(rf"pass|continue|({LOG}|traceback\.print_exc)\(.*\)", re.DOTALL)
 RESPONSE = r"([\w.]+\.)?(HTML|JSON|ORJSON|PlainText)?Response"
-DUMPS = r"(.*\.)?(dumps|dump_json|model_dump_json|b64encode|quote|quote_plus|int|float|len|uuid4)"
+DUMPS = r"(.*\.)?(dumps|dump_json|model_dump_json|b64encode|quote|quote_plus|int|float|len|uuid4"
+DUMPS += r"|time|monotonic|isoformat)"
 FIELDS = {"content-disposition", "content-length", "content-range", "content-type"}
-EMPTY = r"(\{\}|\[\]|(set|dict|list)\(\)|[\w.]*defaultdict\(\w*\))$"
-HTTP_ERROR = re.compile(r"([\w.]+\.HTTP_)?[45]\d\d\w*")
+EMPTY = r"(\{\}|\[\]|(set|dict|list)\(\)|[\w.]*defaultdict\(\w*\)"
+EMPTY += r"|[\w.]*field\(default_factory=(set|dict|list)\))$"
+HTTP_ERROR = re.compile(
+    r"([\w.]+\.HTTP_)?[45]\d\d\w*"
+    rf"|([\w.]+\.)?({'|'.join(each.name for each in HTTPStatus if each >= 400)})(\.value)?"
+)
 
 Found = Iterator[ast.AST]
 
@@ -64,8 +73,12 @@ def blocks(scope: Scope, call: Call, callers: tuple[Scope, ...]) -> bool:
     called = scope.callee(call.func)
     if called is None:
         is_open = call.last == "open" and any(use.node is call.node for use in scope.path_uses())
-        return bool(BLOCKING.fullmatch(call.name)) or is_open
-    runs = not called.yields or any(isinstance(each, ast.For) for each in around[:1])
+        owner = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+        made = [text(owner), *map(text, scope.values_of(text(owner)))]
+        is_sent = owner is not call.func and call.last not in ("close", "pubsub", "pipeline")
+        is_sync = is_sent and any(re.match(SYNC, each) for each in made)
+        return bool(BLOCKING.fullmatch(call.name)) or is_open or is_sync
+    runs = not called.yields or any(isinstance(each, ast.For | ast.withitem) for each in around[:1])
     inner = called.calls if runs and not called.is_async and called not in callers else []
     return any(blocks(called, each, (*callers, called)) for each in inner)
 
@@ -84,16 +97,20 @@ def body_writes(without: str, *, truncating: bool = False) -> "Find":
     """Return a rule for files that a body is written to, if the code does not match `without`."""
 
     def find(_: Files, scope: Scope) -> Found:
-        code = text(scope.source.scopes[0].node)
-        if reads_body(scope) and not re.search(without, code, re.DOTALL):
-            for each in scope.reached(set()):
-                for use in each.path_uses():
-                    path = text(use.path) + str([*map(text, each.values.get(text(use.path), []))])
-                    is_kept = truncating and (
-                        not re.search("w|TRUNC", use.mode) or re.search("uuid|token_|temp", path)
-                    )
-                    if use.writes and not is_kept:
-                        yield use.node
+        reached = scope.reached(set()) if reads_body(scope) else set()
+        code = "\n".join(text(each.node) for each in reached)
+        whole = text(scope.source.scopes[0].node)
+        for each in reached:
+            for use in each.path_uses():
+                path = each.expanded(use.path)
+                is_kept = truncating and (
+                    not re.search("w|TRUNC", use.mode) or re.search(r"uuid\d|token_|te?mp", path)
+                )
+                # Other requests may complete parts.
+                is_part = PART.search(path) or not re.search("w|x|TRUNC", use.mode)
+                others = whole if is_part else ""
+                if use.writes and not is_kept and not re.search(without, code + others, re.DOTALL):
+                    yield use.node
 
     return find
 
@@ -112,13 +129,18 @@ def is_request(scope: Scope, call: Call) -> bool:
 
 def reads_file(scope: Scope, call: Call) -> bool:
     """Return whether a call reads an `UploadFile`."""
-    read = text(call.args[0]) if call.last == "copyfileobj" and call.args else call.name
-    found = re.fullmatch(r"(\w+)(\.file)?(\.read)?", read)
-    if found is None or not takes_files(scope) or (call.last != "copyfileobj" and not found[3]):
+    if not takes_files(scope):
         return False
-    loops = (node.target for node in scope.nodes if isinstance(node, ast.For | ast.comprehension))
-    is_item = any(re.search(rf"\b{found[1]}\b", text(target)) for target in loops)
-    return is_item or "UploadFile" in scope.annotation(found[1]) or bool(found[2])
+    given = [f"{text(each)}." for each in call.args] if call.last == "copyfileobj" else []
+    for each in [call.name, *map(text, call.args), *given]:
+        found = re.fullmatch(r"(\w+)(\.file(\.|\.read)|\.file|\.read|\.)", each)
+        if found:
+            loops = (e.target for e in scope.nodes if isinstance(e, ast.For | ast.comprehension))
+            is_item = any(re.search(rf"\b{found[1]}\b", text(target)) for target in loops)
+            form = ".form(" in " ".join(scope.expanded(e) for e in scope.values_of(found[1]))
+            if is_item or form or found[3] or "UploadFile" in scope.annotation(found[1]):
+                return True
+    return False
 
 
 def in_memory(_: Files, scope: Scope) -> Found:
@@ -126,6 +148,8 @@ def in_memory(_: Files, scope: Scope) -> Found:
         around = [text(each) for each in scope.above(call.node) if isinstance(each, ast.expr)]
         is_sent = any(re.match(r"[\w.]*Response\(|\(?yield", each) for each in around)
         whole = call.last == "read" and not call.args and reads_file(scope, call)
+        if call.last == "body" and is_request(scope, call):
+            whole = any(use.writes for each in scope.reached(set()) for use in each.path_uses())
         if whole or (is_sent and call.last in ("getvalue", "read_bytes")):
             yield call.node
     for node in scope.nodes:
@@ -138,19 +162,19 @@ def in_memory(_: Files, scope: Scope) -> Found:
                 yield node.iter
 
 
-def hidden(scope: Scope) -> Iterator[tuple[ast.ExceptHandler | ast.With, set[ast.AST], bool]]:
+def hidden(scope: Scope, failures: str = "(Base)?Exception") -> Iterator[tuple[ast.ExceptHandler | ast.With, set[ast.AST], bool]]:
     """Yield the places that hide all failures of a block, and whether they do nothing else."""
     for node in scope.nodes:
         if isinstance(node, ast.Try | ast.With):
             block = {one for each in node.body for one in ast.walk(each)}
         if isinstance(node, ast.Try):
             for handler in node.handlers:
-                kinds = text(handler.type) if handler.type else "Exception"
+                caught = text(handler.type) if handler.type else "Exception"
                 body = [*map(text, handler.body)]
-                if re.search(r"\b(Base)?Exception\b", kinds) and "raise" not in "\n".join(body):
+                if re.search(rf"\b({failures})\b", caught) and "raise" not in "\n".join(body):
                     yield handler, block, all(map(QUIET.fullmatch, body))
         elif isinstance(node, ast.With):
-            ignored = re.search(r"\bsuppress\((Base)?Exception\b", text(node.items[0]))
+            ignored = re.search(rf"\bsuppress\(.*\b({failures})\b", text(node.items[0]))
             yield from [(node, block, True)] if ignored else []
 
 
@@ -161,13 +185,14 @@ def false_success(_: Files, scope: Scope) -> Found:
         inner = [use.writes for use in called.path_uses()] if called else []
         if call.last in ("copyfileobj", "write") or any(inner):
             writes.add(call.node)
-    for place, block, is_quiet in hidden(scope):
+    failures = "(Base)?Exception|OSError" if scope.is_handler or reads_body(scope) else "(Base)?Exception"
+    for place, block, is_quiet in hidden(scope, failures):
         if is_quiet and writes & block and not scope.yields:
             yield place
 
 
 def is_events(scope: Scope) -> bool:
-    return any(re.match(r"data:", formatted(each)[0]) for each in scope.nodes)
+    return any(re.search(r"^data:", formatted(each)[0], re.MULTILINE) for each in scope.nodes)
 
 
 def incomplete(events: bool) -> "Find":
@@ -185,12 +210,21 @@ def events_without(pattern: str, *, ending: bool = False) -> "Find":
 
     def find(_: Files, scope: Scope) -> Found:
         if scope.is_stream and is_events(scope) and not re.search(pattern, text(scope.node)):
-            loops = [each for each in scope.nodes if isinstance(each, ast.While)]
-            endless = any(scope.yields & {*ast.walk(each)} for each in loops)
-            if not (ending and endless):
+            loops = [each for each in scope.nodes if isinstance(each, ast.While | ast.AsyncFor)]
+            loops = [each for each in loops if scope.yields & {*ast.walk(each)}]
+            if not (ending and any(is_endless(scope, each) for each in loops)):
                 yield scope.node
 
     return find
+
+
+def is_endless(scope: Scope, loop: ast.While | ast.AsyncFor) -> bool:
+    """Return whether a loop may have no end, such as one over the items of a caller's source."""
+    if isinstance(loop, ast.While):
+        return True
+    names = {each.id for each in ast.walk(loop.iter) if isinstance(each, ast.Name)}
+    is_given = any(names & each.parameters.keys() for each in scope.around())
+    return is_given or bool(re.search(r"listen|subscri|watch|follow|tail", scope.expanded(loop.iter)))
 
 
 def held(_: Files, scope: Scope) -> Found:
@@ -200,9 +234,22 @@ def held(_: Files, scope: Scope) -> Found:
             yield from [node] if re.search(SCOPES, opened) else []
 
 
-def cancelling(scope: Scope, call: Call) -> bool:
-    """Return whether a timeout cancels the call of `anext`, in a loop that continues after it."""
-    around = [*scope.above(call.node)]
+def cancelled(_: Files, scope: Scope) -> Found:
+    for node in scope.nodes:
+        match node:
+            case ast.AsyncFor(iter=ast.Name()):
+                is_source = True
+            case ast.Call(func=func):
+                is_source = bool(re.fullmatch(r"anext|.*\.(__anext__|asend)", text(func)))
+            case _:
+                is_source = False
+        if is_source and cancelling(scope, node):
+            yield node
+
+
+def cancelling(scope: Scope, node: ast.AST) -> bool:
+    """Return whether a timeout cancels a source, in a loop that continues after it."""
+    around = [*scope.above(node)]
     scopes = (each for each in around if isinstance(each, ast.With | ast.AsyncWith))
     timed = [each for each in scopes if re.search(SCOPES, text(each.items[0]))]
     waited = [each for each in around if text(each).startswith("asyncio.wait_for(")]
@@ -233,12 +280,14 @@ def unsafe(pattern: str) -> "Find":
 def is_encoded(scope: Scope, node: ast.AST) -> bool:
     match node:
         case ast.Name(id=name):
-            values = next((each.values[name] for each in scope.around() if name in each.values), [])
+            values = scope.values_of(name)
             is_number = re.match(r"(int|float|UUID|uuid\.UUID)\b", scope.annotation(name))
             return bool(is_number or (values and all(is_encoded(scope, one) for one in values)))
         case ast.IfExp(body=body, orelse=orelse):
             return is_encoded(scope, body) and is_encoded(scope, orelse)
         case ast.Call(func=ast.Attribute(value=value, attr="decode" | "encode")):
+            return is_encoded(scope, value)
+        case ast.Call(func=ast.Name(id="str"), args=[value]):
             return is_encoded(scope, value)
         case ast.Call(func=func):
             return bool(re.fullmatch(DUMPS, text(func)))
@@ -260,34 +309,48 @@ def growing(uploads: bool) -> "Find":
             whole = target.value if isinstance(target, ast.Subscript) else target
             is_local = any(text(whole) in each.values for each in scope.around() if each.outer)
             if is_added and not is_local and is_client(scope, key):
-                is_upload = any(map(reads_body, scope.reached(set())))
-                if is_upload is uploads and only_grows(files, text(whole).rpartition(".")[2]):
+                name = text(whole).rpartition(".")[2]
+                used = [each for each in files.scopes if name in text(each.node) and each.outer]
+                read = any(reads_body(one) for each in used for one in each.reached(set()))
+                catalog = text(getattr(scope.source.parents[node], "value", key))
+                is_upload = read and not re.match(r"\w+\.(filename|content_type)\b", catalog)
+                if (is_upload if uploads else not read) and only_grows(files, scope, name, uploads):
                     yield node
 
     return find
 
 
 def is_client(scope: Scope, key: ast.expr) -> bool:
-    made = " ".join(text(each) for each in [key, *scope.values.get(text(key), [])])
-    kind = f"{scope.annotation(text(key))} {made}"
+    kind = f"{scope.annotation(text(key))} {scope.expanded(key)}"
     is_parameter = scope.is_handler and text(key) in scope.parameters
     return is_parameter or bool(re.search(r"\b(Queue|WebSocket|asyncio\.Event|uuid4)\b", kind))
 
 
-def only_grows(files: Files, name: str) -> bool:
+def only_grows(files: Files, scope: Scope, name: str, uploads: bool) -> bool:
+    """Return whether nothing is removed from a container; `uploads`: except by later requests."""
     code = "\n".join(text(each.node) for each in files.scopes if each.outer is None)
+    if uploads and f"len({name})" not in code:
+        kept = [e for e in files.scopes if e.outer and (e is scope or not e.is_handler)]
+        made = [e for e in code.splitlines() if re.match(rf"\s*(self\.)?{name}\b.* = ", e)]
+        code = "\n".join([*made, *(text(each.node) for each in kept)])
     made = rf"\b{name}(: [^=\n]+)? = " + EMPTY
     removed = rf"\b{name}(\[[^\n]*?\])?\.(pop\w*|remove|discard|clear)\(|del [^\n]*\b{name}\["
     return bool(re.search(made, code, re.MULTILINE)) and not re.search(removed, code)
 
 
+def is_raw(node: ast.Yield | ast.YieldFrom) -> bool:
+    return isinstance(node.value, ast.Name) or bool(re.search(r"\.read\(", text(node)))
+
+
 def streamed_files(_: Files, scope: Scope) -> Found:
     for call in scope.calls:
-        source = call.args[0] if call.args and call.last == "StreamingResponse" else None
-        inner = scope.callee(source.func) if isinstance(source, ast.Call) else None
-        sent = [*inner.path_uses()] if inner and inner.yields else []
-        if any("b" in use.mode and not use.writes for use in sent):
-            yield call.node
+        given = call.args[:1] if call.last == "StreamingResponse" else []
+        for source in [*given, *(value for each in given for value in scope.values_of(text(each)))]:
+            inner = scope.callee(source.func) if isinstance(source, ast.Call) else None
+            raw = [each for each in inner.yields if is_raw(each)] if inner else []
+            sent = [*inner.path_uses()] if inner and raw else []
+            if any("b" in use.mode and not use.writes for use in sent):
+                yield call.node
     yield from (node for node, literal, _ in strings(scope) if literal.startswith("bytes {}-{}/"))
 
 
@@ -314,24 +377,34 @@ def is_error(_: Scope, call: Call) -> bool:
 
 
 def undocumented(_: Files, scope: Scope) -> Found:
-    returned = [text(e.value) for e in scope.nodes if isinstance(e, ast.Return) and e.value]
     returns = getattr(scope.node, "returns", None)
-    shown = [*returned, *([text(returns)] if returns else [])]
+    shown = map(text, [*scope.results, *([returns] if returns else [])])
     described = re.search("response_class=|responses=|include_in_schema=", str(scope.decorators))
     streams = any(re.match(r"[\w.]+\.(Streaming|File)Response\b", each) for each in shown)
     if scope.is_handler and streams and not described:
         yield scope.node
 
 
+def in_process(_: Files, scope: Scope) -> Found:
+    for call in scope.calls:
+        owner = call.name.rpartition(".")[0]
+        made = [owner, scope.annotation(owner), *map(text, scope.values_of(owner))]
+        is_stream = call.last == "stream" and "TestClient" in " ".join(made)
+        if is_stream or re.match(IN_PROCESS, text(call.node), re.DOTALL):
+            yield call.node
+
+
 def shows_exception(scope: Scope, call: Call) -> bool:
-    named = [name for name, kind in scope.parameters.items() if kind.split(" ")[0] == "Exception"]
+    kinds = {name: kind.split(" ")[0] for name, kind in scope.parameters.items()}
+    named = [name for name, kind in kinds.items() if isinstance(getattr(builtins, kind, 0), type)]
+    named = [name for name in named if re.search("Error|Exception", kinds[name])]
     for node in scope.nodes:
         if isinstance(node, ast.ExceptHandler) and node.name and node.type:
             named += [node.name] if re.search(r"\b(Base)?Exception\b", text(node.type)) else []
     values = [*call.node.args, *(each.value for each in call.node.keywords)]
-    shown = r"\b(str|repr)\((NAMES)\)|\{(NAMES)(!r)?\}|format_exc\("
+    shown = r"\b(str|repr|format)\([^()]*\b(NAMES)\)|\{(NAMES)(!\w)?\}|% (NAMES)\b(?!\.)|format_exc\("
     shown = shown.replace("NAMES", "|".join(named))
-    return bool(named) and bool(re.search(shown, " ".join(map(text, values))))
+    return bool(named) and bool(re.search(shown, " ".join(map(scope.expanded, values))))
 
 
 Find = Callable[[Files, Scope], Found]
@@ -347,14 +420,18 @@ class Rule(NamedTuple):
 
 
 NO_SIZE = r"asyncio\.(Lifo|Priority)?Queue(\[.*\])?\((maxsize=)?0?\)"
+NO_SIZE += r"|.*(default_factory=|defaultdict\()asyncio\.(Lifo|Priority)?Queue\)"
 NO_SIZE += r"|anyio\.create_memory_object_stream(\[.*\])?\(.*(math\.inf|float\('inf'\))\)"
 STORE = "write to a temporary file of the same folder, and rename it with `os.replace`"
 RUN = "or use `Events` or a `RunRouter` of the engine"
 AGAIN = "raise the exception again"
-CLEANUP = r"(except|finally)\b[^\n]*:\n((?!\n\n|def ).)*?(unlink|remove)\(|callback\("
+CLEANUP = r"(except|finally)\b[^\n]*:\n((?!\n\n|def ).)*?(unlink|remove|discard|delete|clean\w*)\(|callback\("
 END = r"\[DONE\]|event: ?\w*(end|done|close|complete|finish|stop)"
-ROWS = r"(?s)^(data|event|id): ?\{\}.*\n|^\s*\{\s*\"\w+\": ?\"?\{\}.*\n"
-QUERIES = r"\(.*\b(query_string|query_params|request\.url\b(?!\.path)).*\)"
+ROWS = r"(?ms)^(data|event|id): ?\{\}.*\n|\A\s*\{\s*\"\w+\": ?\"?\{\}.*\n"
+QUERIES = r"\(.*\b(query_string|query_params|(request|socket|ws)\.url\b(?!\.path)).*\)"
+PART = re.compile(r"(?i)part|te?mp|chunk|spool|stag(e|ing)|incoming|pending")
+
+IN_PROCESS = r"httpx2?\.(ASGITransport\(|(Async)?Client\(.*\bapp=)"
 
 RULES = [
     Rule("U1", body_writes(RENAME),
@@ -388,13 +465,13 @@ RULES = [
          "a line break in a value forges an event or a row", "encode it with `json.dumps`"),
     Rule("R2", events_without(END, ending=True),
          "browsers reopen a stream that ends", f"send `event: end`, {RUN}"),
-    Rule("R3", events_without(r"\[DONE\]|\bid:"),
+    Rule("R3", events_without(r"\[DONE\]|\bid:|id="),
          "clients that reconnect miss events", f"send `id:`, {RUN}"),
-    Rule("R5", calls_of(r"(anext|.*\.__anext__)\(.*\)", cancelling),
+    Rule("R5", cancelled,
          "the timeout cancels the source", "wait for a task with `asyncio.wait`"),
     Rule("R6", held,
          "a timeout or task group is held across a `yield`", "close it before the `yield`"),
-    Rule("R8", calls_of(NO_SIZE, lambda scope, _: scope.outer),
+    Rule("R8", calls_of(NO_SIZE, lambda scope, call: scope.outer or call.last != "Queue"),
          "the queue grows without a limit", f"set a size, {RUN}"),
     Rule("R9", growing(uploads=False),
          "a disconnected client is never removed", "remove it in a `finally`"),
@@ -405,8 +482,8 @@ RULES = [
          "OpenAPI describes the stream as JSON", "set `response_class=` in the decorator"),
     Rule("E8", calls_of(LOG + QUERIES, lambda *_: True),
          "the log contains the secrets of queries", "log `request.url.path`"),
-    Rule("E11", calls_of(r"httpx2?\.ASGITransport\(.*\)", lambda *_: True),
+    Rule("E11", in_process,
          "this client detects no failure of a stream", "use `LiveServer`"),
-    Rule("E12", calls_of(rf"({RESPONSE}|.*HTTPException|.*Problem)\(.*\)", shows_exception),
+    Rule("E12", calls_of(rf"({RESPONSE}|.*HTTPException|.*Problem|.*\.close)\(.*\)", shows_exception),
          "clients get the text of an exception", "log it, and raise `Problem(500)`"),
 ]  # fmt: skip

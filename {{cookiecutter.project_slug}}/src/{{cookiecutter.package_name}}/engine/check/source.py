@@ -2,8 +2,10 @@
 
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +13,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 Seen = frozenset[tuple["Scope", str]]
 
 #: The decorators of path operations.
-ROUTE = re.compile(r"[\w.]+\.(get|post|put|patch|delete|head|api_route|route|websocket\w*)\(.*")
+ROUTE = re.compile(
+    r"[\w.]+\.((add_)?(api_)?route|get|post|put|patch|delete|head|websocket\w*)\(.*", re.DOTALL
+)
 #: Functions that call another one in a thread, and the position of that one.
 THREADS = {"to_thread": 0, "run_sync": 0, "run_in_threadpool": 0, "in_thread": 1}
 THREADS |= {"run_in_executor": 1, "partial": 0}
@@ -57,11 +61,20 @@ class PathUse(NamedTuple):
         return bool(re.fullmatch(r"[wax].*|r\S*\+\S*|.*\bO_(WRONLY|RDWR|CREAT)\b.*", self.mode))
 
 
+class Index:
+    """The functions, the methods of classes, and the annotations of all files, by full names."""
+
+    def __init__(self) -> None:
+        self.scopes: defaultdict[str, list[Scope]] = defaultdict(list)
+        self.aliases: dict[str, str] = {}
+
+
 class Source:
     """A parsed file, in which imported names are replaced by full names; raises SyntaxError."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.code = path, path.read_text("utf-8")
+    def __init__(self, path: Path, index: Index) -> None:
+        self.path, self.code, self.index = path, path.read_text("utf-8"), index
+        self.module = path.parent.name if path.stem == "__init__" else path.stem
         tree = ast.parse(self.code, str(path))
         names: dict[str, str] = {}
         for node in ast.walk(tree):
@@ -84,12 +97,35 @@ class Source:
             if isinstance(node, ast.Name):
                 node.id = names.get(node.id, node.id)
             self.parents |= dict.fromkeys(ast.iter_child_nodes(node), node)
+        #: The routes that are added to functions by calls instead of decorators.
+        self.routes: defaultdict[str, list[str]] = defaultdict(list)
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(func=ast.Call() as route, args=[ast.Name(id=name)]):
+                    self.routes[name].append(text(route))
+                case ast.Call(args=[_, ast.Name(id=name), *_]) if ROUTE.fullmatch(text(node)):
+                    self.routes[name].append(text(node))
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Subscript() as value):
+                    index.aliases[self.full(name)] = text(value)
         self.scopes: list[Scope] = []
         self._add(tree, None)
+
+    def full(self, name: str) -> str:
+        """Return the name of a module of any file, and a name in it."""
+        return ".".join(f"{self.module}.{name}".split(".")[-2:])
+
+    def named(self, name: str) -> list["Scope"]:
+        """Return a function, or the methods of a class, of this file or of another one."""
+        found = self.index.scopes[self.full(name)]
+        ours = [each for each in found if each.source is self]
+        is_clear = "." in name and len({each.source for each in found}) == 1
+        return ours or (found if is_clear else [])
 
     def _add(self, node: ast.Module | Function, outer: "Scope | None") -> None:
         scope = Scope(self, node, outer)
         self.scopes.append(scope)
+        if outer and outer.outer is None:
+            self.index.scopes[self.full(scope.owner or scope.name)].append(scope)
         for each in own(node):
             if isinstance(each, Function):
                 self._add(each, scope)
@@ -101,17 +137,13 @@ class Scope:
     def __init__(self, source: Source, node: ast.Module | Function, outer: "Scope | None") -> None:
         self.source, self.node, self.outer = source, node, outer
         self.name = getattr(node, "name", "")
+        around = source.parents.get(node)
+        #: The class of a method.
+        self.owner = around.name if isinstance(around, ast.ClassDef) else ""
         self.nodes = [each for each in own(node) if not isinstance(each, Function)]
         self.is_async = isinstance(node, ast.AsyncFunctionDef)
         self.decorators = [text(each) for each in getattr(node, "decorator_list", [])]
-        #: The annotations of the parameters, with their defaults.
-        self.parameters: dict[str, str] = {}
-        if isinstance(node, Function):
-            given = text(node.args).split(", ")
-            for one in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]:
-                default = next((each for each in given if each.startswith(f"{one.arg}:")), "")
-                annotation = text(one.annotation) if one.annotation else ""
-                self.parameters[one.arg] = f"{annotation} {default}".strip()
+        self.decorators += source.routes[self.name]
         self.is_handler = any(map(ROUTE.fullmatch, self.decorators))
         self.yields = {each for each in self.nodes if isinstance(each, ast.Yield | ast.YieldFrom)}
         is_context = any("contextmanager" in each for each in self.decorators)
@@ -125,6 +157,23 @@ class Scope:
             for each in ast.walk(target):
                 if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
                     self.values.setdefault(each.id, []).append(value)
+        results = ast.Return | ast.Yield
+        found = [each.value for each in self.nodes if isinstance(each, results) and each.value]
+        self.results = found + [value for each in found for value in self.values_of(text(each))]
+
+    @cached_property
+    def parameters(self) -> dict[str, str]:
+        """The annotations of the parameters, with their defaults."""
+        found: dict[str, str] = {}
+        if isinstance(self.node, Function):
+            arguments = self.node.args
+            given = text(arguments).split(", ")
+            for one in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
+                default = next((each for each in given if each.startswith(f"{one.arg}:")), "")
+                kind = text(one.annotation) if one.annotation else ""
+                kind = self.source.index.aliases.get(self.source.full(kind), kind)
+                found[one.arg] = f"{kind} {default}".strip()
+        return found
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the nodes around a node, up to the scope."""
@@ -140,33 +189,50 @@ class Scope:
         if self.outer is not None:
             yield from self.outer.around()
 
+    def values_of(self, name: str) -> list[ast.expr]:
+        return next((each.values[name] for each in self.around() if name in each.values), [])
+
+    def expanded(self, node: ast.AST, seen: frozenset[str] = frozenset()) -> str:
+        """Return the text of an expression, and of the values of its names."""
+        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)} - seen
+        values = [value for name in sorted(names) for value in self.values_of(name)]
+        return "\n".join([text(node), *(self.expanded(each, seen | names) for each in values)])
+
     def callee(self, func: ast.expr) -> "Scope | None":
-        """Return the called function of this file: by its name, or a method of a known class."""
+        """Return the called function: by its name, or a method of a known class."""
         owner, _, name = text(func).rpartition(".")
-        named = [each for each in self.source.scopes[1:] if each.name == name]
-        if not named:
-            return None
-        made = [text(value) for each in self.around() for value in each.values.get(owner, [])]
-        kind = f"{self.annotation(owner)} {made}"
-        for each in named:
-            around = self.source.parents[each.node]
-            if isinstance(around, ast.ClassDef):
-                is_known = owner in ("self", "cls") or around.name in re.findall(r"\w+", kind)
-            else:
-                is_known = not owner and each.outer in [*self.around()]
-            if is_known:
-                return each
-        return None
+        inner = (each for each in self.source.scopes if each.name == name and each.outer)
+        if not owner:
+            scopes = [*self.around()]
+            return next((each for each in inner if each.outer in scopes and not each.owner), None)
+        if owner in ("self", "cls"):
+            return next((each for each in inner if each.owner), None)
+        kinds = [self.annotation(owner), *map(text, self.values_of(owner))]
+        known = [self.source.named(each) for each in re.findall(r"[\w.]+", " ".join(kinds))]
+        methods = [each for each in chain(*known) if each.name == name and each.owner]
+        functions = [each for each in self.source.named(text(func)) if not each.owner]
+        return next(iter([*methods, *functions]), None)
 
     def reached(self, seen: set["Scope"]) -> set["Scope"]:
-        """Return the scope, its inner functions, and those of the file that it calls or passes."""
+        """Return the scope, its inner functions and dependencies, and all that it calls or passes.
+
+        The use of a class reaches its special methods, because a `with` calls some of them.
+        """
         if self not in seen:
             seen.add(self)
             used = [self.callee(each) for call in self.calls for each in (call.func, *call.args)]
+            named = chain(*(self.source.named(call.name) for call in self.calls))
+            used += [each for each in named if not each.owner or each.name.startswith("__")]
+            used += chain(*map(self.needed, self.parameters))
             for each in [*used, *(one for one in self.source.scopes if one.outer is self)]:
                 if each is not None:
                     each.reached(seen)
         return seen
+
+    def needed(self, name: str) -> list["Scope"]:
+        """Return the dependency that a parameter is the result of."""
+        found = re.search(r"Depends\(([\w.]+)", self.parameters[name])
+        return [each for each in self.source.named(found[1]) if not each.owner] if found else []
 
     def annotation(self, name: str) -> str:
         found = (each.parameters[name] for each in self.around() if name in each.parameters)
@@ -211,16 +277,16 @@ class Clients:
     """Decides whether an expression contains unchecked text of a client."""
 
     def __init__(self, scopes: list[Scope]) -> None:
+        found = (each for scope in scopes for name in scope.parameters for each in scope.needed(name))
+        self.dependencies = {*found}
         #: Parameters that get such text from a caller.
         self.passed: set[tuple[Scope, str]] = set()
         #: Functions of any file that make a path of their parameters.
         self.makers: set[str] = set()
         for scope in scopes:
             self.passed = {(scope, name) for name in scope.parameters if name != "self"}
-            returned = [each.value for each in scope.nodes if isinstance(each, ast.Return)]
             if re.search(r"Path\(|join\(| / ", text(scope.node)) and scope.parameters:
-                made = [scope.name for value in returned if value and self.has(scope, value)]
-                self.makers.update(made)
+                self.makers |= {scope.name for each in scope.results if self.has(scope, each)}
         self.passed, before = set(), None
         while before != self.passed:
             before = {*self.passed}
@@ -262,11 +328,15 @@ class Clients:
             if name in each.values:
                 return any(self.has(each, value, seen) for value in each.values[name])
             if name in each.parameters:
-                kind = each.parameters[name]
+                kind, needed = each.parameters[name], each.needed(name)
+                if needed:
+                    return any(self.has(one, value, seen) for one in needed for value in one.results)
                 is_free = not re.search(r"pattern|regex|Literal|Depends", kind)
                 in_route = not kind and "{" + name in str(each.decorators)
                 is_text = in_route or re.search(r"\bstr\b", kind)
-                return (each, name) in self.passed or bool(each.is_handler and is_text and is_free)
+                return (each, name) in self.passed or bool(
+                    (each.is_handler or each in self.dependencies) and is_text and is_free
+                )
         return False
 
 
