@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .source import Call, Clients, Scope, formatted, takes_files, text
 
 BLOCKING = re.compile(
-    r"((io|os)\.)?open|time\.sleep|os\.(p?read|p?write|sendfile|system|f(data)?sync|replace)"
+    r"((io|os)\.)?open|time\.sleep|os\.(p?read|p?write|sendfile|system|f(data)?sync|replace|rename)"
     r"|(requests|httpx)\.(get|post|put|patch|delete|head|request|stream)"
     r"|urllib\.request\.(urlopen|urlretrieve)"
     r"|subprocess\.(run|call|check_call|check_output)|socket\.create_connection"
@@ -34,6 +34,12 @@ HTTP_ERROR = re.compile(
     r"([\w.]+\.HTTP_)?[45]\d\d\w*"
     rf"|([\w.]+\.)?({'|'.join(each.name for each in HTTPStatus if each >= 400)})(\.value)?"
 )
+
+ANY = "(Base)?Exception"
+#: Failures of files and of other services.
+FAILURES = rf"{ANY}|OSError|(httpx2?|requests|aiohttp|sqlite3)\.\w*(Error|Exception)"
+TIMEOUT = rf"{ANY}|(asyncio\.)?TimeoutError"
+LEAVING = ast.Raise | ast.Return | ast.Break
 
 Found = Iterator[ast.AST]
 
@@ -103,7 +109,7 @@ def body_writes(without: str, *, truncating: bool = False) -> "Find":
         for each in reached:
             for use in each.path_uses():
                 path = each.expanded(use.path)
-                is_kept = truncating and (
+                is_kept = bool(re.search("Temporary|mkdtemp", path)) or truncating and (
                     not re.search("w|TRUNC", use.mode) or re.search(r"uuid\d|token_|te?mp", path)
                 )
                 # Other requests may complete parts.
@@ -149,7 +155,8 @@ def in_memory(_: Files, scope: Scope) -> Found:
         is_sent = any(re.match(r"[\w.]*Response\(|\(?yield", each) for each in around)
         whole = call.last == "read" and not call.args and reads_file(scope, call)
         if call.last == "body" and is_request(scope, call):
-            whole = any(use.writes for each in scope.reached(set()) for use in each.path_uses())
+            uses = [use.writes for each in scope.reached(set()) for use in each.path_uses()]
+            whole = any(uses) or bool(scope.yields)
         if whole or (is_sent and call.last in ("getvalue", "read_bytes")):
             yield call.node
     for node in scope.nodes:
@@ -162,19 +169,18 @@ def in_memory(_: Files, scope: Scope) -> Found:
                 yield node.iter
 
 
-def hidden(scope: Scope, failures: str = "(Base)?Exception") -> Iterator[tuple[ast.ExceptHandler | ast.With, set[ast.AST], bool]]:
+def hidden(scope: Scope, failures: str) -> Iterator[tuple[ast.ExceptHandler | ast.With, set[ast.AST], bool]]:
     """Yield the places that hide all failures of a block, and whether they do nothing else."""
     for node in scope.nodes:
         if isinstance(node, ast.Try | ast.With):
             block = {one for each in node.body for one in ast.walk(each)}
         if isinstance(node, ast.Try):
             for handler in node.handlers:
-                caught = text(handler.type) if handler.type else "Exception"
                 body = [*map(text, handler.body)]
-                if re.search(rf"\b({failures})\b", caught) and "raise" not in "\n".join(body):
+                if catches(handler, failures) and "raise" not in "\n".join(body):
                     yield handler, block, all(map(QUIET.fullmatch, body))
         elif isinstance(node, ast.With):
-            ignored = re.search(rf"\bsuppress\(.*\b({failures})\b", text(node.items[0]))
+            ignored = re.search(rf"\bsuppress\((.* )?({failures})[,)]", text(node.items[0]))
             yield from [(node, block, True)] if ignored else []
 
 
@@ -185,8 +191,8 @@ def false_success(_: Files, scope: Scope) -> Found:
         inner = [use.writes for use in called.path_uses()] if called else []
         if call.last in ("copyfileobj", "write") or any(inner):
             writes.add(call.node)
-    failures = "(Base)?Exception|OSError" if scope.is_handler or reads_body(scope) else "(Base)?Exception"
-    for place, block, is_quiet in hidden(scope, failures):
+    is_request = scope.is_handler or reads_body(scope)
+    for place, block, is_quiet in hidden(scope, FAILURES if is_request else ANY):
         if is_quiet and writes & block and not scope.yields:
             yield place
 
@@ -197,7 +203,7 @@ def is_events(scope: Scope) -> bool:
 
 def incomplete(events: bool) -> "Find":
     def find(_: Files, scope: Scope) -> Found:
-        for place, block, _quiet in hidden(scope) if scope.is_stream else ():
+        for place, block, _quiet in hidden(scope, FAILURES) if scope.is_stream else ():
             ends = isinstance(place.body[-1], ast.Break | ast.Return)
             if (ends or scope.yields & block) and is_events(scope) is events:
                 yield place
@@ -250,10 +256,21 @@ def cancelled(_: Files, scope: Scope) -> Found:
 def cancelling(scope: Scope, node: ast.AST) -> bool:
     """Return whether a timeout cancels a source, in a loop that continues after it."""
     around = [*scope.above(node)]
-    scopes = (each for each in around if isinstance(each, ast.With | ast.AsyncWith))
-    timed = [each for each in scopes if re.search(SCOPES, text(each.items[0]))]
-    waited = [each for each in around if text(each).startswith("asyncio.wait_for(")]
-    return any(scope.in_loop(each) for each in [*timed, *waited])
+    for number, each in enumerate(around):
+        is_scope = isinstance(each, ast.With | ast.AsyncWith)
+        timed = is_scope and re.search(SCOPES, text(each.items[0]))
+        if timed or text(each).startswith("asyncio.wait_for("):
+            caught = (one for one in around[number:] if isinstance(one, ast.Try))
+            handlers = [handler for one in caught for handler in one.handlers]
+            continues = [not isinstance(e.body[-1], LEAVING) for e in handlers if catches(e, TIMEOUT)]
+            is_silent = is_scope and "move_on_after" in text(each.items[0])
+            return scope.in_loop(each) and (is_silent or any(continues[:1]))
+    return False
+
+
+def catches(handler: ast.ExceptHandler, failures: str) -> bool:
+    caught = text(handler.type) if handler.type else "Exception"
+    return bool(re.search(rf"(?<![\w.])({failures})(?![\w.])", caught))
 
 
 def strings(scope: Scope) -> Iterator[tuple[ast.AST, str, list[ast.expr]]]:
@@ -289,8 +306,11 @@ def is_encoded(scope: Scope, node: ast.AST) -> bool:
             return is_encoded(scope, value)
         case ast.Call(func=ast.Name(id="str"), args=[value]):
             return is_encoded(scope, value)
+        case ast.BoolOp(values=values):
+            return all(is_encoded(scope, value) for value in values)
         case ast.Call(func=func):
-            return bool(re.fullmatch(DUMPS, text(func)))
+            is_replaced = text(node).startswith("re.sub('[^")
+            return is_replaced or bool(re.fullmatch(DUMPS, text(func)))
     return isinstance(node, ast.Constant)
 
 
@@ -389,6 +409,8 @@ def in_process(_: Files, scope: Scope) -> Found:
     for call in scope.calls:
         owner = call.name.rpartition(".")[0]
         made = [owner, scope.annotation(owner), *map(text, scope.values_of(owner))]
+        fixtures = (each for each in scope.source.scopes if each.name == owner)
+        made += [text(value) for each in fixtures for value in each.results]
         is_stream = call.last == "stream" and "TestClient" in " ".join(made)
         if is_stream or re.match(IN_PROCESS, text(call.node), re.DOTALL):
             yield call.node
@@ -400,7 +422,7 @@ def shows_exception(scope: Scope, call: Call) -> bool:
     named = [name for name in named if re.search("Error|Exception", kinds[name])]
     for node in scope.nodes:
         if isinstance(node, ast.ExceptHandler) and node.name and node.type:
-            named += [node.name] if re.search(r"\b(Base)?Exception\b", text(node.type)) else []
+            named += [node.name] if catches(node, FAILURES) else []
     values = [*call.node.args, *(each.value for each in call.node.keywords)]
     shown = r"\b(str|repr|format)\([^()]*\b(NAMES)\)|\{(NAMES)(!\w)?\}|% (NAMES)\b(?!\.)|format_exc\("
     shown = shown.replace("NAMES", "|".join(named))

@@ -86,11 +86,11 @@ class Source:
                 case ast.ImportFrom(module=module, names=found, level=level):
                     prefix = "." * level + (module or "")
                     names |= {each.asname or each.name: f"{prefix}.{each.name}" for each in found}
-        for node in ast.walk(tree):  # Outer nodes, and assignments of a module, come first.
+        for node in tree.body:
             match node:
                 case ast.Assign(targets=[ast.Name(id=name)], value=ast.Attribute() as value):
                     first, _, rest = ast.unparse(value).partition(".")
-                    if first in names:
+                    if first in names and "(" not in rest:
                         names[name] = f"{names[first]}.{rest}"
         self.parents: dict[ast.AST, ast.AST] = {}
         for node in ast.walk(tree):
