@@ -41,7 +41,7 @@ def files(paths: list[Path]) -> Iterator[Path]:
 def findings(paths: Iterable[Path]) -> Iterator[str]:
     """Yield a line for each finding, in the order of the files and their lines."""
     sources: list[Source] = []
-    index = Index()
+    index = Index(list)
     for path in paths:
         try:
             sources.append(Source(path, index))

@@ -1,7 +1,6 @@
 """The rules of `serve check`: functions that find mistakes, and the table of their texts."""
 
 import ast
-import builtins
 import re
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -17,11 +16,13 @@ BLOCKING = re.compile(
     r"|shutil\.(copy\w*|move|rmtree|make_archive|unpack_archive)|hashlib\.file_digest"
     r"|(sqlite3|psycopg2?|pymysql)\.connect|zipfile\.ZipFile|(tarfile|gzip|bz2|lzma)\.open"
     r"|.*\.((read|write)_(bytes|text)|mkdir)"
+    r"|(httpx2?\.Client|requests\.[Ss]ession|redis\.(Redis|from_url)|boto3\.client)\(.*\)"
+    r"\.(?!close|pubsub|pipeline)\w+",
+    re.DOTALL,
 )
-#: Clients whose methods wait for a network.
-SYNC = r"(httpx2?\.Client|requests\.[Ss]ession|redis\.(Redis|from_url)|boto3\.client)\("
 SCOPES = r"\b(CancelScope|(create_task_group|fail_after|move_on_after|timeout(_at)?|TaskGroup)\()"
-RENAME = r"\b(publish|commit|finali[sz]e)\w*\(|\bos\.(replace|link|rename)\b|\bshutil\.move\b|\.(rename|hardlink_to)\b|\.replace\([^,]*\)"
+RENAME = r"\b(publish|commit|finali[sz]e)\w*\(|\bos\.(replace|link|rename)\b|\bshutil\.move\b"
+RENAME += r"|\.(rename|hardlink_to)\b|\.replace\([^,]*\)"
 LOG = r"(print|.*[lL]og\w*(\(.*\))?\.(debug|info|warning|error|exception|critical|log))"
 QUIET = re.compile(rf"pass|continue|({LOG}|traceback\.print_exc)\(.*\)", re.DOTALL)
 RESPONSE = r"([\w.]+\.)?(HTML|JSON|ORJSON|PlainText)?Response"
@@ -79,11 +80,10 @@ def blocks(scope: Scope, call: Call, callers: tuple[Scope, ...]) -> bool:
     called = scope.callee(call.func)
     if called is None:
         is_open = call.last == "open" and any(use.node is call.node for use in scope.path_uses())
-        owner = call.func.value if isinstance(call.func, ast.Attribute) else call.func
-        made = [text(owner), *map(text, scope.values_of(text(owner)))]
-        is_sent = owner is not call.func and call.last not in ("close", "pubsub", "pipeline")
-        is_sync = is_sent and any(re.match(SYNC, each) for each in made)
-        return bool(BLOCKING.fullmatch(call.name)) or is_open or is_sync
+        names = [call.name]
+        if isinstance(call.func, ast.Attribute):
+            names += [f"{text(each)}.{call.last}" for each in scope.forms(call.func.value)]
+        return is_open or any(map(BLOCKING.fullmatch, names))
     runs = not called.yields or any(isinstance(each, ast.For | ast.withitem) for each in around[:1])
     inner = called.calls if runs and not called.is_async and called not in callers else []
     return any(blocks(called, each, (*callers, called)) for each in inner)
@@ -105,18 +105,17 @@ def body_writes(without: str, *, truncating: bool = False) -> "Find":
     def find(_: Files, scope: Scope) -> Found:
         reached = scope.reached(set()) if reads_body(scope) else set()
         code = "\n".join(text(each.node) for each in reached)
-        whole = text(scope.source.scopes[0].node)
-        for each in reached:
-            for use in each.path_uses():
-                path = each.expanded(use.path)
-                is_kept = bool(re.search("Temporary|mkdtemp", path)) or truncating and (
-                    not re.search("w|TRUNC", use.mode) or re.search(r"uuid\d|token_|te?mp", path)
-                )
-                # Other requests may complete parts.
-                is_part = PART.search(path) or not re.search("w|x|TRUNC", use.mode)
-                others = whole if is_part else ""
-                if use.writes and not is_kept and not re.search(without, code + others, re.DOTALL):
-                    yield use.node
+        for one, use in ((each, use) for each in reached for use in each.path_uses()):
+            path = one.expanded(use.path)
+            is_new = re.search(r"uuid\d|token_|te?mp", path)
+            is_kept = truncating and (is_new or not re.search("w|TRUNC", use.mode))
+            # A part may be completed by other requests.
+            is_part = PART.search(path) or re.match(r"[ar]", use.mode)
+            seen = code + (text(scope.source.scopes[0].node) if is_part else "")
+            is_other = "Depends" in one.annotation(text(use.path)) or TEMPORARY.search(path)
+            is_safe = is_kept or is_other or re.search(without, seen, re.DOTALL)
+            if use.writes and not is_safe:
+                yield use.node
 
     return find
 
@@ -134,19 +133,15 @@ def is_request(scope: Scope, call: Call) -> bool:
 
 
 def reads_file(scope: Scope, call: Call) -> bool:
-    """Return whether a call reads an `UploadFile`."""
-    if not takes_files(scope):
+    """Return whether a call reads an `UploadFile`, or gets its file."""
+    given = " ".join(map(text, [call.func, *call.args]))
+    found = re.search(r"^(\w+)(\.file)?\.read(?!\S)|(?<!\S)(\w+)\.file(?!\S)", given)
+    if found is None or not takes_files(scope):
         return False
-    given = [f"{text(each)}." for each in call.args] if call.last == "copyfileobj" else []
-    for each in [call.name, *map(text, call.args), *given]:
-        found = re.fullmatch(r"(\w+)(\.file(\.|\.read)|\.file|\.read|\.)", each)
-        if found:
-            loops = (e.target for e in scope.nodes if isinstance(e, ast.For | ast.comprehension))
-            is_item = any(re.search(rf"\b{found[1]}\b", text(target)) for target in loops)
-            form = ".form(" in " ".join(scope.expanded(e) for e in scope.values_of(found[1]))
-            if is_item or form or found[3] or "UploadFile" in scope.annotation(found[1]):
-                return True
-    return False
+    item = found[1] or found[3]
+    names = [item, *(ITEM.sub("", text(value)) for value in scope.values_of(item))]
+    is_file = found[2] or call.last == "copyfileobj"
+    return bool(is_file) or "UploadFile" in " ".join(map(scope.annotation, names))
 
 
 def in_memory(_: Files, scope: Scope) -> Found:
@@ -169,7 +164,9 @@ def in_memory(_: Files, scope: Scope) -> Found:
                 yield node.iter
 
 
-def hidden(scope: Scope, failures: str) -> Iterator[tuple[ast.ExceptHandler | ast.With, set[ast.AST], bool]]:
+def hidden(
+    scope: Scope, failures: str
+) -> Iterator[tuple[ast.ExceptHandler | ast.With, set[ast.AST], bool]]:
     """Yield the places that hide all failures of a block, and whether they do nothing else."""
     for node in scope.nodes:
         if isinstance(node, ast.Try | ast.With):
@@ -191,8 +188,7 @@ def false_success(_: Files, scope: Scope) -> Found:
         inner = [use.writes for use in called.path_uses()] if called else []
         if call.last in ("copyfileobj", "write") or any(inner):
             writes.add(call.node)
-    is_request = scope.is_handler or reads_body(scope)
-    for place, block, is_quiet in hidden(scope, FAILURES if is_request else ANY):
+    for place, block, is_quiet in hidden(scope, FAILURES if reads_body(scope) else ANY):
         if is_quiet and writes & block and not scope.yields:
             yield place
 
@@ -218,19 +214,13 @@ def events_without(pattern: str, *, ending: bool = False) -> "Find":
         if scope.is_stream and is_events(scope) and not re.search(pattern, text(scope.node)):
             loops = [each for each in scope.nodes if isinstance(each, ast.While | ast.AsyncFor)]
             loops = [each for each in loops if scope.yields & {*ast.walk(each)}]
-            if not (ending and any(is_endless(scope, each) for each in loops)):
+            endless = [
+                isinstance(e, ast.While) or ENDLESS.search(scope.expanded(e.iter)) for e in loops
+            ]
+            if not (ending and any(endless)):
                 yield scope.node
 
     return find
-
-
-def is_endless(scope: Scope, loop: ast.While | ast.AsyncFor) -> bool:
-    """Return whether a loop may have no end, such as one over the items of a caller's source."""
-    if isinstance(loop, ast.While):
-        return True
-    names = {each.id for each in ast.walk(loop.iter) if isinstance(each, ast.Name)}
-    is_given = any(names & each.parameters.keys() for each in scope.around())
-    return is_given or bool(re.search(r"listen|subscri|watch|follow|tail", scope.expanded(loop.iter)))
 
 
 def held(_: Files, scope: Scope) -> Found:
@@ -240,32 +230,16 @@ def held(_: Files, scope: Scope) -> Found:
             yield from [node] if re.search(SCOPES, opened) else []
 
 
-def cancelled(_: Files, scope: Scope) -> Found:
-    for node in scope.nodes:
-        match node:
-            case ast.AsyncFor(iter=ast.Name()):
-                is_source = True
-            case ast.Call(func=func):
-                is_source = bool(re.fullmatch(r"anext|.*\.(__anext__|asend)", text(func)))
-            case _:
-                is_source = False
-        if is_source and cancelling(scope, node):
-            yield node
-
-
-def cancelling(scope: Scope, node: ast.AST) -> bool:
-    """Return whether a timeout cancels a source, in a loop that continues after it."""
-    around = [*scope.above(node)]
-    for number, each in enumerate(around):
-        is_scope = isinstance(each, ast.With | ast.AsyncWith)
-        timed = is_scope and re.search(SCOPES, text(each.items[0]))
-        if timed or text(each).startswith("asyncio.wait_for("):
-            caught = (one for one in around[number:] if isinstance(one, ast.Try))
-            handlers = [handler for one in caught for handler in one.handlers]
-            continues = [not isinstance(e.body[-1], LEAVING) for e in handlers if catches(e, TIMEOUT)]
-            is_silent = is_scope and "move_on_after" in text(each.items[0])
-            return scope.in_loop(each) and (is_silent or any(continues[:1]))
-    return False
+def cancelling(scope: Scope, call: Call) -> bool:
+    """Return whether a timeout cancels the call of `anext`, in a loop that continues after it."""
+    around = [*scope.above(call.node)]
+    scopes = (each for each in around if isinstance(each, ast.With | ast.AsyncWith))
+    timed = [each for each in scopes if re.search(SCOPES, text(each.items[0]))]
+    waited = [each for each in around if text(each).startswith("asyncio.wait_for(")]
+    handlers = (each for each in scope.nodes if isinstance(each, ast.ExceptHandler))
+    leaving = [isinstance(e.body[-1], LEAVING) for e in handlers if catches(e, TIMEOUT)]
+    continues = not all(leaving) or any("move_on_after" in text(each.items[0]) for each in timed)
+    return continues and any(scope.in_loop(each) for each in [*timed, *waited])
 
 
 def catches(handler: ast.ExceptHandler, failures: str) -> bool:
@@ -295,23 +269,26 @@ def unsafe(pattern: str) -> "Find":
 
 
 def is_encoded(scope: Scope, node: ast.AST) -> bool:
+    parts: list[ast.expr] = []
     match node:
         case ast.Name(id=name):
-            values = scope.values_of(name)
-            is_number = re.match(r"(int|float|UUID|uuid\.UUID)\b", scope.annotation(name))
-            return bool(is_number or (values and all(is_encoded(scope, one) for one in values)))
+            if re.match(r"(int|float|UUID|uuid\.UUID)\b", scope.annotation(name)):
+                return True
+            parts = scope.values_of(name)
         case ast.IfExp(body=body, orelse=orelse):
-            return is_encoded(scope, body) and is_encoded(scope, orelse)
-        case ast.Call(func=ast.Attribute(value=value, attr="decode" | "encode")):
-            return is_encoded(scope, value)
-        case ast.Call(func=ast.Name(id="str"), args=[value]):
-            return is_encoded(scope, value)
+            parts = [body, orelse]
         case ast.BoolOp(values=values):
-            return all(is_encoded(scope, value) for value in values)
+            parts = values
+        case ast.Call(func=ast.Attribute(value=value, attr="decode" | "encode")):
+            parts = [value]
+        case ast.Call(func=ast.Name(id="str"), args=[value]):
+            parts = [value]
         case ast.Call(func=func):
             is_replaced = text(node).startswith("re.sub('[^")
             return is_replaced or bool(re.fullmatch(DUMPS, text(func)))
-    return isinstance(node, ast.Constant)
+        case ast.Constant():
+            return True
+    return bool(parts) and all(is_encoded(scope, each) for each in parts)
 
 
 def growing(uploads: bool) -> "Find":
@@ -332,43 +309,34 @@ def growing(uploads: bool) -> "Find":
                 name = text(whole).rpartition(".")[2]
                 used = [each for each in files.scopes if name in text(each.node) and each.outer]
                 read = any(reads_body(one) for each in used for one in each.reached(set()))
-                catalog = text(getattr(scope.source.parents[node], "value", key))
-                is_upload = read and not re.match(r"\w+\.(filename|content_type)\b", catalog)
-                if (is_upload if uploads else not read) and only_grows(files, scope, name, uploads):
+                # The name of a stored file is not the state of an upload.
+                added = text(getattr(scope.source.parents[node], "value", key))
+                is_upload = read and not re.match(r"\w+\.(filename|content_type)\b", added)
+                if (is_upload if uploads else not read) and only_grows(files, name):
                     yield node
 
     return find
 
 
 def is_client(scope: Scope, key: ast.expr) -> bool:
-    kind = f"{scope.annotation(text(key))} {scope.expanded(key)}"
-    is_parameter = scope.is_handler and text(key) in scope.parameters
-    return is_parameter or bool(re.search(r"\b(Queue|WebSocket|asyncio\.Event|uuid4)\b", kind))
+    is_kept = re.search(r"\b(Queue|WebSocket|asyncio\.Event|uuid4)\b", scope.expanded(key))
+    return bool(is_kept) or (scope.is_handler and text(key) in scope.parameters)
 
 
-def only_grows(files: Files, scope: Scope, name: str, uploads: bool) -> bool:
-    """Return whether nothing is removed from a container; `uploads`: except by later requests."""
+def only_grows(files: Files, name: str) -> bool:
     code = "\n".join(text(each.node) for each in files.scopes if each.outer is None)
-    if uploads and f"len({name})" not in code:
-        kept = [e for e in files.scopes if e.outer and (e is scope or not e.is_handler)]
-        made = [e for e in code.splitlines() if re.match(rf"\s*(self\.)?{name}\b.* = ", e)]
-        code = "\n".join([*made, *(text(each.node) for each in kept)])
     made = rf"\b{name}(: [^=\n]+)? = " + EMPTY
     removed = rf"\b{name}(\[[^\n]*?\])?\.(pop\w*|remove|discard|clear)\(|del [^\n]*\b{name}\["
     return bool(re.search(made, code, re.MULTILINE)) and not re.search(removed, code)
 
 
-def is_raw(node: ast.Yield | ast.YieldFrom) -> bool:
-    return isinstance(node.value, ast.Name) or bool(re.search(r"\.read\(", text(node)))
-
-
 def streamed_files(_: Files, scope: Scope) -> Found:
     for call in scope.calls:
         given = call.args[:1] if call.last == "StreamingResponse" else []
-        for source in [*given, *(value for each in given for value in scope.values_of(text(each)))]:
+        for source in (form for each in given for form in scope.forms(each)):
             inner = scope.callee(source.func) if isinstance(source, ast.Call) else None
-            raw = [each for each in inner.yields if is_raw(each)] if inner else []
-            sent = [*inner.path_uses()] if inner and raw else []
+            is_raw = inner and any(RAW.search(text(each)) for each in inner.yields)
+            sent = [*inner.path_uses()] if inner and is_raw else []
             if any("b" in use.mode and not use.writes for use in sent):
                 yield call.node
     yield from (node for node, literal, _ in strings(scope) if literal.startswith("bytes {}-{}/"))
@@ -377,7 +345,7 @@ def streamed_files(_: Files, scope: Scope) -> Found:
 def unclosed(_: Files, scope: Scope) -> Found:
     for call in scope.calls:
         if call.last == "StreamingResponse" and call.args:
-            for value in [call.args[0], *scope.values.get(text(call.args[0]), [])]:
+            for value in scope.forms(call.args[0]):
                 is_entered = isinstance(scope.source.parents[value], ast.withitem)
                 if not is_entered and any(use.node is value for use in scope.path_uses()):
                     yield value
@@ -405,28 +373,19 @@ def undocumented(_: Files, scope: Scope) -> Found:
         yield scope.node
 
 
-def in_process(_: Files, scope: Scope) -> Found:
-    for call in scope.calls:
-        owner = call.name.rpartition(".")[0]
-        made = [owner, scope.annotation(owner), *map(text, scope.values_of(owner))]
-        fixtures = (each for each in scope.source.scopes if each.name == owner)
-        made += [text(value) for each in fixtures for value in each.results]
-        is_stream = call.last == "stream" and "TestClient" in " ".join(made)
-        if is_stream or re.match(IN_PROCESS, text(call.node), re.DOTALL):
-            yield call.node
+def in_process(scope: Scope, call: Call) -> bool:
+    return call.last != "stream" or "TestClient" in scope.expanded(call.func)
 
 
 def shows_exception(scope: Scope, call: Call) -> bool:
     kinds = {name: kind.split(" ")[0] for name, kind in scope.parameters.items()}
-    named = [name for name, kind in kinds.items() if isinstance(getattr(builtins, kind, 0), type)]
-    named = [name for name in named if re.search("Error|Exception", kinds[name])]
-    for node in scope.nodes:
-        if isinstance(node, ast.ExceptHandler) and node.name and node.type:
+    named = [name for name, kind in kinds.items() if kind in BUILT_IN]
+    for node in scope.above(call.node):
+        if isinstance(node, ast.ExceptHandler) and node.name:
             named += [node.name] if catches(node, FAILURES) else []
     values = [*call.node.args, *(each.value for each in call.node.keywords)]
-    shown = r"\b(str|repr|format)\([^()]*\b(NAMES)\)|\{(NAMES)(!\w)?\}|% (NAMES)\b(?!\.)|format_exc\("
-    shown = shown.replace("NAMES", "|".join(named))
-    return bool(named) and bool(re.search(shown, " ".join(map(scope.expanded, values))))
+    shown = " ".join(map(scope.expanded, values))
+    return bool(named) and bool(re.search(SHOWN.replace("NAMES", "|".join(named)), shown))
 
 
 Find = Callable[[Files, Scope], Found]
@@ -447,13 +406,22 @@ NO_SIZE += r"|anyio\.create_memory_object_stream(\[.*\])?\(.*(math\.inf|float\('
 STORE = "write to a temporary file of the same folder, and rename it with `os.replace`"
 RUN = "or use `Events` or a `RunRouter` of the engine"
 AGAIN = "raise the exception again"
-CLEANUP = r"(except|finally)\b[^\n]*:\n((?!\n\n|def ).)*?(unlink|remove|discard|delete|clean\w*)\(|callback\("
+REMOVE = r"(unlink|remove|discard|delete)\("
+CLEANUP = rf"(except|finally)\b[^\n]*:\n((?!\n\n|def ).)*?{REMOVE}|callback\("
 END = r"\[DONE\]|event: ?\w*(end|done|close|complete|finish|stop)"
 ROWS = r"(?ms)^(data|event|id): ?\{\}.*\n|\A\s*\{\s*\"\w+\": ?\"?\{\}.*\n"
 QUERIES = r"\(.*\b(query_string|query_params|(request|socket|ws)\.url\b(?!\.path)).*\)"
-PART = re.compile(r"(?i)part|te?mp|chunk|spool|stag(e|ing)|incoming|pending")
+PART = re.compile(r"(?i)(?<![a-z])(part|te?mp|chunk|spool|stag(e|ing)|incoming|pending)")
 
-IN_PROCESS = r"httpx2?\.(ASGITransport\(|(Async)?Client\(.*\bapp=)"
+SHOWING = rf"({RESPONSE}|.*HTTPException|.*Problem|.*\.close)\(.*\)"
+RAW = re.compile(r"^\(yield (from )?\w+\)$|\.read\(")
+TEMPORARY = re.compile("Temporary|mkdtemp")
+ENDLESS = re.compile(r"listen|subscri|watch|follow|tail|\*args|\A\w+\Z|Async(Iter|Gen)")
+ITEM = re.compile(r"^(enumerate|zip)\(|(?<=\w)\W.*", re.DOTALL)
+BUILT_IN = {e.__name__ for e in Exception.__subclasses__()} | {"OSError", "Exception", "KeyError"}
+SHOWN = r"\b(str|repr|format)\([^()]*\b(NAMES)\)|\{(NAMES)(!\w)?\}|% (NAMES)\b(?!\.)"
+SHOWN += r"|format_exc\("
+IN_PROCESS = r"[^()]*\.stream\(.*|httpx2?\.(ASGITransport\(|(Async)?Client\(.*\bapp=).*"
 
 RULES = [
     Rule("U1", body_writes(RENAME),
@@ -489,7 +457,7 @@ RULES = [
          "browsers reopen a stream that ends", f"send `event: end`, {RUN}"),
     Rule("R3", events_without(r"\[DONE\]|\bid:|id="),
          "clients that reconnect miss events", f"send `id:`, {RUN}"),
-    Rule("R5", cancelled,
+    Rule("R5", calls_of(r"(anext|.*\.__anext__)\(.*\)", cancelling),
          "the timeout cancels the source", "wait for a task with `asyncio.wait`"),
     Rule("R6", held,
          "a timeout or task group is held across a `yield`", "close it before the `yield`"),
@@ -504,8 +472,8 @@ RULES = [
          "OpenAPI describes the stream as JSON", "set `response_class=` in the decorator"),
     Rule("E8", calls_of(LOG + QUERIES, lambda *_: True),
          "the log contains the secrets of queries", "log `request.url.path`"),
-    Rule("E11", in_process,
+    Rule("E11", calls_of(IN_PROCESS, in_process),
          "this client detects no failure of a stream", "use `LiveServer`"),
-    Rule("E12", calls_of(rf"({RESPONSE}|.*HTTPException|.*Problem|.*\.close)\(.*\)", shows_exception),
+    Rule("E12", calls_of(SHOWING, shows_exception),
          "clients get the text of an exception", "log it, and raise `Problem(500)`"),
 ]  # fmt: skip

@@ -4,21 +4,24 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Seen = frozenset[tuple["Scope", str]]
+#: The functions and the methods of classes of all files, by the names of modules and theirs.
+Index = defaultdict[str, list["Scope"]]
 
 #: The decorators of path operations.
-ROUTE = re.compile(
-    r"[\w.]+\.((add_)?(api_)?route|get|post|put|patch|delete|head|websocket\w*)\(.*", re.DOTALL
-)
+ROUTE = re.compile(r"[\w.]+\.(get|post|put|patch|delete|head|api_route|route|websocket\w*)\(.*")
 #: Functions that call another one in a thread, and the position of that one.
 THREADS = {"to_thread": 0, "run_sync": 0, "run_in_threadpool": 0, "in_thread": 1}
 THREADS |= {"run_in_executor": 1, "partial": 0}
+#: Methods of paths, and their modes.
+MODES = {"read_bytes": "r", "read_text": "r", "write_bytes": "w", "write_text": "w"}
+MODES |= {"unlink": "unlink"}
 #: Functions whose result contains their arguments, and methods whose result contains their object.
 PASSING = re.compile(
     r"(.*\.)?(str|list|sorted|enumerate|zip|\w*Path|join|joinpath|unquote|abspath|normpath)"
@@ -61,14 +64,6 @@ class PathUse(NamedTuple):
         return bool(re.fullmatch(r"[wax].*|r\S*\+\S*|.*\bO_(WRONLY|RDWR|CREAT)\b.*", self.mode))
 
 
-class Index:
-    """The functions, the methods of classes, and the annotations of all files, by full names."""
-
-    def __init__(self) -> None:
-        self.scopes: defaultdict[str, list[Scope]] = defaultdict(list)
-        self.aliases: dict[str, str] = {}
-
-
 class Source:
     """A parsed file, in which imported names are replaced by full names; raises SyntaxError."""
 
@@ -76,6 +71,7 @@ class Source:
         self.path, self.code, self.index = path, path.read_text("utf-8"), index
         self.module = path.parent.name if path.stem == "__init__" else path.stem
         tree = ast.parse(self.code, str(path))
+        self.aliases: dict[str, ast.expr] = {}
         names: dict[str, str] = {}
         for node in ast.walk(tree):
             match node:
@@ -92,21 +88,13 @@ class Source:
                     first, _, rest = ast.unparse(value).partition(".")
                     if first in names and "(" not in rest:
                         names[name] = f"{names[first]}.{rest}"
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Subscript() as kind):
+                    self.aliases[name] = kind
         self.parents: dict[ast.AST, ast.AST] = {}
         for node in ast.walk(tree):
             if isinstance(node, ast.Name):
                 node.id = names.get(node.id, node.id)
             self.parents |= dict.fromkeys(ast.iter_child_nodes(node), node)
-        #: The routes that are added to functions by calls instead of decorators.
-        self.routes: defaultdict[str, list[str]] = defaultdict(list)
-        for node in ast.walk(tree):
-            match node:
-                case ast.Call(func=ast.Call() as route, args=[ast.Name(id=name)]):
-                    self.routes[name].append(text(route))
-                case ast.Call(args=[_, ast.Name(id=name), *_]) if ROUTE.fullmatch(text(node)):
-                    self.routes[name].append(text(node))
-                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Subscript() as value):
-                    index.aliases[self.full(name)] = text(value)
         self.scopes: list[Scope] = []
         self._add(tree, None)
 
@@ -116,7 +104,7 @@ class Source:
 
     def named(self, name: str) -> list["Scope"]:
         """Return a function, or the methods of a class, of this file or of another one."""
-        found = self.index.scopes[self.full(name)]
+        found = self.index[self.full(name)]
         ours = [each for each in found if each.source is self]
         is_clear = "." in name and len({each.source for each in found}) == 1
         return ours or (found if is_clear else [])
@@ -125,7 +113,7 @@ class Source:
         scope = Scope(self, node, outer)
         self.scopes.append(scope)
         if outer and outer.outer is None:
-            self.index.scopes[self.full(scope.owner or scope.name)].append(scope)
+            self.index[self.full(scope.owner or scope.name)].append(scope)
         for each in own(node):
             if isinstance(each, Function):
                 self._add(each, scope)
@@ -143,7 +131,15 @@ class Scope:
         self.nodes = [each for each in own(node) if not isinstance(each, Function)]
         self.is_async = isinstance(node, ast.AsyncFunctionDef)
         self.decorators = [text(each) for each in getattr(node, "decorator_list", [])]
-        self.decorators += source.routes[self.name]
+        #: The annotations of the parameters, with their defaults.
+        self.parameters: dict[str, str] = {}
+        if isinstance(node, Function):
+            given = text(node.args).split(", ")
+            for one in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]:
+                default = next((each for each in given if each.startswith(f"{one.arg}:")), "")
+                kind = text(one.annotation) if one.annotation else ""
+                kind = text(source.aliases[kind]) if kind in source.aliases else kind
+                self.parameters[one.arg] = f"{kind} {default}".strip()
         self.is_handler = any(map(ROUTE.fullmatch, self.decorators))
         self.yields = {each for each in self.nodes if isinstance(each, ast.Yield | ast.YieldFrom)}
         is_context = any("contextmanager" in each for each in self.decorators)
@@ -157,23 +153,9 @@ class Scope:
             for each in ast.walk(target):
                 if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
                     self.values.setdefault(each.id, []).append(value)
-        results = ast.Return | ast.Yield
-        found = [each.value for each in self.nodes if isinstance(each, results) and each.value]
-        self.results = found + [value for each in found for value in self.values_of(text(each))]
-
-    @cached_property
-    def parameters(self) -> dict[str, str]:
-        """The annotations of the parameters, with their defaults."""
-        found: dict[str, str] = {}
-        if isinstance(self.node, Function):
-            arguments = self.node.args
-            given = text(arguments).split(", ")
-            for one in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
-                default = next((each for each in given if each.startswith(f"{one.arg}:")), "")
-                kind = text(one.annotation) if one.annotation else ""
-                kind = self.source.index.aliases.get(self.source.full(kind), kind)
-                found[one.arg] = f"{kind} {default}".strip()
-        return found
+        ends = ast.Return | ast.Yield
+        found = [each.value for each in self.nodes if isinstance(each, ends) and each.value]
+        self.results = [value for each in found for value in self.forms(each)]
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the nodes around a node, up to the scope."""
@@ -192,29 +174,35 @@ class Scope:
     def values_of(self, name: str) -> list[ast.expr]:
         return next((each.values[name] for each in self.around() if name in each.values), [])
 
-    def expanded(self, node: ast.AST, seen: frozenset[str] = frozenset()) -> str:
-        """Return the text of an expression, and of the values of its names."""
-        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)} - seen
-        values = [value for name in sorted(names) for value in self.values_of(name)]
-        return "\n".join([text(node), *(self.expanded(each, seen | names) for each in values)])
+    def forms(self, node: ast.expr) -> list[ast.expr]:
+        """Return an expression, and the values of it if it is a name."""
+        return [node, *self.values_of(text(node))]
+
+    def expanded(self, node: ast.expr) -> str:
+        """Return the text of an expression, and the values and annotations of its names."""
+        waiting, seen = [node], {""}
+        for each in waiting:
+            names = {one.id for one in ast.walk(each) if isinstance(one, ast.Name)} - seen
+            seen |= names
+            waiting += chain(*map(self.values_of, sorted(names)))
+        return "\n".join([*map(text, waiting), *filter(None, map(self.annotation, sorted(seen)))])
 
     def callee(self, func: ast.expr) -> "Scope | None":
         """Return the called function: by its name, or a method of a known class."""
         owner, _, name = text(func).rpartition(".")
-        inner = (each for each in self.source.scopes if each.name == name and each.outer)
-        if not owner:
-            scopes = [*self.around()]
-            return next((each for each in inner if each.outer in scopes and not each.owner), None)
+        found, around = self.source.scopes[1:], [*self.around()]
         if owner in ("self", "cls"):
-            return next((each for each in inner if each.owner), None)
-        kinds = [self.annotation(owner), *map(text, self.values_of(owner))]
-        known = [self.source.named(each) for each in re.findall(r"[\w.]+", " ".join(kinds))]
-        methods = [each for each in chain(*known) if each.name == name and each.owner]
-        functions = [each for each in self.source.named(text(func)) if not each.owner]
-        return next(iter([*methods, *functions]), None)
+            found = [each for each in found if each.owner]
+        elif owner:
+            kinds = [self.annotation(owner), *map(text, self.values_of(owner))]
+            names = [text(func), *re.findall(r"[\w.]+", " ".join(kinds))]
+            found = [*chain(*map(self.source.named, names))]
+        else:
+            found = [each for each in found if each.outer in around and not each.owner]
+        return next((each for each in found if each.name == name), None)
 
     def reached(self, seen: set["Scope"]) -> set["Scope"]:
-        """Return the scope, its inner functions and dependencies, and all that it calls or passes.
+        """Return the scope, its inner functions, and those that it calls or passes.
 
         The use of a class reaches its special methods, because a `with` calls some of them.
         """
@@ -223,16 +211,10 @@ class Scope:
             used = [self.callee(each) for call in self.calls for each in (call.func, *call.args)]
             named = chain(*(self.source.named(call.name) for call in self.calls))
             used += [each for each in named if not each.owner or each.name.startswith("__")]
-            used += chain(*map(self.needed, self.parameters))
             for each in [*used, *(one for one in self.source.scopes if one.outer is self)]:
                 if each is not None:
                     each.reached(seen)
         return seen
-
-    def needed(self, name: str) -> list["Scope"]:
-        """Return the dependency that a parameter is the result of."""
-        found = re.search(r"Depends\(([\w.]+)", self.parameters[name])
-        return [each for each in self.source.named(found[1]) if not each.owner] if found else []
 
     def annotation(self, name: str) -> str:
         found = (each.parameters[name] for each in self.around() if name in each.parameters)
@@ -243,12 +225,8 @@ class Scope:
             mode = call.argument(1, "mode") or call.argument(1, "flags")
             given = text(mode).strip("'\"") if mode else "r"
             match call.func:
-                case ast.Attribute(value=path, attr="read_bytes" | "read_text"):
-                    yield PathUse(call.node, path, "r")
-                case ast.Attribute(value=path, attr="write_bytes" | "write_text"):
-                    yield PathUse(call.node, path, "w")
-                case ast.Attribute(value=path, attr="unlink"):
-                    yield PathUse(call.node, path, "unlink")
+                case ast.Attribute(value=path, attr=attr) if attr in MODES:
+                    yield PathUse(call.node, path, MODES[attr])
                 case _ if re.fullmatch(r"((io|os|aiofiles|anyio)\.)?open(_file)?", call.name):
                     if call.args and self.callee(call.func) is None:
                         yield PathUse(call.node, call.args[0], given)
@@ -277,8 +255,6 @@ class Clients:
     """Decides whether an expression contains unchecked text of a client."""
 
     def __init__(self, scopes: list[Scope]) -> None:
-        found = (each for scope in scopes for name in scope.parameters for each in scope.needed(name))
-        self.dependencies = {*found}
         #: Parameters that get such text from a caller.
         self.passed: set[tuple[Scope, str]] = set()
         #: Functions of any file that make a path of their parameters.
@@ -328,15 +304,11 @@ class Clients:
             if name in each.values:
                 return any(self.has(each, value, seen) for value in each.values[name])
             if name in each.parameters:
-                kind, needed = each.parameters[name], each.needed(name)
-                if needed:
-                    return any(self.has(one, value, seen) for one in needed for value in one.results)
+                kind = each.parameters[name]
                 is_free = not re.search(r"pattern|regex|Literal|Depends", kind)
                 in_route = not kind and "{" + name in str(each.decorators)
                 is_text = in_route or re.search(r"\bstr\b", kind)
-                return (each, name) in self.passed or bool(
-                    (each.is_handler or each in self.dependencies) and is_text and is_free
-                )
+                return (each, name) in self.passed or bool(each.is_handler and is_text and is_free)
         return False
 
 
