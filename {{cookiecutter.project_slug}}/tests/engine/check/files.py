@@ -3,6 +3,41 @@
 CASES = {
     "U1": """
 # wrong
+@app.post("/files")
+async def upload(request: Request):
+    with open(DATA / uuid4().hex, "wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+
+@app.post("/other")
+async def other(request: Request):
+    os.replace(PART, TARGET)
+# right
+@app.patch("/files/{key}")
+async def append(request: Request, key: UUID):
+    with open(DATA / key.hex, "ab") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+
+@app.post("/files/{key}")
+async def finish(key: UUID):
+    os.replace(DATA / key.hex, TARGET)
+# right
+from .storage import publish
+
+@app.post("/files")
+async def upload(request: Request):
+    with open(PART, "wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+    publish(PART, TARGET)
+# right
+@app.post("/pictures")
+async def convert(file: UploadFile):
+    with tempfile.TemporaryDirectory() as folder:
+        with open(Path(folder) / "picture", "wb") as out:
+            out.write(await file.read(100))
+# wrong
 @app.put("/files")
 async def upload(request: Request):
     data = await request.body()
@@ -71,6 +106,26 @@ async def upload(request: Request, name: str):
             file.write(chunk)
 """,
     "U4": """
+# right
+class Part:
+    def __exit__(self, *_):
+        try:
+            self.check()
+        finally:
+            PART.unlink()
+
+@app.post("/files")
+async def upload(request: Request):
+    with Part():
+        with open(PART, "wb") as file:
+            async for chunk in request.stream():
+                file.write(chunk)
+# right
+@app.post("/files")
+async def upload(request: Request, part: Annotated[Path, Depends(new_part)]):
+    with open(part, "wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
 # wrong
 @app.post("/files")
 async def upload(request: Request):
@@ -109,6 +164,20 @@ async def upload(request: Request):
                 file.write(chunk)
 """,
     "U5": """
+# wrong
+@app.post("/files")
+async def upload(file: UploadFile):
+    try:
+        TARGET.write_bytes(await file.read())
+    except OSError:
+        logger.warning("failed")
+    return {"stored": True}
+# right
+def fill_cache(data):
+    try:
+        CACHE.write_bytes(data)
+    except OSError:
+        logger.warning("failed")
 # wrong
 class Store:
     def save(self, data):
@@ -233,6 +302,15 @@ def put(file: UploadFile):
 """,
     "U10": """
 # wrong
+@app.put("/files")
+async def put(request: Request):
+    data = await request.body()
+    TARGET.write_bytes(data)
+# right
+@app.post("/hooks")
+async def hook(request: Request):
+    return verify(await request.body())
+# wrong
 @app.post("/files")
 async def upload(file: UploadFile):
     return len(await file.read())
@@ -301,6 +379,14 @@ def write_cache(data):
         file.write(data)
 """,
     "U16": """
+# right
+names = {}
+
+@app.post("/files")
+async def upload(file: UploadFile):
+    name = uuid4().hex
+    names[name] = file.filename
+    await save(await file.read())
 # wrong
 sizes = {}
 
@@ -389,6 +475,12 @@ def send(name):
 LABEL = "Content and disposition - of files"
 """,
     "D4": """
+# right
+import re
+
+def send(name):
+    safe = re.sub(r"[^a-z]", "_", name) or "file"
+    return {"Content-Disposition": f'attachment; filename="{safe}"'}
 # wrong
 def send(name):
     return Response(headers={"Content-Disposition": f'attachment; filename="{name}"'})
@@ -415,6 +507,22 @@ def send():
     return {"Content-Disposition": 'attachment; filename="report.csv"'}
 """,
     "D5": """
+# wrong
+@app.get("/video")
+def send():
+    def chunks():
+        with open("video.mp4", "rb") as file:
+            yield from file
+    body = chunks()
+    return StreamingResponse(body)
+# right
+@app.get("/secret")
+def send():
+    def chunks():
+        with open("secret", "rb") as file:
+            for part in file:
+                yield decrypt(part)
+    return StreamingResponse(chunks())
 # wrong
 @app.get("/video")
 def send():

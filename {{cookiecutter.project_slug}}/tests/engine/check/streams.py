@@ -3,6 +3,25 @@
 CASES = {
     "U12": """
 # wrong
+import requests
+session = requests.Session()
+
+async def get():
+    return session.get("http://x")
+# wrong
+@contextmanager
+def opened():
+    with open("x") as file:
+        yield file
+
+async def load():
+    with opened() as file:
+        return list(file)
+# right
+async def get():
+    async with httpx.AsyncClient() as client:
+        return await client.get("http://x")
+# wrong
 class Store:
     def load(self):
         return TARGET.read_bytes()
@@ -76,6 +95,21 @@ async def lifespan(app):
 """,
     "D13": """
 # wrong
+def rows():
+    try:
+        for row in source():
+            yield row
+    except sqlite3.Error:
+        logger.warning("failed")
+# right
+def rows():
+    while True:
+        try:
+            with httpx.stream("GET", "http://x") as response:
+                yield from response.iter_lines()
+        except httpx.TransportError:
+            pass
+# wrong
 async def rows():
     while True:
         try:
@@ -130,6 +164,12 @@ async def rows():
 """,
     "R1": """
 # wrong
+def frame(text):
+    return f"event: text\\ndata: {text}\\n\\n"
+# right
+def tick():
+    return "data: " + str(time.time()) + "\\n\\n"
+# wrong
 async def events():
     async for text in source():
         yield f"data: {text}\\n\\n"
@@ -157,6 +197,14 @@ def frame(number: int):
     return f"data: {number}\\n\\n"
 """,
     "R2": """
+# right
+async def events(source):
+    async for text in source:
+        yield f"data: {json.dumps(text)}\\n\\n"
+# right
+async def events(broker):
+    async for message in broker.pubsub().listen():
+        yield f"data: {json.dumps(message)}\\n\\n"
 # wrong
 async def events():
     for number in range(3):
@@ -176,6 +224,11 @@ async def events():
     yield "event: end\\ndata:\\n\\n"
 """,
     "R3": """
+# right
+async def events():
+    async for number, text in source():
+        yield frame(text, event_id=number)
+    yield "event: end\\ndata:\\n\\n"
 # wrong
 async def events():
     while True:
@@ -196,6 +249,15 @@ async def chat():
     yield "data: [DONE]\\n\\n"
 """,
     "R5": """
+# right
+async def body(source):
+    while True:
+        try:
+            async with asyncio.timeout(5):
+                chunk = await anext(source)
+        except TimeoutError:
+            raise HTTPException(408) from None
+        yield chunk
 # wrong
 async def events(source):
     while True:
@@ -255,6 +317,12 @@ async def rows():
 """,
     "R8": """
 # wrong
+from dataclasses import dataclass, field
+
+@dataclass
+class Client:
+    queue: asyncio.Queue = field(default_factory=asyncio.Queue)
+# wrong
 from asyncio import Queue as Q
 
 def subscribe():
@@ -275,6 +343,16 @@ def subscribe():
     return queue.Queue(maxsize=100), anyio.create_memory_object_stream(10)
 """,
     "R9": """
+# wrong
+from dataclasses import dataclass, field
+
+@dataclass
+class Hub:
+    queues: list[asyncio.Queue] = field(default_factory=list)
+
+    def subscribe(self):
+        self.queues.append(queue := asyncio.Queue(10))
+        return queue
 # wrong
 clients = []
 
@@ -358,6 +436,16 @@ async def events():
 """,
     "E5": """
 # wrong
+from http import HTTPStatus
+
+def refuse():
+    return JSONResponse({"error": "no"}, HTTPStatus.NOT_FOUND)
+# right
+from http import HTTPStatus
+
+def create():
+    return JSONResponse({}, HTTPStatus.CREATED)
+# wrong
 def refuse():
     return JSONResponse({"error": "no"}, status_code=400)
 # wrong
@@ -374,6 +462,12 @@ def create():
     return JSONResponse({"code": 400}, status_code=201)
 """,
     "E7": """
+# wrong
+@app.get("/rows")
+async def rows():
+    response = StreamingResponse(source())
+    response.headers["x-rows"] = "1"
+    return response
 # wrong
 @app.get("/rows")
 async def rows():
@@ -413,6 +507,17 @@ def read(request):
 """,
     "E11": """
 # wrong
+from fastapi.testclient import TestClient
+
+def test_events():
+    with TestClient(app) as client, client.stream("GET", "/events") as response:
+        assert next(response.iter_lines())
+# right
+from fastapi.testclient import TestClient
+
+def test_health():
+    assert TestClient(app).get("/health").status_code == 200
+# wrong
 import httpx as web
 
 def client(app):
@@ -429,6 +534,31 @@ from .tools import ASGITransport
 client = AsyncClient(transport=ASGITransport(app))
 """,
     "E12": """
+# wrong
+@app.exception_handler(OSError)
+async def report(request: Request, failure: OSError):
+    body = {"detail": "failed: %s" % failure}
+    return JSONResponse(body, 500)
+# wrong
+async def work():
+    try:
+        await client.get("/")
+    except httpx.HTTPError as error:
+        raise HTTPException(502, "failed: {}".format(error))
+# wrong
+async def chat(socket: WebSocket):
+    try:
+        await talk(socket)
+    except Exception as error:
+        await socket.close(1011, reason=str(error))
+# right
+def work():
+    try:
+        step()
+    except ValueError as error:
+        raise HTTPException(422, str(error))
+    except Exception as error:
+        raise HTTPException(500) from error
 # wrong
 def work():
     try:

@@ -62,6 +62,28 @@ def test_every_rule_has_two_cases_of_each_kind(trap: str, kind: str) -> None:
     assert [name for name, _ in cases(kind)].count(trap) >= 2
 
 
+def test_functions_of_other_files_are_followed(tmp_path: Path) -> None:
+    """The finding is in the file of the mistake, and only if the name has one meaning."""
+    for name in ("store", "other"):
+        (tmp_path / f"{name}.py").write_text(
+            "class Store:\n    def load(self): return open('x').read()\n"
+            "async def save(target, body):\n    with open(target, 'wb') as file:\n"
+            "        file.write(body)\n",
+            "utf-8",
+        )
+    (tmp_path / "routes.py").write_text(
+        "from fastapi import Request\nfrom . import store\nfrom .store import Store\n"
+        "async def upload(request: Request, found: Store):\n"
+        "    await store.save('x', await request.body())\n    found.load()\n",
+        "utf-8",
+    )
+    found = [line.removeprefix(str(tmp_path)).split()[:2] for line in findings(tmp_path.glob("*"))]
+
+    assert ["/routes.py:6:", "U12"] in found
+    assert ["/store.py:4:", "U1"] in found
+    assert "/other.py:4: U1" not in [" ".join(line) for line in found]
+
+
 def test_a_finding_has_its_line_the_mistake_and_the_remedy(tmp_path: Path) -> None:
     code = "import time\n\n\nasync def wait():\n    time.sleep(1)\n"
 

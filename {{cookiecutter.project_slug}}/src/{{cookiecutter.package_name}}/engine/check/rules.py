@@ -139,9 +139,10 @@ def reads_file(scope: Scope, call: Call) -> bool:
     if found is None or not takes_files(scope):
         return False
     item = found[1] or found[3]
-    names = [item, *(ITEM.sub("", text(value)) for value in scope.values_of(item))]
-    is_file = found[2] or call.last == "copyfileobj"
-    return bool(is_file) or "UploadFile" in " ".join(map(scope.annotation, names))
+    loops = (node.target for node in scope.nodes if isinstance(node, ast.For | ast.comprehension))
+    is_item = any(re.search(rf"\b{item}\b", text(target)) for target in loops)
+    is_file = found[2] or call.last == "copyfileobj" or "UploadFile" in scope.annotation(item)
+    return is_item or bool(is_file)
 
 
 def in_memory(_: Files, scope: Scope) -> Found:
@@ -199,10 +200,14 @@ def is_events(scope: Scope) -> bool:
 
 def incomplete(events: bool) -> "Find":
     def find(_: Files, scope: Scope) -> Found:
-        for place, block, _quiet in hidden(scope, FAILURES) if scope.is_stream else ():
-            ends = isinstance(place.body[-1], ast.Break | ast.Return)
-            if (ends or scope.yields & block) and is_events(scope) is events:
-                yield place
+        for failures in (ANY, FAILURES) if scope.is_stream else ():
+            for place, block, _quiet in hidden(scope, failures):
+                ends = isinstance(place.body[-1], ast.Break | ast.Return)
+                # A source that is opened again loses nothing.
+                is_again = scope.in_loop(place) and failures == FAILURES
+                is_lost = ends or (scope.yields & block and not is_again)
+                if is_lost and is_events(scope) is events:
+                    yield place
 
     return find
 
@@ -319,7 +324,8 @@ def growing(uploads: bool) -> "Find":
 
 
 def is_client(scope: Scope, key: ast.expr) -> bool:
-    is_kept = re.search(r"\b(Queue|WebSocket|asyncio\.Event|uuid4)\b", scope.expanded(key))
+    kind = f"{scope.annotation(text(key))} {scope.expanded(key)}"
+    is_kept = re.search(r"\b(Queue|WebSocket|asyncio\.Event|uuid4)\b", kind)
     return bool(is_kept) or (scope.is_handler and text(key) in scope.parameters)
 
 
@@ -374,7 +380,8 @@ def undocumented(_: Files, scope: Scope) -> Found:
 
 
 def in_process(scope: Scope, call: Call) -> bool:
-    return call.last != "stream" or "TestClient" in scope.expanded(call.func)
+    shown = scope.expanded(call.func) + scope.annotation(call.name.rpartition(".")[0])
+    return call.last != "stream" or "TestClient" in shown
 
 
 def shows_exception(scope: Scope, call: Call) -> bool:
@@ -416,8 +423,7 @@ PART = re.compile(r"(?i)(?<![a-z])(part|te?mp|chunk|spool|stag(e|ing)|incoming|p
 SHOWING = rf"({RESPONSE}|.*HTTPException|.*Problem|.*\.close)\(.*\)"
 RAW = re.compile(r"^\(yield (from )?\w+\)$|\.read\(")
 TEMPORARY = re.compile("Temporary|mkdtemp")
-ENDLESS = re.compile(r"listen|subscri|watch|follow|tail|\*args|\A\w+\Z|Async(Iter|Gen)")
-ITEM = re.compile(r"^(enumerate|zip)\(|(?<=\w)\W.*", re.DOTALL)
+ENDLESS = re.compile(r"listen|subscri|watch|follow|tail|\*args|\A\w+\Z")
 BUILT_IN = {e.__name__ for e in Exception.__subclasses__()} | {"OSError", "Exception", "KeyError"}
 SHOWN = r"\b(str|repr|format)\([^()]*\b(NAMES)\)|\{(NAMES)(!\w)?\}|% (NAMES)\b(?!\.)"
 SHOWN += r"|format_exc\("

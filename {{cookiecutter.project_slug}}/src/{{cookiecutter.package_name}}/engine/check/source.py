@@ -4,7 +4,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -179,18 +179,18 @@ class Scope:
         return [node, *self.values_of(text(node))]
 
     def expanded(self, node: ast.expr) -> str:
-        """Return the text of an expression, and the values and annotations of its names."""
-        waiting, seen = [node], {""}
+        """Return the text of an expression, of the values of its names, and of theirs."""
+        waiting, seen = [node], set[str]()
         for each in waiting:
             names = {one.id for one in ast.walk(each) if isinstance(one, ast.Name)} - seen
             seen |= names
             waiting += chain(*map(self.values_of, sorted(names)))
-        return "\n".join([*map(text, waiting), *filter(None, map(self.annotation, sorted(seen)))])
+        return "\n".join(map(text, waiting))
 
     def callee(self, func: ast.expr) -> "Scope | None":
         """Return the called function: by its name, or a method of a known class."""
         owner, _, name = text(func).rpartition(".")
-        found, around = self.source.scopes[1:], [*self.around()]
+        found, around = self.source.scopes, [*self.around()]
         if owner in ("self", "cls"):
             found = [each for each in found if each.owner]
         elif owner:
@@ -239,8 +239,9 @@ class Scope:
                     if re.fullmatch(r"[rwax][bt+]*", given):
                         yield PathUse(call.node, path, given)
 
+    @cached_property
     def checked(self) -> set[str]:
-        """Return the expressions that are compared with something before the function continues."""
+        """The expressions that are compared with something before the function continues."""
         found: set[str] = set()
         for node in self.nodes:
             if isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise | ast.Return):
@@ -278,7 +279,7 @@ class Clients:
         def has(*nodes: ast.AST) -> bool:
             return any(self.has(scope, each, seen) for each in nodes)
 
-        if any(text(node) in each.checked() for each in scope.around()):
+        if any(text(node) in each.checked for each in scope.around()):
             return False
         match node:
             case ast.Name(id=name):
