@@ -507,6 +507,15 @@ def read(request):
 """,
     "E11": """
 # wrong
+@pytest.fixture
+def client():
+    with TestClient(app) as found:
+        yield found
+
+def test_events(client):
+    with client.stream("GET", "/events") as response:
+        assert next(response.iter_lines())
+# wrong
 from fastapi.testclient import TestClient
 
 def test_events():

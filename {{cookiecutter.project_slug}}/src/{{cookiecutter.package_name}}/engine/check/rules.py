@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from itertools import chain
 from typing import NamedTuple
 
 from .source import Call, Clients, Scope, formatted, takes_files, text
@@ -109,12 +110,11 @@ def body_writes(without: str, *, truncating: bool = False) -> "Find":
             path = one.expanded(use.path)
             is_new = re.search(r"uuid\d|token_|te?mp", path)
             is_kept = truncating and (is_new or not re.search("w|TRUNC", use.mode))
-            # A part may be completed by other requests.
-            is_part = PART.search(path) or re.match(r"[ar]", use.mode)
-            seen = code + (text(scope.source.scopes[0].node) if is_part else "")
+            # Later requests may complete a part, and what is appended to is one.
+            whole = text(scope.source.scopes[0].node) if PART.search(path) else ""
             is_other = "Depends" in one.annotation(text(use.path)) or TEMPORARY.search(path)
-            is_safe = is_kept or is_other or re.search(without, seen, re.DOTALL)
-            if use.writes and not is_safe:
+            is_safe = is_kept or is_other or re.search(without, code + whole, re.DOTALL)
+            if use.writes and not is_safe and not re.match("[ar]", use.mode):
                 yield use.node
 
     return find
@@ -380,8 +380,10 @@ def undocumented(_: Files, scope: Scope) -> Found:
 
 
 def in_process(scope: Scope, call: Call) -> bool:
-    shown = scope.expanded(call.func) + scope.annotation(call.name.rpartition(".")[0])
-    return call.last != "stream" or "TestClient" in shown
+    owner = call.name.rpartition(".")[0]
+    fixtures = [each.results for each in scope.source.scopes if each.name == owner]
+    shown = [scope.expanded(call.func), scope.annotation(owner), *map(text, chain(*fixtures))]
+    return call.last != "stream" or "TestClient" in " ".join(shown)
 
 
 def shows_exception(scope: Scope, call: Call) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Seen = frozenset[tuple["Scope", str]]
-#: The functions and the methods of classes of all files, by the names of modules and theirs.
+#: Functions of all files by `module.name`, and methods of classes by `module.Class`.
 Index = defaultdict[str, list["Scope"]]
 
 #: The decorators of path operations.
@@ -179,7 +179,7 @@ class Scope:
         return [node, *self.values_of(text(node))]
 
     def expanded(self, node: ast.expr) -> str:
-        """Return the text of an expression, of the values of its names, and of theirs."""
+        """Return the text of an expression, and of the values that its names can have."""
         waiting, seen = [node], set[str]()
         for each in waiting:
             names = {one.id for one in ast.walk(each) if isinstance(one, ast.Name)} - seen
