@@ -561,6 +561,9 @@ async def chat(socket: WebSocket):
     except Exception as error:
         await socket.close(1011, reason=str(error))
 # right
+def convert(error: ValueError):
+    return HTTPException(422, str(error))
+# right
 def work():
     try:
         step()

@@ -22,8 +22,8 @@ BLOCKING = re.compile(
     re.DOTALL,
 )
 SCOPES = r"\b(CancelScope|(create_task_group|fail_after|move_on_after|timeout(_at)?|TaskGroup)\()"
-RENAME = r"\b(publish|commit|finali[sz]e)\w*\(|\bos\.(replace|link|rename)\b|\bshutil\.move\b"
-RENAME += r"|\.(rename|hardlink_to)\b|\.replace\([^,]*\)"
+RENAME = r"\bos\.(replace|link|rename)\b|\bshutil\.move\b|\.(rename|hardlink_to)\b"
+RENAME += r"|\.replace\([^,]*\)"
 LOG = r"(print|.*[lL]og\w*(\(.*\))?\.(debug|info|warning|error|exception|critical|log))"
 QUIET = re.compile(rf"pass|continue|({LOG}|traceback\.print_exc)\(.*\)", re.DOTALL)
 RESPONSE = r"([\w.]+\.)?(HTML|JSON|ORJSON|PlainText)?Response"
@@ -110,11 +110,13 @@ def body_writes(without: str, *, truncating: bool = False) -> "Find":
             path = one.expanded(use.path)
             is_new = re.search(r"uuid\d|token_|te?mp", path)
             is_kept = truncating and (is_new or not re.search("w|TRUNC", use.mode))
-            # Later requests may complete a part, and what is appended to is one.
-            whole = text(scope.source.scopes[0].node) if PART.search(path) else ""
+            is_part = PART.search(path)
+            # Later requests may complete a part, or what is appended to.
+            is_later = (is_part and without == RENAME) or re.match("[ar]", use.mode)
+            whole = text(scope.source.scopes[0].node) if is_part else ""
             is_other = "Depends" in one.annotation(text(use.path)) or TEMPORARY.search(path)
             is_safe = is_kept or is_other or re.search(without, code + whole, re.DOTALL)
-            if use.writes and not is_safe and not re.match("[ar]", use.mode):
+            if use.writes and not is_safe and not is_later:
                 yield use.node
 
     return find
@@ -388,7 +390,8 @@ def in_process(scope: Scope, call: Call) -> bool:
 
 def shows_exception(scope: Scope, call: Call) -> bool:
     kinds = {name: kind.split(" ")[0] for name, kind in scope.parameters.items()}
-    named = [name for name, kind in kinds.items() if kind in BUILT_IN]
+    is_report = "Request" in " ".join(kinds.values())
+    named = [name for name, kind in kinds.items() if kind in BUILT_IN and is_report]
     for node in scope.above(call.node):
         if isinstance(node, ast.ExceptHandler) and node.name:
             named += [node.name] if catches(node, FAILURES) else []
