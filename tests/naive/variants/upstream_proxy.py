@@ -1,4 +1,4 @@
-"""Passes bytes between clients and the service behind this one."""
+"""Passes bytes between clients and another service."""
 
 import asyncio
 import zlib

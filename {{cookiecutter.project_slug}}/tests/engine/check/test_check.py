@@ -8,9 +8,9 @@ import pytest
 from {{cookiecutter.package_name}}.engine.check import findings, main
 from {{cookiecutter.package_name}}.engine.check.rules import RULES
 
-from . import files, streams
+from . import downloads, errors, files, streams
 
-CASES = files.CASES | streams.CASES
+CASES = files.CASES | downloads.CASES | streams.CASES | errors.CASES
 IMPORTS = """import asyncio, anyio, aiofiles, collections, httpx, json, math, os, shutil, sqlite3
 import subprocess, time
 from pathlib import Path

@@ -111,7 +111,7 @@ def body_writes(without: str, *, truncating: bool = False) -> "Find":
             is_new = re.search(r"uuid\d|token_|te?mp", path)
             is_kept = truncating and (is_new or not re.search("w|TRUNC", use.mode))
             is_part = PART.search(path)
-            # Later requests may complete a part, or what is appended to.
+            # Later requests may complete the file.
             is_later = (is_part and without == RENAME) or re.match("[ar]", use.mode)
             whole = text(scope.source.scopes[0].node) if is_part else ""
             is_other = "Depends" in one.annotation(text(use.path)) or TEMPORARY.search(path)
