@@ -1,4 +1,4 @@
-"""Code of errors, documentation, logs and tests, by trap; `wrong` has the mistake, `right` nearly has it."""
+"""Code of errors, logs and tests, by trap; `wrong` has the mistake, `right` nearly has it."""
 
 CASES = {
     "E5": """
