@@ -26,6 +26,8 @@ from .problem import Problem
 LINGER_SECONDS = 2.0
 #: An ASGI extension of the engine's server: the message ends the connection without a response.
 HANG_UP = "http.connection.close"
+#: Close codes with which the server refuses frames (RFC 6455, section 7.4.1).
+REFUSED_FRAMES = (1002, 1007, 1008, 1009)
 #: The messages that may end a response.
 _BODY = {"http.response.body", "http.response.pathsend"}
 
@@ -176,6 +178,8 @@ class Exchange:
             self.bytes_in += len(message.get("text") or message.get("bytes") or "")
         elif message["type"] != "websocket.connect" and not self.response_complete:
             self.disconnected = True
+            if message.get("code") in REFUSED_FRAMES and self.outcome is None:
+                self.outcome = Outcome.REJECTED
         if self._body_read is not None and self.body_complete:
             self._body_read.set()
         return message
