@@ -9,33 +9,55 @@ guard, which closes the generator when the client has left.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator
 from functools import wraps
-from inspect import isawaitable, isgeneratorfunction, unwrap
+from inspect import isawaitable, iscoroutinefunction, isgeneratorfunction, unwrap
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool
+from starlette.middleware import Middleware
 from starlette.responses import StreamingResponse
-from starlette.routing import Mount
+from starlette.routing import Router
 
 from .kernel.guard import Guard, current
+from .kernel.middleware import BreakMiddleware
 from .kernel.threads import iterate_in_thread
 
 #: The package of the engine, whose responses guard themselves.
 ENGINE = __name__.rpartition(".")[0]
 
 
-def watch(app: FastAPI) -> None:
+def watch(app: Starlette | Router) -> None:
     """Wrap the path operations of all routes that are not the engine's; again without effect."""
     for context in iter_route_contexts(app.routes):
-        if isinstance(context.original_route, Mount):
-            inner = context.original_route.app
-            if isinstance(inner, FastAPI):
-                watch(inner)
-        elif isinstance(context.original_route, APIRoute):
-            dependant = context.dependant
-            if not f"{getattr(dependant.call, '__module__', '')}.".startswith(f"{ENGINE}."):
-                dependant.call = _watched(dependant.call, context.is_sse_stream)
+        if not isinstance(context.original_route, APIRoute):
+            _look_inside(context.original_route, getattr(context.original_route, "app", None))
+            continue
+        dependant = context.dependant
+        if not f"{getattr(dependant.call, '__module__', '')}.".startswith(f"{ENGINE}."):
+            dependant.call = _watched(dependant.call, context.is_sse_stream)
+
+
+def _look_inside(owner: Any, inner: Any) -> None:
+    """Watch a mounted application, and record failures inside of the middleware around it."""
+    outer = owner
+    while not isinstance(inner, Starlette | Router) and _is_asgi(getattr(inner, "app", None)):
+        outer, inner = inner, inner.app
+    if isinstance(inner, Starlette):
+        layers: list[Any] = inner.user_middleware
+        is_known = inner.middleware_stack or any(each.cls is BreakMiddleware for each in layers)
+        if not is_known and (layers or outer is not owner):
+            layers.append(Middleware(BreakMiddleware))
+    elif outer is not owner and not isinstance(outer, BreakMiddleware):
+        outer.app = BreakMiddleware(inner)
+    if isinstance(inner, Router):
+        _look_inside(inner, inner.middleware_stack)
+    if isinstance(inner, Starlette | Router):
+        watch(inner)
+
+
+def _is_asgi(app: Any) -> bool:
+    return iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__)
 
 
 def _watched(call: Any, is_events: bool) -> Any:

@@ -274,6 +274,14 @@ class Exchange:
         self.first_byte_at = time.monotonic()
         headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
         fields = dict(headers)
+        if b"content-encoding" in fields and b"accept-ranges" in fields:
+            # A middleware has compressed a file, so its ranges, its digest and its strong validator
+            # do not belong to this body (RFC 9110, section 8.8.1; RFC 9530, section 3).
+            headers = [
+                (name, b"W/" + value.removeprefix(b"W/") if name == b"etag" else value)
+                for name, value in headers
+                if name not in (b"accept-ranges", b"repr-digest")
+            ]
         length = fields.get(b"content-length")
         self.remaining = None if length is None else int(length)
         # The headers of a 304 replace those of the cached response (RFC 9111, section 3.2).
