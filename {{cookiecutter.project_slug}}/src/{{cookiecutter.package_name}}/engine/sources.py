@@ -120,8 +120,10 @@ async def _iterate(
         if task is None or task.cancelling():
             raise
         # A task for which the source waits: libraries would take it for the end of the response.
-        guard.exchange.broken = RuntimeError("a task of the response was cancelled")
-        raise guard.exchange.broken from error
+        broken = guard.exchange.broken = RuntimeError("a task of the response was cancelled")
+        broken.__cause__ = error
+        if not ends_quietly:
+            raise broken from error
     except BaseException as error:
         guard.exchange.broken = error
         # FastAPI would drop the events that wait in its queue. The guard raises the error instead,
