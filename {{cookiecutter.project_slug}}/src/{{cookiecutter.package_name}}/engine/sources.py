@@ -8,6 +8,7 @@ guard, which closes the generator when the client has left.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator
+from contextlib import suppress
 from functools import wraps
 from inspect import isawaitable, iscoroutinefunction, isgeneratorfunction, unwrap
 from typing import Any
@@ -27,33 +28,37 @@ from .kernel.threads import iterate_in_thread
 ENGINE = __name__.rpartition(".")[0]
 
 
-def watch(app: Starlette | Router) -> None:
+def watch(app: Starlette | Router, *around: Any) -> None:
     """Wrap the path operations of all routes that are not the engine's; again without effect."""
     for context in iter_route_contexts(app.routes):
-        if not isinstance(context.original_route, APIRoute):
-            _look_inside(context.original_route, getattr(context.original_route, "app", None))
+        route = context.original_route
+        if not isinstance(route, APIRoute):
+            _look_inside(route, getattr(route, "app", None), app, *around)
             continue
         dependant = context.dependant
         if not f"{getattr(dependant.call, '__module__', '')}.".startswith(f"{ENGINE}."):
             dependant.call = _watched(dependant.call, context.is_sse_stream)
 
 
-def _look_inside(owner: Any, inner: Any) -> None:
+def _look_inside(owner: Any, inner: Any, *around: Any) -> None:
     """Watch a mounted application, and record failures inside of the middleware around it."""
     outer = owner
     while not isinstance(inner, Starlette | Router) and _is_asgi(getattr(inner, "app", None)):
         outer, inner = inner, inner.app
+    if inner in around:
+        return  # It is not the next layer, but refers to the application in which it is mounted.
     if isinstance(inner, Starlette):
         layers: list[Any] = inner.user_middleware
         is_known = inner.middleware_stack or any(each.cls is BreakMiddleware for each in layers)
         if not is_known and (layers or outer is not owner):
             layers.append(Middleware(BreakMiddleware))
     elif outer is not owner and not isinstance(outer, BreakMiddleware):
-        outer.app = BreakMiddleware(inner)
+        with suppress(AttributeError):  # A middleware may be immutable.
+            outer.app = BreakMiddleware(inner)
     if isinstance(inner, Router):
         _look_inside(inner, inner.middleware_stack)
     if isinstance(inner, Starlette | Router):
-        watch(inner)
+        watch(inner, *around)
 
 
 def _is_asgi(app: Any) -> bool:

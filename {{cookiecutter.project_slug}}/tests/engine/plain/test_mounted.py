@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -161,3 +161,38 @@ async def test_a_mounted_application_works_without_the_service(sections: Any) ->
     assert (await call(inner, "/lines"))[0] == 200
     source.begin(fail_after=2)
     assert (await call(inner, "/streaming"))[0] == 200
+
+
+class Plugin:
+    """An application that is mounted in another one, and refers to it."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("plugin")(scope, receive, send)
+
+
+def wsgi(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"wsgi"]
+
+
+class Threaded:
+    """Calls a WSGI application, which is synchronous."""
+
+    def __init__(self) -> None:
+        self.app = wsgi
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b"".join(self.app({}, lambda *_: None))
+        await PlainTextResponse(body)(scope, receive, send)
+
+
+async def test_applications_that_are_no_middleware(sections: Any) -> None:
+    service = Service(**sections)
+    service.app.mount("/plugin", Plugin(service.app))
+    service.app.mount("/wsgi", Threaded())
+    async with service, service.client() as client:
+        assert (await client.get("/plugin/")).text == "plugin"
+        assert (await client.get("/wsgi/")).text == "wsgi"
