@@ -7,7 +7,7 @@ import gzip
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, WebSocket
 from starlette.datastructures import Headers
 
 from {{cookiecutter.package_name}}.engine.kernel import RequestBody
@@ -25,6 +25,11 @@ router = APIRouter()
 async def fields(request: Request) -> dict[str, str]:
     await RequestBody(request, limit=1000).read()
     return dict(request.headers)
+
+
+@router.websocket("/socket")
+async def socket(websocket: WebSocket) -> None:
+    await websocket.accept()
 
 
 async def answer(service: Service, *lines: str) -> str:
@@ -115,7 +120,6 @@ async def test_compressed_bytes_are_not_stored_as_the_file(service: Service) -> 
 
 
 @F5
-@pytest.mark.skipif("realtime" not in Settings.model_fields, reason="there are no WebSockets")
 @pytest.mark.parametrize(
     "lines",
     [
@@ -123,10 +127,11 @@ async def test_compressed_bytes_are_not_stored_as_the_file(service: Service) -> 
         b"Connection: Upgrade\r\nUpgrade: websocket \r\n",
     ],
 )
-async def test_a_websocket_begins_however_the_lines_say_it(service: Service, lines: bytes) -> None:
+async def test_a_websocket_begins_however_the_lines_say_it(serve: Any, lines: bytes) -> None:
+    service: Service = await serve(router)
     async with service.raw_connection() as peer:
         await peer.send(
-            b"GET /topics/news/ws HTTP/1.1\r\nHost: test\r\nSec-WebSocket-Version: 13\r\n"
+            b"GET /socket HTTP/1.1\r\nHost: test\r\nSec-WebSocket-Version: 13\r\n"
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + lines + b"\r\n"
         )
         assert (await peer.read_head()).startswith(b"HTTP/1.1 101 ")

@@ -186,7 +186,6 @@ async def test_with_all_trusted_the_first_of_each_list_is_meant(serve: Any) -> N
     ],
 )
 async def test_it_holds_for_websockets(serve: Any, fields: list[str]) -> None:
-    pytest.importorskip("{{cookiecutter.package_name}}.engine.realtime")
     service: Service = await serve(router, server=TRUSTED)
     key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
     upgrade = ["Upgrade: websocket", "Connection: Upgrade", key, "Sec-WebSocket-Version: 13"]

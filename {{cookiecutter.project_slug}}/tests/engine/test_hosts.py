@@ -248,7 +248,6 @@ async def test_a_stranger_tells_of_no_host(serve: Any, fields: list[str], expect
 async def test_a_websocket_is_opened_by_a_known_name_only(
     serve: Any, host: str, expected: str
 ) -> None:
-    pytest.importorskip("{{cookiecutter.package_name}}.engine.realtime")
     key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
     upgrade = ["Upgrade: websocket", "Connection: Upgrade", key, "Sec-WebSocket-Version: 13"]
     assert await status(await serve(router), f"Host: {host}", *upgrade) == expected

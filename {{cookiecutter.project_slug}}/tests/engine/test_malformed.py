@@ -16,7 +16,6 @@ import pytest
 from fastapi import APIRouter, Request
 
 from {{cookiecutter.package_name}}.engine.kernel import RequestBody, exchange
-from {{cookiecutter.package_name}}.settings import Settings
 
 from .peer import PATIENCE
 from .service import Service, ServiceProcess
@@ -251,7 +250,6 @@ async def test_the_host_of_an_absolute_target_counts(service: Service) -> None:
     assert (await answers(service, sent)).endswith('"files.localhost:80"')
 
 
-@pytest.mark.skipif("realtime" not in Settings.model_fields, reason="there are no WebSockets")
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 async def test_a_websocket_begins_with_a_get_without_body(service: Service, method: bytes) -> None:
     length = b"Content-Length: 5\r\n" if method == b"GET" else b""

@@ -150,7 +150,6 @@ async def test_all_pages_may_if_the_owner_says_so(serve: Any) -> None:
 async def test_a_foreign_page_opens_no_websocket(
     serve: Any, sections: dict[str, Any], cases: list[Case]
 ) -> None:
-    pytest.importorskip("{{cookiecutter.package_name}}.engine.realtime")
     service: Service = await serve(router, **sections)
     for fields, _, may_open in cases:
         status = (await head(service, *fields, *UPGRADE, method="GET"))[9:12]

@@ -20,13 +20,10 @@ import uvicorn
 
 from {{cookiecutter.package_name}}.engine import server
 from {{cookiecutter.package_name}}.engine.server import uvicorn_names
-from {{cookiecutter.package_name}}.settings import Settings
 
-NAMES = uvicorn_names.HTTP
-if "realtime" in Settings.model_fields:
-    NAMES = NAMES | uvicorn_names.WEBSOCKETS
+NAMES = uvicorn_names.NAMES
 #: One of each kind: a method, an attribute, a function, a class.
-KINDS = ["_should_upgrade_to_ws", "pipeline", "_parse_host_port", "HttpToolsProtocol"]
+KINDS = ["_unset_keepalive_if_required", "pipeline", "_parse_host_port", "HttpToolsProtocol"]
 HTTP = "uvicorn.protocols.http.httptools_impl"
 WEBSOCKET = "uvicorn.protocols.websockets.websockets_sansio_impl.WebSocketsSansIOProtocol"
 #: The variables for objects of a class in the engine's files.
@@ -38,8 +35,6 @@ USERS: dict[str, tuple[set[str], list[str]]] = {
     ),
     WEBSOCKET: ({"self"}, ["websocket.py", "parse_scheduler.py"]),
 }
-if WEBSOCKET not in NAMES:
-    del USERS[WEBSOCKET]
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -8,34 +8,61 @@ guard, which closes the generator when the client has left.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator
+from contextlib import suppress
 from functools import wraps
-from inspect import isawaitable, isgeneratorfunction, unwrap
+from inspect import isawaitable, iscoroutinefunction, isgeneratorfunction, unwrap
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool
+from starlette.middleware import Middleware
 from starlette.responses import StreamingResponse
-from starlette.routing import Mount
+from starlette.routing import Router
 
 from .kernel.guard import Guard, current
+from .kernel.middleware import BreakMiddleware
 from .kernel.threads import iterate_in_thread
 
 #: The package of the engine, whose responses guard themselves.
 ENGINE = __name__.rpartition(".")[0]
 
 
-def watch(app: FastAPI) -> None:
+def watch(app: Starlette | Router, *around: Any) -> None:
     """Wrap the path operations of all routes that are not the engine's; again without effect."""
     for context in iter_route_contexts(app.routes):
-        if isinstance(context.original_route, Mount):
-            inner = context.original_route.app
-            if isinstance(inner, FastAPI):
-                watch(inner)
-        elif isinstance(context.original_route, APIRoute):
-            dependant = context.dependant
-            if not f"{getattr(dependant.call, '__module__', '')}.".startswith(f"{ENGINE}."):
-                dependant.call = _watched(dependant.call, context.is_sse_stream)
+        route = context.original_route
+        if not isinstance(route, APIRoute):
+            _look_inside(route, getattr(route, "app", None), app, *around)
+            continue
+        dependant = context.dependant
+        if not f"{getattr(dependant.call, '__module__', '')}.".startswith(f"{ENGINE}."):
+            dependant.call = _watched(dependant.call, context.is_sse_stream)
+
+
+def _look_inside(owner: Any, inner: Any, *around: Any) -> None:
+    """Watch a mounted application, and record failures inside of the middleware around it."""
+    outer = owner
+    while not isinstance(inner, Starlette | Router) and _is_asgi(getattr(inner, "app", None)):
+        outer, inner = inner, inner.app
+    if inner in around:
+        return  # It is not the next layer, but refers to the application in which it is mounted.
+    if isinstance(inner, Starlette):
+        layers: list[Any] = inner.user_middleware
+        is_known = inner.middleware_stack or any(each.cls is BreakMiddleware for each in layers)
+        if not is_known and (layers or outer is not owner):
+            layers.append(Middleware(BreakMiddleware))
+    elif outer is not owner and not isinstance(outer, BreakMiddleware):
+        with suppress(AttributeError):  # A middleware may be immutable.
+            outer.app = BreakMiddleware(inner)
+    if isinstance(inner, Router):
+        _look_inside(inner, inner.middleware_stack)
+    if isinstance(inner, Starlette | Router):
+        watch(inner, *around)
+
+
+def _is_asgi(app: Any) -> bool:
+    return iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__)
 
 
 def _watched(call: Any, is_events: bool) -> Any:
@@ -98,8 +125,10 @@ async def _iterate(
         if task is None or task.cancelling():
             raise
         # A task for which the source waits: libraries would take it for the end of the response.
-        guard.exchange.broken = RuntimeError("a task of the response was cancelled")
-        raise guard.exchange.broken from error
+        broken = guard.exchange.broken = RuntimeError("a task of the response was cancelled")
+        broken.__cause__ = error
+        if not ends_quietly:
+            raise broken from error
     except BaseException as error:
         guard.exchange.broken = error
         # FastAPI would drop the events that wait in its queue. The guard raises the error instead,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Request
 from fastapi.responses import FileResponse, StreamingResponse
@@ -17,6 +18,7 @@ from {{cookiecutter.package_name}}.engine.kernel.body import RequestBody
 
 from ..peer import PATIENCE
 from ..service import Service
+from ..test_handlers import Stamp
 
 POST = b"POST /stream HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n"
 
@@ -262,3 +264,39 @@ async def test_a_page_that_was_uploaded_cannot_run(serve: Any, tmp_path: Path) -
     assert response.headers["content-type"].startswith("text/html")
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["content-security-policy"].startswith("default-src 'none';")
+
+
+async def cancel_itself() -> None:
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+async def fail() -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("failure", [fail, cancel_itself])
+@pytest.mark.parametrize("layer", [False, True])
+async def test_events_before_a_failure_arrive(sections: Any, layer: bool, failure: Any) -> None:
+    """They wait in a queue of FastAPI, as the source itself never waits."""
+    service = Service(**sections)
+    if layer:
+        service.app.add_middleware(Stamp)
+
+    @service.app.get("/events/{count}", response_class=EventSourceResponse)
+    async def events(count: int) -> AsyncIterable[str]:
+        for _ in range(count):
+            yield "item"
+        await failure()
+
+    async with service, service.client() as client:
+        for count in (1, 2, 3, 50):
+            received = ""
+            with pytest.raises(httpx.RemoteProtocolError):
+                async with client.stream("GET", f"/events/{count}") as answer:
+                    async for text in answer.aiter_text():
+                        received += text
+            assert received.count("item") == count
+            assert "event: error" in received
+            assert await service.outcome_of("GET /events/{count}") == "server_error"

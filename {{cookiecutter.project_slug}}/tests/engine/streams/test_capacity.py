@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, WebSocket
 
 from {{cookiecutter.package_name}}.engine.kernel import RequestBody
 from {{cookiecutter.package_name}}.engine.kernel.kernel import REFUSALS
 from {{cookiecutter.package_name}}.engine.server import capacity
 from {{cookiecutter.package_name}}.engine.streams import ByteStream
-from {{cookiecutter.package_name}}.settings import Settings
 
 from ..peer import PATIENCE, Peer
 from ..service import Service, ServiceProcess, make_settings
@@ -30,7 +29,7 @@ UPLOAD = (
 )
 DOWNLOAD = b"GET /endless HTTP/1.1\r\nHost: test\r\n\r\n"
 UPGRADE = (
-    b"GET /topics/news/ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"GET /socket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
@@ -56,6 +55,11 @@ def routes() -> APIRouter:
         yield b"first"
         await asyncio.Event().wait()
 
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.receive()
+
+    router.websocket("/socket")(socket)
     router.post("/upload")(upload)
     router.post("/never")(never)
     router.get("/endless", response_class=ByteStream)(lambda: ByteStream(endless()))
@@ -232,7 +236,6 @@ async def test_health_is_never_refused(connect: Connect) -> None:
     assert (await answer_to(connect, "/health/live")).startswith(b"HTTP/1.1 200 ")
 
 
-@pytest.mark.skipif("realtime" not in Settings.model_fields, reason="there are no WebSockets")
 async def test_a_websocket_counts_and_stays(connect: Connect) -> None:
     async def upgrade(peer: Peer) -> None:
         await peer.send(UPGRADE)

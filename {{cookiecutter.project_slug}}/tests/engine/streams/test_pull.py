@@ -326,8 +326,6 @@ async def test_no_refusal_gets_into_an_answer_that_is_under_way(serve: Any, seco
     source = Source()
     limits = {"header_timeout": 0.3, "max_header_size": 4096}
     service: Service = await serve(route(lambda: ByteStream(source.endless())), server=limits)
-    if second is UPGRADE and not hasattr(service.app.state.settings, "realtime"):
-        pytest.skip("without WebSockets an upgrade is a request like any other")
     async with service.raw_connection() as peer:
         await peer.get("/stream")
         await peer.read_head()

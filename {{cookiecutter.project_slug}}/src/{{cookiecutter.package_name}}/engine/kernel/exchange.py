@@ -26,6 +26,8 @@ from .problem import Problem
 LINGER_SECONDS = 2.0
 #: An ASGI extension of the engine's server: the message ends the connection without a response.
 HANG_UP = "http.connection.close"
+#: Close codes with which the server refuses frames (RFC 6455, section 7.4.1).
+REFUSED_FRAMES = (1002, 1007, 1008, 1009)
 #: The messages that may end a response.
 _BODY = {"http.response.body", "http.response.pathsend"}
 
@@ -176,6 +178,8 @@ class Exchange:
             self.bytes_in += len(message.get("text") or message.get("bytes") or "")
         elif message["type"] != "websocket.connect" and not self.response_complete:
             self.disconnected = True
+            if message.get("code") in REFUSED_FRAMES and self.outcome is None:
+                self.outcome = Outcome.REJECTED
         if self._body_read is not None and self.body_complete:
             self._body_read.set()
         return message
@@ -270,6 +274,14 @@ class Exchange:
         self.first_byte_at = time.monotonic()
         headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
         fields = dict(headers)
+        if b"content-encoding" in fields and b"accept-ranges" in fields:
+            # A middleware has compressed a file, so its ranges, its digest and its strong validator
+            # do not belong to this body (RFC 9110, section 8.8.1; RFC 9530, section 3).
+            headers = [
+                (name, b"W/" + value.removeprefix(b"W/") if name == b"etag" else value)
+                for name, value in headers
+                if name not in (b"accept-ranges", b"repr-digest")
+            ]
         length = fields.get(b"content-length")
         self.remaining = None if length is None else int(length)
         # The headers of a 304 replace those of the cached response (RFC 9111, section 3.2).

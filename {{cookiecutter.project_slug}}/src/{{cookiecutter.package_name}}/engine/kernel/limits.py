@@ -45,7 +45,7 @@ class StreamingSettings(Section):
     min_rate: Size = 512
     """Bytes per second that a request body must reach on average, after the first idle timeout."""
     max_body: Size = 1 << 20
-    """Bytes of a request body that a path operation reads itself, such as JSON."""
+    """Bytes of a request body that a path operation reads itself, and of a WebSocket message."""
     max_form: Size = 100 << 20
     """Bytes of a form with files that a path operation reads itself."""
     send_timeout: Annotated[Duration, Field(gt=0)] = 30.0

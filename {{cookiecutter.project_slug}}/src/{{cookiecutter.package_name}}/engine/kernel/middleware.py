@@ -186,8 +186,8 @@ class BreakMiddleware:
         try:
             await self.app(scope, receive, watched)
         except BaseException as error:
-            exchange = scope["exchange"]
-            if begun and exchange.broken is None:
+            exchange = scope.get("exchange")  # None in an application without the engine.
+            if begun and exchange is not None and exchange.broken is None:
                 exchange.broken = error
             raise
 

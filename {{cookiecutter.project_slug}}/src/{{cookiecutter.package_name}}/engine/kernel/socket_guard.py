@@ -37,6 +37,9 @@ class WebSocketGuard(Guard):
         return message
 
     async def send(self, message: Message) -> None:
+        if message["type"] == "websocket.accept" and self.exchange.guarded:
+            # An addition to ASGI, which `server.websocket` reads.
+            message = {"max_size": self.exchange.limits.max_body, **message}
         await self._send_watched(message)
         if not self.exchange.guarded:
             return

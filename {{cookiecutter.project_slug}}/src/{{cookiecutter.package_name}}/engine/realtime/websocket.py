@@ -363,9 +363,7 @@ class WebSocketChannel(Channel):
                 self._refuse(1008, "These are no commands", Outcome.REJECTED)
             await asyncio.sleep(0)
         if exchange.outcome is None and message.get("reason") is not None:
-            # Closed, not lost: by the client, or by the server because of an invalid frame.
-            refused = message["code"] in (1002, 1007, 1008, 1009)
-            exchange.outcome = Outcome.REJECTED if refused else Outcome.COMPLETE
+            exchange.outcome = Outcome.COMPLETE  # Closed, not lost.
 
     async def _execute(self, text: str) -> bool:
         """Execute the command in a frame and respond; return False if it is not valid."""

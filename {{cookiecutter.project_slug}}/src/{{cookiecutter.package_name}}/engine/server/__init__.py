@@ -6,8 +6,8 @@
 * `parent`: workers end when their supervisor has died.
 * `parse_scheduler`: connections take turns in parsing the bytes that they receive.
 * `forwarded`: the client, scheme and host that trusted proxies report.
-* `websocket` and `direct` come with real-time, `sendfile` with downloads, `chunk_sizes` with any
-  streams.
+* `websocket`: the protocol class of a WebSocket.
+* `direct` comes with real-time, `sendfile` with downloads, `chunk_sizes` with any streams.
 * `uvicorn_names`: the private names of uvicorn that all of them use.
 
 Settings: `APP_SERVER__…`. Sources: RFC 9112; RFC 7239; RFC 5482 (TCP user timeout).

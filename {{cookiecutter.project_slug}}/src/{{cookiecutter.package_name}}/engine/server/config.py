@@ -12,7 +12,7 @@ from ..settings import ServiceSettings
 from . import capacity, uvicorn_names
 from .parent import end_with_parent
 
-#: Bytes that a WebSocket message may have in addition to the published event.
+#: Bytes that a message to topics may have in addition to the published event.
 ENVELOPE = 16 << 10
 
 logger = logging.getLogger("uvicorn.error")
@@ -26,7 +26,7 @@ class ServerConfig(uvicorn.Config):
 
         Raises SystemExit if this version of uvicorn lacks a name that the connections use.
         """
-        uvicorn_names.check(websockets=hasattr(settings, "realtime"))
+        uvicorn_names.check()
         super().__init__(app, **(_options(settings) | options))
         streaming = settings.streaming
         modules = streaming.by_module(settings).values()
@@ -82,15 +82,15 @@ def _options(settings: ServiceSettings) -> dict[str, Any]:
 
 
 def _websocket_options(settings: ServiceSettings) -> dict[str, Any]:
-    realtime = getattr(settings, "realtime", None)
-    if realtime is None:
-        return {"ws": "none"}
+    streaming, realtime = settings.streaming, getattr(settings, "realtime", None)
+    limits = streaming.by_module(settings).get("realtime", streaming)
     return {
         "ws": f"{__package__}.websocket:WebSocketConnection",
-        "ws_max_size": realtime.max_event_size + ENVELOPE,
+        # The guard of a handler allows larger messages.
+        "ws_max_size": realtime.max_event_size + ENVELOPE if realtime else streaming.max_body,
         # The server sends pings, because an application cannot; browsers respond to them by
         # themselves.
-        "ws_ping_interval": realtime.heartbeat,
-        "ws_ping_timeout": settings.streaming.by_module(settings)["realtime"].send_timeout,
+        "ws_ping_interval": (realtime or streaming).heartbeat,
+        "ws_ping_timeout": limits.send_timeout,
         "ws_per_message_deflate": False,  # It would double the memory of a connection.
     }

@@ -323,7 +323,7 @@ class HTTPConnection(ScheduledProtocol, HttpToolsProtocol):
     def _should_upgrade(self) -> bool:
         """Return whether a WebSocket begins: other offers and flawed handshakes are ignored."""
         version = self.parser.get_http_version()
-        return self._should_upgrade_to_ws() and request_headers.is_handshake(version, self.headers)
+        return request_headers.is_handshake(version, self.headers)
 
     def _is_ignored_offer(self) -> bool:
         is_offer = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"

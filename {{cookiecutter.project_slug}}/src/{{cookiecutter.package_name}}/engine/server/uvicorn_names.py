@@ -13,10 +13,10 @@ from types import FunctionType
 
 import uvicorn
 
-#: For each name, the use that this package makes of it; by the class or module that has the name.
 Names = dict[str, dict[str, str]]
 
-HTTP: Names = {
+#: For each name, the use that this package makes of it; by the class or module that has the name.
+NAMES: Names = {
     "uvicorn.protocols.http.httptools_impl.HttpToolsProtocol": {
         "on_message_begin": "is extended: it marks that the parser is in the headers of a request",
         "on_header": "is extended: it counts fields, strips whitespace, and ignores trailers",
@@ -26,7 +26,6 @@ HTTP: Names = {
         "on_response_complete": "is extended: it sends a pending refusal, or waits for a request",
         "handle_websocket_upgrade": "is replaced: the headers are not serialized and parsed again",
         "_should_upgrade": "is replaced: it accepts only valid handshakes for a WebSocket",
-        "_should_upgrade_to_ws": "is called: it returns False in a project without WebSockets",
         "_start_asgi_task": "is extended: it wraps the application for one request",
         "_unset_keepalive_if_required": "is called when bytes arrive, to cancel the timer",
         "app_state": "is passed on to the WebSocket protocol",
@@ -89,8 +88,6 @@ HTTP: Names = {
     "uvicorn.middleware.proxy_headers": {
         "_parse_host_port": "separates address and port as uvicorn does for X-Forwarded-For",
     },
-}
-WEBSOCKETS: Names = {
     "uvicorn.protocols.websockets.websockets_sansio_impl.WebSocketsSansIOProtocol": {
         "receive": "is replaced: it resumes reading when no message waits",
         "send": "is extended: it raises ClientDisconnected if the protocol has closed",
@@ -131,10 +128,9 @@ def missing(names: Names) -> Iterator[str]:
 
 
 @cache
-def check(*, websockets: bool) -> None:
+def check() -> None:
     """End the process with one line if uvicorn lacks a name; raises SystemExit."""
-    lacking = [*missing(HTTP), *(missing(WEBSOCKETS) if websockets else ())]
-    if lacking:
+    if lacking := [*missing(NAMES)]:
         sys.exit(
             f"uvicorn {uvicorn.__version__} has no {', '.join(lacking)}: the limits of connections"
             " need it (docs/troubleshooting.md has the remedies)"

@@ -93,6 +93,8 @@ class WebSocketConnection(ScheduledProtocol, WebSocketsSansIOProtocol):
         return message
 
     async def send(self, message: Any) -> None:
+        if message["type"] == "websocket.accept":
+            self.conn.max_message_size = message.get("max_size", self.config.ws_max_size)
         try:
             await super().send(message)
         except RuntimeError:
