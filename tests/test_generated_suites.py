@@ -1,9 +1,10 @@
 """Generated projects pass their own tests, type checks and layer checks.
 
 The tests of the engine run with all modules and with each alone, which cover every pair of answers
-about modules; a soak runs them with every set. The owner's tests, types and layers are checked with
-sets that cover every combination of three answers. The matrix checks all other sets statically. All
-suites run in one environment with the dependencies of every module.
+about modules. A project with one module runs one case of each test, because with all modules every
+case runs on the same engine; a soak runs all cases with every set. The owner's tests, types and
+layers are checked with sets that cover every combination of three answers. The matrix checks all
+other sets statically. All suites run in one environment with the dependencies of every module.
 """
 
 import ast
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import one_case
 from answers import (
     EVERYTHING,
     MODULES,
@@ -38,6 +40,8 @@ PATIENCE = 6 * 3600 if os.environ.get("SOAK") else 1200
 each_set = pytest.mark.parametrize("subset", covering_subsets(), ids=name_of)
 #: Sets whose projects run the tests of the engine.
 ENGINE_SETS = SUBSETS if "SOAK" in os.environ else all_and_each_alone()
+#: pytest's arguments for the sets without all modules.
+ONE_CASE = [] if "SOAK" in os.environ else ["-p", one_case.__name__]
 
 
 def answers_of(subset: Subset) -> Answers:
@@ -96,12 +100,16 @@ def test_a_project_passes_the_tests_of_its_engine(
     subset: Subset, bake: Bake, environment: Environment, tmp_path: Path
 ) -> None:
     project = bake(**answers_of(subset))
+    shutil.copy(one_case.__file__, project.path)
+    every = len(subset) == len(MODULES)
 
-    suite = run_suite(environment, project, tmp_path / "report.xml", ENGINE)
+    suite = run_suite(
+        environment, project, tmp_path / "report.xml", ENGINE, *([] if every else ONE_CASE)
+    )
 
     assert suite.code == 0
     assert len(suite.tests) > len(suite.skipped)
-    if len(subset) == len(MODULES) and suite.skipped:
+    if every and suite.skipped:
         # Smaller sets skip missing modules; with all modules only the machine may cause a skip.
         pytest.skip(f"the tests of the full project skip {suite.skipped}")
 
