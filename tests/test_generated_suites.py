@@ -32,16 +32,20 @@ from answers import (
 )
 from baking import Bake, Project, python_below, tree_of
 from environment import Environment, environment_for
+from marked import PARTS, files_of
 
 ENGINE = "tests/engine"
 #: Maximum seconds for one suite on a busy machine; longer for a soak.
 PATIENCE = 6 * 3600 if os.environ.get("SOAK") else 1200
 
 each_set = pytest.mark.parametrize("subset", covering_subsets(), ids=name_of)
-#: Sets whose projects run the tests of the engine.
-ENGINE_SETS = SUBSETS if "SOAK" in os.environ else all_and_each_alone()
-#: pytest's arguments for the sets without all modules.
-ONE_CASE = [] if "SOAK" in os.environ else ["-p", one_case.__name__]
+#: Sets without all modules whose projects run the tests of the engine, and pytest's arguments.
+ENGINE_SETS = [
+    subset
+    for subset in (SUBSETS if "SOAK" in os.environ else all_and_each_alone())
+    if len(subset) < len(MODULES)
+]
+CASES = [] if "SOAK" in os.environ else ["-p", one_case.__name__]
 
 
 def answers_of(subset: Subset) -> Answers:
@@ -95,23 +99,29 @@ def test_all_combinations_of_answers_about_modules_are_tested(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("part", PARTS)
+def test_a_project_with_all_modules_passes_every_test_of_its_engine(
+    part: str, full: Project, environment: Environment, tmp_path: Path
+) -> None:
+    suite = run_suite(environment, full, tmp_path / "report.xml", *files_of(full, part))
+
+    assert suite.code == 0
+    if suite.skipped:
+        pytest.skip(f"the machine cannot run {suite.skipped}")
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("subset", ENGINE_SETS, ids=name_of)
 def test_a_project_passes_the_tests_of_its_engine(
     subset: Subset, bake: Bake, environment: Environment, tmp_path: Path
 ) -> None:
     project = bake(**answers_of(subset))
     shutil.copy(one_case.__file__, project.path)
-    every = len(subset) == len(MODULES)
 
-    suite = run_suite(
-        environment, project, tmp_path / "report.xml", ENGINE, *([] if every else ONE_CASE)
-    )
+    suite = run_suite(environment, project, tmp_path / "report.xml", ENGINE, *CASES)
 
     assert suite.code == 0
     assert len(suite.tests) > len(suite.skipped)
-    if every and suite.skipped:
-        # Smaller sets skip missing modules; with all modules only the machine may cause a skip.
-        pytest.skip(f"the tests of the full project skip {suite.skipped}")
 
 
 @each_set
