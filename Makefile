@@ -59,11 +59,11 @@ port:
 	@$(PYTHON) -c "$$CHECK_PORT" "$(PORT)"
 
 test: | $(UV)
-	@$(RUN) pytest --numprocesses=auto --dist=loadgroup --no-loadscope-reorder $(ARGS)
+	@$(RUN) pytest --numprocesses=auto --dist=loadscope --no-loadscope-reorder $(ARGS)
 
 # The same tests with large numbers: SOAK multiplies the rounds and sizes of some tests.
 soak: | $(UV)
-	@SOAK=20 $(RUN) pytest --numprocesses=auto --dist=loadgroup --no-loadscope-reorder $(ARGS)
+	@SOAK=20 $(RUN) pytest --numprocesses=auto --dist=loadscope --no-loadscope-reorder $(ARGS)
 
 # The tests of faults and bounds on the last version before each fix, where all must fail.
 prove-faults: | $(UV)

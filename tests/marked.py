@@ -33,12 +33,18 @@ def run_marked(
 
     `patience` is the time in seconds that a test waits for what should happen at once.
     """
-    places = [f"{folder}/{part}" for part in PARTS]
-    parts = {path for place in places for path in project.path.glob(place)}
+    run = partial(_run_part, project, environment, mark, folder, patience)
+    with ThreadPoolExecutor(len(PARTS)) as at_once:
+        yield from at_once.map(run, PARTS)
+
+
+def files_of(project: Project, part: str, folder: str = "tests/engine") -> list[str]:
+    """Return the files and folders of a part of the tests."""
+    parts = {path for each in PARTS for path in project.path.glob(f"{folder}/{each}")}
     whole = (project.path / folder).rglob("test_*.py")
     assert all(parts & {path, *path.parents} for path in whole), "a part is missing"
-    with ThreadPoolExecutor(len(places)) as at_once:
-        yield from at_once.map(partial(_run_part, project, environment, mark, patience), places)
+    found = project.path.glob(f"{folder}/{part}")
+    return sorted(str(path.relative_to(project.path)) for path in found)
 
 
 def cases_of(reports: Iterator[Report]) -> Iterator[ElementTree.Element]:
@@ -47,12 +53,13 @@ def cases_of(reports: Iterator[Report]) -> Iterator[ElementTree.Element]:
 
 
 def _run_part(
-    project: Project, environment: Environment, mark: str, patience: int, part: str
+    project: Project, environment: Environment, mark: str, folder: str, patience: int, part: str
 ) -> Report:
-    tests = sorted(str(path.relative_to(project.path)) for path in project.path.glob(part))
-    report = f"{part.translate(SAFE)}.xml"
+    tests = files_of(project, part, folder)
+    place = f"{folder}/{part}".translate(SAFE)
+    report = f"{place}.xml"
     # By default pytest deletes temporary folders that other runs still use.
-    files = project.path.parent / part.translate(SAFE)
+    files = project.path.parent / place
     # Isolate the tests from the leftovers of a failed one.
     alone = ["-p", "no:unraisableexception", "-p", "no:threadexception", "-p", "no:cacheprovider"]
     written = ["--tb=no", f"--junitxml={report}", "-o", "junit_logging=system-out"]

@@ -21,8 +21,7 @@ from environment import Environment, uv
 from running import running
 from tools import program
 
-#: All run in one process of pytest, which installs the programs once.
-pytestmark = pytest.mark.xdist_group("client generators")
+pytestmark = pytest.mark.long
 
 #: Seconds for one run of a program on a busy machine.
 PATIENCE = 120

@@ -18,9 +18,6 @@ from environment import Environment
 from running import running
 from tools import program
 
-#: All run in one process of pytest, which starts the services once.
-pytestmark = pytest.mark.xdist_group("download browser")
-
 NAMES = [
     "plain.txt",
     "Größe ½ naïve café.txt",

@@ -18,9 +18,6 @@ from line import Line
 from running import running, started
 from tools import program
 
-#: All run in one process of pytest, which starts the services once.
-pytestmark = pytest.mark.xdist_group("download clients")
-
 SIZE = 16 << 20 if SOAK == 1 else 1 << 30
 KILLS = min(SOAK + 1, 5)
 #: The numbers of received bytes, over all runs of a client, at which a process is killed.

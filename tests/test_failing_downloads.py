@@ -13,9 +13,6 @@ from environment import Environment
 from running import running
 from tools import program
 
-#: All run in one process of pytest, which starts the services once.
-pytestmark = pytest.mark.xdist_group("failing downloads")
-
 ORIGIN = "https://app.example.com"
 SIZE = 8 << 20
 #: Exit codes of curl: a part of the body is missing, and the connection was reset.

@@ -17,8 +17,6 @@ from environment import Environment
 from running import started
 
 #: Runs in the same process of pytest as the other tests with this browser.
-pytestmark = pytest.mark.xdist_group("download browser")
-
 ALLOWED = "http://app.example"
 #: The URL of each page, and the URL at which it requests the service.
 PAGES = {

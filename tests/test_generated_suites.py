@@ -1,9 +1,11 @@
 """Generated projects pass their own tests, type checks and layer checks.
 
-The tests of the engine run with all modules and with each alone, which cover every pair of answers
-about modules; a soak runs them with every set. The owner's tests, types and layers are checked with
-sets that cover every combination of three answers. The matrix checks all other sets statically. All
-suites run in one environment with the dependencies of every module.
+All tests of the engine, which is the same in every project, run with all modules. With each module
+alone, one case of each test runs, so that every pair of answers about modules is covered; the slow
+tests run without all modules only in the smallest project. A soak runs all cases with every set.
+The owner's tests, types and layers are checked with sets that cover every combination of three
+answers. The matrix checks all other sets statically. All suites run in one environment with the
+dependencies of every module.
 """
 
 import ast
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import one_case
 from answers import (
     EVERYTHING,
     MODULES,
@@ -30,14 +33,28 @@ from answers import (
 )
 from baking import Bake, Project, python_below, tree_of
 from environment import Environment, environment_for
+from marked import PARTS, files_of
 
 ENGINE = "tests/engine"
 #: Maximum seconds for one suite on a busy machine; longer for a soak.
 PATIENCE = 6 * 3600 if os.environ.get("SOAK") else 1200
 
 each_set = pytest.mark.parametrize("subset", covering_subsets(), ids=name_of)
-#: Sets whose projects run the tests of the engine.
-ENGINE_SETS = SUBSETS if "SOAK" in os.environ else all_and_each_alone()
+#: Sets without all modules whose projects run the tests of the engine.
+ENGINE_SETS = [
+    subset
+    for subset in (SUBSETS if "SOAK" in os.environ else all_and_each_alone())
+    if len(subset) < len(MODULES)
+]
+
+
+def selection_for(subset: Subset) -> list[str]:
+    """Return pytest's arguments for a set without all modules."""
+    if "SOAK" in os.environ:
+        return []
+    # A project without streams has nothing but the core, on which all modules depend.
+    fast = [] if subset == ("use_error_handling",) else ["-m", "not slow"]
+    return ["-p", one_case.__name__, *fast]
 
 
 def answers_of(subset: Subset) -> Answers:
@@ -91,19 +108,29 @@ def test_all_combinations_of_answers_about_modules_are_tested(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("part", PARTS)
+def test_a_project_with_all_modules_passes_every_test_of_its_engine(
+    part: str, full: Project, environment: Environment, tmp_path: Path
+) -> None:
+    suite = run_suite(environment, full, tmp_path / "report.xml", *files_of(full, part))
+
+    assert suite.code == 0
+    if suite.skipped:
+        pytest.skip(f"the machine cannot run {suite.skipped}")
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("subset", ENGINE_SETS, ids=name_of)
 def test_a_project_passes_the_tests_of_its_engine(
     subset: Subset, bake: Bake, environment: Environment, tmp_path: Path
 ) -> None:
     project = bake(**answers_of(subset))
+    shutil.copy(one_case.__file__, project.path)
 
-    suite = run_suite(environment, project, tmp_path / "report.xml", ENGINE)
+    suite = run_suite(environment, project, tmp_path / "report.xml", ENGINE, *selection_for(subset))
 
     assert suite.code == 0
     assert len(suite.tests) > len(suite.skipped)
-    if len(subset) == len(MODULES) and suite.skipped:
-        # Smaller sets skip missing modules; with all modules only the machine may cause a skip.
-        pytest.skip(f"the tests of the full project skip {suite.skipped}")
 
 
 @each_set

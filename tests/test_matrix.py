@@ -34,14 +34,7 @@ SERVED = {"fastapi-offline"}
 Problems = dict[str, list[str]]
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        # All tests of one set run in one process, so that its projects are generated once.
-        pytest.param(subset, id=name_of(subset), marks=pytest.mark.xdist_group(name_of(subset)))
-        for subset in SUBSETS
-    ],
-)
+@pytest.fixture(scope="session", params=SUBSETS, ids=name_of)
 def projects(
     request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Project]:

@@ -20,8 +20,6 @@ from nginx import nginx_before
 from running import running
 from tools import program
 
-pytestmark = pytest.mark.xdist_group("nginx")
-
 #: Maximum seconds to wait on a busy machine.
 PATIENCE = 60
 MIB = 1 << 20

@@ -16,9 +16,6 @@ from environment import Environment
 from nginx import nginx_before
 from running import running
 
-#: All run in one process of pytest, which starts the services once.
-pytestmark = pytest.mark.xdist_group("offload")
-
 SIZE = 3 << 20
 BODY = hashlib.shake_128(b"offload").digest(SIZE)
 #: Maximum seconds to wait on a busy machine.

@@ -15,6 +15,8 @@ from baking import Bake, Project
 from environment import Environment, environment_for
 from owner import ADDED, ADDED_FILES, Edits
 
+pytestmark = pytest.mark.long
+
 FULL: Answers = EVERYTHING | {"engine_tests": False}
 ERRORS: Answers = only("use_error_handling") | {"use_demo_page": False}
 #: The code of each example in `app.py`, except for its import, and its replacement.

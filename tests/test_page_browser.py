@@ -4,14 +4,11 @@ import json
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from baking import Project
 from environment import Environment
 from running import running
 
 #: Runs in the same process of pytest as the other tests with this browser.
-pytestmark = pytest.mark.xdist_group("download browser")
 
 
 def test_files_and_topics_are_live_over_one_connection_and_a_run_survives_a_reload(

@@ -21,9 +21,6 @@ from dropping import DroppingLine
 from environment import Environment, uv
 from running import running
 
-#: All run in one process of pytest, which installs the clients once.
-pytestmark = pytest.mark.xdist_group("realtime clients")
-
 SOAK = int(os.environ.get("SOAK", "1"))
 EVENTS = 20 * SOAK
 #: Maximum seconds for one run of a client on a busy machine.

@@ -27,10 +27,10 @@ def test_the_page_is_up_to_date(table: Table) -> None:
 def test_what_becomes_of_traps_in_plain_code_is_told_and_shown() -> None:
     """A row with tests that plain code fails needs tests of plain code itself, or a reason."""
     entries = {row: TRAPS.entries[row] for row in TRAPS.rows}
-    shown = TRAPS.marked("plain")
+    marked, shown = TRAPS.marked(), TRAPS.marked("plain")
     assert {entry["plain"] for entry in entries.values()} == PLAIN.keys()
     for row, entry in entries.items():
-        names = {test.partition("::")[2] for test in TRAPS.marked()[row]}
+        names = {test.partition("::")[2] for test in marked[row]}
         beyond = set(entry.get("beyond", "").split())
         assert beyond <= names, row
         assert "why" in entry or not (entry["plain"] == "class" or beyond), row

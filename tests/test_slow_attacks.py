@@ -23,8 +23,6 @@ from running import running
 from tools import program
 
 #: Attacks at the same time would add up.
-pytestmark = pytest.mark.xdist_group("slow attacks")
-
 SOAK = int(os.environ.get("SOAK", "1"))
 OPEN_FILES = 256
 #: Connections of an attack, new connections per second, and its duration.

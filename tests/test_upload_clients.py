@@ -28,8 +28,7 @@ from running import running
 from silent import SilentLine, StandingLine
 from tools import program
 
-#: All run in one process of pytest, which installs the clients once.
-pytestmark = pytest.mark.xdist_group("upload clients")
+pytestmark = pytest.mark.long
 
 SOAK = int(os.environ.get("SOAK", "1"))
 SIZE = SOAK * 10 << 20

@@ -8,14 +8,14 @@ from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.settings import Settings
 
 from ..processes import read_settings
-from .routes import Source
+from .routes import KINDS, Source
 
 
 def create_app(settings: Settings | None = None) -> Service:
     made = app.create_app(settings or Settings())
-    failing, complete = Source(fail_after=2), Source()
-    made.include_router(complete.router())
-    made.include_router(failing.router(), prefix="/failing")
+    made.include_router(Source().router())
+    for kind in KINDS:  # A source fails once.
+        made.include_router(Source(fail_after=2).router(), prefix=f"/failing{kind}")
 
     @made.post("/json")
     async def of_json(body: dict[str, str]) -> int:

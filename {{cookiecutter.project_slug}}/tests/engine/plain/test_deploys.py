@@ -74,12 +74,12 @@ async def test_streams_end_when_the_service_stops(process: ServiceProcess) -> No
         assert await asyncio.wait_for(process.exit_code(), 12) == 0
 
 
-@pytest.mark.parametrize("path", ["/sse", "/lines", "/streaming", "/streaming-sync"])
-async def test_a_failure_half_way_never_looks_complete(process: ServiceProcess, path: str) -> None:
-    async with process.raw_connection() as peer:
-        await peer.get(f"/failing{path}", "Connection: close")
-        received = await peer.read_until(b"item") + await rest_of(peer)
-    assert not received.endswith(b"0\r\n\r\n")
+async def test_a_failure_half_way_never_looks_complete(process: ServiceProcess) -> None:
+    for path in ("/sse", "/lines", "/streaming", "/streaming-sync"):
+        async with process.raw_connection() as peer:
+            await peer.get(f"/failing{path}{path}", "Connection: close")
+            received = await peer.read_until(b"item") + await rest_of(peer)
+        assert not received.endswith(b"0\r\n\r\n"), path
 
 
 async def send_all(peer: Peer, count: int) -> None:
