@@ -366,7 +366,8 @@ class LocalStorage:
             # Even if the directory was moved: this database moved with it. Another process may have
             # locked it, so only a record that exists is removed.
             if undo and await self.catalogue.get(claim.id) is not None:
-                await self.catalogue.run("DELETE FROM files WHERE id = ?", claim.id)
+                statement = "DELETE FROM files WHERE id = ?"
+                await self.catalogue.write(statement, claim.id, anywhere=True)
             if not await in_thread(self.threads, self.place.holds):
                 claim.abandon()  # The directory is missing; a later sweep removes the files.
                 return

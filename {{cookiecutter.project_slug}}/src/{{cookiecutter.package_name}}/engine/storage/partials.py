@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -145,13 +145,11 @@ class LocalPartials:
         """Return how many bytes the unfinished uploads of an owner will have."""
         if self.storage.quota is None:
             return 0
-        known = f"SELECT total({_LENGTH}) FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED}"  # noqa: S608
-        [(length,)] = await self.storage.catalogue.read(known, owner)
-        unknown = (
-            f"SELECT id FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED} AND {_LENGTH} IS NULL"  # noqa: S608
-        )
-        rows = await self.storage.catalogue.read(unknown, owner)
-        return int(length) + sum((await self.sizes([row[0] for row in rows])).values())
+        begun = f"SELECT id, {_LENGTH} FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED}"  # noqa: S608
+        rows = await self.storage.catalogue.read(begun, owner)
+        files = await self.stats([upload_id for upload_id, length in rows if length is None])
+        known = sum(length or 0 for _, length in rows)
+        return known + sum(file.st_size for file in files.values())
 
     async def _select(self, condition: str, *values: object) -> list[Partial]:
         statement = f"SELECT state FROM uploads WHERE {condition}"  # noqa: S608
@@ -263,28 +261,16 @@ class LocalPartials:
             if claim is not None:
                 await in_thread(self._threads, claim.release)
 
-    async def stat(self, upload_id: str) -> os.stat_result | None:
-        """Return the status of an upload's file, or None if there is no file."""
+    async def stats(self, upload_ids: Iterable[str]) -> dict[str, os.stat_result]:
+        """Return the status of the file of each of these uploads that still has one here."""
 
-        def stat() -> os.stat_result | None:
-            try:
-                return self._path(upload_id).stat()
-            except FileNotFoundError:
-                return None
-            finally:
-                self.storage.place.check()
-
-        return await in_thread(self._threads, stat)
-
-    async def sizes(self, upload_ids: list[str]) -> dict[str, int]:
-        """Return the size of each of these uploads that still has a file here."""
-
-        def look() -> dict[str, int]:
-            sizes = {}
+        def look() -> dict[str, os.stat_result]:
+            found = {}
             for upload_id in upload_ids:
                 with suppress(FileNotFoundError):  # It was completed just now.
-                    sizes[upload_id] = self._path(upload_id).stat().st_size
-            return sizes
+                    found[upload_id] = self._path(upload_id).stat()
+            self.storage.place.check()
+            return found
 
         return await in_thread(self._threads, look)
 

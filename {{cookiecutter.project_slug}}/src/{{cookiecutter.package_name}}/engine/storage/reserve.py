@@ -80,7 +80,7 @@ class Reserve:
         for _ in range(ATTEMPTS - 1):
             await in_thread(None, self.spend)
             with suppress(sqlite3.OperationalError):  # The log starts again at its beginning.
-                await catalogue.run("PRAGMA wal_checkpoint(PASSIVE)")
+                await catalogue.write("PRAGMA wal_checkpoint(PASSIVE)", anywhere=True)
             try:
                 return await deletion()
             except Problem as problem:

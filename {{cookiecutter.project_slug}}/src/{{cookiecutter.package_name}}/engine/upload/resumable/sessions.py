@@ -270,13 +270,13 @@ class Session:
         """Concatenate the parts of an upload; return False unless all of them are complete."""
         if not self.partial.parts:
             return False
-        length = 0
+        length, files = 0, await self.partials.stats(self.partial.parts)
         for part in self.partial.parts:
             state, _ = await self.partials.load(part)
-            stat = await self.partials.stat(part)
-            if not state or not stat or state.rollback is not None or state.length != stat.st_size:
+            size = files[part].st_size if part in files else None
+            if not state or size is None or state.rollback is not None or state.length != size:
                 return False
-            length += stat.st_size
+            length += size
         if length > self.max_size:
             await self.discard()
             raise _too_large(self.max_size)
@@ -342,7 +342,7 @@ class Sessions:
             raise Problem(404, _NOT_FOUND)
         if partial.expired_at is not None:
             raise Problem(410, _EXPIRED)
-        stat = None if record else await self.partials.stat(upload_id)
+        stat = None if record else (await self.partials.stats([upload_id])).get(upload_id)
         if record is None and stat is None:
             if partial.completed_at is None:
                 record = await self.partials.recover(partial)
@@ -408,9 +408,10 @@ class Sessions:
         while page := await self.partials.unfinished(after):
             after = page[-1].id
             # Read after the page: an upload that is created meanwhile must not seem to be empty.
-            sizes = await self.partials.sizes([partial.id for partial in page])
+            files = await self.partials.stats([partial.id for partial in page])
             for partial in page:
-                whole = partial.parts or sizes.get(partial.id) in (None, partial.length)
+                file = files.get(partial.id)
+                whole = partial.parts or not file or file.st_size == partial.length
                 if whole and partial.id not in self._locks:
                     await self._finish(partial)
 
