@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..kernel.threads import in_thread
-from .place import Place, is_busy, unavailable
+from .place import Place, is_busy
 from .records import FileRecord, is_id
 
 #: The version of the formats in the directory: tables, the JSON in them, paths, unfinished uploads
@@ -135,8 +135,9 @@ class Catalogue:
     async def write(self, statement: str, *values: object, anywhere: bool = False) -> Rows:
         """Run one statement as one transaction; raises Problem 503 after WRITE_SECONDS of a lock.
 
-        The seconds include those in which other changes have their turn. Unless it may run
-        `anywhere`, raises Problem 503 also if a moved store may have lost the change.
+        The seconds include those in which other changes have their turn. Raises Problem 503 or 507
+        for errors of the disk, too, and unless it may run `anywhere`, if a moved store may have
+        lost the change.
         """
         give_up_at = time.monotonic() + WRITE_SECONDS
 
@@ -144,13 +145,9 @@ class Catalogue:
             if not anywhere:
                 self._place.check()
             rest = max(give_up_at - time.monotonic(), 0)  # Without any, there is one try.
-            self._database.execute(f"PRAGMA busy_timeout = {rest * 1000:.0f}")
-            try:
+            with self._place.guarding():
+                self._database.execute(f"PRAGMA busy_timeout = {rest * 1000:.0f}")
                 rows = self.execute(statement, *values)
-            except sqlite3.OperationalError as error:
-                if is_busy(error):
-                    raise unavailable() from error
-                raise
             if not anywhere:
                 self._place.check()
             return rows

@@ -182,17 +182,12 @@ class LocalPartials:
     async def use(self, partial: Partial, limit: int) -> bool:
         """Record the parts of an upload; return False if one is in `limit` uploads already."""
         parts = json.dumps(partial.parts)
-        with self.storage.place.guarding():
-            rows = await self.storage.catalogue.write(
-                "INSERT INTO wholes SELECT value, ? FROM json_each(?) WHERE NOT EXISTS (SELECT 1"
-                " FROM wholes WHERE part IN (SELECT value FROM json_each(?))"
-                " GROUP BY part HAVING count(*) >= ?) RETURNING part",
-                partial.id,
-                parts,
-                parts,
-                limit,
-            )
-        return bool(rows)
+        statement = (
+            "INSERT INTO wholes SELECT value, ? FROM json_each(?) WHERE NOT EXISTS (SELECT 1"
+            " FROM wholes WHERE part IN (SELECT value FROM json_each(?))"
+            " GROUP BY part HAVING count(*) >= ?) RETURNING part"
+        )
+        return bool(await self.storage.catalogue.write(statement, partial.id, parts, parts, limit))
 
     async def waiting_for(self, part: str) -> list[Partial]:
         """Return the unfinished uploads that include this part."""
@@ -237,8 +232,7 @@ class LocalPartials:
 
     async def save(self, partial: Partial) -> None:
         statement = "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)"
-        with self.storage.place.guarding():
-            await self.storage.catalogue.write(statement, partial.id, partial.model_dump_json())
+        await self.storage.catalogue.write(statement, partial.id, partial.model_dump_json())
 
     @asynccontextmanager
     async def claimed(
@@ -414,9 +408,8 @@ class LocalPartials:
     async def forget(self, before: float) -> None:
         """Remove the rows of uploads that expired before a time."""
         write = self.storage.catalogue.write
-        with self.storage.place.guarding():
-            await write("DELETE FROM uploads WHERE json_extract(state, '$.expired_at') < ?", before)
-            await write("DELETE FROM wholes WHERE part NOT IN (SELECT id FROM uploads)")
+        await write("DELETE FROM uploads WHERE json_extract(state, '$.expired_at') < ?", before)
+        await write("DELETE FROM wholes WHERE part NOT IN (SELECT id FROM uploads)")
 
     async def recover(self, partial: Partial) -> FileRecord | None:
         """Return the record of an upload's file after a crash between the rename and the commit.
@@ -429,8 +422,7 @@ class LocalPartials:
             return None
         draft, now = partial.draft.model_dump(), datetime.now(UTC)
         record = FileRecord(**draft, id=partial.id, size=stat.st_size, created_at=now)
-        with self.storage.place.guarding():
-            await complete(self.storage.adopt(record))
+        await complete(self.storage.adopt(record))
         return record
 
     def _path(self, upload_id: str) -> Path:

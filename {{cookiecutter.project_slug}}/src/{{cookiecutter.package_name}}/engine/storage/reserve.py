@@ -79,7 +79,8 @@ class Reserve:
     async def _spend_for(self, deletion: Callable[[], Awaitable[T]], catalogue: Catalogue) -> T:
         for _ in range(ATTEMPTS - 1):
             await in_thread(None, self.spend)
-            with suppress(sqlite3.OperationalError):  # The log starts again at its beginning.
+            # The log starts again at its beginning.
+            with suppress(sqlite3.OperationalError, Problem):
                 await catalogue.write("PRAGMA wal_checkpoint(PASSIVE)", anywhere=True)
             try:
                 return await deletion()

@@ -346,10 +346,8 @@ class Sessions:
         if record is None and stat is None:
             if partial.completed_at is None:
                 record = await self.partials.recover(partial)
-            if record is None:
-                raise Problem(
-                    404, _NOT_FOUND
-                )  # Its file was deleted, or a power cut lost its bytes.
+            if record is None:  # Its file was deleted, or a power cut lost its bytes.
+                raise Problem(404, _NOT_FOUND)
         changed_at = partial.completed_at or (stat.st_mtime if stat else time.time())
         if self.expires_at(changed_at) < expiry_time():
             raise Problem(410, _EXPIRED)
