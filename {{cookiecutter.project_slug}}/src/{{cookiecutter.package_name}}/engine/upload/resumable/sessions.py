@@ -8,6 +8,7 @@ next request. If the upload stays busy, for example while its file is inspected,
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -389,17 +390,15 @@ class Sessions:
     async def _expire_all(self, before: float) -> None:
         for upload_id in await self.partials.expired(before):
             with _logged(upload_id):
-                await self._expire(upload_id, before)
+                expiring = functools.partial(self._expire, upload_id, before)
+                await self.partials.storage.freeing(expiring)
         with suppress(Problem):  # The disk is full; the next sweep may have space.
             await self.partials.forget(before)
 
     async def _expire(self, upload_id: str, before: float) -> None:
-        async def expire() -> None:
-            async with self.partials.claimed(upload_id) as claim:
-                if claim and await self.partials.expired(before, upload_id):
-                    await complete(self.partials.expire(upload_id))
-
-        await self.partials.storage.freeing(expire)
+        async with self.partials.claimed(upload_id) as claim:
+            if claim and await self.partials.expired(before, upload_id):
+                await complete(self.partials.expire(upload_id))
 
     async def _finish_all(self) -> None:
         after = ""

@@ -26,14 +26,7 @@ from ...storage.records import Draft, clean_filename, is_id
 from ...streams.digests import MISMATCH
 from ...streams.structured import decode_base64
 from ..metadata import content_type_of, owner_of
-from .sessions import (
-    Session,
-    body_of,
-    check_media_type,
-    resource_headers,
-    sessions_of,
-    uploads_url,
-)
+from .sessions import Session, body_of, check_media_type, resource_headers, sessions_of, uploads_url
 
 VERSION = "1.0.0"
 MEDIA_TYPE = "application/offset+octet-stream"
