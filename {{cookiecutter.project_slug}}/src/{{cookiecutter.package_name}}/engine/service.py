@@ -117,8 +117,8 @@ class Service(FastAPI):
             await stack.enter_async_context(kernel.running(self.settings.server))
             sources.watch(self)
             state = await stack.enter_async_context(self._own_lifespan(self))
-            # The objects of the start are no garbage: a full collection would look at all of them, and
-            # stop every stream for that time.
+            # The objects of the start are no garbage: a full collection would look at all of them,
+            # and stop every stream for that time.
             gc.freeze()
             stack.callback(gc.unfreeze)
             yield state
