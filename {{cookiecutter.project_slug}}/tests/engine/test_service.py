@@ -1,6 +1,7 @@
 """FastAPI works as usual in a `Service`, in any order of the lines of `app.py`."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -227,6 +228,15 @@ async def test_an_application_can_be_started_again() -> None:
         async with LiveServer(app) as service, service.client() as client:
             assert "beans_total 2.0" in (await client.get("/metrics")).text
         assert "beans" not in [measure.name for measure in app.state.kernel.measures]
+
+
+async def test_collections_leave_out_what_the_start_has_made() -> None:
+    assert gc.get_freeze_count() == 0
+
+    async with LiveServer(make()):
+        assert gc.get_freeze_count() > 0
+
+    assert gc.get_freeze_count() == 0
 
 
 async def test_two_applications_in_one_process_share_nothing() -> None:

@@ -1,5 +1,6 @@
 """The application: FastAPI with the chosen parts, in the order that they require."""
 
+import gc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, metadata
@@ -115,7 +116,12 @@ class Service(FastAPI):
                 await stack.enter_async_context(part.running(self))
             await stack.enter_async_context(kernel.running(self.settings.server))
             sources.watch(self)
-            yield await stack.enter_async_context(self._own_lifespan(self))
+            state = await stack.enter_async_context(self._own_lifespan(self))
+            # The objects of the start are no garbage: a full collection would look at all of them,
+            # and stop every stream for that time.
+            gc.freeze()
+            stack.callback(gc.unfreeze)
+            yield state
 
 
 def _name() -> str:

@@ -172,7 +172,7 @@ async def test_another_archive_is_not_resumed(service: Service, validator: str) 
     record = FileRecord(id=file_id, filename="f", size=1000, created_at=at)
     catalogue = service.app.state.storage.catalogue
     change = "UPDATE files SET record = ? WHERE id = ?"
-    await service.in_server(catalogue.run(change, record.model_dump_json(), file_id))
+    await service.in_server(catalogue.write(change, record.model_dump_json(), file_id))
     if validator == "date":
         validator = format_datetime(at, usegmt=True)
     async with service.client() as client:
@@ -391,11 +391,11 @@ async def test_the_files_of_an_archive_are_looked_up_together(service: Service) 
     statements: list[str] = []
 
     async def fill() -> None:
-        await catalogue.run("BEGIN")
+        await catalogue.write("BEGIN")
         for record in records:
             values = (record.id, record.model_dump_json())
-            await catalogue.run("INSERT INTO files VALUES (NULL, ?, ?, 1)", *values)
-        await catalogue.run("COMMIT")
+            await catalogue.write("INSERT INTO files VALUES (NULL, ?, ?, 1)", *values)
+        await catalogue.write("COMMIT")
         catalogue._reader.set_trace_callback(statements.append)
 
     await service.in_server(fill())

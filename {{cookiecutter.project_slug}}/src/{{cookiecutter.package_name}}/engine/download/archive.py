@@ -9,7 +9,6 @@ Sources: RFC 9110, sections 13 and 14; the URL Standard, section 5 (forms).
 import re
 from collections import Counter
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -22,7 +21,7 @@ from ..kernel.fields import combined
 from ..kernel.problem import Problem
 from ..storage.conditional import Verdict, evaluate
 from ..storage.interface import Storage
-from ..storage.records import MAX_BYTES, FileId, clean_filename
+from ..storage.records import MAX_BYTES, FileId, clean_filename, split_name
 from ..storage.router import StorageDep
 from ..streams.content import require_text
 from ..streams.pull import ByteStream
@@ -178,18 +177,10 @@ class Names:
         # Windows reserves these characters; a colon would name another stream of the same file.
         name = unique = re.sub(r'[<>:"|?*]', "_", clean_filename(filename))
         if unique.casefold() in self._taken:
-            stem, suffix = _numbered_parts(name)
+            stem, suffix = split_name(name, MAX_BYTES - _NUMBER_BYTES)
             key = f"{stem}{suffix}".casefold()
             while unique.casefold() in self._taken:
                 self._numbers[key] += 1
                 unique = f"{stem} ({self._numbers[key]}){suffix}"
         self._taken.add(unique.casefold())
         return unique
-
-
-def _numbered_parts(name: str) -> tuple[str, str]:
-    """Split a name before its extension; with a number in between it has at most MAX_BYTES."""
-    suffix = PurePosixPath(name).suffix
-    suffix = suffix if len(suffix.encode()) <= 32 else ""
-    room = MAX_BYTES - len(suffix.encode()) - _NUMBER_BYTES
-    return name.removesuffix(suffix).encode()[:room].decode(errors="ignore"), suffix

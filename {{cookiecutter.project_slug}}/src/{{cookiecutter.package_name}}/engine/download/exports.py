@@ -9,6 +9,7 @@ import inspect
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import pydantic_core
@@ -151,13 +152,6 @@ def negotiate(accept: str) -> str:
     return best
 
 
-class _Echo:
-    """A file for the csv module whose `write` returns the line."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
 class _CsvLines:
     """Encodes rows as CSV; the header line precedes the first row, and is sent without rows too."""
 
@@ -165,7 +159,8 @@ class _CsvLines:
         self._cell = cell
         fields = [name for name, field in model.model_fields.items() if not field.exclude]
         self._names = [*fields, *model.model_computed_fields]
-        self._write: Callable[[list[str]], str] = csv.writer(_Echo()).writerow
+        echo: Any = SimpleNamespace(write=str)  # A file for the csv module that returns the line.
+        self._write: Callable[[list[str]], str] = csv.writer(echo).writerow
         self._header: bytes = mark + self._write(self._names).encode()
 
     def encode(self, row: BaseModel) -> bytes:

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from contextlib import aclosing
 from email.utils import format_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import quote
 
 from ..storage.conditional import last_modified
@@ -33,6 +33,7 @@ PLAYER = {"Content-Security-Policy": "default-src 'none'; media-src 'self'"}
 _BINARY = "application/octet-stream"
 #: Bytes of a text that show whether it is UTF-8.
 _SAMPLE = 64 << 10
+_http_date = lru_cache(1024)(partial(format_datetime, usegmt=True))
 
 
 def caching(record: FileRecord, max_age: float) -> dict[str, str]:
@@ -73,7 +74,7 @@ def description(record: FileRecord, content_type: str, inline: bool) -> dict[str
         # Set here, because the framework would add a charset.
         "Content-Type": content_type,
         "Content-Disposition": content_disposition(record.filename, inline=shown is not None),
-        "Last-Modified": format_datetime(last_modified(record), usegmt=True),
+        "Last-Modified": _http_date(last_modified(record)),
     }
 
 

@@ -42,7 +42,8 @@ class Principal:
 
 def principal_of(request: HTTPConnection) -> Principal | None:
     """Return the sender of a request, None if it is anonymous."""
-    principal: Principal | None = getattr(request.state, "principal", None)
+    # `request.state` would create an object for every download.
+    principal: Principal | None = request.scope.get("state", {}).get("principal")
     return principal
 
 
@@ -55,7 +56,8 @@ def client_of(request: HTTPConnection) -> str:
     principal = principal_of(request)
     if principal is not None:
         return principal.id
-    return _network_of(request.client.host) if request.client else ""
+    client = request.scope.get("client")
+    return _network_of(client[0]) if client else ""
 
 
 @lru_cache

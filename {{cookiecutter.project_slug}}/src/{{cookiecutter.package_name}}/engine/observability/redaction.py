@@ -30,7 +30,7 @@ def is_secret(name: str) -> bool:
 
 def is_credential(text: str) -> bool:
     """Return whether a text contains a credential; it may be percent-encoded, even twice."""
-    return any(map(_CREDENTIAL.search, (text, once := unquote_plus(text), unquote_plus(once))))
+    return any(map(_CREDENTIAL.search, {text, once := unquote_plus(text), unquote_plus(once)}))
 
 
 def query(raw: bytes) -> str:

@@ -14,11 +14,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..kernel.threads import in_thread
-from .place import Place, is_busy, unavailable
+from .place import Place, is_busy
 from .records import FileRecord, is_id
 
 #: The version of the formats in the directory: tables, the JSON in them, paths, unfinished uploads
@@ -35,6 +36,7 @@ WRITE_SECONDS = 10.0
 PAGE_BYTES = 256 << 10
 #: Records per lookup: they are validated in one turn of the event loop.
 LOOKED_UP = 200
+Rows = list[tuple[Any, ...]]
 
 _OPEN = """
 PRAGMA journal_mode = WAL;
@@ -93,7 +95,9 @@ class Catalogue:
         self._place = place
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="catalogue")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="catalogue-reader")
-        self._database, self._reader = _connect(path), _connect(path)
+        options: Any = {"isolation_level": None, "check_same_thread": False}
+        connect = partial(sqlite3.connect, path, timeout=BUSY_SECONDS, **options)
+        self._database, self._reader = connect(), connect()
         self._folder = path.parent
         self._position = 0
         try:
@@ -124,45 +128,37 @@ class Catalogue:
             else:
                 return
 
-    def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    def execute(self, statement: str, *values: object) -> Rows:
         """Run one statement as one transaction; blocking, only from one thread at a time."""
         return self._database.execute(statement, values).fetchall()
 
-    async def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    async def write(self, statement: str, *values: object, anywhere: bool = False) -> Rows:
         """Run one statement as one transaction; raises Problem 503 after WRITE_SECONDS of a lock.
 
-        The seconds include those in which other changes have their turn.
+        The seconds include those in which other changes have their turn. Raises Problem 503 or 507
+        for errors of the disk, too, and unless it may run `anywhere`, if a moved store may have
+        lost the change.
         """
         give_up_at = time.monotonic() + WRITE_SECONDS
-        return await in_thread(self._writing, self._change, give_up_at, statement, *values)
 
-    async def write(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run one statement; raises Problem 503, also if a moved store may have lost the change."""
-        give_up_at = time.monotonic() + WRITE_SECONDS
-
-        def write() -> list[tuple[Any, ...]]:
-            self._place.check()
-            rows = self._change(give_up_at, statement, *values)
-            self._place.check()
+        def write() -> Rows:
+            if not anywhere:
+                self._place.check()
+            rest = max(give_up_at - time.monotonic(), 0)  # Without any, there is one try.
+            with self._place.guarding():
+                self._database.execute(f"PRAGMA busy_timeout = {rest * 1000:.0f}")
+                rows = self.execute(statement, *values)
+            if not anywhere:
+                self._place.check()
             return rows
 
         return await in_thread(self._writing, write)
 
-    def _change(self, give_up_at: float, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        rest = max(give_up_at - time.monotonic(), 0)  # Without any, there is one try.
-        self._database.execute(f"PRAGMA busy_timeout = {rest * 1000:.0f}")
-        try:
-            return self.execute(statement, *values)
-        except sqlite3.OperationalError as error:
-            if is_busy(error):
-                raise unavailable() from error
-            raise
-
-    async def read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    async def read(self, query: str, *values: object) -> Rows:
         """Return all rows of a query; raises Problem 503 if the catalogue cannot be read."""
         return await in_thread(self._reading, self._read, query, *values)
 
-    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def _read(self, query: str, *values: object) -> Rows:
         with self._place.guarding():
             rows = self._reader.execute(query, values).fetchall()
         if not rows:  # The store may have been moved, or have lost its records.
@@ -206,19 +202,14 @@ class Catalogue:
         rows = await in_thread(self._reading, self._page, after, limit)
         return [(position, _record(record)) for position, record in rows]
 
-    def _page(self, after: int, limit: int) -> list[tuple[int, str]]:
-        statement = (
-            "SELECT position, record FROM files WHERE position > ? ORDER BY position LIMIT ?"
-        )
+    def _page(self, after: int, limit: int) -> Rows:
+        query = "SELECT position, record FROM files WHERE position > ? ORDER BY position LIMIT ?"
         rows, size = [], 0
         # A cursor that is neither exhausted nor closed would keep its transaction open.
-        with (
-            self._place.guarding(),
-            closing(self._reader.execute(statement, (after, limit))) as found,
-        ):
-            for position, record in found:
-                rows.append((position, record))
-                size += len(record)
+        with self._place.guarding(), closing(self._reader.execute(query, (after, limit))) as found:
+            for row in found:
+                rows.append(row)
+                size += len(row[1])
                 if size >= PAGE_BYTES:
                     break
         return rows
@@ -287,12 +278,6 @@ class Catalogue:
         await in_thread(self._writing, self._database.close)
         self._reading.shutdown(wait=False)
         self._writing.shutdown(wait=False)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
 
 
 def _record(text: str) -> FileRecord:

@@ -92,9 +92,8 @@ class Claim:
         cls, threads: Executor, path: Path, asked_at: int | None = None
     ) -> "Claim | None":
         """Take or ask for a claim in a thread; a cancellation releases it."""
-        if asked_at is None:
-            return await acquire(threads, partial(cls.take, path), _release)
-        return await acquire(threads, partial(cls.take_or_ask, path, asked_at), _release)
+        take = cls.take if asked_at is None else partial(cls.take_or_ask, asked_at=asked_at)
+        return await acquire(threads, partial(take, path), _release)
 
     @classmethod
     def new(cls, folder: Path) -> "Claim":

@@ -30,7 +30,7 @@ from ..kernel.threads import acquire, complete, in_thread
 from .catalogue import Catalogue, check_format
 from .claims import Claim, check_locks
 from .interface import Callbacks, Tap, Writer, notify
-from .place import Place, check_moves, is_full
+from .place import NO_SPACE, Place, check_moves
 from .reading import LocalFile, OpenFiles, read_now, read_path
 from .records import Draft, FileRecord, checked_id, is_id, not_found
 from .reserve import Reserve
@@ -301,8 +301,8 @@ class LocalStorage:
     async def _remove(self, file_id: str) -> FileRecord | None:
         try:
             return await self.catalogue.remove(file_id)
-        except sqlite3.OperationalError as error:
-            if not is_full(error):
+        except Problem as problem:
+            if problem.type is not NO_SPACE:
                 raise
             # A full disk has no space even for the deletion of a row, so the bytes go first. If the
             # process dies before the second try, recovery finds the claim and removes the record.
@@ -366,7 +366,8 @@ class LocalStorage:
             # Even if the directory was moved: this database moved with it. Another process may have
             # locked it, so only a record that exists is removed.
             if undo and await self.catalogue.get(claim.id) is not None:
-                await self.catalogue.run("DELETE FROM files WHERE id = ?", claim.id)
+                statement = "DELETE FROM files WHERE id = ?"
+                await self.catalogue.write(statement, claim.id, anywhere=True)
             if not await in_thread(self.threads, self.place.holds):
                 claim.abandon()  # The directory is missing; a later sweep removes the files.
                 return

@@ -6,7 +6,6 @@ import logging
 import math
 import mimetypes
 import os
-import shutil
 import sqlite3
 import stat
 import sys
@@ -123,20 +122,23 @@ class Files(Part):
 
 
 def _add_metrics(storage: LocalStorage, kernel: Kernel) -> None:
-    def free() -> float:
-        return shutil.disk_usage(storage.root).free
-
-    def files() -> dict[str, float]:
-        return dict(storage.catalogue.counts)
-
-    def buffered() -> float:
-        return storage.writers.buffered
-
-    kernel.checks["storage"] = storage.place.is_up
+    place, counts, writers = storage.place, storage.catalogue.counts, storage.writers
+    kernel.checks["storage"] = place.is_up
     kernel.measures += [
-        Measure("storage_free_bytes", "Free bytes of the disk.", "max", free),
-        Measure("storage_files", "Files by event: stored or removed.", "counter", files, "event"),
-        Measure("storage_buffered_bytes", "Bytes received and not yet written.", "sum", buffered),
+        Measure("storage_free_bytes", "Free bytes of the disk.", "max", place.free_bytes),
+        Measure(
+            "storage_files",
+            "Files by event: stored or removed.",
+            "counter",
+            lambda: counts,
+            "event",
+        ),
+        Measure(
+            "storage_buffered_bytes",
+            "Bytes received and not yet written.",
+            "sum",
+            lambda: writers.buffered,
+        ),
     ]
 
 

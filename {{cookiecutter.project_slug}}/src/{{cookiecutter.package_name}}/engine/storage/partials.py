@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -145,13 +145,11 @@ class LocalPartials:
         """Return how many bytes the unfinished uploads of an owner will have."""
         if self.storage.quota is None:
             return 0
-        known = f"SELECT total({_LENGTH}) FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED}"  # noqa: S608
-        [(length,)] = await self.storage.catalogue.read(known, owner)
-        unknown = (
-            f"SELECT id FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED} AND {_LENGTH} IS NULL"  # noqa: S608
-        )
-        rows = await self.storage.catalogue.read(unknown, owner)
-        return int(length) + sum((await self.sizes([row[0] for row in rows])).values())
+        begun = f"SELECT id, {_LENGTH} FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED}"  # noqa: S608
+        rows = await self.storage.catalogue.read(begun, owner)
+        files = await self.stats([upload_id for upload_id, length in rows if length is None])
+        known = sum(length or 0 for _, length in rows)
+        return known + sum(file.st_size for file in files.values())
 
     async def _select(self, condition: str, *values: object) -> list[Partial]:
         statement = f"SELECT state FROM uploads WHERE {condition}"  # noqa: S608
@@ -184,17 +182,12 @@ class LocalPartials:
     async def use(self, partial: Partial, limit: int) -> bool:
         """Record the parts of an upload; return False if one is in `limit` uploads already."""
         parts = json.dumps(partial.parts)
-        with self.storage.place.guarding():
-            rows = await self.storage.catalogue.write(
-                "INSERT INTO wholes SELECT value, ? FROM json_each(?) WHERE NOT EXISTS (SELECT 1"
-                " FROM wholes WHERE part IN (SELECT value FROM json_each(?))"
-                " GROUP BY part HAVING count(*) >= ?) RETURNING part",
-                partial.id,
-                parts,
-                parts,
-                limit,
-            )
-        return bool(rows)
+        statement = (
+            "INSERT INTO wholes SELECT value, ? FROM json_each(?) WHERE NOT EXISTS (SELECT 1"
+            " FROM wholes WHERE part IN (SELECT value FROM json_each(?))"
+            " GROUP BY part HAVING count(*) >= ?) RETURNING part"
+        )
+        return bool(await self.storage.catalogue.write(statement, partial.id, parts, parts, limit))
 
     async def waiting_for(self, part: str) -> list[Partial]:
         """Return the unfinished uploads that include this part."""
@@ -239,8 +232,7 @@ class LocalPartials:
 
     async def save(self, partial: Partial) -> None:
         statement = "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)"
-        with self.storage.place.guarding():
-            await self.storage.catalogue.write(statement, partial.id, partial.model_dump_json())
+        await self.storage.catalogue.write(statement, partial.id, partial.model_dump_json())
 
     @asynccontextmanager
     async def claimed(
@@ -263,28 +255,16 @@ class LocalPartials:
             if claim is not None:
                 await in_thread(self._threads, claim.release)
 
-    async def stat(self, upload_id: str) -> os.stat_result | None:
-        """Return the status of an upload's file, or None if there is no file."""
+    async def stats(self, upload_ids: Iterable[str]) -> dict[str, os.stat_result]:
+        """Return the status of the file of each of these uploads that still has one here."""
 
-        def stat() -> os.stat_result | None:
-            try:
-                return self._path(upload_id).stat()
-            except FileNotFoundError:
-                return None
-            finally:
-                self.storage.place.check()
-
-        return await in_thread(self._threads, stat)
-
-    async def sizes(self, upload_ids: list[str]) -> dict[str, int]:
-        """Return the size of each of these uploads that still has a file here."""
-
-        def look() -> dict[str, int]:
-            sizes = {}
+        def look() -> dict[str, os.stat_result]:
+            found = {}
             for upload_id in upload_ids:
                 with suppress(FileNotFoundError):  # It was completed just now.
-                    sizes[upload_id] = self._path(upload_id).stat().st_size
-            return sizes
+                    found[upload_id] = self._path(upload_id).stat()
+            self.storage.place.check()
+            return found
 
         return await in_thread(self._threads, look)
 
@@ -428,9 +408,8 @@ class LocalPartials:
     async def forget(self, before: float) -> None:
         """Remove the rows of uploads that expired before a time."""
         write = self.storage.catalogue.write
-        with self.storage.place.guarding():
-            await write("DELETE FROM uploads WHERE json_extract(state, '$.expired_at') < ?", before)
-            await write("DELETE FROM wholes WHERE part NOT IN (SELECT id FROM uploads)")
+        await write("DELETE FROM uploads WHERE json_extract(state, '$.expired_at') < ?", before)
+        await write("DELETE FROM wholes WHERE part NOT IN (SELECT id FROM uploads)")
 
     async def recover(self, partial: Partial) -> FileRecord | None:
         """Return the record of an upload's file after a crash between the rename and the commit.
@@ -443,8 +422,7 @@ class LocalPartials:
             return None
         draft, now = partial.draft.model_dump(), datetime.now(UTC)
         record = FileRecord(**draft, id=partial.id, size=stat.st_size, created_at=now)
-        with self.storage.place.guarding():
-            await complete(self.storage.adopt(record))
+        await complete(self.storage.adopt(record))
         return record
 
     def _path(self, upload_id: str) -> Path:

@@ -115,9 +115,12 @@ def clean_filename(name: str | None) -> str:
     name = unicodedata.normalize("NFC", name).strip(_OUTER)
     if _RESERVED.match(name):
         name = f"_{name}"
-    if len(name.encode()) > MAX_BYTES:
-        suffix = PurePosixPath(name).suffix
-        suffix = suffix if len(suffix.encode()) <= 32 else ""
-        stem = name.encode()[: MAX_BYTES - len(suffix.encode())]
-        name = (stem.decode(errors="ignore") + suffix).strip(_OUTER)
-    return name or "file"
+    return "".join(split_name(name, MAX_BYTES)).strip(_OUTER) or "file"
+
+
+def split_name(name: str, room: int) -> tuple[str, str]:
+    """Split a name before its extension, and cut it to `room` bytes before that."""
+    suffix = PurePosixPath(name).suffix
+    suffix = suffix if len(suffix.encode()) <= 32 else ""
+    stem = name.removesuffix(suffix).encode()[: room - len(suffix.encode())]
+    return stem.decode(errors="ignore"), suffix

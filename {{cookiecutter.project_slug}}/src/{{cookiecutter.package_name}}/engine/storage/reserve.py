@@ -79,8 +79,9 @@ class Reserve:
     async def _spend_for(self, deletion: Callable[[], Awaitable[T]], catalogue: Catalogue) -> T:
         for _ in range(ATTEMPTS - 1):
             await in_thread(None, self.spend)
-            with suppress(sqlite3.OperationalError):  # The log starts again at its beginning.
-                await catalogue.run("PRAGMA wal_checkpoint(PASSIVE)")
+            # The log starts again at its beginning.
+            with suppress(sqlite3.OperationalError, Problem):
+                await catalogue.write("PRAGMA wal_checkpoint(PASSIVE)", anywhere=True)
             try:
                 return await deletion()
             except Problem as problem:

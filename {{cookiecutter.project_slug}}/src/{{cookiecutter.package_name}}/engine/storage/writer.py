@@ -161,14 +161,9 @@ class LocalWriter:
             self._written_back = self.written
 
 
-if hasattr(os, "pwritev"):
-
-    def write_at(descriptor: int, chunks: list[Chunk], offset: int) -> int:
-        """Write buffers at an offset in bytes; return how many bytes were written."""
+def write_at(descriptor: int, chunks: list[Chunk], offset: int) -> int:
+    """Write buffers at an offset in bytes; return how many bytes were written."""
+    if hasattr(os, "pwritev"):
         return os.pwritev(descriptor, chunks, offset)
-else:
-
-    def write_at(descriptor: int, chunks: list[Chunk], offset: int) -> int:
-        """Write buffers at an offset in bytes; return how many bytes were written."""
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        return os.write(descriptor, b"".join(chunks))
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.write(descriptor, b"".join(chunks))

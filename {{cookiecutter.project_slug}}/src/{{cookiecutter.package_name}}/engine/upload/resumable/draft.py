@@ -112,7 +112,6 @@ async def offset(request: Request, upload_id: str) -> Response:
 
 
 async def append(request: Request, upload_id: str) -> Response:
-    """Append bytes to an upload."""
     check_media_type(request, MEDIA_TYPE)
     start, complete = _integer(request, "upload-offset"), _complete(request)
     if start is None or complete is None:

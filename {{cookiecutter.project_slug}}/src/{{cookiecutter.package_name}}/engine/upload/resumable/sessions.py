@@ -8,6 +8,7 @@ next request. If the upload stays busy, for example while its file is inspected,
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -270,13 +271,13 @@ class Session:
         """Concatenate the parts of an upload; return False unless all of them are complete."""
         if not self.partial.parts:
             return False
-        length = 0
+        length, files = 0, await self.partials.stats(self.partial.parts)
         for part in self.partial.parts:
             state, _ = await self.partials.load(part)
-            stat = await self.partials.stat(part)
-            if not state or not stat or state.rollback is not None or state.length != stat.st_size:
+            size = files[part].st_size if part in files else None
+            if not state or size is None or state.rollback is not None or state.length != size:
                 return False
-            length += stat.st_size
+            length += size
         if length > self.max_size:
             await self.discard()
             raise _too_large(self.max_size)
@@ -342,14 +343,12 @@ class Sessions:
             raise Problem(404, _NOT_FOUND)
         if partial.expired_at is not None:
             raise Problem(410, _EXPIRED)
-        stat = None if record else await self.partials.stat(upload_id)
+        stat = None if record else (await self.partials.stats([upload_id])).get(upload_id)
         if record is None and stat is None:
             if partial.completed_at is None:
                 record = await self.partials.recover(partial)
-            if record is None:
-                raise Problem(
-                    404, _NOT_FOUND
-                )  # Its file was deleted, or a power cut lost its bytes.
+            if record is None:  # Its file was deleted, or a power cut lost its bytes.
+                raise Problem(404, _NOT_FOUND)
         changed_at = partial.completed_at or (stat.st_mtime if stat else time.time())
         if self.expires_at(changed_at) < expiry_time():
             raise Problem(410, _EXPIRED)
@@ -391,26 +390,25 @@ class Sessions:
     async def _expire_all(self, before: float) -> None:
         for upload_id in await self.partials.expired(before):
             with _logged(upload_id):
-                await self._expire(upload_id, before)
+                expiring = functools.partial(self._expire, upload_id, before)
+                await self.partials.storage.freeing(expiring)
         with suppress(Problem):  # The disk is full; the next sweep may have space.
             await self.partials.forget(before)
 
     async def _expire(self, upload_id: str, before: float) -> None:
-        async def expire() -> None:
-            async with self.partials.claimed(upload_id) as claim:
-                if claim and await self.partials.expired(before, upload_id):
-                    await complete(self.partials.expire(upload_id))
-
-        await self.partials.storage.freeing(expire)
+        async with self.partials.claimed(upload_id) as claim:
+            if claim and await self.partials.expired(before, upload_id):
+                await complete(self.partials.expire(upload_id))
 
     async def _finish_all(self) -> None:
         after = ""
         while page := await self.partials.unfinished(after):
             after = page[-1].id
             # Read after the page: an upload that is created meanwhile must not seem to be empty.
-            sizes = await self.partials.sizes([partial.id for partial in page])
+            files = await self.partials.stats([partial.id for partial in page])
             for partial in page:
-                whole = partial.parts or sizes.get(partial.id) in (None, partial.length)
+                file = files.get(partial.id)
+                whole = partial.parts or not file or file.st_size == partial.length
                 if whole and partial.id not in self._locks:
                     await self._finish(partial)
 

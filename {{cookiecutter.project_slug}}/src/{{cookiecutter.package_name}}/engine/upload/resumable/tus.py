@@ -26,14 +26,7 @@ from ...storage.records import Draft, clean_filename, is_id
 from ...streams.digests import MISMATCH
 from ...streams.structured import decode_base64
 from ..metadata import content_type_of, owner_of
-from .sessions import (
-    Session,
-    body_of,
-    check_media_type,
-    resource_headers,
-    sessions_of,
-    uploads_url,
-)
+from .sessions import Session, body_of, check_media_type, resource_headers, sessions_of, uploads_url
 
 VERSION = "1.0.0"
 MEDIA_TYPE = "application/offset+octet-stream"
@@ -108,7 +101,6 @@ async def create(request: Request) -> Response:
 
 
 async def offset(request: Request, upload_id: str) -> Response:
-    """Return the offset of an upload."""
     async with sessions_of(request).hold(upload_id, request) as session:
         await session.finish_if_complete()
         headers = resource_headers(request, session) | _state(request, session)
@@ -121,7 +113,6 @@ async def offset(request: Request, upload_id: str) -> Response:
 
 
 async def append(request: Request, upload_id: str) -> Response:
-    """Append bytes to an upload."""
     check_media_type(request, MEDIA_TYPE)
     start = _integer(request, "Upload-Offset")
     if start is None:
@@ -276,30 +267,21 @@ class Checksum:
         algorithm, _, value = field.partition(" ")
         if algorithm not in ALGORITHMS or not value:
             raise Problem(400, f"A checksum must be '{'|'.join(ALGORITHMS)} base64'.")
-        self._expected = _decoded(value)
-        is_crc = algorithm == "crc32"
-        self._hash = _Crc32() if is_crc else hashlib.new(algorithm, usedforsecurity=False)
+        self._expected, self._crc32 = _decoded(value), 0
+        is_crc32 = algorithm == "crc32"
+        self._hash = None if is_crc32 else hashlib.new(algorithm, usedforsecurity=False)
 
     def update(self, data: bytes | memoryview) -> None:
-        self._hash.update(data)
+        if self._hash is None:
+            self._crc32 = zlib.crc32(data, self._crc32)
+        else:
+            self._hash.update(data)
 
     def verify(self) -> None:
         """Raise Problem 460 when the bytes do not match."""
-        if self._hash.digest() != self._expected:
+        found = self._crc32.to_bytes(4, "big") if self._hash is None else self._hash.digest()
+        if found != self._expected:
             raise Problem(460, "The bytes do not match their checksum.", type=MISMATCH)
-
-
-class _Crc32:
-    """zlib's CRC-32 with the interface of hashlib; the digest is big-endian."""
-
-    def __init__(self) -> None:
-        self._value = 0
-
-    def update(self, data: bytes | memoryview) -> None:
-        self._value = zlib.crc32(data, self._value)
-
-    def digest(self) -> bytes:
-        return self._value.to_bytes(4, "big")
 
 
 def _checksum_of(request: Request) -> Checksum | None:
