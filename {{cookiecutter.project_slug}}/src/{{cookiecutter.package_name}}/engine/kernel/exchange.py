@@ -236,6 +236,18 @@ class Exchange:
             self.disconnected = True
             raise ClientGone from error
 
+    async def send_part(self, message: Message) -> None:
+        """Send a part of a body that has begun, neither the last one nor that of a HEAD."""
+        size = len(message.get("body", b""))
+        self.bytes_out += size
+        if self.remaining is not None:
+            self.remaining -= size
+        try:
+            await self._send(message)
+        except OSError as error:
+            self.disconnected = True
+            raise ClientGone from error
+
     async def _body(self, message: Message) -> Message:
         size = len(message.get("body", b""))
         if self.method != "HEAD":

@@ -66,9 +66,12 @@ class Guard:
     response: StreamingResponse | None = None
     _watcher: asyncio.Task[None] | None = None
     _task: asyncio.Task[None] | None = None
-    #: When the client last accepted a message, while messages are being sent.
-    _busy_since: float | None = None
+    #: The number of messages that are being sent.
     _sends = 0
+    #: Whether the response has begun, and only parts of its body follow.
+    _is_flowing = False
+    #: When the first of them was passed to the server, or the client last accepted one.
+    _sent_at = 0.0
     _ended_at = _turn = 0.0
     #: When the work is cut off at the end of the drain.
     _cut_at: float | None = None
@@ -79,12 +82,13 @@ class Guard:
         #: The generators of the response, which are closed after it.
         self.sources: list[AsyncGenerator[Any]] = []
         self._owner = asyncio.current_task()
+        self._clock = asyncio.get_running_loop().time
 
     def cut(self, reason: BaseException) -> None:
         """Cancel the work, after the cleanup of a source: task groups would cancel its awaits."""
         if self.reason is None:
             self.reason = reason
-            self._ended_at = asyncio.get_running_loop().time()
+            self._ended_at = self._clock()
             self.cancel(self.runner or self._owner)
 
     def cancel(self, task: asyncio.Task[Any] | None) -> None:
@@ -100,22 +104,22 @@ class Guard:
 
     async def _send_watched(self, message: Message) -> None:
         """Send a message within the send deadline; raise ClientGone after a cut."""
-        clock = asyncio.get_running_loop().time
         if self.reason is not None:
             raise ClientGone
+        if not self._sends:
+            self._sent_at = self._clock()
         self._sends += 1
-        if self._busy_since is None:
-            self._busy_since = clock()
         try:
-            await self.exchange.send(message)
+            await (self.exchange.send_part if self._is_flowing else self.exchange.send)(message)
         finally:
             self._sends -= 1
-            self._busy_since = clock() if self._sends else None
+            if self._sends:
+                self._sent_at = self._clock()
 
     async def _take_turn(self) -> None:
         """Let the event loop run: an application that never waits would keep it."""
         await asyncio.sleep(0)
-        self._turn = asyncio.get_running_loop().time()
+        self._turn = self._clock()
 
     def sweep(self, now: float) -> None:
         """Cut off a client that does not read."""
@@ -123,7 +127,7 @@ class Guard:
         if self.reason is not None:
             if now - self._ended_at > CLEANUP_SECONDS:
                 self.cancel(self._owner)
-        elif self._busy_since is not None and now - self._busy_since > limit:
+        elif self._sends and now - self._sent_at > limit:
             self.cut(SlowClient(limit))
         elif self._cut_at is not None and now > self._cut_at:
             self.exchange.outcome = Outcome.DRAINED
@@ -132,7 +136,7 @@ class Guard:
     def drain(self, retry_after: float) -> None:
         """Cut the work at the end of the drain; granian would wait for it without a limit."""
         drain = self.kernel.drain
-        self._cut_at = asyncio.get_running_loop().time() + drain.notice + drain.timeout
+        self._cut_at = self._clock() + drain.notice + drain.timeout
 
     def cause_of(self, error: BaseException) -> BaseException:
         """Return the reason of the end, which libraries may have wrapped or hidden."""
@@ -192,7 +196,6 @@ class ResponseGuard(Guard):
     #: The last bytes of the body, which show whether an event is complete.
     _tail = b""
     _farewell: bytes | None = None
-    _sent_at = 0.0
     _reader: BoundedReceive | None = None
     #: A message of the request body that was received before the application asked for it.
     _ahead: asyncio.Future[Message] | None = None
@@ -241,6 +244,15 @@ class ResponseGuard(Guard):
 
     async def send(self, message: Message) -> None:
         """Send a message of the application; raise ClientGone after the end of the response."""
+        if self._is_flowing and message.get("more_body", False):
+            await self._write(message)  # Large responses have many of these messages.
+            if self._farewell is not None:
+                await self._say_goodbye()
+            if self._sent_at - self._turn > TURN:
+                await self._take_turn()
+            if self.reason is not None or self.exchange.disconnected:
+                await self._stop()
+            return
         exchange, kind = self.exchange, message["type"]
         if kind == "http.response.start" and exchange.guarded and exchange.method != "HEAD":
             if self._held is not None or message["status"] >= 400:
@@ -260,7 +272,7 @@ class ResponseGuard(Guard):
             is_waiting = self._timer is not None or self._is_open or not exchange.body_complete
             if self._held is not None and is_last and not is_waiting:
                 held, self._held = self._held, None
-                self._busy_since = asyncio.get_running_loop().time()
+                self._sends, self._sent_at = 1, self._clock()
                 await exchange.send(held)
                 await exchange.send(message)
                 self.kernel.channels.discard(self)
@@ -296,6 +308,7 @@ class ResponseGuard(Guard):
             # FastAPI's own limit of a route, which responds without an exception.
             self._refusal = self._new_reader().too_large()
             raise self._refusal
+        self._is_flowing = False
         if self._held is not None:
             self.exchange.broken = None  # This response replaces the one that has failed.
 
@@ -304,19 +317,23 @@ class ResponseGuard(Guard):
             await self._begin()
             self._open()
             await self._write(message)
+            self._is_flowing = self.exchange.method != "HEAD"
             if self._farewell is not None:
                 await self._say_goodbye()
-        if asyncio.get_running_loop().time() - self._turn > TURN:
+        if self._clock() - self._turn > TURN:
             await self._take_turn()
-        if self.reason is not None:
-            if self.runner is not None:
-                await asyncio.sleep(CLEANUP_SECONDS)  # `source_ended` cancels it.
-            raise ClientGone
-        if self.exchange.disconnected:
-            raise ClientGone
+        if self.reason is not None or self.exchange.disconnected:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        """Raise ClientGone, in a task other than that of the source after the source's cleanup."""
+        if self.reason is not None and self.runner is not None:
+            await asyncio.sleep(CLEANUP_SECONDS)  # `source_ended` cancels it.
+        raise ClientGone
 
     async def _send_last(self, message: Message) -> None:
         await self._begin()
+        self._is_flowing = False
         if self.exchange.body_complete:
             await self._write(message)
             self.close()
@@ -325,7 +342,6 @@ class ResponseGuard(Guard):
             await self.exchange.send(message)
 
     async def _write(self, message: Message) -> None:
-        self._sent_at = asyncio.get_running_loop().time()
         await self._send_watched(message)
         if self._media_type == EVENTS:
             self._tail = (self._tail + message.get("body", b"")[-4:])[-4:]
@@ -363,7 +379,7 @@ class ResponseGuard(Guard):
         if self._is_open:
             return
         self._is_open = True
-        self._sent_at = self._turn = asyncio.get_running_loop().time()
+        self._sent_at = self._turn = self._clock()
         self.kernel.channels.add(self)
         if not self._is_read:
             self._watch()
@@ -457,7 +473,7 @@ class ResponseGuard(Guard):
         return aborted
 
     def close(self) -> None:
-        self._is_open = False
+        self._is_open = self._is_flowing = False
         if self._ahead is not None and not self._ahead.done():
             self._ahead, self.exchange.is_ahead = None, False
         self._cancel_timer()
