@@ -21,11 +21,14 @@ from .body import UNWANTED, RequestBody
 from .drain import Drain
 from .limits import StreamingSettings
 from .problem import Problem
+from .start import check_start
 
 #: Seconds for which a refused body is read, for clients that write all of it before they read.
 LINGER_SECONDS = 2.0
 #: An ASGI extension of the engine's server: the message ends the connection without a response.
 HANG_UP = "http.connection.close"
+#: The route of requests that no route takes, or one of several.
+NO_ROUTE = "(none)"
 #: The messages that may end a response.
 _BODY = {"http.response.body", "http.response.pathsend"}
 
@@ -154,7 +157,9 @@ class Exchange:
     @property
     def route(self) -> str:
         """The route's template, such as `/files/{file_id}`: never an id, never a query."""
-        return getattr(self.scope.get("route"), "path", "") or "(none)"
+        path: str = getattr(self.scope.get("route"), "path", "")
+        kernel, endpoint = self.scope.get("kernel"), self.scope.get("endpoint")
+        return path or getattr(kernel, "templates", {}).get(id(endpoint), NO_ROUTE)
 
     @property
     def trace_id(self) -> str | None:
@@ -278,6 +283,7 @@ class Exchange:
         return message
 
     def _start(self, message: Message) -> Message:
+        check_start(message)
         self.status = message["status"]
         self.first_byte_at = time.monotonic()
         headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]

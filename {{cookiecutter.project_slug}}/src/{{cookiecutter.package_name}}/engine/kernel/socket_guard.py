@@ -12,7 +12,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from .exchange import Outcome
-from .guard import CLEANUP_SECONDS, TURN, Guard
+from .work import CLEANUP_SECONDS, TURN, Guard
 
 #: Seconds in which a handler may receive the disconnect by itself; it may then clean up for
 #: CLEANUP_SECONDS.
@@ -37,6 +37,8 @@ class WebSocketGuard(Guard):
         return message
 
     async def send(self, message: Message) -> None:
+        if message["type"] == "websocket.accept" and self.exchange.guarded:
+            self.admit()
         await self._send_watched(message)
         if not self.exchange.guarded:
             return
