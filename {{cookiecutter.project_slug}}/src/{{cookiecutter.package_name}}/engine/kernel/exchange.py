@@ -6,7 +6,7 @@ Sources: ASGI 3.0 HTTP specification; RFC 9112, section 9.6 (tear-down of a conn
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -103,6 +103,8 @@ class Exchange:
     drain: Drain
     #: The open streams of the application, by slot.
     streams: Counter[str]
+    #: The templates of routes that the scope does not name, by the id of the endpoint.
+    templates: Mapping[int, str]
     #: Defaults for the headers of the response.
     headers: Iterable[tuple[bytes, bytes]]
     _receive: Receive
@@ -158,8 +160,7 @@ class Exchange:
     def route(self) -> str:
         """The route's template, such as `/files/{file_id}`: never an id, never a query."""
         path: str = getattr(self.scope.get("route"), "path", "")
-        kernel, endpoint = self.scope.get("kernel"), self.scope.get("endpoint")
-        return path or getattr(kernel, "templates", {}).get(id(endpoint), NO_ROUTE)
+        return path or self.templates.get(id(self.scope.get("endpoint")), NO_ROUTE)
 
     @property
     def trace_id(self) -> str | None:

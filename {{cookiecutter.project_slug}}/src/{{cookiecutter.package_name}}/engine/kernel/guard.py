@@ -134,7 +134,7 @@ class ResponseGuard(Guard):
         if self._held is not None or message["status"] >= 400:
             self._check_start(message)
         self._held = None
-        if b"content-length" not in dict(message.get("headers", ())):
+        if not dict(message.get("headers", ())).get(b"content-length", b"").isdigit():
             # The next sweep opens the others: a timer would cost more than they do.
             self._cancel_timer()
             check_start(message)

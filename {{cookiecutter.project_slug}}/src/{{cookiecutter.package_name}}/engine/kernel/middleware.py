@@ -145,6 +145,7 @@ class ExchangeMiddleware:
             scope=scope,
             drain=self.kernel.drain,
             streams=self.kernel.streams,
+            templates=self.kernel.templates,
             headers=self.kernel.headers.get(scope.get("scheme", "http"), ()),
             _receive=receive,
             _send=send,
