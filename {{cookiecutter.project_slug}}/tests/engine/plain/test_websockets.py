@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, WebSocket
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ..peer import PATIENCE
 from ..service import Service
@@ -73,3 +73,19 @@ async def test_a_draining_service_closes_websockets_with_1012(service: Any, path
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1012
     assert await service.outcome_of(f"WEBSOCKET {path}") == "drained"
+
+
+@pytest.mark.plain("E4")
+async def test_websockets_are_limited(serve: Any) -> None:
+    service: Service = await serve(streaming={"max_streams": 1})
+    Sockets(service.app)
+    async with connected(service, "/echo") as socket:
+        await socket.send("x")
+        assert await socket.recv() == "x"
+        with pytest.raises(InvalidStatus) as refused:
+            async with connected(service, "/echo"):
+                pass
+    assert refused.value.response.status_code == 503
+    for outcome in ("rejected", "client_abort"):
+        assert await service.outcome_of("WEBSOCKET /echo") == outcome
+    assert not service.app.state.kernel.streams
