@@ -91,7 +91,8 @@ class Service(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Put the engine's middleware around the owner's; FastAPI calls this at the start."""
         observability.add_index(self)  # Last, so that the owner's route takes precedence.
-        sources.watch(self)  # Tests may call the application without its lifespan.
+        # Tests may call the application without its lifespan.
+        sources.watch(self, self.state.kernel)
         if self.user_middleware:
             self.state.kernel.has_layers = True
             self.user_middleware.append(Middleware(BreakMiddleware))
@@ -115,7 +116,7 @@ class Service(FastAPI):
             for part in self.parts:
                 await stack.enter_async_context(part.running(self))
             await stack.enter_async_context(kernel.running(self.settings.server))
-            sources.watch(self)
+            sources.watch(self, kernel)
             state = await stack.enter_async_context(self._own_lifespan(self))
             # The objects of the start are no garbage: a full collection would look at all of them,
             # and stop every stream for that time.

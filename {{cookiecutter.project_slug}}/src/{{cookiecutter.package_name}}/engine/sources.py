@@ -10,7 +10,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator
 from contextlib import suppress
 from functools import wraps
-from inspect import isawaitable, iscoroutinefunction, isgeneratorfunction, unwrap
+from inspect import (
+    isasyncgenfunction,
+    isawaitable,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    unwrap,
+)
 from typing import Any
 
 from fastapi.routing import APIRoute, iter_route_contexts
@@ -18,29 +24,38 @@ from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool
 from starlette.middleware import Middleware
 from starlette.responses import StreamingResponse
-from starlette.routing import Router
+from starlette.routing import Mount, Route, Router, WebSocketRoute
 
-from .kernel.guard import Guard, current
+from .kernel.exchange import NO_ROUTE
+from .kernel.kernel import Kernel
 from .kernel.middleware import BreakMiddleware
 from .kernel.threads import iterate_in_thread
+from .kernel.work import Guard, current
 
 #: The package of the engine, whose responses guard themselves.
 ENGINE = __name__.rpartition(".")[0]
+#: A parameter for the background tasks of a generator that has none.
+TASKS = "background tasks"
 
 
-def watch(app: Starlette | Router, *around: Any) -> None:
-    """Wrap the path operations of all routes that are not the engine's; again without effect."""
+def watch(app: Starlette | Router, kernel: Kernel, *around: Any) -> None:
+    """Wrap the path operations of all routes that are not the engine's; again without effect.
+
+    The scope of a request does not name the other routes, so the kernel gets their templates.
+    """
     for context in iter_route_contexts(app.routes):
         route = context.original_route
-        if not isinstance(route, APIRoute):
-            _look_inside(route, getattr(route, "app", None), app, *around)
+        if isinstance(route, APIRoute):
+            _watch_operation(context.dependant, context.is_sse_stream)
             continue
-        dependant = context.dependant
-        if not f"{getattr(dependant.call, '__module__', '')}.".startswith(f"{ENGINE}."):
-            dependant.call = _watched(dependant.call, context.is_sse_stream)
+        if isinstance(route, Mount):
+            _learn(kernel, route.app, f"{context.path}/{{path}}")
+        elif isinstance(route, (Route, WebSocketRoute)):
+            _learn(kernel, route.endpoint, str(context.path))
+        _look_inside(kernel, route, getattr(route, "app", None), app, *around)
 
 
-def _look_inside(owner: Any, inner: Any, *around: Any) -> None:
+def _look_inside(kernel: Kernel, owner: Any, inner: Any, *around: Any) -> None:
     """Watch a mounted application, and record failures inside of the middleware around it."""
     outer = owner
     while not isinstance(inner, Starlette | Router) and _is_asgi(getattr(inner, "app", None)):
@@ -56,22 +71,46 @@ def _look_inside(owner: Any, inner: Any, *around: Any) -> None:
         with suppress(AttributeError):  # A middleware may be immutable.
             outer.app = BreakMiddleware(inner)
     if isinstance(inner, Router):
-        _look_inside(inner, inner.middleware_stack)
+        _look_inside(kernel, inner, inner.middleware_stack)
     if isinstance(inner, Starlette | Router):
-        watch(inner, *around)
+        watch(inner, kernel, *around)
 
 
 def _is_asgi(app: Any) -> bool:
     return iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__)
 
 
-def _watched(call: Any, is_events: bool) -> Any:
-    if hasattr(call, "watched"):
-        return call
+def _learn(kernel: Kernel, endpoint: Any, template: str) -> None:
+    if kernel.templates.setdefault(id(endpoint), template) != template:
+        kernel.templates[id(endpoint)] = NO_ROUTE  # The endpoint of several routes.
+
+
+def _watch_operation(dependant: Any, is_events: bool) -> None:
+    call = dependant.call
+    is_own = f"{getattr(call, '__module__', '')}.".startswith(f"{ENGINE}.")
+    if is_own or hasattr(call, "watched"):
+        return
+    function = unwrap(call)
+    functions = (function, type(function).__call__)
+    if any(isgeneratorfunction(each) or isasyncgenfunction(each) for each in functions):
+        # Dependencies may add tasks as well, and FastAPI shows the response to nobody.
+        tasks = dependant.background_tasks_param_name or TASKS
+        dependant.background_tasks_param_name = tasks
+        dependant.call = _watched(call, is_events, tasks)
+    else:
+        dependant.call = _watched(call)
+    if any(isgeneratorfunction(each) for each in functions):
+        # FastAPI would iterate it in the threads of synchronous path operations.
+        dependant.call.__wrapped__ = _iterate
+
+
+def _watched(call: Any, is_events: bool = False, tasks: str = "") -> Any:
+    """Wrap a path operation; `tasks` is the parameter with the background tasks of a generator."""
 
     # FastAPI looks through `wraps` to decide whether to await the result, or to iterate it.
     @wraps(call)
     def operation(*args: Any, **kwargs: Any) -> Any:
+        background = kwargs.pop(tasks, None) if tasks == TASKS else kwargs.get(tasks)
         result = call(*args, **kwargs)
         guard = current.get(None)
         if guard is None:  # The router is also in an application without the engine.
@@ -79,15 +118,12 @@ def _watched(call: Any, is_events: bool) -> Any:
         if isinstance(result, Generator):
             result = iterate_in_thread(guard.kernel.threads, result)
         if isinstance(result, AsyncGenerator):
+            guard.background = lambda: background
             return _iterate(guard, result, is_events)
         if isinstance(result, StreamingResponse):
             _watch_body(guard, result)
         return _finish(guard, result) if isawaitable(result) else result
 
-    function = unwrap(call)
-    if isgeneratorfunction(function) or isgeneratorfunction(type(function).__call__):
-        # FastAPI would iterate it in the threads of synchronous path operations.
-        operation.__wrapped__ = _iterate
     operation.watched = True  # type: ignore[attr-defined]
     return operation
 
@@ -100,7 +136,7 @@ async def _finish(guard: Guard, result: Awaitable[Any]) -> Any:
 
 
 def _watch_body(guard: Guard, response: StreamingResponse) -> None:
-    guard.response = response
+    guard.background = lambda: response.background
     source: Any = response.body_iterator
     if getattr(source, "ag_code", None) is iterate_in_threadpool.__code__ and source.ag_frame:
         # A synchronous source must not occupy the threads of synchronous path operations.

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -118,6 +119,18 @@ async def test_who_may_keep_a_file_and_for_how_long(
 
     assert [answer.status_code for answer in answers] == [200, 206, 304]
     assert {answer.headers["cache-control"] for answer in answers} == {expected}
+
+
+@pytest.mark.trap("D3")
+async def test_every_response_can_be_read(service: Service) -> None:
+    """Also one of the application that would have a malformed header: it is an error."""
+    file_id = await store(service, b"x", filename="a.txt")
+    async with service.raw_connection() as peer:
+        await peer.get(f"/files/{file_id}")
+        status, *fields = (await peer.read_head()).strip().split(b"\r\n")
+
+    assert status.startswith(b"HTTP/1.1 ")
+    assert all(re.match(rb"[!#-'*+.^-z|~0-9A-Z-]+:", field) for field in fields)
 
 
 @pytest.mark.trap("D3", "D4")

@@ -48,7 +48,7 @@ async def test_a_request_is_logged_when_it_has_ended(service: Service, lines: Li
         "query": "x=1",
         "status": 200,
         "outcome": "server_error",
-        "module": "",
+        "module": "app",
         "bytes_in": 0,
         "bytes_out": exchange.bytes_out,
         "client": "127.0.0.1",

@@ -1,6 +1,6 @@
 """A service with path operations as in FastAPI's documentation, for processes of its own."""
 
-from fastapi import UploadFile
+from fastapi import Response, UploadFile
 
 from {{cookiecutter.package_name}} import app
 from {{cookiecutter.package_name}}.engine.server import cli
@@ -24,6 +24,10 @@ def create_app(settings: Settings | None = None) -> Service:
     @made.post("/file", max_body_size=2 << 30)
     async def of_file(file: UploadFile) -> int:
         return file.size or 0
+
+    @made.get("/malformed")
+    async def malformed() -> Response:
+        return Response(headers={"Content - Disposition": "attachment"})
 
     return made
 

@@ -82,6 +82,12 @@ async def test_a_failure_half_way_never_looks_complete(process: ServiceProcess) 
         assert not received.endswith(b"0\r\n\r\n"), path
 
 
+@pytest.mark.plain("D3")
+async def test_a_malformed_header_is_a_500(process: ServiceProcess) -> None:
+    async with process.client() as client:
+        assert (await client.get("/malformed")).status_code == 500
+
+
 async def send_all(peer: Peer, count: int) -> None:
     """Send MiB, unless the server closes the connection before."""
     with suppress(OSError):

@@ -131,4 +131,4 @@ async def test_an_example(serve: Any, code: str, change: str) -> None:
 
 async def rewatch(app: FastAPI) -> None:
     """Wrap the path operations, which the application does when it starts."""
-    sources.watch(app)
+    sources.watch(app, app.state.kernel)

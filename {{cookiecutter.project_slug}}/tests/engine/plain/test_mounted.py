@@ -14,6 +14,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.routing import Host, Mount, Route, Router
 
+from {{cookiecutter.package_name}}.engine import sources
+
 from ..service import Service
 from ..test_handlers import Stamp
 from .routes import KINDS, Source, call
@@ -44,17 +46,17 @@ async def service(serve: Any, tmp_path: Path) -> Any:
         return StreamingResponse(source.items())
 
     app.router.routes.append(Route("/plain", plain))
+    sources.watch(app, app.state.kernel)
     return service
 
 
 PATHS = ["/file", "/static/big.bin", "/inner/streaming", "/inner/lines", "/inner/sse", "/plain"]
-#: Their labels in logs and metrics: a mounted folder has no route, nor has a route of Starlette.
+#: Their labels in logs and metrics.
 ROUTES = {
-    "/static/big.bin": "(none)",
+    "/static/big.bin": "/static/{path}",
     "/inner/streaming": "/streaming",
     "/inner/lines": "/lines",
     "/inner/sse": "/sse",
-    "/plain": "(none)",
 }
 
 

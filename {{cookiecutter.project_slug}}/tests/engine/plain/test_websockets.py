@@ -114,6 +114,22 @@ async def test_the_size_of_messages_is_a_setting(serve: Any) -> None:
     assert closed.value.rcvd.code == 1009
 
 
+@pytest.mark.plain("E4")
+async def test_websockets_are_limited(serve: Any) -> None:
+    service: Service = await serve(streaming={"max_streams": 1})
+    Sockets(service.app)
+    async with connected(service, "/echo") as socket:
+        await socket.send("x")
+        assert await socket.recv() == "x"
+        with pytest.raises(InvalidStatus) as refused:
+            async with connected(service, "/echo"):
+                pass
+    assert refused.value.response.status_code == 503
+    for outcome in ("rejected", "client_abort"):
+        assert await service.outcome_of("WEBSOCKET /echo") == outcome
+    assert not service.app.state.kernel.streams
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/health/live", "/docs"])
 async def test_a_path_without_a_websocket_opens_none(service: Any, path: str) -> None:
     with pytest.raises(InvalidStatus) as refused:

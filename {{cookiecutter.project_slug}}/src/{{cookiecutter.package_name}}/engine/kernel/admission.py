@@ -87,13 +87,18 @@ class Admission:
         kernel: Kernel = connection.scope["kernel"]
         if kernel.drain.draining:
             raise kernel.drain.refusal()
-        limits = kernel.modules.get(self.module, kernel.limits)
-        if kernel.streams[self.module] >= limits.max_streams:
-            raise Problem(503, "Too many streams are open.", type=FULL, headers=_SOON)
-        client = client_of(connection)
-        slots = [self.module, f"{self.module} {client}"]
-        if client and kernel.streams[slots[1]] >= limits.max_streams_per_client:
-            raise Problem(429, "You have too many streams.", type=CLIENT_FULL, headers=_SOON)
-        # The exchange releases the slots: a dependency with `yield` would add a third to the time
-        # of a GET.
-        exchange_of(connection.scope).enter(self.module, limits, slots)
+        admit(kernel, connection, self.module)
+
+
+def admit(kernel: Kernel, connection: HTTPConnection, module: str) -> None:
+    """Count a request as a stream of a module; raise Problem 503 or 429 at its limits."""
+    limits = kernel.modules.get(module, kernel.limits)
+    if kernel.streams[module] >= limits.max_streams:
+        raise Problem(503, "Too many streams are open.", type=FULL, headers=_SOON)
+    client = client_of(connection)
+    slots = [module, f"{module} {client}"]
+    if client and kernel.streams[slots[1]] >= limits.max_streams_per_client:
+        raise Problem(429, "You have too many streams.", type=CLIENT_FULL, headers=_SOON)
+    # The exchange releases the slots: a dependency with `yield` would add a third to the time of a
+    # GET.
+    exchange_of(connection.scope).enter(module, limits, slots)

@@ -6,7 +6,7 @@ Sources: ASGI 3.0 HTTP specification; RFC 9112, section 9.6 (tear-down of a conn
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,6 +21,7 @@ from .body import UNWANTED, RequestBody
 from .drain import Drain
 from .limits import StreamingSettings
 from .problem import Problem
+from .start import check_start
 
 #: Seconds for which a refused body is read, for clients that write all of it before they read.
 LINGER_SECONDS = 2.0
@@ -28,6 +29,8 @@ LINGER_SECONDS = 2.0
 HANG_UP = "http.connection.close"
 #: Close codes with which the server refuses frames (RFC 6455, section 7.4.1).
 REFUSED_FRAMES = (1002, 1007, 1008, 1009)
+#: The route of requests that no route takes, or one of several.
+NO_ROUTE = "(none)"
 #: The messages that may end a response.
 _BODY = {"http.response.body", "http.response.pathsend"}
 
@@ -102,6 +105,8 @@ class Exchange:
     drain: Drain
     #: The open streams of the application, by slot.
     streams: Counter[str]
+    #: The templates of routes that the scope does not name, by the id of the endpoint.
+    templates: Mapping[int, str]
     #: Defaults for the headers of the response.
     headers: Iterable[tuple[bytes, bytes]]
     _receive: Receive
@@ -156,7 +161,8 @@ class Exchange:
     @property
     def route(self) -> str:
         """The route's template, such as `/files/{file_id}`: never an id, never a query."""
-        return getattr(self.scope.get("route"), "path", "") or "(none)"
+        path: str = getattr(self.scope.get("route"), "path", "")
+        return path or self.templates.get(id(self.scope.get("endpoint")), NO_ROUTE)
 
     @property
     def trace_id(self) -> str | None:
@@ -240,6 +246,18 @@ class Exchange:
             self.disconnected = True
             raise ClientGone from error
 
+    async def send_part(self, message: Message) -> None:
+        """Send a part of a body that has begun, neither the last one nor that of a HEAD."""
+        size = len(message.get("body", b""))
+        self.bytes_out += size
+        if self.remaining is not None:
+            self.remaining -= size
+        try:
+            await self._send(message)
+        except OSError as error:
+            self.disconnected = True
+            raise ClientGone from error
+
     async def _body(self, message: Message) -> Message:
         size = len(message.get("body", b""))
         if self.method != "HEAD":
@@ -270,6 +288,7 @@ class Exchange:
         return message
 
     def _start(self, message: Message) -> Message:
+        check_start(message)
         self.status = message["status"]
         self.first_byte_at = time.monotonic()
         headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]

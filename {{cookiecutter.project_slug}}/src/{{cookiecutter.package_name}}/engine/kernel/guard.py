@@ -16,27 +16,19 @@ Sources: ASGI 3.0 HTTP specification; WHATWG HTML, section 9.2 (server-sent even
 
 import asyncio
 import json
-import logging
-from collections.abc import AsyncGenerator
-from contextvars import ContextVar
-from typing import Any
 
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import ClientDisconnect
-from starlette.responses import StreamingResponse
 from starlette.types import Message
 
 from .body import BoundedReceive
-from .exchange import ClientGone, Exchange, Outcome, SlowClient, StreamAborted
-from .kernel import Kernel
+from .exchange import ClientGone, Outcome, SlowClient, StreamAborted
 from .problem import Problem
+from .start import check_start
+from .work import CLEANUP_SECONDS, TURN, Guard
 
 #: Seconds for which the headers of a response wait for its first item.
 FIRST_ITEM = 0.2
-#: Seconds after which a response that never waits lets the event loop run.
-TURN = 0.01
-#: Seconds that the work for a response may take to clean up.
-CLEANUP_SECONDS = 5.0
 #: Records of a failure around its document, by media type.
 RECORDS = {
     "text/event-stream": ("event: error\ndata: ", "\n\n"),
@@ -44,140 +36,8 @@ RECORDS = {
     "application/x-ndjson": ('{"$error": ', "}\n"),
 }
 EVENTS = "text/event-stream"
-#: The arguments of Starlette's error for an error that has a handler, after the start.
-ALREADY_STARTED = ("Caught handled exception, but response already started.",)
 #: Headers of event streams: a proxy must neither store, transform nor buffer them.
 OF_EVENTS = {b"cache-control": b"no-cache, no-transform", b"x-accel-buffering": b"no"}
-
-logger = logging.getLogger(__name__)
-
-#: The guard of the current request.
-current: ContextVar["Guard"] = ContextVar("guard")
-
-
-class Guard:
-    """The work of the application for one request, which can be cancelled for a reason."""
-
-    #: Why the guard has cancelled the work.
-    reason: BaseException | None = None
-    #: The task that waits for the next item of a source.
-    runner: asyncio.Task[Any] | None = None
-    #: A response of Starlette's, which skips its background task when it fails.
-    response: StreamingResponse | None = None
-    _watcher: asyncio.Task[None] | None = None
-    _task: asyncio.Task[None] | None = None
-    #: When the client last accepted a message, while messages are being sent.
-    _busy_since: float | None = None
-    _sends = 0
-    _ended_at = _turn = 0.0
-    #: When the work is cut off at the end of the drain.
-    _cut_at: float | None = None
-
-    def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
-        self.kernel = kernel
-        self.exchange = exchange
-        #: The generators of the response, which are closed after it.
-        self.sources: list[AsyncGenerator[Any]] = []
-        self._owner = asyncio.current_task()
-
-    def cut(self, reason: BaseException) -> None:
-        """Cancel the work, after the cleanup of a source: task groups would cancel its awaits."""
-        if self.reason is None:
-            self.reason = reason
-            self._ended_at = asyncio.get_running_loop().time()
-            self.cancel(self.runner or self._owner)
-
-    def cancel(self, task: asyncio.Task[Any] | None) -> None:
-        """Cancel a task, but not the current one, in which the next send raises an error."""
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
-
-    def source_ended(self) -> None:
-        """Cancel the rest of the work, after the cleanup of the source."""
-        self.runner = None
-        if self.reason is not None:
-            self.cancel(self._owner)
-
-    async def _send_watched(self, message: Message) -> None:
-        """Send a message within the send deadline; raise ClientGone after a cut."""
-        clock = asyncio.get_running_loop().time
-        if self.reason is not None:
-            raise ClientGone
-        self._sends += 1
-        if self._busy_since is None:
-            self._busy_since = clock()
-        try:
-            await self.exchange.send(message)
-        finally:
-            self._sends -= 1
-            self._busy_since = clock() if self._sends else None
-
-    async def _take_turn(self) -> None:
-        """Let the event loop run: an application that never waits would keep it."""
-        await asyncio.sleep(0)
-        self._turn = asyncio.get_running_loop().time()
-
-    def sweep(self, now: float) -> None:
-        """Cut off a client that does not read."""
-        limit = self.exchange.limits.send_timeout
-        if self.reason is not None:
-            if now - self._ended_at > CLEANUP_SECONDS:
-                self.cancel(self._owner)
-        elif self._busy_since is not None and now - self._busy_since > limit:
-            self.cut(SlowClient(limit))
-        elif self._cut_at is not None and now > self._cut_at:
-            self.exchange.outcome = Outcome.DRAINED
-            self.cut(StreamAborted(self.exchange.request_id))
-
-    def drain(self, retry_after: float) -> None:
-        """Cut the work at the end of the drain; granian would wait for it without a limit."""
-        drain = self.kernel.drain
-        self._cut_at = asyncio.get_running_loop().time() + drain.notice + drain.timeout
-
-    def cause_of(self, error: BaseException) -> BaseException:
-        """Return the reason of the end, which libraries may have wrapped or hidden."""
-        if self.reason is not None:
-            while self._owner is not None and self._owner.cancelling():
-                self._owner.uncancel()
-            return self.reason
-        if isinstance(error, asyncio.CancelledError):
-            return error
-        broken = self.exchange.broken
-        if broken is not None and not isinstance(broken, asyncio.CancelledError):
-            error = broken
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if error.args == ALREADY_STARTED and error.__cause__ is not None:
-            return error.__cause__  # Starlette does not know that the start is held.
-        hidden = None if error.__suppress_context__ else error.__context__
-        if isinstance(error, ClientDisconnect) and isinstance(hidden, OSError):
-            return hidden  # Starlette takes every OSError for that of `send`.
-        return error
-
-    async def report(self, error: BaseException) -> None:
-        """Send the record of a failure, if the response has begun and its format has one."""
-
-    def close(self) -> None:
-        """Stop watching; the work may continue, such as background tasks."""
-        self.kernel.channels.discard(self)
-        for task in (self._watcher, self._task):
-            self.cancel(task)
-
-    async def end(self) -> None:
-        """Close the generators now, not at garbage collection: they may hold resources."""
-        self.close()
-        for source in reversed(self.sources):
-            try:
-                async with asyncio.timeout(CLEANUP_SECONDS):
-                    await source.aclose()
-            except Exception:
-                logger.exception("A generator failed to close")
-        self.sources.clear()
-
-    async def run_background(self) -> None:
-        """Run the background task of a response that has not ended."""
-        if self.response is not None and self.response.background is not None:
-            await self.response.background()
 
 
 class ResponseGuard(Guard):
@@ -192,7 +52,6 @@ class ResponseGuard(Guard):
     #: The last bytes of the body, which show whether an event is complete.
     _tail = b""
     _farewell: bytes | None = None
-    _sent_at = 0.0
     _reader: BoundedReceive | None = None
     #: A message of the request body that was received before the application asked for it.
     _ahead: asyncio.Future[Message] | None = None
@@ -241,39 +100,68 @@ class ResponseGuard(Guard):
 
     async def send(self, message: Message) -> None:
         """Send a message of the application; raise ClientGone after the end of the response."""
-        exchange, kind = self.exchange, message["type"]
-        if kind == "http.response.start" and exchange.guarded and exchange.method != "HEAD":
-            if self._held is not None or message["status"] >= 400:
-                self._check_start(message)
-            self._held = message
-            self.kernel.channels.add(self)
-            if b"content-length" not in dict(message.get("headers", ())):
-                # The next sweep opens the others: a timer would cost more than they do.
-                self._cancel_timer()
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(FIRST_ITEM, self._begin_late)
+        if not (self._is_flowing and message.get("more_body", False)):
+            await self._send(message)
             return
-        if kind == "http.response.body":
-            is_last = not message.get("more_body", False)
-            if self.reason is not None or exchange.broken is not None:
-                self._check_body(is_last)
-            is_waiting = self._timer is not None or self._is_open or not exchange.body_complete
-            if self._held is not None and is_last and not is_waiting:
-                held, self._held = self._held, None
-                self._busy_since = asyncio.get_running_loop().time()
-                await exchange.send(held)
-                await exchange.send(message)
-                self.kernel.channels.discard(self)
-                if self._is_open:
-                    self.close()
-                return
-            if exchange.guarded:
-                await (self._send_last if is_last else self._send_part)(message)
-                return
-        elif exchange.guarded:
+        # A response may have very many of these messages.
+        await self._write(message)
+        if self._farewell is not None:
+            await self._say_goodbye()
+        if self._sent_at - self._turn > TURN:
+            await self._take_turn()
+        if self.reason is not None or self.exchange.disconnected:
+            await self._stop()
+
+    async def _send(self, message: Message) -> None:
+        exchange, kind = self.exchange, message["type"]
+        is_last = not message.get("more_body", False)
+        has_ended = self.reason is not None or exchange.broken is not None
+        if kind == "http.response.body" and has_ended:
+            self._check_body(is_last)
+        if not exchange.guarded:
+            await exchange.send(message)
+        elif kind == "http.response.body":
+            await (self._send_last if is_last else self._send_part)(message)
+        elif kind == "http.response.start":
+            await (self._send_head if exchange.method == "HEAD" else self._hold)(message)
+        else:
             await self._begin()
             self.close()
-        await exchange.send(message)
+            await exchange.send(message)
+
+    async def _hold(self, message: Message) -> None:
+        """Keep the start until the first item; raise a Problem if too many streams are open."""
+        if self._held is not None or message["status"] >= 400:
+            self._check_start(message)
+        self._held = None
+        if not dict(message.get("headers", ())).get(b"content-length", b"").isdigit():
+            # The next sweep opens the others: a timer would cost more than they do.
+            self._cancel_timer()
+            check_start(message)
+            if message["status"] < 300 and message["status"] != 204:
+                self.admit()
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(FIRST_ITEM, self._begin_late)
+        self._held = message
+        self.kernel.channels.add(self)
+
+    async def _send_head(self, message: Message) -> None:
+        """Respond to HEAD without waiting for the source, which may be endless."""
+        await self.exchange.send(message)
+        if b"content-length" not in dict(message.get("headers", ())):
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(FIRST_ITEM, self._begin_late)
+
+    async def _end_head(self) -> None:
+        """End a response to HEAD before its source."""
+        self._cancel_timer()
+        self.exchange.outcome = Outcome.of_status(self.exchange.status)
+        await self._end_early()
+
+    async def _end_early(self) -> None:
+        self.ends_early = True
+        await self.exchange.send(_part(b"", more=False))
+        self.cut(ClientGone())
 
     def _check_body(self, is_last: bool) -> None:
         """Raise the reason why the response has ended."""
@@ -296,27 +184,45 @@ class ResponseGuard(Guard):
             # FastAPI's own limit of a route, which responds without an exception.
             self._refusal = self._new_reader().too_large()
             raise self._refusal
+        self._is_flowing = False
         if self._held is not None:
             self.exchange.broken = None  # This response replaces the one that has failed.
 
     async def _send_part(self, message: Message) -> None:
+        if self._timer is not None and self.exchange.method == "HEAD":
+            await self._end_head()
+            raise ClientGone
         if self._held is None or message.get("body"):
             await self._begin()
             self._open()
             await self._write(message)
+            self._is_flowing = self.exchange.method != "HEAD"
             if self._farewell is not None:
                 await self._say_goodbye()
-        if asyncio.get_running_loop().time() - self._turn > TURN:
+        if self._clock() - self._turn > TURN:
             await self._take_turn()
-        if self.reason is not None:
-            if self.runner is not None:
-                await asyncio.sleep(CLEANUP_SECONDS)  # `source_ended` cancels it.
-            raise ClientGone
-        if self.exchange.disconnected:
-            raise ClientGone
+        if self.reason is not None or self.exchange.disconnected:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        """Raise ClientGone, in a task other than that of the source after the source's cleanup."""
+        if self.reason is not None and self.runner is not None:
+            await asyncio.sleep(CLEANUP_SECONDS)  # `source_ended` cancels it.
+        raise ClientGone
 
     async def _send_last(self, message: Message) -> None:
+        is_waiting = self._timer is not None or self._is_open or not self.exchange.body_complete
+        if self._held is not None and not is_waiting:
+            held, self._held = self._held, None
+            self._sends, self._sent_at = 1, self._clock()
+            await self.exchange.send(held)
+            await self.exchange.send(message)
+            self.kernel.channels.discard(self)
+            if self._is_open:
+                self.close()
+            return
         await self._begin()
+        self._is_flowing = False
         if self.exchange.body_complete:
             await self._write(message)
             self.close()
@@ -325,14 +231,17 @@ class ResponseGuard(Guard):
             await self.exchange.send(message)
 
     async def _write(self, message: Message) -> None:
-        self._sent_at = asyncio.get_running_loop().time()
         await self._send_watched(message)
         if self._media_type == EVENTS:
             self._tail = (self._tail + message.get("body", b"")[-4:])[-4:]
 
     def _begin_late(self) -> None:
-        self._beginning = asyncio.get_running_loop().create_task(self._send_start())
-        self._open()
+        loop = asyncio.get_running_loop()
+        if self.exchange.method == "HEAD":
+            self._task = loop.create_task(self._end_head())
+        else:
+            self._beginning = loop.create_task(self._send_start())
+            self._open()
 
     async def _begin(self) -> None:
         """Send the start of the response, if it is still held."""
@@ -363,7 +272,7 @@ class ResponseGuard(Guard):
         if self._is_open:
             return
         self._is_open = True
-        self._sent_at = self._turn = asyncio.get_running_loop().time()
+        self._sent_at = self._turn = self._clock()
         self.kernel.channels.add(self)
         if not self._is_read:
             self._watch()
@@ -424,8 +333,7 @@ class ResponseGuard(Guard):
         farewell, self._farewell = self._farewell, None
         await self._write(_part(farewell))
         self.exchange.outcome = Outcome.DRAINED
-        await self.exchange.send(_part(b"", more=False))
-        self.cut(ClientGone())
+        await self._end_early()
 
     async def report(self, error: BaseException) -> None:
         """Send the record of a failure, if the response has begun and its format has one."""
@@ -457,7 +365,7 @@ class ResponseGuard(Guard):
         return aborted
 
     def close(self) -> None:
-        self._is_open = False
+        self._is_open = self._is_flowing = False
         if self._ahead is not None and not self._ahead.done():
             self._ahead, self.exchange.is_ahead = None, False
         self._cancel_timer()

@@ -99,6 +99,8 @@ class Kernel:
         self.has_layers = False
         #: The owner's limit of request bodies, in bytes, for all path operations.
         self.max_body: int | None = None
+        #: The path templates of mounts and of Starlette's routes, by the id of the endpoint.
+        self.templates: dict[int, str] = {}
         #: The metrics of the modules.
         self.measures: list[Measure] = []
         #: Default headers of every response, by URL scheme; names in lower case.

@@ -22,10 +22,11 @@ from starlette.websockets import WebSocketDisconnect
 
 from .exchange import DetachedResponse, Exchange, StreamAborted
 from .fields import members, problem_of
-from .guard import Guard, ResponseGuard, current
+from .guard import ResponseGuard
 from .kernel import Kernel
 from .problem import Problem
 from .socket_guard import WebSocketGuard
+from .work import Guard, current
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +87,7 @@ class ExchangeMiddleware:
                 # Break the reference cycles, so that memory is freed at once.
                 exchange.channel = exchange.broken = None
                 scope["exchange"], scope["kernel"] = outer
-                if guard.response is not None and not exchange.response_complete:
-                    await guard.run_background()
+                await guard.run_background()
 
     async def _fail(self, error: BaseException, scope: Scope, guard: Guard) -> bool:
         """Respond to an error; return whether a handler of the application has done so.
@@ -134,7 +134,7 @@ class ExchangeMiddleware:
             return self.kernel.drain.refusal()
         if isinstance(error, StreamAborted) and isinstance(error.__cause__, Problem):
             return error.__cause__  # From the rest of a request body.
-        return Problem(500)
+        return Problem.of(error)
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers = dict(scope["headers"])
@@ -145,6 +145,7 @@ class ExchangeMiddleware:
             scope=scope,
             drain=self.kernel.drain,
             streams=self.kernel.streams,
+            templates=self.kernel.templates,
             headers=self.kernel.headers.get(scope.get("scheme", "http"), ()),
             _receive=receive,
             _send=send,

@@ -7,11 +7,15 @@ A module defines its problem types where it raises them, and its part lists them
 documents the types of its own parts only.
 """
 
+import errno
 from collections.abc import Iterable, Mapping
 from http.client import responses
 from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
+
+#: Errors of a full disk, or of a full quota.
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 
 
 def title_of(status: int) -> str:
@@ -74,8 +78,11 @@ class Problem(HTTPException):
 
     @classmethod
     def of(cls, error: BaseException) -> "Problem":
-        """Return the problem that a client may see; 500 without details for any other error."""
-        return error if isinstance(error, cls) else cls(500)
+        """Return the problem that a client may see; 500 without details for most other errors."""
+        if isinstance(error, cls):
+            return error
+        is_full = isinstance(error, OSError) and error.errno in FULL_DISK
+        return cls(507, "The disk is full.") if is_full else cls(500)
 
 
 def invalid(errors: Iterable[Any], detail: str = "The request is not valid.") -> Problem:

@@ -12,7 +12,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from .exchange import Outcome
-from .guard import CLEANUP_SECONDS, TURN, Guard
+from .work import CLEANUP_SECONDS, TURN, Guard
 
 #: Seconds in which a handler may receive the disconnect by itself; it may then clean up for
 #: CLEANUP_SECONDS.
@@ -38,6 +38,7 @@ class WebSocketGuard(Guard):
 
     async def send(self, message: Message) -> None:
         if message["type"] == "websocket.accept" and self.exchange.guarded:
+            self.admit()
             # An addition to ASGI, which `server.websocket` reads.
             message = {"max_size": self.exchange.limits.max_body, **message}
         await self._send_watched(message)

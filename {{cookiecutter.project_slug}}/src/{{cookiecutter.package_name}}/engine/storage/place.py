@@ -21,7 +21,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..kernel.problem import Problem, ProblemType
+from ..kernel.problem import FULL_DISK, Problem, ProblemType
 from .records import new_id
 
 #: Seconds between two checks of the paths, and the duration at which a check counts as failed.
@@ -29,7 +29,6 @@ LOOK_SECONDS = 1.0
 HUNG_SECONDS = 30.0
 #: The `Retry-After` of a refused request, in seconds.
 RETRY_AFTER = 10
-FULL = {errno.ENOSPC, errno.EDQUOT}
 #: Bytes that are written to find out whether a quota of the disk is exhausted.
 QUOTA_PROBE = 64 << 10
 #: Errors of a disk that cannot be written at all, whichever file was written.
@@ -193,7 +192,7 @@ def check_moves(*folders: Path) -> None:
         for folder in folders[1:]:
             path = path.replace(folder / path.name)
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in FULL_DISK:
             return  # A service starts on a full disk, so that files can be deleted.
         if error.errno != errno.EXDEV:
             raise OSError(error.errno, error.strerror, str(folder)) from error
@@ -210,7 +209,7 @@ def unavailable() -> Problem:
 
 def is_full(error: OSError | sqlite3.DatabaseError) -> bool:
     if isinstance(error, OSError):
-        return error.errno in FULL
+        return error.errno in FULL_DISK
     return _code(error) == sqlite3.SQLITE_FULL
 
 

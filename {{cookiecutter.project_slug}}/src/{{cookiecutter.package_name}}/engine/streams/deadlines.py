@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Send
 
 from ..kernel.body import Deadline
 from ..kernel.exchange import SlowClient
-from ..kernel.guard import CLEANUP_SECONDS
+from ..kernel.work import CLEANUP_SECONDS
 
 
 async def send_within(send: Send, message: Message, limit: float) -> None:

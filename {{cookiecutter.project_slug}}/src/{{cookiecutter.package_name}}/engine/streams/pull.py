@@ -23,10 +23,10 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..kernel.exchange import Exchange, StreamAborted, exchange_of
-from ..kernel.guard import CLEANUP_SECONDS
 from ..kernel.kernel import kernel_of
 from ..kernel.problem import Problem
 from ..kernel.threads import iterate_in_thread
+from ..kernel.work import CLEANUP_SECONDS
 from .codings import Coding
 from .deadlines import send_within, while_connected
 from .file_parts import ZERO_COPY, FilePart
