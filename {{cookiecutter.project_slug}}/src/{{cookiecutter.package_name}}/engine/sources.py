@@ -93,7 +93,7 @@ def _watch_operation(dependant: Any, is_events: bool) -> None:
     function = unwrap(call)
     functions = (function, type(function).__call__)
     if any(isgeneratorfunction(each) or isasyncgenfunction(each) for each in functions):
-        # Dependencies may add tasks as well, and FastAPI shows the response to nobody.
+        # Dependencies may add tasks as well, and the response is not available here.
         tasks = dependant.background_tasks_param_name or TASKS
         dependant.background_tasks_param_name = tasks
         dependant.call = _watched(call, is_events, tasks)

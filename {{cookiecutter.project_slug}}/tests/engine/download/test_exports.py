@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from {{cookiecutter.package_name}}.engine.download import ExportRouter
@@ -406,3 +407,30 @@ async def test_the_documentation_has_the_rows_and_the_parameters(serve: Any) -> 
     assert [parameter["name"] for parameter in parameters] == ["after", "limit", "format", "bom"]
     formats = parameters[2]["schema"]["anyOf"][0]
     assert formats["enum"] == ["jsonl", "csv", "txt"]
+
+
+async def test_a_decorator_for_two_exports_keeps_its_dependencies(serve: Any) -> None:
+    async def refuse() -> None:
+        raise Problem(403)
+
+    router = ExportRouter(prefix="/exports")
+    export = router.export("/{name}", dependencies=[Depends(refuse)])
+
+    @export
+    async def first(name: str) -> AsyncGenerator[Row]:
+        yield Row(text=name)
+
+    other = ExportRouter(prefix="/others")
+    other.export("/{name}", dependencies=[Depends(refuse)])(first)
+    export(first)
+    service = await serve(router, other)
+    async with service.client() as client:
+        statuses = [
+            (await client.request(method, path)).status_code
+            for method in ("GET", "HEAD")
+            for path in ("/exports/a", "/others/a")
+        ]
+    refused = [route.dependencies for route in router.routes if isinstance(route, APIRoute)]
+
+    assert statuses == [403] * 4
+    assert len({len(each) for each in refused}) == 1

@@ -79,8 +79,8 @@ class ExportRouter(APIRouter):
                 "responses": {200: {"content": content}, 406: {}},
             }
             endpoint = _endpoint(rows, model, _escaped if escape_formulas else _cell)
-            dependencies = [_ADMISSION, *options.pop("dependencies", ())]
-            self.get(path, dependencies=dependencies, **(usual | options))(endpoint)
+            dependencies = [_ADMISSION, *options.get("dependencies", ())]
+            self.get(path, **(usual | options | {"dependencies": dependencies}))(endpoint)
             self.head(path, dependencies=dependencies, include_in_schema=False)(endpoint)
             return rows
 

@@ -42,9 +42,9 @@ class TransformRouter(APIRouter):
                 "responses": {200: {"content": {gives: {}}}, 408: {}, 413: {}, 415: {}},
                 "openapi_extra": {"requestBody": {"content": {takes: {}}}},
             }
-            dependencies = [_ADMISSION, *options.pop("dependencies", ())]
+            dependencies = [_ADMISSION, *options.get("dependencies", ())]
 
-            @self.post(path, dependencies=dependencies, **(usual | options))
+            @self.post(path, **(usual | options | {"dependencies": dependencies}))
             async def send(request: Request) -> ByteStream:
                 check(request)
                 body = RequestBody(request, request.app.state.settings.download.max_transform)

@@ -376,9 +376,9 @@ class RunRouter(APIRouter):
                 "responses": {status: _STARTED, 413: {}, 415: {}, 422: {}, 429: {}, 503: {}},
                 "openapi_extra": {"requestBody": body},
             }
-            dependencies = [_ADMISSION, *options.pop("dependencies", ())]
+            dependencies = [_ADMISSION, *options.get("dependencies", ())]
 
-            @self.post(path, dependencies=dependencies, **(usual | options))
+            @self.post(path, **(usual | options | {"dependencies": dependencies}))
             async def start(request: Request, response: Response, runs: RunsDep) -> Started:
                 # The adapter of a function calls it with the members of the body.
                 messages = await read_json(request, adapter)

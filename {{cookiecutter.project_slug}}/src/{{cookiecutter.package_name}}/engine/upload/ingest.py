@@ -95,9 +95,9 @@ class IngestRouter(APIRouter):
                 "responses": _RESPONSES,
                 "openapi_extra": {"requestBody": {"description": _ROWS, "content": content}},
             }
-            dependencies = [_ADMISSION, *options.pop("dependencies", ())]
+            dependencies = [_ADMISSION, *options.get("dependencies", ())]
 
-            @self.post(path, dependencies=dependencies, **(usual | options))
+            @self.post(path, **(usual | options | {"dependencies": dependencies}))
             async def ingest(
                 request: Request, consume: Annotated[Consume, Depends(bound)]
             ) -> Report:
