@@ -39,6 +39,8 @@ OWNED = [
     (SHARED, [f"{ENGINE}/realtime/backends/{name}.py" for name in REDIS]),
     (SHARED, [f"{TESTS}/realtime/{name}.py" for name in REDIS_TESTS]),
     (ERRORS, [f"{ENGINE}/errors", f"{TESTS}/errors", "tests/test_errors.py", "docs/problems.md"]),
+    (ANSWERS["auth"] != "none", [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access"]),
+    (ANSWERS["auth"] != "none", ["tests/test_access.py", "docs/access.md"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", f"{TESTS}/test_web.py"]),
     (ANSWERS["engine_tests"], [TESTS]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),

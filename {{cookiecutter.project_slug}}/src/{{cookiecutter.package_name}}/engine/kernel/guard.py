@@ -44,6 +44,8 @@ RECORDS = {
     "application/x-ndjson": ('{"$error": ', "}\n"),
 }
 EVENTS = "text/event-stream"
+#: The last event of a stream whose credential is not valid any more.
+REAUTH = b"event: reauth\ndata: {}\n\n"
 #: The arguments of Starlette's error for an error that has a handler, after the start.
 ALREADY_STARTED = ("Caught handled exception, but response already started.",)
 #: Headers of event streams: a proxy must neither store, transform nor buffer them.
@@ -58,6 +60,8 @@ current: ContextVar["Guard"] = ContextVar("guard")
 class Guard:
     """The work of the application for one request, which can be cancelled for a reason."""
 
+    #: The digest of the key that has authenticated the request.
+    credential = b""
     #: Why the guard has cancelled the work.
     reason: BaseException | None = None
     #: The task that waits for the next item of a source.
@@ -134,6 +138,18 @@ class Guard:
         drain = self.kernel.drain
         self._cut_at = asyncio.get_running_loop().time() + drain.notice + drain.timeout
 
+    def expire(self, reason: Problem, grace: float) -> None:
+        """End the work, because its credential is not valid any more: after `grace` seconds."""
+        if self.exchange.channel is not None:
+            self.exchange.channel.expire()
+        else:
+            asyncio.get_running_loop().call_later(grace, self._cut_expired, reason)
+
+    def _cut_expired(self, reason: Problem) -> None:
+        if not self.exchange.ended_at:
+            self.exchange.outcome = Outcome.REJECTED
+            self.cut(reason)
+
     def cause_of(self, error: BaseException) -> BaseException:
         """Return the reason of the end, which libraries may have wrapped or hidden."""
         if self.reason is not None:
@@ -191,7 +207,8 @@ class ResponseGuard(Guard):
     _media_type = ""
     #: The last bytes of the body, which show whether an event is complete.
     _tail = b""
-    _farewell: bytes | None = None
+    #: The last record, and the outcome of a stream that ends with it.
+    _farewell: tuple[bytes, Outcome] | None = None
     _sent_at = 0.0
     _reader: BoundedReceive | None = None
     #: A message of the request body that was received before the application asked for it.
@@ -403,9 +420,19 @@ class ResponseGuard(Guard):
         """End an event stream after its current event, others at the end of the drain."""
         super().drain(retry_after)
         if self._media_type == EVENTS:
-            self._farewell = f"retry: {retry_after * 1000:.0f}\n\n".encode()
-            if self._is_idle():
-                self._task = asyncio.get_running_loop().create_task(self._say_goodbye())
+            self._end_with(f"retry: {retry_after * 1000:.0f}\n\n".encode(), Outcome.DRAINED)
+
+    def expire(self, reason: Problem, grace: float) -> None:
+        """End an event stream after its current event, others after the grace period."""
+        if self._media_type == EVENTS:
+            self._end_with(REAUTH, Outcome.REJECTED)
+        else:
+            super().expire(reason, grace)
+
+    def _end_with(self, record: bytes, outcome: Outcome) -> None:
+        self._farewell = record, outcome
+        if self._is_idle():
+            self._task = asyncio.get_running_loop().create_task(self._say_goodbye())
 
     def _is_idle(self) -> bool:
         """Return whether an event stream is between two events, and nothing is being sent."""
@@ -421,9 +448,9 @@ class ResponseGuard(Guard):
     async def _say_goodbye(self) -> None:
         if self._farewell is None or not self._is_idle():
             return
-        farewell, self._farewell = self._farewell, None
-        await self._write(_part(farewell))
-        self.exchange.outcome = Outcome.DRAINED
+        (record, outcome), self._farewell = self._farewell, None
+        await self._write(_part(record))
+        self.exchange.outcome = outcome
         await self.exchange.send(_part(b"", more=False))
         self.cut(ClientGone())
 

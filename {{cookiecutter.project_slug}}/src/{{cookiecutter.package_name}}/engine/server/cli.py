@@ -19,7 +19,7 @@ from pydantic_settings import SettingsError
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from .. import check
-from ..kernel.origins import Hosts
+from ..kernel.origins import is_local
 from ..observability import log
 from ..service import Service
 from ..settings import ServiceSettings, explain
@@ -68,7 +68,10 @@ def main(
     app.check()
     if options.command:
         app.commands[options.command](settings, options.arguments)
-    elif options.reload:
+        return
+    for part in app.parts:
+        part.prepare(app)
+    if options.reload:
         reload(create_app, read_settings, settings)
     else:
         serve(create_app, settings, app)
@@ -124,8 +127,7 @@ class Supervisor(Multiprocess):
 def _lacks_a_name(settings: ServiceSettings) -> bool:
     """Return whether clients of other machines must use the address that the server listens on."""
     server = settings.server
-    is_local = Hosts(()).allow(server.host.encode())
-    return not (is_local or server.public_url or server.allowed_hosts)
+    return not (is_local(server.host) or server.public_url or server.allowed_hosts)
 
 
 def _create(create_app: Factory, read_settings: Callable[[], Any]) -> Service:
@@ -173,7 +175,7 @@ def _parse(commands: list[str], arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "command", nargs="?", choices=commands, metavar="COMMAND", help=", ".join(commands)
     )
-    parser.add_argument("arguments", nargs="*", metavar="ARGUMENT")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT")
     return parser.parse_args(arguments)
 
 
