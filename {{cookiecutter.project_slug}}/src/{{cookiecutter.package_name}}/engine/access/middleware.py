@@ -7,11 +7,7 @@ from weakref import WeakSet
 from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.requests import HTTPConnection
-from starlette.routing import (
-    Mount,
-    WebSocketRoute,
-    get_route_path as path_of,  # type: ignore[attr-defined]
-)
+from starlette.routing import Mount, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..kernel.access import Principal, is_public, unauthenticated
@@ -173,6 +169,12 @@ class PublicRoutes:
             if pattern.match(path) and (methods is None or scope.get("method") in methods):
                 return public
         return False
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path of a request below that at which a proxy or application mounts this one."""
+    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path
 
 
 def is_public_route(context: RouteContext, pages: set[str]) -> bool:
