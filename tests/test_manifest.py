@@ -68,9 +68,9 @@ FOREIGN = [
 
 
 @pytest.fixture(scope="module")
-def everything(full: Project, bake_once: Bake) -> set[str]:
+def everything(complete: Project, bake_once: Bake) -> set[str]:
     """Return all paths of all projects; no project has two kinds of CI."""
-    return full.files() | bake_once(**EVERYTHING, ci="gitlab").files()
+    return complete.files() | bake_once(**EVERYTHING, ci="gitlab").files()
 
 
 def below(path: str, entry: str) -> bool:
@@ -132,9 +132,9 @@ def test_one_module_alone_is_the_core_and_its_files(
     ],
 )
 def test_a_file_of_an_answer_is_missing_without_it(
-    answer: Answers, paths: set[str], bake: Bake, full: Project
+    answer: Answers, paths: set[str], bake: Bake, complete: Project
 ) -> None:
-    assert full.files() - bake(**EVERYTHING | answer).files() == paths
+    assert complete.files() - bake(**EVERYTHING | answer).files() == paths
 
 
 def test_a_project_has_no_empty_folder(bake: Bake) -> None:
@@ -152,9 +152,9 @@ def test_the_post_generation_hook_fits_on_a_screen_or_two() -> None:
 
 
 @pytest.fixture(params=["repository", "project"])
-def tree(request: pytest.FixtureRequest, full: Project) -> Path:
-    """The repository, and the full project generated from it."""
-    return {"repository": REPOSITORY, "project": full.path}[request.param]
+def tree(request: pytest.FixtureRequest, complete: Project) -> Path:
+    """The repository, and the complete project generated from it."""
+    return {"repository": REPOSITORY, "project": complete.path}[request.param]
 
 
 def test_no_python_file_is_longer_than_500_lines(tree: Path) -> None:

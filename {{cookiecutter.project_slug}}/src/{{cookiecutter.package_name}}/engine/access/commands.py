@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from .keys import KEY, NAME, new_secret
+from .keys import NAME
 from .store import KeyStore
 
 HELP = "scopes such as `files:read`, or roles of access.py"
@@ -19,8 +19,12 @@ def run(store: KeyStore, roles: Collection[str], link_age: float, arguments: lis
         case "create":
             _check(options, roles)
             seconds = None if options.days is None else options.days * 86400
-            sys.stdout.write(create(store, options.name, options.owner, options.grants, seconds))
-            sys.stdout.write("\n")
+            owner = options.owner or options.name
+            try:
+                key = store.create(owner, options.grants, options.name, seconds)
+            except ValueError as error:
+                sys.exit(str(error))
+            sys.stdout.write(f"{key}\n")
         case "list":
             for key in store.keys.values():
                 state = key.flaw() or "valid"
@@ -31,19 +35,7 @@ def run(store: KeyStore, roles: Collection[str], link_age: float, arguments: lis
             if not store.revoke(options.name):
                 sys.exit(f"There is no key with the name {options.name}")
         case "rotate":
-            store.rotate(0 if options.now else link_age)
-
-
-def create(
-    store: KeyStore, name: str, owner: str, grants: Collection[str], seconds: float | None = None
-) -> str:
-    """Add a key, and return it; exit with one line if there is one with this name."""
-    secret = new_secret(KEY)
-    try:
-        store.add(secret, name, owner or name, grants, seconds)
-    except ValueError as error:
-        sys.exit(str(error))
-    return secret
+            store.rotate(None if options.now else link_age)
 
 
 def _check(options: Any, roles: Collection[str]) -> None:

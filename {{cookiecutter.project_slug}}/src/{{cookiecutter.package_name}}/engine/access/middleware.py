@@ -173,7 +173,8 @@ class PublicRoutes:
 
 def path_of(scope: Scope) -> str:
     """Return the path of a request below that at which a proxy or application mounts this one."""
-    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    path: str = scope["path"]
+    root = scope.get("root_path", "").rstrip("/")
     return path.removeprefix(root) if path.startswith(f"{root}/") else path
 
 

@@ -74,7 +74,7 @@ class Access(Part):
         store = self._open(app.settings.access)
         if not store.keys:
             if is_local(server.host):
-                _welcome(app, commands.create(store, FIRST_KEY, ADMIN, [ADMIN]))
+                _welcome(app, store.create(ADMIN, [ADMIN], FIRST_KEY))
             else:
                 sys.stderr.write("There is no API key yet: create one with `serve keys create`\n")
         store.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..kernel.access import Principal
-from .keys import TICKET, Key, digest_of, new_secret
+from .keys import KEY, TICKET, Key, digest_of, new_secret
 
 #: The version of the tables.
 FORMAT = 1
@@ -114,11 +114,15 @@ class KeyStore:
 
     # ---- Keys
 
-    def add(
-        self, secret: str, name: str, owner: str, grants: Collection[str], seconds: float | None
-    ) -> None:
-        """Add a key that expires after some seconds; raises ValueError if its name is taken."""
-        now = time.time()
+    def create(
+        self, owner: str, grants: Collection[str], name: str = "", seconds: float | None = None
+    ) -> str:
+        """Return a new key, which expires after some seconds; the name is random by default.
+
+        Raises ValueError if the name is taken.
+        """
+        secret, now = new_secret(KEY), time.time()
+        name = name or secrets.token_hex(8)
         expires_at = None if seconds is None else now + seconds
         row = digest_of(secret), name, owner, " ".join(grants), now, expires_at
         try:
@@ -127,6 +131,7 @@ class KeyStore:
         except sqlite3.IntegrityError:
             raise ValueError(f"there is a key with the name {name}") from None
         self.reread()
+        return secret
 
     def revoke(self, name: str) -> bool:
         """Revoke a key; return False if there is none with this name."""
@@ -164,15 +169,20 @@ class KeyStore:
 
     # ---- Secrets
 
-    def rotate(self, keep_seconds: float) -> None:
-        """Sign with a new secret; remove those that were replaced more than `keep_seconds` ago."""
+    def rotate(self, keep_seconds: float | None) -> None:
+        """Sign with a new secret; remove those that were replaced more than `keep_seconds` ago.
+
+        With None, remove all others.
+        """
         now = time.time()
         with self._changing() as database:
             database.execute(
                 "DELETE FROM secrets WHERE EXISTS (SELECT 1 FROM secrets AS later"
                 " WHERE later.created_at > secrets.created_at AND later.created_at <= ?)",
-                (now - keep_seconds,),
+                (now - (keep_seconds or 0),),
             )
+            if keep_seconds is None:
+                database.execute("DELETE FROM secrets")
             row = (secrets.token_hex(4), secrets.token_bytes(32), now)
             database.execute("INSERT INTO secrets VALUES (?, ?, ?)", row)
         self.reread()

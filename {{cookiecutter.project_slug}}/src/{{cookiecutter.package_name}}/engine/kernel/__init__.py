@@ -14,7 +14,7 @@ Settings: `APP_STREAMING__…`. It imports no other part of the service.
 Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 """
 
-from .access import Principal, current_principal, principal_of
+from .access import Principal, current_principal, principal_of, public
 from .admission import Admission, client_of
 from .body import RequestBody, whole_request
 from .exchange import StreamAborted
@@ -36,5 +36,6 @@ __all__ = [
     "current_principal",
     "in_thread",
     "principal_of",
+    "public",
     "whole_request",
 ]

@@ -69,6 +69,7 @@ def main(
     if options.command:
         app.commands[options.command](settings, options.arguments)
         return
+    _check_access(app)
     for part in app.parts:
         part.prepare(app)
     if options.reload:
@@ -122,6 +123,18 @@ class Supervisor(Multiprocess):
         for worker in self.processes:
             worker.child_conn.close()  # Without effect if it is closed.
         super().keep_subprocess_alive()
+
+
+def _check_access(app: Service) -> None:
+    """Exit with one line if anybody on the network could use the service without a key."""
+    server = app.settings.server
+    is_open = app.state.kernel.challenge is None and not server.allow_anonymous
+    if is_open and not is_local(server.host):
+        sys.exit(
+            f"APP_SERVER__HOST: this service has no access control, so it refuses {server.host!r}:"
+            " APP_SERVER__ALLOW_ANONYMOUS=true lets every client that reaches it read and change"
+            " everything"
+        )
 
 
 def _lacks_a_name(settings: ServiceSettings) -> bool:
