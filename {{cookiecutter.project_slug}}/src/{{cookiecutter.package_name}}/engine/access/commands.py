@@ -21,10 +21,10 @@ def run(store: KeyStore, roles: Collection[str], link_age: float, arguments: lis
             seconds = None if options.days is None else options.days * 86400
             owner = options.owner or options.name
             try:
-                key = store.create(owner, options.grants, options.name, seconds)
+                secret = store.create(owner, options.grants, options.name, seconds)
             except ValueError as error:
                 sys.exit(str(error))
-            sys.stdout.write(f"{key}\n")
+            sys.stdout.write(f"{secret}\n")
         case "list":
             for key in store.keys.values():
                 state = key.flaw() or "valid"
