@@ -51,6 +51,18 @@ REDIS = {
     }.items()
     for name in names
 }
+#: The files of the access control.
+ACCESS = {
+    "docs/access.md",
+    "src/streaming_service/access.py",
+    *(
+        path.relative_to(REPOSITORY / TEMPLATE_FOLDER)
+        .as_posix()
+        .replace("{{cookiecutter.package_name}}", "streaming_service")
+        for folder in ("src/{{cookiecutter.package_name}}/engine/access", "tests/engine/access")
+        for path in files_below(REPOSITORY / TEMPLATE_FOLDER / folder)
+    ),
+}
 NOTHING_ELSE: Answers = {"use_demo_page": False, "use_docker": False, "ci": "none"}
 
 #: Names that cannot be checked out on Windows.
@@ -120,12 +132,13 @@ def test_one_module_alone_is_the_core_and_its_files(
     kept = {path for path in everything if not any(below(path, entry) for entry in unwanted)}
     assert project.files() == kept
     folders = {path.name for path in (project.src / "engine").iterdir() if path.is_dir()}
-    assert folders == {"check", "kernel", "observability", "server"} | FOLDERS[module]
+    assert folders == {"access", "check", "kernel", "observability", "server"} | FOLDERS[module]
 
 
 @pytest.mark.parametrize(
     ("answer", "paths"),
     [
+        ({"auth": "none"}, ACCESS),
         ({"use_docker": False}, {"Dockerfile", ".dockerignore", "compose.yaml"}),
         ({"ci": "none"}, {".github/workflows/ci.yml"}),
         ({"broker": "memory"}, REDIS),

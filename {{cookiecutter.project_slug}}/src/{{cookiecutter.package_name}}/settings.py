@@ -43,7 +43,8 @@ class Settings(ServiceSettings):
     # {% if cookiecutter.use_realtime %}
     realtime: RealtimeSettings = RealtimeSettings()
     # {% endif %}
-    # {% if cookiecutter.use_upload or cookiecutter.use_download or cookiecutter.use_realtime or cookiecutter.auth != "none" %}
+    # {% set c = cookiecutter %}
+    # {% if c.use_upload or c.use_download or c.use_realtime or c.auth == "api-key" %}
 
     # {% endif %}
     # Your own settings: `APP_DATABASE_URL` sets this one.

@@ -1,4 +1,4 @@
-"""Access: API keys, one-time tickets, and signed links; who may do what.
+"""API keys, one-time tickets and signed links: they decide who may do what.
 
 Every route needs a valid credential, unless it is marked with `public`. The scopes of a key allow
 what the engine's routes do; `Security(current_principal, scopes=["reports:read"])` asks for one in
@@ -13,8 +13,7 @@ the owner's routes.
 Settings: `APP_ACCESS__…`. Sources: RFC 6750 (bearer tokens); RFC 9110, section 11 (authentication).
 """
 
-from ..kernel.access import Principal, current_principal, public
 from .part import Access
 from .settings import AccessSettings
 
-__all__ = ["Access", "AccessSettings", "Principal", "current_principal", "public"]
+__all__ = ["Access", "AccessSettings"]

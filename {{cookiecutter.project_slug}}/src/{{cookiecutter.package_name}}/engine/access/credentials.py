@@ -29,7 +29,7 @@ _PARAMETERS: dict[bytes, tuple[str, Kind]] = {
 
 
 class Credential(NamedTuple):
-    """What a request offers to be authenticated by."""
+    """The proof of a request that its sender may do something."""
 
     kind: Kind
     secret: str

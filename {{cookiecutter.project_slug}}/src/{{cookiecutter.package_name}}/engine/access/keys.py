@@ -1,6 +1,6 @@
 """Secrets: a prefix and 256 random bits. The service stores only their SHA-256.
 
-A fast hash is enough, because nobody can guess 256 bits. The prefix lets scanners of repositories
+A fast hash is enough, because 256 random bits cannot be guessed. The prefix lets scanners of repositories
 find keys, and distinguishes tickets from the owner's own parameters.
 """
 
@@ -24,7 +24,7 @@ class Key:
     digest: bytes
     #: The name, unique among all keys.
     name: str
-    #: Its principal: the owner of what is created with it.
+    #: The owner of files, uploads and runs that were created with it.
     principal: Principal
     #: Roles and scopes, as they were given.
     grants: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Signed links: a path that anybody may GET for some time, as the holder of a key has allowed.
+"""Signed links: each lets its holder GET one path for some time, without a key.
 
 A signature is `sl_ID.EXPIRES.PRINCIPAL.MAC`: the secret that signed it, the time in seconds since
 1970 after which it is refused, whose access it lends, and the HMAC-SHA-256 of these and the path.

@@ -24,7 +24,7 @@ from .store import KeyStore
 
 #: Seconds between two looks at the database: a revoked key is refused within two of them.
 REFRESH_SECONDS = 0.4
-#: Seconds after which the wrong credentials of an address are forgotten.
+#: Seconds after which the counts of wrong credentials are deleted.
 MINUTE = 60.0
 #: The name of the key that the first start creates.
 FIRST_KEY = "first"

@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS secrets (
 
 
 class Ticket(NamedTuple):
-    """What a ticket allows: one request, for the holder of a key."""
+    """One request that the holder of a key may make."""
 
     key: bytes
     method: str
@@ -63,7 +63,7 @@ class KeyStore:
         self.refresh()
 
     def _connect(self) -> sqlite3.Connection:
-        # The permissions of a database are those of its file: nobody else may read the secrets.
+        # Other users of the machine may not read the secrets.
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         database = sqlite3.connect(
             self._path, BUSY_SECONDS, isolation_level=None, check_same_thread=False

@@ -74,6 +74,11 @@ class Measure(NamedTuple):
 class Kernel:
     """The kernel of one application, at `app.state.kernel`."""
 
+    #: The `WWW-Authenticate` of a service with access control (RFC 6750), None without.
+    challenge: str | None = None
+    #: Signs a path, for the access of an owner and some seconds; returns the seconds, too.
+    sign: Callable[[str, str, float], tuple[str, float]] | None = None
+
     def __init__(self, limits: StreamingSettings, sections: Iterable[tuple[str, Any]]) -> None:
         """`sections` are those of the settings, by name: modules may have limits of their own."""
         self.limits = limits
@@ -92,12 +97,8 @@ class Kernel:
         self.last_handler: Callable[[Any, Any], Any] | None = None
         #: The problem types of the application, by name.
         self.problem_types: dict[str, ProblemType] = {}
-        #: The `WWW-Authenticate` of a service with access control (RFC 6750), None without.
-        self.challenge: str | None = None
         #: Scopes that everybody has.
         self.open_scopes: set[str] = set()
-        #: Signs a path, for the access of an owner and some seconds; returns the seconds, too.
-        self.sign: Callable[[str, str, float], tuple[str, float]] | None = None
         #: The middleware of parts, around that of the owner.
         self.layers: list[Middleware] = []
         #: Called with the OpenAPI document, before the errors are added to it.

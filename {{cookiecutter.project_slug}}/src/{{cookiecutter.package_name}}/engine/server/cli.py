@@ -126,7 +126,7 @@ class Supervisor(Multiprocess):
 
 
 def _check_access(app: Service) -> None:
-    """Exit with one line if anybody on the network could use the service without a key."""
+    """Exit with one line if other machines could use the service without a key."""
     server = app.settings.server
     is_open = app.state.kernel.challenge is None and not server.allow_anonymous
     if is_open and not is_local(server.host):
