@@ -18,7 +18,7 @@ ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
 #: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
-    (RESUMABLE, [f"{ENGINE}/upload/resumable", f"{ENGINE}/storage/partials.py"]),
+    (RESUMABLE, [f"{ENGINE}/{name}" for name in ("upload/resumable", "storage/partials.py")]),
     (RESUMABLE, [f"{TESTS}/resumable"]),
     (RESUMABLE or REALTIME, [f"{ENGINE}/streams/clock.py"]),
     (DOWNLOAD, [f"{ENGINE}/download", f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
@@ -38,7 +38,8 @@ OWNED = [
     (SHARED, [f"{ENGINE}/realtime/backends/{name}.py" for name in REDIS]),
     (SHARED, [f"{TESTS}/realtime/{name}.py" for name in REDIS_TESTS]),
     (ERRORS, [f"{ENGINE}/errors", f"{TESTS}/errors", "tests/test_errors.py", "docs/problems.md"]),
-    (KEYS, [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access", "docs/access.md"]),
+    (KEYS, [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access"]),
+    (KEYS, ["tests/test_access.py", "docs/access.md"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", f"{TESTS}/test_web.py"]),
     (ANSWERS["engine_tests"], [TESTS]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),

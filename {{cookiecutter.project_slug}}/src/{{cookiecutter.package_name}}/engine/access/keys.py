@@ -1,7 +1,7 @@
 """Secrets: a prefix and 256 random bits. The service stores only their SHA-256.
 
-A fast hash is enough, because 256 random bits cannot be guessed. The prefix lets scanners of repositories
-find keys, and distinguishes tickets from the owner's own parameters.
+A fast hash is enough, because 256 random bits cannot be guessed. The prefix lets scanners of
+repositories find keys, and distinguishes tickets from the owner's own parameters.
 """
 
 import hashlib

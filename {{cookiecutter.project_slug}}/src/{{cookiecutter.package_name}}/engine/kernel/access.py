@@ -1,6 +1,7 @@
 """The senders of requests, and their scopes.
 
-Without the part `Access` every request is allowed, so the dependencies of the routes do nothing. Sources: RFC 6750, section 3 (`WWW-Authenticate`); RFC 9110, sections 15.5.2 and 15.5.4.
+Without the part `Access` every request is allowed, so the dependencies of the routes do nothing.
+Sources: RFC 6750, section 3 (`WWW-Authenticate`); RFC 9110, sections 15.5.2 and 15.5.4.
 """
 
 from collections.abc import Callable
