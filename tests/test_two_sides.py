@@ -141,7 +141,7 @@ def test_the_import_of_a_missing_part_names_the_answer_that_adds_it(
     ) in done.stdout
 
 
-def test_a_part_that_is_there_is_imported(full: Project, environment: Environment) -> None:
-    imports = "; ".join(f"import {full.package}.engine.{part}" for part in WITHOUT)
+def test_a_part_that_is_there_is_imported(complete: Project, environment: Environment) -> None:
+    imports = "; ".join(f"import {complete.package}.engine.{part}" for part in WITHOUT)
 
-    assert environment.run(full, "python", "-c", imports).returncode == 0
+    assert environment.run(complete, "python", "-c", imports).returncode == 0

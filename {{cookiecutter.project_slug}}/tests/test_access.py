@@ -1,4 +1,4 @@
-"""Access: who may do what."""
+"""Keys and their scopes."""
 
 from {{cookiecutter.package_name}}.engine.testing import LiveServer
 

@@ -1,4 +1,4 @@
-"""Keys: where they may be, when they end, and what is said about wrong ones."""
+"""Keys: their places in a request, their roles and scopes, and the responses to wrong ones."""
 
 import asyncio
 import subprocess

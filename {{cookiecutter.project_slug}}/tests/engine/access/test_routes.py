@@ -1,4 +1,4 @@
-"""Every route is public, or refuses whoever may not use it."""
+"""Every route is public, or refuses requests without a valid key and scope."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ def owners() -> APIRouter:
     async def opened() -> str:
         return "open"
 
-    # Matches what is not open, too; the first route that matches decides.
+    # It also matches the path of the first route, which is not public.
     @router.get("/own/{name}")
     @public
     async def named(name: str) -> str:
@@ -112,7 +112,7 @@ def is_open(method: str, context: RouteContext) -> bool:
 
 
 def wrong_headers(service: Service, other: KeyStore) -> dict[str, dict[str, str]]:
-    """Return headers that no route accepts, by what is wrong."""
+    """Return headers that no route accepts, by their flaw."""
     expired = headers_of(service, "admin", seconds=-1)
     revoked = headers_of(service, "admin", name="revoked")
     store_of(service).revoke("revoked")
