@@ -8,10 +8,9 @@ from pathlib import Path
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 SRC = f"src/{ANSWERS['package_name']}"
 UPLOAD, DOWNLOAD = ANSWERS["use_upload"], ANSWERS["use_download"]
-RESUMABLE = UPLOAD and ANSWERS["resumable_uploads"]
+RESUMABLE, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-key"
 REALTIME, ERRORS = ANSWERS["use_realtime"], ANSWERS["use_error_handling"]
-STREAMS = UPLOAD or DOWNLOAD or REALTIME
-SHARED = REALTIME and ANSWERS["broker"] == "redis"
+STREAMS, SHARED = UPLOAD or DOWNLOAD or REALTIME, REALTIME and ANSWERS["broker"] == "redis"
 REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
 REDIS_TESTS += ["test_redis_bounds", "test_redis_refusals", "test_redis_workers", "test_runs_redis"]
@@ -19,8 +18,8 @@ ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
 #: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
-    (RESUMABLE, [f"{ENGINE}/upload/resumable", f"{TESTS}/resumable"]),
-    (RESUMABLE, [f"{ENGINE}/storage/partials.py"]),
+    (RESUMABLE, [f"{ENGINE}/{name}" for name in ("upload/resumable", "storage/partials.py")]),
+    (RESUMABLE, [f"{TESTS}/resumable"]),
     (RESUMABLE or REALTIME, [f"{ENGINE}/streams/clock.py"]),
     (DOWNLOAD, [f"{ENGINE}/download", f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
     (DOWNLOAD, [f"{ENGINE}/server/sendfile.py"]),
@@ -32,13 +31,14 @@ OWNED = [
     (REALTIME, [f"{ENGINE}/realtime", f"{ENGINE}/streams/push.py", f"{SRC}/runs.py"]),
     (REALTIME, [f"{ENGINE}/server/direct.py"]),
     (REALTIME, [f"{TESTS}/errors/test_events.py", f"{TESTS}/observability/test_direct.py"]),
-    (REALTIME, [f"{TESTS}/streams/test_direct.py"]),
-    (REALTIME, [f"{TESTS}/realtime", "tests/test_events.py", "tests/test_runs.py"]),
-    (REALTIME, ["docs/realtime.md", "docs/runs.md"]),
+    (REALTIME, [f"{TESTS}/realtime", "tests/test_events.py", "docs/realtime.md"]),
+    (REALTIME, ["tests/test_runs.py", "docs/runs.md", f"{TESTS}/streams/test_direct.py"]),
     (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/test_files.py"]),
     (SHARED, [f"{ENGINE}/realtime/backends/{name}.py" for name in REDIS]),
     (SHARED, [f"{TESTS}/realtime/{name}.py" for name in REDIS_TESTS]),
     (ERRORS, [f"{ENGINE}/errors", f"{TESTS}/errors", "tests/test_errors.py", "docs/problems.md"]),
+    (KEYS, [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access"]),
+    (KEYS, ["tests/test_access.py", "docs/access.md"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", f"{TESTS}/test_web.py"]),
     (ANSWERS["engine_tests"], [TESTS]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),

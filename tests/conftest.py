@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from answers import EVERYTHING, Answer
+from answers import EVERYTHING, OPEN, Answer
 from baking import Bake, Project, bake, copy_of_the_template
 from environment import Environment, environment_for
 from groups import group_of
@@ -66,7 +66,13 @@ def bake_once(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
 
 @pytest.fixture(scope="session")
 def full(bake_once: Bake) -> Project:
-    """Generate the project with all modules."""
+    """Generate the project with all modules, whose clients need no key."""
+    return bake_once(**OPEN)
+
+
+@pytest.fixture(scope="session")
+def complete(bake_once: Bake) -> Project:
+    """Generate the project with all modules and access control."""
     return bake_once(**EVERYTHING)
 
 

@@ -8,8 +8,8 @@ from baking import Project
 from imports import circle_in, graph_of
 
 
-def test_the_engine_has_no_circle_of_imports(full: Project) -> None:
-    assert circle_in(full.src / "engine") == []
+def test_the_engine_has_no_circle_of_imports(complete: Project) -> None:
+    assert circle_in(complete.src / "engine") == []
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_a_project_with_all_modules_passes_every_test_of_its_engine(
 def test_a_project_passes_the_tests_of_its_engine(
     subset: Subset, bake: Bake, environment: Environment, tmp_path: Path
 ) -> None:
-    project = bake(**answers_of(subset))
+    project = bake(**answers_of(subset) | {"auth": "none"})
     shutil.copy(one_case.__file__, project.path)
 
     suite = run_suite(environment, project, tmp_path / "report.xml", ENGINE, *selection_for(subset))

@@ -51,6 +51,18 @@ REDIS = {
     }.items()
     for name in names
 }
+#: The files of the access control.
+ACCESS = {
+    "docs/access.md",
+    "src/streaming_service/access.py",
+    *(
+        path.relative_to(REPOSITORY / TEMPLATE_FOLDER)
+        .as_posix()
+        .replace("{{cookiecutter.package_name}}", "streaming_service")
+        for folder in ("src/{{cookiecutter.package_name}}/engine/access", "tests/engine/access")
+        for path in files_below(REPOSITORY / TEMPLATE_FOLDER / folder)
+    ),
+}
 NOTHING_ELSE: Answers = {"use_demo_page": False, "use_docker": False, "ci": "none"}
 
 #: Names that cannot be checked out on Windows.
@@ -68,9 +80,9 @@ FOREIGN = [
 
 
 @pytest.fixture(scope="module")
-def everything(full: Project, bake_once: Bake) -> set[str]:
+def everything(complete: Project, bake_once: Bake) -> set[str]:
     """Return all paths of all projects; no project has two kinds of CI."""
-    return full.files() | bake_once(**EVERYTHING, ci="gitlab").files()
+    return complete.files() | bake_once(**EVERYTHING, ci="gitlab").files()
 
 
 def below(path: str, entry: str) -> bool:
@@ -120,21 +132,22 @@ def test_one_module_alone_is_the_core_and_its_files(
     kept = {path for path in everything if not any(below(path, entry) for entry in unwanted)}
     assert project.files() == kept
     folders = {path.name for path in (project.src / "engine").iterdir() if path.is_dir()}
-    assert folders == {"check", "kernel", "observability", "server"} | FOLDERS[module]
+    assert folders == {"access", "check", "kernel", "observability", "server"} | FOLDERS[module]
 
 
 @pytest.mark.parametrize(
     ("answer", "paths"),
     [
+        ({"auth": "none"}, ACCESS),
         ({"use_docker": False}, {"Dockerfile", ".dockerignore", "compose.yaml"}),
         ({"ci": "none"}, {".github/workflows/ci.yml"}),
         ({"broker": "memory"}, REDIS),
     ],
 )
 def test_a_file_of_an_answer_is_missing_without_it(
-    answer: Answers, paths: set[str], bake: Bake, full: Project
+    answer: Answers, paths: set[str], bake: Bake, complete: Project
 ) -> None:
-    assert full.files() - bake(**EVERYTHING | answer).files() == paths
+    assert complete.files() - bake(**EVERYTHING | answer).files() == paths
 
 
 def test_a_project_has_no_empty_folder(bake: Bake) -> None:
@@ -152,9 +165,9 @@ def test_the_post_generation_hook_fits_on_a_screen_or_two() -> None:
 
 
 @pytest.fixture(params=["repository", "project"])
-def tree(request: pytest.FixtureRequest, full: Project) -> Path:
-    """The repository, and the full project generated from it."""
-    return {"repository": REPOSITORY, "project": full.path}[request.param]
+def tree(request: pytest.FixtureRequest, complete: Project) -> Path:
+    """The repository, and the complete project generated from it."""
+    return {"repository": REPOSITORY, "project": complete.path}[request.param]
 
 
 def test_no_python_file_is_longer_than_500_lines(tree: Path) -> None:

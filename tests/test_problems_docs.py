@@ -14,9 +14,9 @@ SCRIPT = Path(__file__).with_name("problem_types.py")
 
 
 def test_the_page_has_every_type_of_problem_as_the_source_declares_it(
-    full: Project, environment: Environment
+    complete: Project, environment: Environment
 ) -> None:
-    listed = environment.run(full, "python", str(SCRIPT), full.package).stdout
+    listed = environment.run(complete, "python", str(SCRIPT), complete.package).stdout
     rows = [
         f"| {_name(name)} | {', '.join(map(str, statuses))} | **{title}.** {meaning} |\n"
         for name, (title, meaning, statuses) in sorted(json.loads(listed).items())

@@ -45,14 +45,14 @@ def test_the_page_has_every_requirement(protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_requirement_has_a_test_or_a_reason(protocol: str, full: Project) -> None:
-    tested = set(marked(full))
+def test_every_requirement_has_a_test_or_a_reason(protocol: str, complete: Project) -> None:
+    tested = set(marked(complete))
     without = {k: v for k, v in items(protocol).items() if k not in tested}
 
     assert {k: v for k, v in without.items() if not WITHOUT_A_TEST.search(v)} == {}
 
 
-def test_no_test_names_a_requirement_that_is_not_there(full: Project) -> None:
+def test_no_test_names_a_requirement_that_is_not_there(complete: Project) -> None:
     known = {name for protocol in PROTOCOLS for name in items(protocol)}
 
-    assert set(marked(full)) - known == set()
+    assert set(marked(complete)) - known == set()

@@ -51,29 +51,29 @@ def imported(path: Path) -> Names:
 
 
 @pytest.fixture(scope="module")
-def names(full: Project) -> Names:
-    return declared(full)
+def names(complete: Project) -> Names:
+    return declared(complete)
 
 
 def test_the_page_has_the_names_that_the_engine_declares_and_no_others(
-    full: Project, names: Names
+    complete: Project, names: Names
 ) -> None:
     assert len(names) > 8
-    assert documented(full) == names
+    assert documented(complete) == names
 
 
-def test_every_room_declares_its_names(full: Project, names: Names) -> None:
-    rooms = {path.parent.name for path in full.src.glob("engine/*/__init__.py")}
+def test_every_room_declares_its_names(complete: Project, names: Names) -> None:
+    rooms = {path.parent.name for path in complete.src.glob("engine/*/__init__.py")}
     missing = {room for room in rooms if room not in names}
 
     assert missing == {"check", "observability"}  # All names are for the engine.
 
 
-def test_the_owners_side_imports_public_names_only(full: Project, names: Names) -> None:
+def test_the_owners_side_imports_public_names_only(complete: Project, names: Names) -> None:
     found = [
         f"{path.name}: {module}.{name}"
-        for path in python_below(full.src)
-        if not path.is_relative_to(full.src / "engine")
+        for path in python_below(complete.src)
+        if not path.is_relative_to(complete.src / "engine")
         for module, used in imported(path).items()
         for name in used - names.get(module, set())
     ]
@@ -81,10 +81,10 @@ def test_the_owners_side_imports_public_names_only(full: Project, names: Names) 
     assert found == []
 
 
-def test_every_public_name_is_explained_where_it_is_defined(full: Project, names: Names) -> None:
+def test_every_public_name_is_explained_where_it_is_defined(complete: Project, names: Names) -> None:
     public = {name for each in names.values() for name in each}
     explained = {
-        name for path in python_below(full.src / "engine") for name in explained_in(path, public)
+        name for path in python_below(complete.src / "engine") for name in explained_in(path, public)
     }
 
     assert public - explained == set()

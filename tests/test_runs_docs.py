@@ -33,7 +33,7 @@ def block(beginning: str) -> str:
 @pytest.fixture(scope="module")
 def project(bake_once: Bake) -> Project:
     """Generate a service and add the examples of the page."""
-    made = bake_once(**only("use_realtime", "use_error_handling"))
+    made = bake_once(**only("use_realtime", "use_error_handling"), auth="none")
     for name in ("chat", "reports"):
         text = block(f"# {name}.py\n")
         (made.src / f"{name}.py").write_text(text.partition("\n")[2], "utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from answers import EVERYTHING, MODULES, Answers, only
+from answers import EVERYTHING, MODULES, OPEN, Answers, only
 from baking import ENGINE, Bake, Project, files_below, python_below, tree_of
 from environment import Environment
 from imports import absolute, leading_out
@@ -21,6 +21,7 @@ from rendering import owned
 MARKS = re.compile(r"\{\{|\{%|\{#|cookiecutter\.")
 #: Parts of the engine, with answers that do not generate them.
 WITHOUT: dict[str, Answers] = {
+    "access": {"auth": "none"},
     "download": only("use_upload"),
     "errors": only("use_upload"),
     "realtime": only("use_upload"),
@@ -35,6 +36,8 @@ WITHOUT: dict[str, Answers] = {
 
 #: Lines of Python in the engine with every module, and with error handling alone.
 FULL_ENGINE, SMALL_ENGINE = 19_400, 7_300
+#: Lines of the access control.
+ACCESS = 900
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +95,17 @@ def test_the_owner_s_side_is_smaller_with_one_module(module: str, bake: Bake) ->
 
 
 @pytest.mark.parametrize(
-    ("answers", "limit"), [(EVERYTHING, FULL_ENGINE), (only("use_error_handling"), SMALL_ENGINE)]
+    ("answers", "limit"), [
+        (OPEN, FULL_ENGINE),
+        (only("use_error_handling") | {"auth": "none"}, SMALL_ENGINE),
+    ],
 )
 def test_the_engine_does_not_grow(answers: Answers, limit: int, bake: Bake) -> None:
     assert 0 < lines_of(python_below(bake(**answers).src / "engine")) <= limit
+
+
+def test_the_access_control_does_not_grow(complete: Project) -> None:
+    assert 0 < lines_of(python_below(complete.src / "engine/access")) <= ACCESS
 
 
 def test_a_project_with_every_module_is_no_more_than_190_files(bake: Bake) -> None:
@@ -131,7 +141,7 @@ def test_the_import_of_a_missing_part_names_the_answer_that_adds_it(
     ) in done.stdout
 
 
-def test_a_part_that_is_there_is_imported(full: Project, environment: Environment) -> None:
-    imports = "; ".join(f"import {full.package}.engine.{part}" for part in WITHOUT)
+def test_a_part_that_is_there_is_imported(complete: Project, environment: Environment) -> None:
+    imports = "; ".join(f"import {complete.package}.engine.{part}" for part in WITHOUT)
 
-    assert environment.run(full, "python", "-c", imports).returncode == 0
+    assert environment.run(complete, "python", "-c", imports).returncode == 0

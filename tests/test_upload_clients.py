@@ -173,7 +173,7 @@ def test_no_upload_fails_when_connections_die_and_the_workers_never_hear_of_it(
     least = UPLOAD_SIZE // 4
     with (
         # Events would need a broker with several workers.
-        running(bake_once(use_realtime=False), environment, tmp_path, **settings) as port,
+        running(bake_once(use_realtime=False, auth="none"), environment, tmp_path, **settings) as port,
         SilentLine(port, least=least, most=UPLOAD_SIZE) as line,
     ):
         wait_for_workers(port)

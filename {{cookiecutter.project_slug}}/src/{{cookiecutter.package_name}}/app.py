@@ -1,8 +1,11 @@
 """The application: parts of the engine and your routers, in any order."""
 
 # {% set c = cookiecutter %}
-# {% if c.use_upload or c.use_download or c.use_realtime or c.use_demo_page %}
+# {% if c.use_upload or c.use_download or c.use_realtime or c.use_demo_page or c.auth != "none" %}
 from . import (
+    # {% if cookiecutter.auth == "api-key" %}
+    access,
+    # {% endif %}
     # {% if cookiecutter.use_download %}
     exports,
     # {% endif %}
@@ -20,6 +23,9 @@ from . import (
     web,
     # {% endif %}
 )
+# {% endif %}
+# {% if cookiecutter.auth == "api-key" %}
+from .engine.access import Access
 # {% endif %}
 # {% if cookiecutter.use_download %}
 from .engine.download import Downloads
@@ -50,6 +56,9 @@ def create_app(settings: Settings | None = None) -> Service:
     """Create the application; `settings` are read from the environment by default."""
     app = Service(
         settings or Settings(),
+        # {% if cookiecutter.auth == "api-key" %}
+        Access(access.ROLES),
+        # {% endif %}
         # {% if cookiecutter.use_realtime and cookiecutter.use_upload %}
         Files(files.callbacks, file_events),
         # {% elif cookiecutter.use_upload %}

@@ -3,6 +3,9 @@
 Each part of the service has a section; `APP_SERVER__PORT=80` sets `settings.server.port`.
 """
 
+# {% if cookiecutter.auth == "api-key" %}
+from .engine.access import AccessSettings
+# {% endif %}
 # {% if cookiecutter.use_download %}
 from .engine.download import DownloadSettings
 # {% endif %}
@@ -23,6 +26,9 @@ from .engine.upload import UploadSettings
 class Settings(ServiceSettings):
     """All settings of the service; `server`, `cors`, `log` and `streaming` are inherited."""
 
+    # {% if cookiecutter.auth == "api-key" %}
+    access: AccessSettings = AccessSettings()
+    # {% endif %}
     # {% if cookiecutter.use_upload or cookiecutter.use_download %}
     storage: StorageSettings = StorageSettings()
     # {% endif %}
@@ -37,7 +43,8 @@ class Settings(ServiceSettings):
     # {% if cookiecutter.use_realtime %}
     realtime: RealtimeSettings = RealtimeSettings()
     # {% endif %}
-    # {% if cookiecutter.use_upload or cookiecutter.use_download or cookiecutter.use_realtime %}
+    # {% set c = cookiecutter %}
+    # {% if c.use_upload or c.use_download or c.use_realtime or c.auth == "api-key" %}
 
     # {% endif %}
     # Your own settings: `APP_DATABASE_URL` sets this one.

@@ -53,6 +53,7 @@ def sections(tmp_path: Path) -> dict[str, dict[str, Any]]:
     """The default settings of tests, for the modules that the service has."""
     wanted: dict[str, dict[str, Any]] = {
         "streaming": {"idle_timeout": 0.4, "send_timeout": 0.4},
+        "access": {"database": tmp_path / "access.sqlite3"},
         "storage": {"url": f"file:{tmp_path / 'data'}"},
         "upload": {"max_size": "64 MiB"},
     }

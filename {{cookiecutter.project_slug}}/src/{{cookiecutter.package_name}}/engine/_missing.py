@@ -7,6 +7,7 @@ from types import ModuleType
 
 #: The answer that generates a part, by module.
 ANSWERS = {
+    "access": "auth=api-key",
     "download": "use_download=yes",
     "errors": "use_error_handling=yes",
     "realtime": "use_realtime=yes",

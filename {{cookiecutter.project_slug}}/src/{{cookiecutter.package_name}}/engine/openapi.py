@@ -55,6 +55,8 @@ class Documents:
     def complete(self, generated: Document) -> Document:
         """Add errors and readable ids to the document that FastAPI has generated; make it valid."""
         if generated is not self._legal:
+            for describe in self._kernel.on_openapi:
+                describe(generated)
             describe_errors(generated, self._kernel)
             if isinstance(self._app.router.generate_unique_id_function, DefaultPlaceholder):
                 shorten_ids(generated)

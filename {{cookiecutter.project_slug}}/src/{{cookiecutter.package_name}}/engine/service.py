@@ -96,7 +96,8 @@ class Service(FastAPI):
         if self.user_middleware:
             self.state.kernel.has_layers = True
             self.user_middleware.append(Middleware(BreakMiddleware))
-        self.user_middleware[:0] = edge.around(self.state.kernel, self.settings)
+        kernel: Kernel = self.state.kernel
+        self.user_middleware[:0] = [*edge.around(kernel, self.settings), *kernel.layers]
         handlers = self.exception_handlers
         self.state.kernel.last_handler = handlers.get(500) or handlers.get(Exception)
         # The kernel calls that handler. Starlette would call it again, outside of the exchange.

@@ -56,6 +56,8 @@ class ServerSettings(Section):
     """Allowed names in Host, separated by commas; `*.example.com` for subdomains, `*` for all."""
     trusted_proxies: Annotated[str, AfterValidator(_proxies)] = ""
     """Comma-separated addresses of proxies that may set `X-Forwarded-*` and `Forwarded`; or `*`."""
+    allow_anonymous: bool = False
+    """Whether a service without access control may serve other machines."""
     umask: Annotated[str, Field(pattern="^0?0[0-7]{2}$")] = "077"
     """Permissions that new files and directories do not get, in octal: `027` lets a group read."""
     docs: bool = True

@@ -149,9 +149,17 @@ class LiveServer:
         if self._thread.is_alive():
             raise RuntimeError("the server did not end")
 
-    def client(self) -> httpx.AsyncClient:
-        """Return a client whose base URL is that of the application."""
-        return client_of(self.url)
+    def client(self, *grants: str, owner: str = "tester") -> httpx.AsyncClient:
+        """Return a client whose base URL is that of the application.
+
+        If the application has access control, the client has a key of this owner. `grants` are its
+        roles and scopes, by default `admin`.
+        """
+        client = client_of(self.url)
+        if authenticator := getattr(self.app.state, "authenticator", None):
+            key = authenticator.store.create(owner, grants or ("admin",))
+            client.headers["Authorization"] = f"Bearer {key}"
+        return client
 
     async def in_server(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the server's event loop and return its result."""

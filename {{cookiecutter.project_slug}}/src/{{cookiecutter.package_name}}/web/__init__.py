@@ -14,6 +14,8 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
 
+from ..engine.kernel import public
+
 router = APIRouter(include_in_schema=False)
 
 _POLICY = (
@@ -28,6 +30,7 @@ def _add(path: str, name: str, media_type: str, extra: dict[str, str] | None = N
     tag = f'"{sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", **(extra or {})}
 
+    @public
     async def send(request: Request) -> Response:
         known = ",".join(request.headers.getlist("If-None-Match")).split(",")
         # A proxy that compresses the body changes the ETag to a weak one: W/"...".

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
+from ..kernel.access import asks_for
 from ..kernel.admission import Admission
 from ..kernel.fields import combined
 from ..kernel.part import Part
@@ -12,7 +13,7 @@ from ..kernel.problem import Problem
 from ..storage.conditional import Verdict, evaluate
 from ..storage.part import Files
 from ..storage.records import FileId
-from ..storage.router import storage_of
+from ..storage.router import READ, storage_of
 from ..streams.content import ENCODED
 from .archive import router as archive
 from .file_stream import FileStream, offload
@@ -21,7 +22,7 @@ from .ranges import select, whole
 from .settings import DownloadSettings
 
 router = APIRouter(tags=["download"])
-_admission = Admission("download")
+_admission = Admission("download", READ)
 
 _NAMES = ["Accept-Ranges", "Cache-Control", "Content-Disposition", "ETag", "Last-Modified"]
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -42,6 +43,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/files/{file_id}", status_code=200, response_class=FileStream, responses=_RESPONSES)
+@asks_for(READ)
 async def download_file(file_id: FileId, request: Request, inline: bool = False) -> Response:
     """Send a stored file, or the ranges of it that the client asks for (RFC 9110, section 14)."""
     # Called directly: as dependencies these two take a fifth of the time for a small file.

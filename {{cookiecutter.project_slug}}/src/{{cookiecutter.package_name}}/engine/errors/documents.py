@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from ..kernel.access import public
 from ..kernel.exchange import Exchange, exchange_of
 from ..kernel.kernel import Kernel, kernel_of
 from ..kernel.part import Part
@@ -118,6 +119,7 @@ async def _validation_error(request: Request, error: RequestValidationError) -> 
 
 @router.head("")
 @router.get("")
+@public
 async def index(request: Request) -> HTMLResponse:
     """List the types of problems of this application."""
     types = sorted(kernel_of(request.scope).problem_types.items())
@@ -128,6 +130,7 @@ async def index(request: Request) -> HTMLResponse:
 
 @router.head("/{name}")
 @router.get("/{name}")
+@public
 async def describe_type(name: str, request: Request) -> HTMLResponse:
     """Describe the meaning of a type of problem, and the remedy."""
     kind = kernel_of(request.scope).problem_types.get(name)

@@ -4,6 +4,7 @@
   the outcome at the end.
 * `body`: the only reader of request bodies, with its limits; `fields`: header fields.
 * `origins`: the names of the service, and the origins of pages that may use it.
+* `access`: the sender of a request and its scopes.
 * `kernel`: the state that the streams of one application share; `admission` counts the streams,
   `limits` has their settings, `drain` ends them, `watchdog` watches the event loop.
 * `threads`: work that must not stop half-way; `part`: the base class of modules; `problem`: errors
@@ -13,7 +14,8 @@ Settings: `APP_STREAMING__…`. It imports no other part of the service.
 Sources: ASGI 3.0; RFC 9110 (HTTP semantics); RFC 9112 (HTTP/1.1).
 """
 
-from .admission import Admission, Principal, client_of, principal_of
+from .access import Principal, current_principal, principal_of, public
+from .admission import Admission, client_of
 from .body import RequestBody, whole_request
 from .exchange import StreamAborted
 from .kernel import Measure
@@ -31,7 +33,9 @@ __all__ = [
     "RequestBody",
     "StreamAborted",
     "client_of",
+    "current_principal",
     "in_thread",
     "principal_of",
+    "public",
     "whole_request",
 ]

@@ -3,12 +3,12 @@
 uvicorn's `limit_concurrency` counts idle sockets too, and its response is plain text.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 
 from starlette.requests import HTTPConnection
 
+from .access import principal_of, require
 from .exchange import exchange_of
 from .kernel import Kernel
 from .problem import Problem, ProblemType
@@ -26,25 +26,6 @@ CLIENT_FULL = ProblemType(
     " authenticated user, or an address. Close a stream before you open another.",
 )
 _SOON = {"Retry-After": "1"}
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """The authenticated sender of a request; `id` is stable and unique.
-
-    A dependency or middleware that authenticates sets `request.state.principal`. Limits per client
-    apply to its `id`, which is also the owner of its files. Without a principal, they apply to the
-    client's address.
-    """
-
-    id: str
-
-
-def principal_of(request: HTTPConnection) -> Principal | None:
-    """Return the sender of a request, None if it is anonymous."""
-    # `request.state` would create an object for every download.
-    principal: Principal | None = request.scope.get("state", {}).get("principal")
-    return principal
 
 
 def client_of(request: HTTPConnection) -> str:
@@ -74,17 +55,22 @@ class Admission:
     """A dependency that counts a request as a stream of a module until its response has ended.
 
     `module` is any name: `APP_STREAMING__MAX_STREAMS` applies to each, and metrics and log lines
-    have it as a label. Use it as `Depends(Admission("reports"))`.
+    have it as a label. The sender needs `scope`, if there is one. Use it as
+    `Depends(Admission("reports", "reports:read"))`.
 
     Raises Problem 503 with Retry-After when the service drains or the module is full, and Problem
-    429 when the client has too many streams.
+    429 when the client has too many streams; 401 and 403 for a sender without the
+    scope.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, scope: str = "") -> None:
         self.module = module
+        self.scope = scope
 
     async def __call__(self, connection: HTTPConnection) -> None:
         kernel: Kernel = connection.scope["kernel"]
+        if self.scope:
+            require(connection, self.scope)
         if kernel.drain.draining:
             raise kernel.drain.refusal()
         admit(kernel, connection, self.module)

@@ -93,6 +93,9 @@ class DetachedResponse(OpenResponse, Protocol):
     async def run(self) -> None:
         """Return when the response has ended; raise ClientDisconnect when the client has left."""
 
+    def expire(self) -> None:
+        """End the response; the client must authenticate again."""
+
     def close(self) -> None:
         """Release the resources of the response."""
 
@@ -143,6 +146,8 @@ class Exchange:
     admitted_to: list[str] = field(default_factory=list)
     #: A response that continues after the application has returned.
     channel: DetachedResponse | None = None
+    #: The subprotocol of a WebSocket, if the application selects none.
+    subprotocol: str | None = None
     #: Bytes of the Content-Length that are still to be sent; None without one.
     remaining: int | None = None
     #: The message that began the response, as the application sent it.
@@ -275,7 +280,10 @@ class Exchange:
 
     def _websocket(self, message: Message) -> Message:
         match message["type"]:
-            case "websocket.accept" | "websocket.http.response.start":
+            case "websocket.accept":
+                chosen = message.get("subprotocol") or self.subprotocol
+                return self._start({"status": 101, **message, "subprotocol": chosen})
+            case "websocket.http.response.start":
                 return self._start({"status": 101, **message})
             case "websocket.send":
                 self.bytes_out += len(message.get("text") or message.get("bytes") or "")

@@ -36,6 +36,8 @@ RECORDS = {
     "application/x-ndjson": ('{"$error": ', "}\n"),
 }
 EVENTS = "text/event-stream"
+#: The last event of a stream whose credential is not valid any more.
+REAUTH = b"event: reauth\ndata: {}\n\n"
 #: Headers of event streams: a proxy must neither store, transform nor buffer them.
 OF_EVENTS = {b"cache-control": b"no-cache, no-transform", b"x-accel-buffering": b"no"}
 
@@ -51,7 +53,8 @@ class ResponseGuard(Guard):
     _media_type = ""
     #: The last bytes of the body, which show whether an event is complete.
     _tail = b""
-    _farewell: bytes | None = None
+    #: The last record, and the outcome of a stream that ends with it.
+    _farewell: tuple[bytes, Outcome] | None = None
     _reader: BoundedReceive | None = None
     #: A message of the request body that was received before the application asked for it.
     _ahead: asyncio.Future[Message] | None = None
@@ -312,9 +315,19 @@ class ResponseGuard(Guard):
         """End an event stream after its current event, others at the end of the drain."""
         super().drain(retry_after)
         if self._media_type == EVENTS:
-            self._farewell = f"retry: {retry_after * 1000:.0f}\n\n".encode()
-            if self._is_idle():
-                self._task = asyncio.get_running_loop().create_task(self._say_goodbye())
+            self._end_with(f"retry: {retry_after * 1000:.0f}\n\n".encode(), Outcome.DRAINED)
+
+    def expire(self, reason: Problem, grace: float) -> None:
+        """End an event stream after its current event, others after the grace period."""
+        if self._media_type == EVENTS:
+            self._end_with(REAUTH, Outcome.REJECTED)
+        else:
+            super().expire(reason, grace)
+
+    def _end_with(self, record: bytes, outcome: Outcome) -> None:
+        self._farewell = record, outcome
+        if self._is_idle():
+            self._task = asyncio.get_running_loop().create_task(self._say_goodbye())
 
     def _is_idle(self) -> bool:
         """Return whether an event stream is between two events, and nothing is being sent."""
@@ -330,9 +343,9 @@ class ResponseGuard(Guard):
     async def _say_goodbye(self) -> None:
         if self._farewell is None or not self._is_idle():
             return
-        farewell, self._farewell = self._farewell, None
-        await self._write(_part(farewell))
-        self.exchange.outcome = Outcome.DRAINED
+        (record, outcome), self._farewell = self._farewell, None
+        await self._write(_part(record))
+        self.exchange.outcome = outcome
         await self._end_early()
 
     async def report(self, error: BaseException) -> None:

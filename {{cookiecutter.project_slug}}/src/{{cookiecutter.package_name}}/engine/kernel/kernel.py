@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from fastapi import Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.types import Scope
 
 from .body import PUNCTUAL
@@ -73,6 +74,11 @@ class Measure(NamedTuple):
 class Kernel:
     """The kernel of one application, at `app.state.kernel`."""
 
+    #: The `WWW-Authenticate` of a service with access control (RFC 6750), None without.
+    challenge: str | None = None
+    #: Signs a path, for the access of an owner and some seconds; returns the seconds, too.
+    sign: Callable[[str, str, float], tuple[str, float]] | None = None
+
     def __init__(self, limits: StreamingSettings, sections: Iterable[tuple[str, Any]]) -> None:
         """`sections` are those of the settings, by name: modules may have limits of their own."""
         self.limits = limits
@@ -91,6 +97,12 @@ class Kernel:
         self.last_handler: Callable[[Any, Any], Any] | None = None
         #: The problem types of the application, by name.
         self.problem_types: dict[str, ProblemType] = {}
+        #: Scopes that everybody has.
+        self.open_scopes: set[str] = set()
+        #: The middleware of parts, around that of the owner.
+        self.layers: list[Middleware] = []
+        #: Called with the OpenAPI document, before the errors are added to it.
+        self.on_openapi: list[Callable[[dict[str, Any]], None]] = []
         #: The conditions for readiness, by name.
         self.checks: dict[str, Callable[[], bool]] = {}
         #: The names of checks that are reported, but may fail while the service is ready.

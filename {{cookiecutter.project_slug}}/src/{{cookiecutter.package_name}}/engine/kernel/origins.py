@@ -112,6 +112,11 @@ def address_of(name: str) -> IPv4Address | IPv6Address | None:
     return (address.version == 6 and address.ipv4_mapped) or address
 
 
+def is_local(host: str) -> bool:
+    """Whether only clients on the same machine reach a server that listens on this host."""
+    return Hosts(()).allow(host.encode())
+
+
 def is_address(authority: bytes) -> bool:
     """Whether Host is an IP address, which DNS rebinding cannot change."""
     name = _name(authority.decode("latin-1"))

@@ -1,7 +1,8 @@
 """The parts of an application: one for each module that was chosen."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fastapi import FastAPI
@@ -29,10 +30,13 @@ class Part:
     #: The sections of the settings that the part reads, by name.
     sections: ClassVar[dict[str, type[Section]]] = {}
     #: The functions that `serve NAME ARGUMENTS…` calls with the settings and the arguments.
-    commands: ClassVar[dict[str, Any]] = {}
+    commands: Mapping[str, Any] = MappingProxyType({})
 
     def check(self, settings: Any) -> None:
         """Exit with one line if the service cannot run; called before the server listens."""
+
+    def prepare(self, app: FastAPI) -> None:
+        """Called once by `serve`, before the server listens; not by its commands."""
 
     def add_to(self, app: FastAPI) -> None:
         """Add routes and handlers."""

@@ -12,6 +12,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from .exchange import Outcome
+from .problem import Problem
 from .work import CLEANUP_SECONDS, TURN, Guard
 
 #: Seconds in which a handler may receive the disconnect by itself; it may then clean up for
@@ -70,7 +71,18 @@ class WebSocketGuard(Guard):
 
     def drain(self, retry_after: float) -> None:
         """Close with 1012 (service restart): clients reconnect, to another process."""
-        self._task = asyncio.get_running_loop().create_task(self._say_goodbye())
+        self._close_with(1012, "Service restart", Outcome.DRAINED)
+
+    def expire(self, reason: Problem, grace: float) -> None:
+        """Close with 4401, of the range for applications: the client must authenticate again."""
+        if self.exchange.channel is not None:
+            super().expire(reason, grace)
+        else:
+            self._close_with(4401, "Authenticate again", Outcome.REJECTED)
+
+    def _close_with(self, code: int, reason: str, outcome: Outcome) -> None:
+        goodbye = self._say_goodbye(code, reason, outcome)
+        self._task = asyncio.get_running_loop().create_task(goodbye)
 
     async def report(self, error: BaseException) -> None:
         """Close with 1011 (internal error)."""
@@ -84,7 +96,7 @@ class WebSocketGuard(Guard):
                     {"type": "websocket.close", "code": code, "reason": reason}
                 )
 
-    async def _say_goodbye(self) -> None:
-        await self._send_close(1012, "Service restart")
-        self.exchange.outcome = Outcome.DRAINED
-        self.cut(WebSocketDisconnect(1012))
+    async def _say_goodbye(self, code: int, reason: str, outcome: Outcome) -> None:
+        await self._send_close(code, reason)
+        self.exchange.outcome = outcome
+        self.cut(WebSocketDisconnect(code))

@@ -16,6 +16,7 @@ from starlette.types import Message
 from .admission import admit
 from .exchange import ClientGone, Exchange, Outcome, SlowClient, StreamAborted
 from .kernel import Kernel
+from .problem import Problem
 
 #: Seconds after which a response that never waits lets the event loop run.
 TURN = 0.01
@@ -35,6 +36,8 @@ current: ContextVar["Guard"] = ContextVar("guard")
 class Guard:
     """The work of the application for one request, which can be cancelled for a reason."""
 
+    #: The digest of the key that has authenticated the request.
+    credential = b""
     #: Why the guard has cancelled the work.
     reason: BaseException | None = None
     #: The task that waits for the next item of a source.
@@ -121,6 +124,18 @@ class Guard:
         """Cut the work at the end of the drain; granian would wait for it without a limit."""
         drain = self.kernel.drain
         self._cut_at = self._clock() + drain.notice + drain.timeout
+
+    def expire(self, reason: Problem, grace: float) -> None:
+        """End the work, because its credential is not valid any more: after `grace` seconds."""
+        if self.exchange.channel is not None:
+            self.exchange.channel.expire()
+        else:
+            asyncio.get_running_loop().call_later(grace, self._cut_expired, reason)
+
+    def _cut_expired(self, reason: Problem) -> None:
+        if not self.exchange.ended_at:
+            self.exchange.outcome = Outcome.REJECTED
+            self.cut(reason)
 
     def cause_of(self, error: BaseException) -> BaseException:
         """Return the reason of the end, which libraries may have wrapped or hidden."""

@@ -8,6 +8,7 @@ check that is `tolerated` is only reported.
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from ..kernel.access import public
 from ..kernel.kernel import kernel_of
 
 router = APIRouter(tags=["health"])
@@ -15,6 +16,7 @@ router = APIRouter(tags=["health"])
 
 @router.head("/health/live", include_in_schema=False)
 @router.get("/health/live", responses={503: {"description": "Stuck."}})
+@public
 async def live(request: Request) -> JSONResponse:
     """Respond with 200 while the event loop runs, and with 503 for a while after it was stuck."""
     if not kernel_of(request.scope).watchdog.is_live():
@@ -24,6 +26,7 @@ async def live(request: Request) -> JSONResponse:
 
 @router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", responses={503: {"description": "Draining, or degraded."}})
+@public
 async def ready(request: Request) -> JSONResponse:
     """Respond with 200 if new streams are accepted, and with 503 during a drain or an outage."""
     kernel = kernel_of(request.scope)
@@ -34,6 +37,7 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": status, **checks}, 200 if status == "ready" else 503)
 
 
+@public
 async def index(request: Request) -> dict[str, str]:
     """Respond at `/` with the name of the service and its pages, unless the owner has a route."""
     app = request.app

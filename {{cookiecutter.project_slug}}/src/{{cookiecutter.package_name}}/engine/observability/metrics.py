@@ -22,6 +22,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from ..kernel.access import require
 from ..kernel.exchange import Exchange
 from ..kernel.fields import joined
 from ..kernel.kernel import BOUNDS, REFUSALS, Kernel, Measure
@@ -34,6 +35,8 @@ SWEEPS = 4
 #: Attempts to read the files of all workers, because one of them may still be empty.
 ATTEMPTS = 100
 
+#: The scope of `/metrics`.
+SCOPE = "metrics:read"
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "WEBSOCKET"}
 FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 DURATION = (*FIRST_BYTE, 60, 300, 900, 3600, 14400)
@@ -248,6 +251,7 @@ def _remove_dead_workers(directory: Path) -> None:
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
     """Respond with the metrics of all workers."""
+    require(request, SCOPE)
     of_app: Metrics = request.app.state.metrics
     content, media_type = await of_app.text(joined(request.headers, "accept"))
     return Response(content, media_type=media_type)

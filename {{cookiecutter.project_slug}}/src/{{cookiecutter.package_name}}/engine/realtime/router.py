@@ -21,7 +21,8 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from ..kernel.admission import Admission, client_of, principal_of
+from ..kernel.access import principal_of
+from ..kernel.admission import Admission, client_of
 from ..kernel.body import RequestBody
 from ..kernel.fields import joined
 from ..kernel.part import Part, opened

@@ -195,6 +195,9 @@ class EventStreamChannel(TopicChannel):
     def farewell(self, retry_after: float) -> bytes:
         return f"retry: {retry_after * 1000:.0f}\n".encode() + sse_frame("{}", event="reconnect")
 
+    def reauth(self) -> bytes:
+        return sse_frame("{}", event="reauth")
+
     def failure(self, document: dict[str, Any]) -> bytes:
         return sse_frame(json.dumps(document), event="error")
 
@@ -214,6 +217,9 @@ class JsonLinesChannel(TopicChannel):
 
     def farewell(self, retry_after: float) -> bytes:
         return _line_of("reconnect", {"retry": round(retry_after * 1000)})
+
+    def reauth(self) -> bytes:
+        return _line_of("reauth", {})
 
     def failure(self, document: dict[str, Any]) -> bytes:
         return _line_of("error", document)
@@ -256,6 +262,9 @@ class PollChannel(Channel):
 
     def farewell(self, retry_after: float) -> bytes:
         return self._document([])
+
+    def reauth(self) -> bytes:
+        return self._document([])  # The next request gets 401.
 
     def failure(self, document: dict[str, Any]) -> bytes:
         return pydantic_core.to_json({"error": document})

@@ -19,9 +19,9 @@ and receives:
 The position to resume from is the last `id` of an event, `last_event_id` or `top`. Commands are
 executed one after the other; reading pauses while the client does not receive the responses.
 
-Close codes: 1012 asks the client to reconnect, 1003 and 1008 refuse frames without a command, 1007
-refuses text that is not UTF-8, 1009 refuses long frames, 1013 means that the client reads too
-slowly, 1011 that the service failed.
+Close codes: 1012 asks the client to reconnect, 4401 to authenticate again, 1003 and 1008 refuse
+frames without a command, 1007 refuses text that is not UTF-8, 1009 refuses long frames, 1013 means
+that the client reads too slowly, 1011 that the service failed.
 
 Sources: RFC 6455, section 7.4 (close codes); ASGI 3.0.
 """
@@ -330,6 +330,9 @@ class WebSocketChannel(Channel):
 
     def farewell(self, retry_after: float) -> bytes:
         return _frame("reconnect", retry=round(retry_after * 1000))
+
+    def expire(self) -> None:
+        self._refuse(4401, "Authenticate again", Outcome.REJECTED)
 
     def failure(self, document: dict[str, Any]) -> bytes:
         return _frame("error", problem=document)

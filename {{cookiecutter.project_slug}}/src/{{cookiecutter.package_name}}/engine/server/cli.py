@@ -19,7 +19,7 @@ from pydantic_settings import SettingsError
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from .. import check
-from ..kernel.origins import Hosts
+from ..kernel.origins import is_local
 from ..observability import log
 from ..service import Service
 from ..settings import ServiceSettings, explain
@@ -68,7 +68,11 @@ def main(
     app.check()
     if options.command:
         app.commands[options.command](settings, options.arguments)
-    elif options.reload:
+        return
+    _check_access(app)
+    for part in app.parts:
+        part.prepare(app)
+    if options.reload:
         reload(create_app, read_settings, settings)
     else:
         serve(create_app, settings, app)
@@ -121,11 +125,22 @@ class Supervisor(Multiprocess):
         super().keep_subprocess_alive()
 
 
+def _check_access(app: Service) -> None:
+    """Exit with one line if other machines could use the service without a key."""
+    server = app.settings.server
+    is_open = app.state.kernel.challenge is None and not server.allow_anonymous
+    if is_open and not is_local(server.host):
+        sys.exit(
+            f"APP_SERVER__HOST: this service has no access control, so it refuses {server.host!r}:"
+            " APP_SERVER__ALLOW_ANONYMOUS=true lets every client that reaches it read and change"
+            " everything"
+        )
+
+
 def _lacks_a_name(settings: ServiceSettings) -> bool:
     """Return whether clients of other machines must use the address that the server listens on."""
     server = settings.server
-    is_local = Hosts(()).allow(server.host.encode())
-    return not (is_local or server.public_url or server.allowed_hosts)
+    return not (is_local(server.host) or server.public_url or server.allowed_hosts)
 
 
 def _create(create_app: Factory, read_settings: Callable[[], Any]) -> Service:
@@ -173,7 +188,7 @@ def _parse(commands: list[str], arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "command", nargs="?", choices=commands, metavar="COMMAND", help=", ".join(commands)
     )
-    parser.add_argument("arguments", nargs="*", metavar="ARGUMENT")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT")
     return parser.parse_args(arguments)
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from io import FileIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fastapi import FastAPI
@@ -96,7 +97,7 @@ class Files(Part):
     rank = 20
     sections: ClassVar[dict[str, Any]] = {"storage": StorageSettings}
     problem_types = (NO_SPACE, QUOTA, UNAVAILABLE)
-    commands: ClassVar[dict[str, Any]] = {"import": import_files}
+    commands = MappingProxyType({"import": import_files})
 
     def __init__(self, *callbacks: Callbacks | Callable[[FastAPI], Callbacks]) -> None:
         """`callbacks` are called in this order; functions create them when the service starts."""

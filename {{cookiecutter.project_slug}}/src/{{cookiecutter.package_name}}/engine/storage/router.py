@@ -5,9 +5,10 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from starlette.routing import NoMatchFound
 
+from ..kernel.access import current_principal
 from ..kernel.admission import Admission
 from ..kernel.body import whole_request
 from ..kernel.fields import combined
@@ -22,6 +23,8 @@ from .records import FileId, FileRecord
 from .settings import StorageSettings
 
 router = APIRouter(tags=["files"])
+#: The scopes of files.
+READ, DELETE = "files:read", "files:delete"
 
 _LIMIT = "Files of one page; the settings of the service can lower it."
 
@@ -94,7 +97,7 @@ class _Page:
     "/files",
     response_class=Response,
     responses={200: {"content": described(ListedFile)}},
-    dependencies=[Depends(Admission("listing"))],
+    dependencies=[Depends(Admission("listing", READ))],
 )
 async def list_files(
     request: Request,
@@ -113,7 +116,11 @@ async def list_files(
     return JsonLines(page.rows(), following=lambda: page.next, headers=headers)
 
 
-@router.get("/files/{file_id}/record", responses={404: {}})
+@router.get(
+    "/files/{file_id}/record",
+    responses={404: {}},
+    dependencies=[Security(current_principal, scopes=[READ])],
+)
 async def file_record(
     file_id: FileId, request: Request, response: Response, storage: StorageDep
 ) -> StoredFile:
@@ -129,7 +136,7 @@ async def file_record(
     status_code=204,
     response_class=Response,
     responses={404: {}, 412: {}},
-    dependencies=[Depends(whole_request)],
+    dependencies=[Security(current_principal, scopes=[DELETE]), Depends(whole_request)],
 )
 async def delete_file(file_id: FileId, request: Request, storage: StorageDep) -> None:
     """Delete a file; downloads in progress are not interrupted."""

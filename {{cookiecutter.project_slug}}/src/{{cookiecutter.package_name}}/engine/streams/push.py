@@ -99,6 +99,10 @@ class Channel(ABC):
     def farewell(self, retry_after: float) -> bytes:
         """Return the record that asks the client to reconnect in `retry_after` seconds."""
 
+    def reauth(self) -> bytes:
+        """Return the record that asks the client to authenticate again."""
+        return b""
+
     @abstractmethod
     def failure(self, document: dict[str, Any]) -> bytes:
         """Return the record of the problem that ends the stream."""
@@ -154,6 +158,10 @@ class Channel(ABC):
     def come_back(self) -> None:
         """End the response as a complete one; the client should reconnect soon."""
         self.finish(self.farewell(random.uniform(0.1, 2.0)), Outcome.COMPLETE)  # noqa: S311
+
+    def expire(self) -> None:
+        """End the response as a complete one; the client must authenticate again."""
+        self.finish(self.reauth(), Outcome.REJECTED)
 
     def finish(self, last_words: bytes, outcome: Outcome) -> None:
         """End the response after the current send and `last_words`."""

@@ -14,7 +14,7 @@ import filetype
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from ..kernel.admission import principal_of
+from ..kernel.access import principal_of
 from ..kernel.body import partial_body
 from ..kernel.problem import Problem, ProblemType
 from ..storage.records import MAX_TYPE, Draft, FileRecord, clean_filename

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -24,6 +25,8 @@ from .rows import MALFORMED_ROWS
 from .settings import UploadSettings
 
 router = APIRouter(tags=["upload"])
+#: The scope of uploads.
+WRITE = "files:write"
 
 _FILE = {"type": "string", "format": "binary"}
 _FORM = {
@@ -58,7 +61,7 @@ _STORED: dict[str, Any] = {
     response_model=StoredFile | list[StoredFile],
     responses={201: _STORED, 400: {}, 413: {}, 415: {}, 422: {}, 507: {}},
     openapi_extra=_ANY_BODY,
-    dependencies=[Depends(Admission("upload"))],
+    dependencies=[Depends(Admission("upload", WRITE))],
 )
 async def upload_files(request: Request, storage: StorageDep) -> Response:
     """Store the raw body as a file, or all files of a form; responds when they are durable.
@@ -101,7 +104,7 @@ class Uploads(Part):
     rank = 40  # After ResumableUploads, whose route of the same path must be tried first.
     sections: ClassVar[dict[str, Any]] = {"upload": UploadSettings}
     problem_types = (ENCODED, MALFORMED, MALFORMED_ROWS, MISMATCH, NOT_STORED)
-    commands: ClassVar[dict[str, Any]] = {"import": import_within_limits}
+    commands = MappingProxyType({"import": import_within_limits})
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
+from ...kernel.access import asks_for, public, require
 from ...kernel.admission import Admission
 from ...kernel.body import whole_request
 from ...kernel.exchange import HANG_UP, Exchange, Outcome, exchange_of
@@ -27,7 +28,7 @@ from ...kernel.threads import repeating
 from ...storage.part import Files, check_store
 from ...storage.partials import LocalPartials
 from ...storage.records import FileId
-from ..router import Uploads
+from ..router import WRITE, Uploads
 from . import draft, tus
 from .draft import INCONSISTENT_LENGTH, MISMATCHING_OFFSET
 from .sessions import BUSY, TAKEN_OVER, TOO_MANY, Interrupted, Sessions
@@ -44,7 +45,7 @@ ALLOW = {
     "/uploads/{upload_id}": "HEAD, GET, PATCH, DELETE, OPTIONS",
 }
 
-_admission = Admission("upload")
+_admission = Admission("upload", WRITE)
 
 
 def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
@@ -131,6 +132,7 @@ router = APIRouter(tags=["upload"], route_class=_UploadRoute, default_response_c
 @router.api_route("/uploads/", methods=METHODS, include_in_schema=False)
 @router.api_route("/uploads", methods=METHODS, include_in_schema=False)
 @router.post("/uploads", status_code=201, responses={201: _STORED}, openapi_extra=_CREATION)
+@asks_for(WRITE)
 async def create_upload(request: Request) -> Response:
     """Create an upload with the draft, or with tus (`Tus-Resumable` and its headers)."""
     protocol = _protocol_of(request)
@@ -157,6 +159,7 @@ async def create_upload(request: Request) -> Response:
     responses={**_RESPONSES, 201: _STORED, 409: {}},
     openapi_extra=_APPEND,
 )
+@asks_for(WRITE)
 async def use_upload(request: Request, upload_id: FileId) -> Response:
     """Return the offset of an upload, append to it, or delete it, depending on the method."""
     protocol, method = _protocol_of(request), tus.method_of(request)
@@ -171,6 +174,7 @@ async def use_upload(request: Request, upload_id: FileId) -> Response:
     if method == "PATCH":
         await _admission(request)  # The other methods may end a stalled PATCH.
     else:
+        require(request, WRITE)
         await whole_request(request)
     response: Response = await actions[method](request, upload_id)
     return response
@@ -180,6 +184,7 @@ async def use_upload(request: Request, upload_id: FileId) -> Response:
 @router.options("/uploads/{upload_id}", include_in_schema=False)
 @router.options("/uploads/", include_in_schema=False)
 @router.options("/uploads")
+@public
 async def upload_options(request: Request) -> Response:
     """Return the protocols, their extensions and limits."""
     headers = tus.options(request)

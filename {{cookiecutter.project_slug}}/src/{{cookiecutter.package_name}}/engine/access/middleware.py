@@ -1,0 +1,185 @@
+"""The middleware that authenticates every request, before the owner's middleware."""
+
+import asyncio
+from collections import Counter
+from weakref import WeakSet
+
+from fastapi import FastAPI
+from fastapi.routing import RouteContext, iter_route_contexts
+from starlette.requests import HTTPConnection
+from starlette.routing import Mount, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..kernel.access import Principal, is_public, unauthenticated
+from ..kernel.admission import client_of
+from ..kernel.exchange import exchange_of
+from ..kernel.kernel import BOUNDS, Kernel, kernel_of
+from ..kernel.part import opened
+from ..kernel.problem import Problem, ProblemType
+from ..kernel.work import Guard, current
+from .credentials import SUBPROTOCOL, Credential, take_credential
+from .keys import Key, digest_of
+from .links import METHODS, principal_of_link
+from .settings import AccessSettings
+from .store import KeyStore
+
+TOO_MANY_FAILURES = ProblemType(
+    "too-many-failures",
+    "Too many wrong credentials",
+    "The address has sent too many wrong credentials. Correct ones are still accepted; more wrong"
+    " ones are not looked up before the seconds in `Retry-After` have passed.",
+)
+#: Addresses whose failures are counted at once.
+MAX_ADDRESSES = 10_000
+
+
+class Authenticator:
+    """Finds the principals of the requests of one application."""
+
+    def __init__(self, store: KeyStore, kernel: Kernel, settings: AccessSettings) -> None:
+        self.store = store
+        self.kernel = kernel
+        self.settings = settings
+        #: Wrong credentials in this minute by address, and in total by reason.
+        self.failures: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        #: The requests in progress that were authenticated with a key, or a ticket of it.
+        self.open: WeakSet[Guard] = WeakSet()
+
+    async def principal_of(self, credential: Credential, scope: Scope) -> Principal:
+        """Return the principal of a credential; raises Problem 401 or 429."""
+        if credential.kind == "signature":
+            principal = None
+            if scope.get("method") in METHODS:
+                path = path_of(scope)
+                principal = principal_of_link(self.store.secrets, credential.secret, path)
+            if principal is None:
+                raise self._failed(scope, "signature")
+            return principal
+        if credential.kind == "key":
+            digest = digest_of(credential.secret)
+        else:
+            digest = await self._redeem(credential.secret, scope)
+        key = self.store.keys.get(digest)
+        if key is None:
+            self._check_failures(scope)
+            await asyncio.to_thread(self.store.refresh)  # It may be new.
+            key = self.store.keys.get(digest)
+        if key is None or key.flaw():
+            raise self._failed(scope, key.flaw() if key else "unknown")
+        self._keep(key)
+        return key.principal
+
+    async def _redeem(self, secret: str, scope: Scope) -> bytes:
+        self._check_failures(scope)
+        ticket = await asyncio.to_thread(self.store.redeem, secret)
+        method = scope.get("method", "GET")  # That of a handshake.
+        if ticket is None or (ticket.method, ticket.path) != (method, path_of(scope)):
+            raise self._failed(scope, "ticket")
+        return ticket.key
+
+    def _keep(self, key: Key) -> None:
+        guard = current.get()
+        guard.credential = key.digest
+        self.open.add(guard)
+
+    def _check_failures(self, scope: Scope) -> None:
+        """Raise Problem 429 for an address with too many failures."""
+        if self.failures[client_of(HTTPConnection(scope))] >= self.settings.max_failures:
+            BOUNDS["access.max_failures"] += 1
+            detail = "There were too many wrong credentials from your address."
+            raise Problem(429, detail, type=TOO_MANY_FAILURES, headers={"Retry-After": "60"})
+
+    def _failed(self, scope: Scope, reason: str) -> Problem:
+        client = client_of(HTTPConnection(scope))
+        self._check_failures(scope)
+        if len(self.failures) < MAX_ADDRESSES:
+            self.failures[client] += 1
+        self.refused[reason] += 1
+        detail = {
+            "expired": "The key has expired.",
+            "revoked": "The key was revoked.",
+        }.get(reason, "The credential is not valid.")
+        return unauthenticated(self.kernel, detail, "invalid_token")
+
+    def end_invalid(self) -> None:
+        """End the requests whose key has expired or was revoked."""
+        reason = unauthenticated(self.kernel, "The key is not valid any more.", "invalid_token")
+        for guard in list(self.open):
+            key = self.store.keys.get(guard.credential)
+            if key is None or key.flaw():
+                self.open.discard(guard)
+                guard.expire(reason, self.settings.grace)
+
+
+class Authentication:
+    """Pure ASGI: sets the principal of a request, and refuses anonymous ones with 401."""
+
+    def __init__(self, app: ASGIApp, service: FastAPI, routes: "PublicRoutes") -> None:
+        self.app = app
+        self.service = service
+        self.routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+        if scope["type"] != "lifespan":
+            try:
+                await self._authenticate(scope)
+            except Problem as problem:
+                app = kernel_of(scope).response_to(problem, exchange_of(scope))
+        await app(scope, receive, send)
+
+    async def _authenticate(self, scope: Scope) -> None:
+        offered = scope.get("subprotocols", ())
+        credential = take_credential(scope)
+        if credential is not None:
+            authenticator: Authenticator = opened(self.service, "authenticator")
+            principal = await authenticator.principal_of(credential, scope)
+            scope["state"] = {**scope.get("state", {}), "principal": principal}
+            if SUBPROTOCOL in offered:  # A browser fails if the service selects none.
+                exchange_of(scope).subprotocol = SUBPROTOCOL
+        elif not self.routes.include(scope):
+            raise unauthenticated(kernel_of(scope))
+
+
+class PublicRoutes:
+    """The routes that need no credential: those marked with `public`, and some pages."""
+
+    def __init__(self, app: FastAPI, pages: set[str]) -> None:
+        """`pages` are the paths of further public routes."""
+        self._app = app
+        self._pages = pages
+        self._contexts: list[tuple[RouteContext, bool]] | None = None
+
+    def include(self, scope: Scope) -> bool:
+        """Whether the first route that matches a request, as the router would, is public."""
+        if self._contexts is None:
+            contexts = iter_route_contexts(self._app.routes)
+            self._contexts = [(each, is_public_route(each, self._pages)) for each in contexts]
+        path = path_of(scope)
+        for context, public in self._contexts:
+            route = context.original_route
+            is_of_type = isinstance(route, WebSocketRoute) is (scope["type"] == "websocket")
+            if not is_of_type and not isinstance(route, Mount):
+                continue
+            pattern = getattr(context, "path_regex", None)
+            if pattern is None:
+                return False  # Such as a route by Host, which may lead anywhere.
+            methods = context.methods
+            if pattern.match(path) and (methods is None or scope.get("method") in methods):
+                return public
+        return False
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path of a request below that at which a proxy or application mounts this one."""
+    path: str = scope["path"]
+    root = scope.get("root_path", "").rstrip("/")
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path
+
+
+def is_public_route(context: RouteContext, pages: set[str]) -> bool:
+    """Whether a route needs no credential: it is marked, or one of the `pages`."""
+    route = context.original_route
+    target = route.app if isinstance(route, Mount) else context.endpoint
+    return is_public(target) or context.path in pages

@@ -1,0 +1,140 @@
+"""The part of an application that authenticates requests."""
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from ..kernel.access import ADMIN, FORBIDDEN, UNAUTHENTICATED
+from ..kernel.kernel import Kernel, Measure
+from ..kernel.origins import is_local
+from ..kernel.part import Part
+from ..kernel.threads import repeating
+from . import commands, links, openapi, tickets
+from .middleware import TOO_MANY_FAILURES, Authentication, Authenticator, PublicRoutes
+from .settings import AccessSettings
+from .store import KeyStore
+
+#: Seconds between two looks at the database: a revoked key is refused within two of them.
+REFRESH_SECONDS = 0.4
+#: Seconds after which the counts of wrong credentials are deleted.
+MINUTE = 60.0
+#: The name of the key that the first start creates.
+FIRST_KEY = "first"
+CHALLENGE = 'Bearer realm="api"'
+
+
+class Access(Part):
+    """API keys with roles and scopes: `POST /tickets`, and `serve keys`.
+
+    Every route that is not marked with `public` needs a key. Settings: `APP_ACCESS__…`.
+    """
+
+    rank = -10  # Before all that has owners.
+    sections: ClassVar[dict[str, Any]] = {"access": AccessSettings}
+    problem_types = (FORBIDDEN, TOO_MANY_FAILURES, UNAUTHENTICATED)
+
+    def __init__(self, roles: Mapping[str, Iterable[str]]) -> None:
+        """`roles` are the scopes of each role; keys name roles, so a change applies to all keys."""
+        self._roles = {ADMIN: frozenset({ADMIN})} | {
+            role: frozenset(scopes) for role, scopes in roles.items()
+        }
+        self.commands = {"keys": self._run_command}
+
+    def _scopes_of(self, grants: Iterable[str]) -> frozenset[str]:
+        return frozenset().union(*(self._roles.get(each, {each}) for each in grants))
+
+    def _open(self, settings: AccessSettings) -> KeyStore:
+        """Open the database, or exit with one line."""
+        try:
+            store = KeyStore(settings.database, self._scopes_of)
+            if not store.secrets:
+                store.rotate(settings.link_age)
+        except (OSError, sqlite3.Error) as error:
+            sys.exit(f"APP_ACCESS__DATABASE: {settings.database} cannot be used: {error}")
+        return store
+
+    def _run_command(self, settings: Any, arguments: list[str]) -> None:
+        access: AccessSettings = settings.access
+        commands.run(self._open(access), self._roles, access.link_age, arguments)
+
+    def check(self, settings: Any) -> None:
+        self._open(settings.access).close()
+
+    def prepare(self, app: Any) -> None:
+        """Create the first key of a service on this machine, and print it once."""
+        server = app.settings.server
+        store = self._open(app.settings.access)
+        if not store.keys:
+            if is_local(server.host):
+                _welcome(app, store.create(ADMIN, [ADMIN], FIRST_KEY))
+            else:
+                sys.stderr.write("There is no API key yet: create one with `serve keys create`\n")
+        store.close()
+
+    def add_to(self, app: FastAPI) -> None:
+        kernel: Kernel = app.state.kernel
+        settings: AccessSettings = app.state.settings.access
+        kernel.challenge = CHALLENGE
+        pages = _pages(app, settings)
+        if settings.public_metrics:
+            kernel.open_scopes.add("metrics:read")
+        routes = PublicRoutes(app, pages)
+        kernel.layers.append(Middleware(Authentication, service=app, routes=routes))
+        kernel.on_openapi.append(partial(openapi.describe, app, pages))
+        app.include_router(tickets.router)
+
+    @asynccontextmanager
+    async def running(self, app: FastAPI) -> AsyncGenerator[None]:
+        kernel, settings = app.state.kernel, app.state.settings.access
+        store = await asyncio.to_thread(self._open, settings)
+        authenticator = app.state.authenticator = Authenticator(store, kernel, settings)
+        help_, read = "Requests with a wrong credential.", lambda: authenticator.refused
+        kernel.measures.append(Measure("access_refused_total", help_, "counter", read, "reason"))
+
+        def sign(path: str, owner: str, seconds: float) -> tuple[str, float]:
+            seconds = min(seconds, settings.link_age)
+            return links.sign(store.secrets, path, owner, seconds), seconds
+
+        async def refresh() -> None:
+            await asyncio.to_thread(store.refresh)
+            authenticator.end_invalid()
+
+        async def forgive() -> None:
+            authenticator.failures.clear()
+
+        kernel.sign = sign
+        try:
+            async with repeating(REFRESH_SECONDS, refresh), repeating(MINUTE, forgive):
+                yield
+        finally:
+            kernel.sign = None
+            store.close()
+
+
+def _pages(app: FastAPI, settings: AccessSettings) -> set[str]:
+    """Return the paths of the engine's pages that the settings make public."""
+    pages = {"/metrics"} if settings.public_metrics else set()
+    if settings.public_docs and app.openapi_url:
+        url = PurePosixPath(app.openapi_url)
+        pages |= {app.openapi_url, str(url.with_name(f"{url.stem}-3.2{url.suffix}"))}
+        found = {app.docs_url, app.redoc_url, app.swagger_ui_oauth2_redirect_url}
+        found |= {f"{app.docs_url or app.redoc_url}/assets"}
+        pages |= {each for each in found if each}
+    return pages
+
+
+def _welcome(app: Any, key: str) -> None:
+    """Print the first key, and the page that takes it from the fragment, which is never sent."""
+    server = app.settings.server
+    sys.stderr.write(f"Your API key, which is not shown again: {key}\n")
+    if any(getattr(route, "path", "") == "/" for route in app.routes):
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        sys.stderr.write(f"Open http://{host}:{server.port}/#key={key}\n")

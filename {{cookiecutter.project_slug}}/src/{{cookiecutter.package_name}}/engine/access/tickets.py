@@ -1,0 +1,53 @@
+"""`POST /tickets`: a one-time ticket for a client that cannot send headers, such as `EventSource`.
+
+    const { ticket } = await post("/tickets", { path: "/topics/orders/events" });
+    new EventSource(`/topics/orders/events?ticket=${ticket}`);
+
+A ticket is valid for one request with this method and path, for `APP_ACCESS__TICKET_AGE`, and on
+every worker. It allows what the key allows that asked for it. A client that reconnects asks for
+another one.
+"""
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+
+from ..kernel.access import FORBIDDEN, current_principal
+from ..kernel.problem import Problem
+from ..kernel.work import current
+from .middleware import Authenticator
+from .store import Ticket
+
+router = APIRouter(tags=["access"])
+
+
+class Wanted(BaseModel):
+    """The request that a ticket is for."""
+
+    path: Annotated[str, Field(pattern=r"^/[^?#]*$", max_length=2000)]
+    """The path without a query, as the service sees it (percent-decoded)."""
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    """`GET` also for a WebSocket."""
+
+
+class Issued(BaseModel):
+    """A ticket: send it as the query parameter `ticket`."""
+
+    ticket: str
+    expires_in: float
+    """Seconds."""
+
+
+@router.post("/tickets", status_code=201, dependencies=[Depends(current_principal)])
+async def create_ticket(wanted: Wanted, request: Request) -> Issued:
+    """Return a ticket for one request, which sends it as `?ticket=` instead of a header."""
+    authenticator: Authenticator = request.app.state.authenticator
+    key = current.get().credential
+    if not key:  # The request itself was authenticated with a link.
+        raise Problem(403, "Only the holder of a key gets tickets.", type=FORBIDDEN)
+    seconds = authenticator.settings.ticket_age
+    ticket = Ticket(key, wanted.method, wanted.path)
+    secret = await asyncio.to_thread(authenticator.store.issue, ticket, seconds)
+    return Issued(ticket=secret, expires_in=seconds)
