@@ -63,7 +63,8 @@ class Access(Part):
 
     def _run_command(self, settings: Any, arguments: list[str]) -> None:
         access: AccessSettings = settings.access
-        commands.run(self._open(access), self._roles, access.link_age, arguments)
+        store = self._open(access)
+        commands.run(store, self._roles, access.link_age, self._on_adopt, arguments)
 
     def check(self, settings: Any) -> None:
         self._open(settings.access).close()
@@ -83,6 +84,7 @@ class Access(Part):
         kernel: Kernel = app.state.kernel
         settings: AccessSettings = app.state.settings.access
         kernel.challenge = CHALLENGE
+        self._on_adopt = kernel.on_adopt
         pages = _pages(app, settings)
         if settings.public_metrics:
             kernel.open_scopes.add("metrics:read")

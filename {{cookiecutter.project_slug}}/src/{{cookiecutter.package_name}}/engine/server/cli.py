@@ -69,7 +69,7 @@ def main(
     if options.command:
         app.commands[options.command](settings, options.arguments)
         return
-    for part in app.parts:
+    for part in reversed(app.parts):  # The first key is created once no other part refuses.
         part.prepare(app)
     if options.reload:
         reload(create_app, read_settings, settings)

@@ -98,7 +98,8 @@ class Storage(Protocol):
         """Begin a file; leaving the context without a commit removes it.
 
         `size` is the expected number of bytes, 0 if unknown. Raises Problem 413 when they exceed
-        the owner's quota, 507 when the disk has no space for them.
+        the owner's quota, 507 when the disk has no space for them; ValueError when a service with
+        access control gets a file without an owner, since nobody but an admin could see it.
         """
 
     async def commit(self, writer: Writer, digest: dict[str, str] | None = None) -> FileRecord:
@@ -129,9 +130,12 @@ class Storage(Protocol):
         """Add CRC-32 values to the records of these ids; a failure is not reported."""
 
     def records(
-        self, after: int = 0, limit: int | None = None
+        self, after: int = 0, limit: int | None = None, owner: str | None = None
     ) -> AsyncGenerator[tuple[int, FileRecord]]:
-        """Yield (cursor, record) in order of completion, starting after the cursor `after`."""
+        """Yield (cursor, record) in order of completion, starting after the cursor `after`.
+
+        With `owner`, only the files of this owner.
+        """
 
     async def delete(self, file_id: str) -> None:
         """Delete a file; raises Problem 404. Downloads in progress are not interrupted."""

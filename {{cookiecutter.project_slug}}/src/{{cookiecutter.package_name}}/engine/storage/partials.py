@@ -130,7 +130,8 @@ class LocalPartials:
             raise Problem(431, "The metadata of the upload is too long.")
         place, length = self.storage.place, partial.length or 0
         owner = partial.draft.owner
-        await self.storage.check_quota(owner, length + await self._begun(owner))
+        number, size = await self._begun(owner)
+        await self.storage.check_quota(owner, length + size, number + (not partial.is_part))
 
         def touch() -> None:
             self._path(partial.id).touch()
@@ -141,17 +142,20 @@ class LocalPartials:
             await complete(self.save(partial))
             await in_thread(self._threads, touch)
 
-    async def _begun(self, owner: str | None) -> int:
-        """Return how many bytes the unfinished uploads of an owner will have."""
-        if self.storage.quota is None:
-            return 0
-        known = f"SELECT total({_LENGTH}) FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED}"  # noqa: S608
-        [(length,)] = await self.storage.catalogue.read(known, owner)
+    async def _begun(self, owner: str | None) -> tuple[int, int]:
+        """Return how many files the unfinished uploads of an owner will be, with how many bytes."""
+        if self.storage.quota is None and self.storage.max_files is None:
+            return 0, 0
+        known = (
+            f"SELECT total({_LENGTH}), count(*) FILTER (WHERE NOT json_extract(state, '$.is_part'))"  # noqa: S608
+            f" FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED}"
+        )
+        [(length, number)] = await self.storage.catalogue.read(known, owner)
         unknown = (
             f"SELECT id FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED} AND {_LENGTH} IS NULL"  # noqa: S608
         )
         rows = await self.storage.catalogue.read(unknown, owner)
-        return int(length) + sum((await self.sizes([row[0] for row in rows])).values())
+        return number, int(length) + sum((await self.sizes([row[0] for row in rows])).values())
 
     async def _select(self, condition: str, *values: object) -> list[Partial]:
         statement = f"SELECT state FROM uploads WHERE {condition}"  # noqa: S608
