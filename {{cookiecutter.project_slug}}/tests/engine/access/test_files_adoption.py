@@ -56,8 +56,6 @@ async def test_the_service_does_not_start_until_its_files_have_an_owner(tmp_path
     assert "`serve keys adopt OWNER`" in told
     assert "APP_STORAGE__URL" in told
 
-    code, told = await in_thread(run, tmp_path, "keys", "adopt", "../alice")
-    assert code == 1
     assert await in_thread(run, tmp_path, "keys", "adopt", "alice") == (0, "")
 
     keys = Keys(tmp_path / "data")
@@ -100,6 +98,8 @@ async def test_files_or_uploads_alone_need_an_owner_too(of: str, tmp_path: Path)
             await storage.delete(file_id)
     with pytest.raises(SystemExit, match="without an owner"):
         await in_thread(prepare)
+    with pytest.raises(SystemExit, match="letters, digits"):
+        await in_thread(app.commands["keys"], settings, ["adopt", "../alice"])
     await in_thread(app.commands["keys"], settings, ["adopt", "alice"])
     await in_thread(prepare)
 
