@@ -21,7 +21,7 @@ DATA = b"0123456789"
 
 
 def run(folder: Path, *command: str) -> tuple[int, str]:
-    """Run `serve COMMAND…`, and return its exit code and what it printed."""
+    """Run `serve COMMAND…`, and return its exit code and output."""
     arguments = [sys.executable, "-m", "{{cookiecutter.package_name}}", *command]
     environment = {**os.environ, "APP_SERVER__PORT": "0"}
     options: Any = {"cwd": folder, "env": environment, "capture_output": True, "text": True}

@@ -71,7 +71,7 @@ async def ask(
 
 
 def shown(response: httpx.Response, file_id: str) -> tuple[Any, ...]:
-    """Return what a response tells about a file, apart from the id itself."""
+    """Return a response without the id of the file."""
     headers = {k: v for k, v in response.headers.items() if k not in ("date", "x-request-id")}
     body = response.text.replace(file_id, "ID").replace(response.headers["x-request-id"], "")
     return response.status_code, headers, body

@@ -49,7 +49,7 @@ async def use(
 
 
 def shown(response: httpx.Response, url: str) -> tuple[Any, ...]:
-    """Return what a response tells about an upload, apart from its id."""
+    """Return a response without the id of the upload."""
     headers = {k: v for k, v in response.headers.items() if k not in ("date", "x-request-id")}
     body = response.text.replace(tus.id_of(url), "ID")
     return response.status_code, headers, body.replace(response.headers["x-request-id"], "")

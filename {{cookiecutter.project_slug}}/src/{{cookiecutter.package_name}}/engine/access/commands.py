@@ -17,7 +17,7 @@ def run(
     store: KeyStore,
     roles: Collection[str],
     link_age: float,
-    on_adopt: Collection[Callable[[str], object]],
+    adopt: Callable[[str], None],
     arguments: list[str],
 ) -> None:
     """Run `serve keys ARGUMENT…`; exit with 1 and one line if that fails."""
@@ -41,8 +41,7 @@ def run(
             store.rotate(0 if options.now else link_age)
         case "adopt":
             _check_names(options.owner)
-            for adopt in on_adopt:
-                adopt(options.owner)
+            adopt(options.owner)
 
 
 def create(
@@ -82,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("revoke", help="revoke a key").add_argument("name")
     rotate = actions.add_parser("rotate", help="sign links with a new secret")
     rotate.add_argument("--now", action="store_true", help="refuse all links that exist")
-    adopt = actions.add_parser("adopt", help="give what is from before access control an owner")
+    adopt = actions.add_parser("adopt", help="give an owner to files from before access control")
     adopt.add_argument("owner", help="the owner, as in `create --owner`")
     return parser
 

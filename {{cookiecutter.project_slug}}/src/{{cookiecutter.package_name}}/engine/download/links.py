@@ -44,7 +44,7 @@ class Link(BaseModel):
 async def create_link(
     file_id: FileId, wanted: Wanted, request: Request, storage: StorageDep
 ) -> Link:
-    """Return an address from which anybody can download the file until it expires."""
+    """Return an address from which any client can download the file until it expires."""
     record = await seen_record(request, storage, file_id)
     sign: Any = kernel_of(request.scope).sign
     path = request.app.url_path_for("download_file", file_id=record.id)

@@ -101,7 +101,7 @@ def owner_seen_by(connection: HTTPConnection) -> str | None:
         return None
     principal = principal_of(connection)
     if principal is None:
-        return ""  # On a public route: nobody has this id.
+        return ""  # On a public route; no principal has this id.
     return None if principal.may(ADMIN) else principal.id
 
 

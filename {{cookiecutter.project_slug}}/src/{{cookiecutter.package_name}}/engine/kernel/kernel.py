@@ -98,8 +98,6 @@ class Kernel:
         self.open_scopes: set[str] = set()
         #: Signs a path, for the access of an owner and some seconds; returns the seconds, too.
         self.sign: Callable[[str, str, float], tuple[str, float]] | None = None
-        #: Give everything that has no owner to this one; called while the service does not run.
-        self.on_adopt: list[Callable[[str], object]] = []
         #: The middleware of parts, around that of the owner.
         self.layers: list[Middleware] = []
         #: Called with the OpenAPI document, before the errors are added to it.

@@ -99,7 +99,7 @@ class Storage(Protocol):
 
         `size` is the expected number of bytes, 0 if unknown. Raises Problem 413 when they exceed
         the owner's quota, 507 when the disk has no space for them; ValueError when a service with
-        access control gets a file without an owner, since nobody but an admin could see it.
+        access control gets a draft without an owner, since only an admin could see the file.
         """
 
     async def commit(self, writer: Writer, digest: dict[str, str] | None = None) -> FileRecord:

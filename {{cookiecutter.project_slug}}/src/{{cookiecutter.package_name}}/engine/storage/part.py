@@ -130,14 +130,11 @@ class Files(Part):
             url = app.state.settings.storage.url
             check_store(app.state.settings.storage, refuse)
 
+    def adopt(self, settings: Any, owner: str) -> None:
+        check_store(settings.storage, lambda storage: storage.catalogue.adopt(owner))
+
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)
-
-        def adopt(owner: str) -> None:
-            settings = app.state.settings.storage
-            check_store(settings, lambda storage: storage.catalogue.adopt(owner))
-
-        app.state.kernel.on_adopt.append(adopt)
 
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncGenerator[None]:
