@@ -7,11 +7,16 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from fastapi import APIRouter, Request
+
+from {{cookiecutter.package_name}}.engine.access import public
 
 from .keys import Keys
 
 pytest.importorskip("{{cookiecutter.package_name}}.engine.upload")
 pytest.importorskip("{{cookiecutter.package_name}}.engine.download")
+
+from {{cookiecutter.package_name}}.engine.storage import Draft, StorageDep, seen_record
 
 #: Every request about a file that exists, with its status.
 WAYS = [
@@ -225,11 +230,32 @@ async def test_shared_caches_keep_no_file(
     assert listing.headers["cache-control"] == "no-store"
 
 
+async def test_a_public_route_shows_no_file_to_anonymous_clients(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    router = APIRouter()
+
+    @router.get("/public/{file_id}")
+    @public
+    async def name_of(file_id: str, request: Request, storage: StorageDep) -> str:
+        return (await seen_record(request, storage, file_id)).filename
+
+    keys = Keys(tmp_path)
+    service = await serve(router, access=keys.settings)
+    async with (
+        keys.client(service, "alice") as alice,
+        keys.client(service, "bob") as bob,
+        service.client() as anonymous,
+    ):
+        path = f"/public/{(await stored(alice))['id']}"
+        answers = [await each.get(path) for each in (alice, bob, anonymous)]
+
+    assert [answer.status_code for answer in answers] == [200, 404, 404]
+
+
 async def test_a_file_of_the_service_itself_needs_an_owner(
     serve: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from {{cookiecutter.package_name}}.engine.storage import Draft
-
     service = await serve(access=Keys(tmp_path).settings)
 
     async def store(owner: str | None) -> Any:

@@ -21,7 +21,7 @@ from ..storage.router import READ, StorageDep, file_url, seen_record
 router = APIRouter(tags=["download"])
 
 
-class Wanted(BaseModel):
+class WantedLink(BaseModel):
     """How long a link is needed."""
 
     expires_in: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3600.0
@@ -42,7 +42,7 @@ class Link(BaseModel):
     dependencies=[Security(current_principal, scopes=[READ])],
 )
 async def create_link(
-    file_id: FileId, wanted: Wanted, request: Request, storage: StorageDep
+    file_id: FileId, wanted: WantedLink, request: Request, storage: StorageDep
 ) -> Link:
     """Return an address from which any client can download the file until it expires."""
     record = await seen_record(request, storage, file_id)

@@ -87,7 +87,9 @@ class OpenFile(Protocol):
 class Storage(Protocol):
     """Immutable files with records; a parameter `storage: StorageDep` is the service's store.
 
-    async with storage.create(Draft(filename="a.txt")) as writer:
+    It has the files of all owners: `seen_record` checks that the sender may see one.
+
+    async with storage.create(Draft(filename="a.txt", owner=principal.id)) as writer:
         await writer.write(b"…")
         record = await storage.commit(writer)
     """

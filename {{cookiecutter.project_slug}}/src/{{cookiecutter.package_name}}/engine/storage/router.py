@@ -52,7 +52,10 @@ StorageDep = Annotated[Storage, Depends(storage_of)]
 
 
 async def seen_record(request: Request, storage: Storage, file_id: str) -> FileRecord:
-    """Return the record of a file that the sender may see; raises Problem 404."""
+    """Return the record of a file that the sender may see; raises Problem 404.
+
+    With access control, these are the files of the same owner, and for an admin all files.
+    """
     record = await storage.record(file_id)
     if not sees(request, record.owner):
         raise not_found()
