@@ -11,11 +11,14 @@ import anyio.to_thread
 import pytest
 
 from {{cookiecutter.package_name}}.app import create_app
-from {{cookiecutter.package_name}}.engine.storage import Draft
-from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 
 from ..service import ServiceProcess, make_settings
 from .keys import Keys
+
+pytest.importorskip("{{cookiecutter.package_name}}.engine.storage")
+
+from {{cookiecutter.package_name}}.engine.storage import Draft
+from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 
 DATA = b"0123456789"
 
