@@ -1,16 +1,19 @@
 """Uploads and downloads that outlive their key end after the grace period."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from .keys import Keys, bearer
 
 pytest.importorskip("{{cookiecutter.package_name}}.engine.upload.resumable")
 pytest.importorskip("{{cookiecutter.package_name}}.engine.download")
+
+from {{cookiecutter.package_name}}.engine.download import ExportRouter
 
 from ..peer import PATIENCE, Peer
 from ..resumable import draft, tus
@@ -20,6 +23,10 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\n\r
 #: More bytes than the buffers of a connection hold.
 LARGE = 32 << 20
 PATIENT = {"idle_timeout": 60, "send_timeout": 60}
+
+
+class Row(BaseModel):
+    text: str
 
 
 async def ended_with(peer: Peer) -> bytes:
@@ -141,6 +148,33 @@ async def test_a_download_is_cut_with_its_key_and_can_be_resumed_with_another(
     assert rest.status_code == 206
     total = int(rest.headers["content-range"].partition("/")[2])
     assert len(received) + len(rest.content) == total
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "txt"])
+async def test_an_export_that_is_cut_never_looks_complete(
+    form: str, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    router = ExportRouter()
+
+    @router.export("/endless")
+    async def endless() -> AsyncGenerator[Row]:
+        while True:
+            yield Row(text="x" * 10_000)
+
+    keys = Keys(tmp_path, grace=0)
+    service = await serve(router, access=keys.settings, streaming=PATIENT)
+    key = keys.new("alice")
+    async with service.raw_connection(64 << 10) as peer:
+        await peer.send(lines("GET", f"/endless?format={form}", key))
+        head = await peer.read_head()
+        keys.revoke("alice")
+        ended = await service.ended("GET /endless")
+        received = await ended_with(peer)
+
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert str(ended.outcome) == "rejected"
+    assert not received.endswith(b"0\r\n\r\n")
+    assert b"$end" not in received
 
 
 async def test_a_request_may_end_within_the_grace_period(
