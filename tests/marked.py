@@ -13,7 +13,7 @@ from environment import Environment
 #: Parts of the engine's tests that run at the same time.
 PARTS = [
     "test_*.py", "check", "observability", "errors", "plain", "streams", "storage", "upload",
-    "resumable",
+    "resumable", "access",
     "download", "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py",
 ]  # fmt: skip
 SAFE = str.maketrans("/*[]", "____")

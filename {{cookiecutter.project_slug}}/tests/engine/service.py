@@ -31,6 +31,9 @@ T = TypeVar("T")
 #: Multiplies the rounds and sizes of the heavy tests: SOAK=20 runs all of them.
 SOAK = int(os.environ.get("SOAK", "1"))
 
+#: The arguments of `serve import` before its paths: with access control, a file needs an owner.
+OWNER = ["--owner", "alice"] if "access" in Settings.model_fields else []
+
 #: The Host of raw requests (tests of Host use real names), and the address of all clients, which
 #: report another one in `X-Forwarded-For`.
 KNOWN: dict[str, Any] = {

@@ -14,7 +14,7 @@ from {{cookiecutter.package_name}}.engine.storage import FileRecord
 from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 from {{cookiecutter.package_name}}.settings import Settings
 
-from ..service import make_settings
+from ..service import OWNER, make_settings
 
 pytestmark = pytest.mark.fault("G42")
 
@@ -24,7 +24,8 @@ async def imported(settings: Settings, *paths: Path) -> tuple[Any, list[FileReco
 
     def run() -> Any:
         with pytest.raises(SystemExit) as exit_:
-            create_app(settings).commands["import"](settings, [str(path) for path in paths])
+            command = create_app(settings).commands["import"]
+            command(settings, [*OWNER, *map(str, paths)])
         return exit_.value.code
 
     code = await anyio.to_thread.run_sync(run)

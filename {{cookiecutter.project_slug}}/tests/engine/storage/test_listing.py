@@ -42,8 +42,8 @@ def pages_read(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[list[F
     catalogue = service.app.state.storage.catalogue
     original = catalogue.page
 
-    async def page(after: int, limit: int) -> Any:
-        found = await original(after, limit)
+    async def page(after: int, limit: int, owner: str | None = None) -> Any:
+        found = await original(after, limit, owner)
         read.append([record for _, record in found])
         return found
 

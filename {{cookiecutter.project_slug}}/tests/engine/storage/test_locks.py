@@ -16,7 +16,7 @@ import pytest
 from {{cookiecutter.package_name}}.settings import Settings
 
 from ..peer import PATIENCE
-from ..service import ServiceProcess
+from ..service import OWNER, ServiceProcess
 
 pytest.importorskip("fcntl")
 
@@ -85,7 +85,7 @@ async def status_of(client: httpx.AsyncClient, method: str, path: str, body: byt
 def imported(directory: Path) -> str:
     """Store a file in a directory, and return its id."""
     (directory / "a.txt").write_bytes(b"hello")
-    ended = run(directory, "import", "a.txt")
+    ended = run(directory, "import", *OWNER, "a.txt")
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.split()[0]
 
@@ -100,8 +100,8 @@ def locks(directory: Path) -> list[str]:
     [
         ([], errno.ENOSYS),
         ([], errno.EAGAIN),
-        (["import", "a.txt"], errno.ENOLCK),
-        (["import", "a.txt"], errno.EOPNOTSUPP),
+        (["import", *OWNER, "a.txt"], errno.ENOLCK),
+        (["import", *OWNER, "a.txt"], errno.EOPNOTSUPP),
     ],
 )
 @pytest.mark.slow

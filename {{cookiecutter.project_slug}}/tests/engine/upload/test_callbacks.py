@@ -182,6 +182,24 @@ async def test_a_quota_holds_for_files_with_and_without_a_length(serve: Any) -> 
     assert len(await files(service)) == 2
 
 
+@pytest.mark.bound("H29")
+async def test_an_owner_has_a_limited_number_of_files(serve: Any) -> None:
+    service: Service = await serve(storage={"max_files_per_owner": 2})
+    form = [("files", (f"{i}.txt", b"x")) for i in range(3)]
+    async with service.client() as client:
+        whole = await client.post("/files", files=form)
+        answers = [await client.post("/files", content=b"x") for _ in range(3)]
+        first = (await files(service))[0]
+        await client.delete(f"/files/{first.id}")
+        again = await client.post("/files", content=b"x")
+
+    assert whole.status_code == 413
+    assert [answer.status_code for answer in answers] == [201, 201, 413]
+    assert again.status_code == 201
+    assert "at most 2 files" in answers[2].json()["detail"]
+    assert await service.reached("storage.max_files_per_owner") == 2
+
+
 async def test_an_upload_leaves_the_disk_what_it_must_keep(serve: Any) -> None:
     service: Service = await serve(storage={"keep_free": "1000 PiB"})
     async with service.client() as client:

@@ -8,7 +8,7 @@ the owner's routes.
 * `credentials`: where a request may have one; `middleware`: authenticates every request.
 * `tickets`: `POST /tickets`, for clients that cannot send headers; `links`: signed paths.
 * `sessions`: ends streams whose key has expired or was revoked.
-* `commands`: `serve keys create | list | revoke | rotate`.
+* `commands`: `serve keys create | list | revoke | rotate | adopt`.
 
 Settings: `APP_ACCESS__…`. Sources: RFC 6750 (bearer tokens); RFC 9110, section 11 (authentication).
 """

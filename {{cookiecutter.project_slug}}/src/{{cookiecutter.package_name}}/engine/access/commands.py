@@ -2,17 +2,23 @@
 
 import argparse
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from .keys import NAME
+from ..kernel.access import NAME
 from .store import KeyStore
 
 HELP = "scopes such as `files:read`, or roles of access.py"
 
 
-def run(store: KeyStore, roles: Collection[str], link_age: float, arguments: list[str]) -> None:
+def run(
+    store: KeyStore,
+    roles: Collection[str],
+    link_age: float,
+    adopt: Callable[[str], None],
+    arguments: list[str],
+) -> None:
     """Run `serve keys ARGUMENT…`; exit with 1 and one line if that fails."""
     options = _parser().parse_args(arguments)
     match options.action:
@@ -35,16 +41,23 @@ def run(store: KeyStore, roles: Collection[str], link_age: float, arguments: lis
             if not store.revoke(options.name):
                 sys.exit(f"There is no key with the name {options.name}")
         case "rotate":
-            store.rotate(None if options.now else link_age)
+            store.rotate(0 if options.now else link_age)
+        case "adopt":
+            _check_names(options.owner)
+            adopt(options.owner)
 
 
 def _check(options: Any, roles: Collection[str]) -> None:
-    for text in (options.name, options.owner or options.name):
-        if not NAME.fullmatch(text):
-            sys.exit(f"{text!r}: letters, digits, _ and -, at most 64")
+    _check_names(options.name, options.owner or options.name)
     for grant in options.grants:
         if ":" not in grant and grant not in roles:
             sys.exit(f"{grant!r} is neither a scope nor one of the roles {', '.join(roles)}")
+
+
+def _check_names(*names: str) -> None:
+    for name in names:
+        if not NAME.fullmatch(name):
+            sys.exit(f"{name!r}: letters, digits, _ and -, at most 64")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("revoke", help="revoke a key").add_argument("name")
     rotate = actions.add_parser("rotate", help="sign links with a new secret")
     rotate.add_argument("--now", action="store_true", help="refuse all links that exist")
+    adopt = actions.add_parser("adopt", help="give an owner to files from before access control")
+    adopt.add_argument("owner", help="the owner, as in `create --owner`")
     return parser
 
 

@@ -5,7 +5,6 @@ repositories find keys, and distinguishes tickets from the owner's own parameter
 """
 
 import hashlib
-import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 from ..kernel.access import Principal
 
 KEY, TICKET = "sk_", "tk_"
-#: Names of keys and ids of principals: both may be parts of topics.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)

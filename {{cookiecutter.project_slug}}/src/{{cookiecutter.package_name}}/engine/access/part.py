@@ -63,7 +63,12 @@ class Access(Part):
 
     def _run_command(self, settings: Any, arguments: list[str]) -> None:
         access: AccessSettings = settings.access
-        commands.run(self._open(access), self._roles, access.link_age, arguments)
+
+        def adopt(owner: str) -> None:
+            for part in self._parts:
+                part.adopt(settings, owner)
+
+        commands.run(self._open(access), self._roles, access.link_age, adopt, arguments)
 
     def check(self, settings: Any) -> None:
         self._open(settings.access).close()
@@ -79,10 +84,11 @@ class Access(Part):
                 sys.stderr.write("There is no API key yet: create one with `serve keys create`\n")
         store.close()
 
-    def add_to(self, app: FastAPI) -> None:
+    def add_to(self, app: Any) -> None:
         kernel: Kernel = app.state.kernel
         settings: AccessSettings = app.state.settings.access
         kernel.challenge = CHALLENGE
+        self._parts: list[Part] = app.parts
         pages = _pages(app, settings)
         if settings.public_metrics:
             kernel.open_scopes.add("metrics:read")

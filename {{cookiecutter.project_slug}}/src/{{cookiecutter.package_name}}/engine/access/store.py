@@ -169,20 +169,15 @@ class KeyStore:
 
     # ---- Secrets
 
-    def rotate(self, keep_seconds: float | None) -> None:
-        """Sign with a new secret; remove those that were replaced more than `keep_seconds` ago.
-
-        With None, remove all others.
-        """
+    def rotate(self, keep_seconds: float) -> None:
+        """Sign with a new secret; remove those that were replaced more than `keep_seconds` ago."""
         now = time.time()
         with self._changing() as database:
+            row = (secrets.token_hex(4), secrets.token_bytes(32), now)
+            database.execute("INSERT INTO secrets VALUES (?, ?, ?)", row)
             database.execute(
                 "DELETE FROM secrets WHERE EXISTS (SELECT 1 FROM secrets AS later"
                 " WHERE later.created_at > secrets.created_at AND later.created_at <= ?)",
-                (now - (keep_seconds or 0),),
+                (now - keep_seconds,),
             )
-            if keep_seconds is None:
-                database.execute("DELETE FROM secrets")
-            row = (secrets.token_hex(4), secrets.token_bytes(32), now)
-            database.execute("INSERT INTO secrets VALUES (?, ?, ?)", row)
         self.reread()

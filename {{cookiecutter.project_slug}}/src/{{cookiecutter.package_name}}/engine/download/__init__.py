@@ -2,6 +2,7 @@
 
 * `router`: `GET, HEAD /files/{id}`; `ranges`: the bytes that `Range` selects; `headers`: the
   headers of a response with a file; `file_stream`: sending its bytes, or letting nginx send them.
+* `links`: `POST /files/{id}/links`, a signed address of a file, with access control.
 * `archive`: `GET, HEAD, POST /archive`, several files as one ZIP; `zip_stream`: its bytes, or a
   range of them; `zip_format`: its headers.
 * `exports`: the router for generators of typed rows; `transforms`: the one for request bodies that

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import FailFast, Field, TypeAdapter, ValidationError
 
+from ..kernel.access import sees
 from ..kernel.body import TOO_LARGE, RequestBody
 from ..kernel.fields import combined
 from ..kernel.problem import Problem
@@ -83,7 +84,7 @@ async def download_archive(ids: Ids, request: Request, storage: StorageDep) -> R
 
     If a file turns out to be unreadable while the archive is sent, the connection is aborted.
     """
-    archive = await _archive_of(ids, storage)
+    archive = await _archive_of(ids, request, storage)
     record, fields = archive.record(), combined(request.headers)
     # The archive is as immutable as its files.
     headers = {"ETag": record.etag, "Cache-Control": "private, no-cache"}
@@ -116,7 +117,7 @@ async def post_archive(request: Request, storage: StorageDep) -> Response:
 
     The body is a JSON list of ids, or an HTML form with fields `id`.
     """
-    archive = await _archive_of(await _ids_of(request), storage)
+    archive = await _archive_of(await _ids_of(request), request, storage)
     selection = whole(archive.record().size)
     return _sent(archive, selection, {"Accept-Ranges": "none", "Cache-Control": "no-store"})
 
@@ -144,14 +145,14 @@ async def _ids_of(request: Request) -> list[str]:
     return ids
 
 
-async def _archive_of(ids: list[str], storage: Storage) -> Archive:
-    """Return the archive of these files; raises Problem 404 for the first that does not exist."""
+async def _archive_of(ids: list[str], request: Request, storage: Storage) -> Archive:
+    """Return the archive of these files; raises Problem 404 for one that the sender cannot see."""
     unique, names, archive = list(dict.fromkeys(ids)), Names(), Archive(storage)
     for start in range(0, len(unique), LOOKED_UP):
         turn = unique[start : start + LOOKED_UP]
         found = await storage.find(turn)
         for file_id in turn:
-            if file_id not in found:
+            if file_id not in found or not sees(request, found[file_id].owner):
                 raise Problem(404, f"There is no file with the id {file_id[:100]}.")
             archive.add(found[file_id], names.unique(found[file_id].filename))
     return archive

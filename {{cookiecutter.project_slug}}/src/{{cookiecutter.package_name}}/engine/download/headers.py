@@ -36,11 +36,11 @@ _SAMPLE = 64 << 10
 _http_date = lru_cache(1024)(partial(format_datetime, usegmt=True))
 
 
-def caching(record: FileRecord, max_age: float) -> dict[str, str]:
+def caching(record: FileRecord, max_age: float, is_private: bool) -> dict[str, str]:
     """Return the headers that a 304 has too: the validator, and how long it can be cached."""
     control = "private, no-cache"
     if seconds := int(max_age):
-        scope = "private" if record.owner else "public"
+        scope = "private" if is_private else "public"
         control = f"{scope}, max-age={seconds}, immutable"
     return {"ETag": record.etag, "Cache-Control": control}
 

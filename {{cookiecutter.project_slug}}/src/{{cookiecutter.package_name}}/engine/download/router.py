@@ -8,13 +8,15 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from ..kernel.access import asks_for
 from ..kernel.admission import Admission
 from ..kernel.fields import combined
+from ..kernel.kernel import kernel_of
 from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..storage.conditional import Verdict, evaluate
 from ..storage.part import Files
 from ..storage.records import FileId
-from ..storage.router import READ, storage_of
+from ..storage.router import READ, seen_record, storage_of
 from ..streams.content import ENCODED
+from . import links
 from .archive import router as archive
 from .file_stream import FileStream, offload
 from .headers import caching, description, repr_digest, sent_type
@@ -49,9 +51,10 @@ async def download_file(file_id: FileId, request: Request, inline: bool = False)
     # Called directly: as dependencies these two take a fifth of the time for a small file.
     await _admission(request)
     storage = await storage_of(request)
-    record = await storage.record(file_id)
+    record = await seen_record(request, storage, file_id)
     fields = combined(request.headers)
-    cached = caching(record, request.app.state.settings.download.max_age)
+    is_private = bool(record.owner or kernel_of(request.scope).challenge)
+    cached = caching(record, request.app.state.settings.download.max_age, is_private)
     verdict = evaluate(request.method, fields, record, datetime.now(UTC))
     if verdict is Verdict.PRECONDITION_FAILED:
         raise Problem(412)
@@ -85,6 +88,7 @@ router.include_router(archive, dependencies=[Depends(_admission)])
 class Downloads(Part):
     """`GET, HEAD /files/{id}` (RFC 9110) and `GET, HEAD, POST /archive` (ZIP); needs `Files`.
 
+    With access control, also `POST /files/{id}/links`.
     Settings: `APP_DOWNLOAD__…`.
     """
 
@@ -95,3 +99,5 @@ class Downloads(Part):
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)
+        if app.state.kernel.challenge:
+            app.include_router(links.router)

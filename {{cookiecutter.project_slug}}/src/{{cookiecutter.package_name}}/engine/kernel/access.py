@@ -4,6 +4,7 @@ Without the part `Access` every request is allowed, so the dependencies of the r
 Sources: RFC 6750, section 3 (`WWW-Authenticate`); RFC 9110, sections 15.5.2 and 15.5.4.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -15,6 +16,8 @@ from .kernel import Kernel
 from .problem import Problem, ProblemType
 
 T = TypeVar("T")
+#: Names of keys and ids of principals: both may be parts of topics.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 #: The scope that includes all others, and the files, uploads and runs of all owners.
 ADMIN = "admin"
@@ -95,10 +98,12 @@ async def current_principal(connection: HTTPConnection, scopes: SecurityScopes) 
 def owner_seen_by(connection: HTTPConnection) -> str | None:
     """Return the id of the owner whose files, uploads and runs the sender may see; None for all."""
     kernel: Kernel = connection.scope["kernel"]
-    principal = principal_of(connection)
-    if kernel.challenge is None or principal is None or principal.may(ADMIN):
+    if kernel.challenge is None:
         return None
-    return principal.id
+    principal = principal_of(connection)
+    if principal is None:
+        return ""  # On a public route; no principal has this id.
+    return None if principal.may(ADMIN) else principal.id
 
 
 def sees(connection: HTTPConnection, owner: str | None) -> bool:

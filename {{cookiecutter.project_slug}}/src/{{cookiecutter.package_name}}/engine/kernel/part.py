@@ -38,6 +38,9 @@ class Part:
     def prepare(self, app: FastAPI) -> None:
         """Called once by `serve`, before the server listens; not by its commands."""
 
+    def adopt(self, settings: Any, owner: str) -> None:
+        """Give everything that has no owner to this one; called by `serve keys adopt`."""
+
     def add_to(self, app: FastAPI) -> None:
         """Add routes and handlers."""
 

@@ -70,7 +70,7 @@ def main(
         app.commands[options.command](settings, options.arguments)
         return
     _check_access(app)
-    for part in app.parts:
+    for part in reversed(app.parts):  # The first key is created once no other part refuses.
         part.prepare(app)
     if options.reload:
         reload(create_app, read_settings, settings)

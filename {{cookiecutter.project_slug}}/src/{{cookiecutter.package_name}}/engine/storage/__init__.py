@@ -15,7 +15,7 @@ Settings: `APP_STORAGE__…`. Source: RFC 9562 (UUIDv7).
 from .interface import Callbacks, Storage
 from .part import Files
 from .records import Draft, FileRecord
-from .router import StorageDep, file_url
+from .router import StorageDep, file_url, seen_record
 from .settings import StorageSettings
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "StorageDep",
     "StorageSettings",
     "file_url",
+    "seen_record",
 ]

@@ -48,10 +48,13 @@ CREATE TABLE IF NOT EXISTS files (
     announced INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS unannounced ON files (id) WHERE announced = 0;
-CREATE INDEX IF NOT EXISTS owned ON files (
-    json_extract(record, '$.owner'), json_extract(record, '$.size')
+DROP INDEX IF EXISTS owned;
+CREATE INDEX IF NOT EXISTS listed ON files (
+    json_extract(record, '$.owner'), position, json_extract(record, '$.size')
 );
 """
+#: The columns with an owner, by table.
+_OWNERS = {"files": ("record", "$.owner"), "uploads": ("state", "$.draft.owner")}
 #: The highest position so far, and whether there are no records.
 _STATE = """
 SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'files'), 0),
@@ -197,16 +200,26 @@ class Catalogue:
         self.counts["removed"] += len(rows)
         return _record(rows[0][0]) if rows else None
 
-    async def page(self, after: int, limit: int) -> list[tuple[int, FileRecord]]:
-        """Return (position, record) after the position `after`: up to `limit`, or PAGE_BYTES."""
-        rows = await in_thread(self._reading, self._page, after, limit)
+    async def page(
+        self, after: int, limit: int, owner: str | None = None
+    ) -> list[tuple[int, FileRecord]]:
+        """Return (position, record) after the position `after`: up to `limit`, or PAGE_BYTES.
+
+        With `owner`, only those of this owner.
+        """
+        rows = await in_thread(self._reading, self._page, after, limit, owner)
         return [(position, _record(record)) for position, record in rows]
 
-    def _page(self, after: int, limit: int) -> Rows:
-        query = "SELECT position, record FROM files WHERE position > ? ORDER BY position LIMIT ?"
+    def _page(self, after: int, limit: int, owner: str | None) -> Rows:
+        own = "" if owner is None else "json_extract(record, '$.owner') = :owner AND "
+        query = (
+            f"SELECT position, record FROM files WHERE {own}position > :after"  # noqa: S608
+            " ORDER BY position LIMIT :limit"
+        )
+        values = {"owner": owner, "after": after, "limit": limit}
         rows, size = [], 0
         # A cursor that is neither exhausted nor closed would keep its transaction open.
-        with self._place.guarding(), closing(self._reader.execute(query, (after, limit))) as found:
+        with self._place.guarding(), closing(self._reader.execute(query, values)) as found:
             for row in found:
                 rows.append(row)
                 size += len(row[1])
@@ -229,14 +242,32 @@ class Catalogue:
             json.dumps(dict(values)),
         )
 
-    async def stored_bytes(self, owner: str | None) -> int:
-        """Return the total size of an owner's files."""
-        rows = await self.read(
-            "SELECT sum(json_extract(record, '$.size')) FROM files"
+    async def stored_by(self, owner: str | None) -> tuple[int, int]:
+        """Return the number of an owner's files, and their total size."""
+        [(number, size)] = await self.read(
+            "SELECT count(*), total(json_extract(record, '$.size')) FROM files"
             " WHERE json_extract(record, '$.owner') IS ?",
             owner,
         )
-        return int(rows[0][0] or 0)
+        return number, int(size)
+
+    def lacks_owners(self) -> bool:
+        """Whether a file or an upload has no owner; blocking."""
+        found = "SELECT 1 FROM {} WHERE json_extract({}, '{}') IS NULL LIMIT 1"
+        return any(self.execute(found.format(*each)) for each in self._owned())
+
+    def adopt(self, owner: str) -> None:
+        """Give the files and uploads that have no owner to this one; blocking."""
+        change = (
+            "UPDATE {0} SET {1} = json_set({1}, '{2}', ?) WHERE json_extract({1}, '{2}') IS NULL"
+        )
+        for each in self._owned():
+            self.execute(change.format(*each), owner)
+
+    def _owned(self) -> list[tuple[str, str, str]]:
+        """Return the tables that exist, with the columns and the places of the owners."""
+        tables = self.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        return [(name, *_OWNERS[name]) for (name,) in tables if name in _OWNERS]
 
     async def check(self) -> Exception | None:
         """Return an error if records are missing, or cannot be read."""

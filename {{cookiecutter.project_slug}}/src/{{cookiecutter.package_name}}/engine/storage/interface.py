@@ -87,7 +87,9 @@ class OpenFile(Protocol):
 class Storage(Protocol):
     """Immutable files with records; a parameter `storage: StorageDep` is the service's store.
 
-    async with storage.create(Draft(filename="a.txt")) as writer:
+    It has the files of all owners: `seen_record` checks that the sender may see one.
+
+    async with storage.create(Draft(filename="a.txt", owner=principal.id)) as writer:
         await writer.write(b"…")
         record = await storage.commit(writer)
     """
@@ -98,7 +100,8 @@ class Storage(Protocol):
         """Begin a file; leaving the context without a commit removes it.
 
         `size` is the expected number of bytes, 0 if unknown. Raises Problem 413 when they exceed
-        the owner's quota, 507 when the disk has no space for them.
+        the owner's quota, 507 when the disk has no space for them; ValueError when a service with
+        access control gets a draft without an owner, since only an admin could see the file.
         """
 
     async def commit(self, writer: Writer, digest: dict[str, str] | None = None) -> FileRecord:
@@ -129,9 +132,12 @@ class Storage(Protocol):
         """Add CRC-32 values to the records of these ids; a failure is not reported."""
 
     def records(
-        self, after: int = 0, limit: int | None = None
+        self, after: int = 0, limit: int | None = None, owner: str | None = None
     ) -> AsyncGenerator[tuple[int, FileRecord]]:
-        """Yield (cursor, record) in order of completion, starting after the cursor `after`."""
+        """Yield (cursor, record) in order of completion, starting after the cursor `after`.
+
+        With `owner`, only the files of this owner.
+        """
 
     async def delete(self, file_id: str) -> None:
         """Delete a file; raises Problem 404. Downloads in progress are not interrupted."""

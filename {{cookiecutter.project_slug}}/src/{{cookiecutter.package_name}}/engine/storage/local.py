@@ -25,6 +25,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import TypeVar
 
+from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem, ProblemType
 from ..kernel.threads import acquire, complete, in_thread
 from .catalogue import Catalogue, check_format
@@ -53,6 +54,13 @@ QUOTA = ProblemType(
     "The quota is exceeded",
     "All files of one owner together may have at most `limit` bytes, and this file would exceed the"
     " limit. Delete other files first.",
+)
+
+TOO_MANY_FILES = ProblemType(
+    "too-many-files",
+    "You have too many files",
+    "One owner may have at most `limit` files, including uploads that are unfinished. Delete other"
+    " files first.",
 )
 
 logger = logging.getLogger(__name__)
@@ -86,7 +94,9 @@ class LocalStorage:
         self._reserve.keep()
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
         self.writers = WriterPool(self.place)
-        self.quota = settings.quota
+        self.quota, self.max_files = settings.quota, settings.max_files_per_owner
+        #: Whether every file must have an owner.
+        self.has_owners = False
         self._quota_turn = asyncio.Lock()
         self._announcing: set[str] = set()
         self._working: set[asyncio.Future[None]] = set()
@@ -100,6 +110,8 @@ class LocalStorage:
     async def create(
         self, draft: Draft, tap: Tap | None = None, size: int = 0
     ) -> AsyncGenerator[LocalWriter]:
+        if self.has_owners and not draft.owner:
+            raise ValueError("the file needs an owner: Draft(..., owner=principal.id)")
         await self.check_quota(draft.owner, size)
         with self.place.guarding():
             begin = partial(self._begin, size)
@@ -142,7 +154,7 @@ class LocalStorage:
         with self.place.guarding():
             await self._inspect(record, writer.path)
             # One at a time, so that two files cannot both take the rest of a quota.
-            async with self._quota_turn if self.quota else nullcontext():
+            async with self._quota_turn if self.quota or self.max_files else nullcontext():
                 await self.check_quota(record.owner, record.size)
                 # This must not be cancelled: there must never be a record without its bytes.
                 await complete(self._publish(writer, record))
@@ -150,13 +162,20 @@ class LocalStorage:
         await self._announce(record)
         return record
 
-    async def check_quota(self, owner: str | None, size: int) -> None:
-        """Raise Problem 413 when `size` more bytes exceed the owner's quota.
+    async def check_quota(self, owner: str | None, size: int, files: int = 1) -> None:
+        """Raise Problem 413 when more files, with `size` bytes together, exceed an owner's limits.
 
-        The quota is exact within a process, and approximate between several.
+        They are exact within a process, and approximate between several.
         """
-        quota = self.quota
-        if quota and await self.catalogue.stored_bytes(owner) + size > quota:
+        quota, most = self.quota, self.max_files
+        if not (quota or most):
+            return
+        stored, stored_bytes = await self.catalogue.stored_by(owner)
+        if most and stored + files > most:
+            BOUNDS["storage.max_files_per_owner"] += 1
+            detail = f"You may have at most {most} files."
+            raise Problem(413, detail, type=TOO_MANY_FILES, limit=most)
+        if quota and stored_bytes + size > quota:
             detail = f"All files together may have at most {quota} bytes."
             raise Problem(413, detail, type=QUOTA, limit=quota)
 
@@ -263,10 +282,10 @@ class LocalStorage:
             await self.catalogue.keep_crc32(values)
 
     async def records(
-        self, after: int = 0, limit: int | None = None
+        self, after: int = 0, limit: int | None = None, owner: str | None = None
     ) -> AsyncGenerator[tuple[int, FileRecord]]:
         remaining = sys.maxsize if limit is None else limit
-        while page := await self.catalogue.page(after, min(PAGE, remaining)):
+        while page := await self.catalogue.page(after, min(PAGE, remaining), owner):
             for after, record in page:
                 yield after, record
             remaining -= len(page)

@@ -18,13 +18,14 @@ from typing import Any, ClassVar
 
 from fastapi import FastAPI
 
+from ..kernel.access import NAME
 from ..kernel.kernel import Kernel, Measure
 from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..kernel.threads import repeating
 from .catalogue import CREATED
 from .interface import Callbacks
-from .local import QUOTA, LocalStorage
+from .local import QUOTA, TOO_MANY_FILES, LocalStorage
 from .place import LOOK_SECONDS, NO_SPACE, UNAVAILABLE
 from .records import Draft, clean_filename
 from .router import router
@@ -61,11 +62,17 @@ def import_files(
     """Store each file and print its id and name; exit with 1 if one could not be stored.
 
     A file may have at most `limit` bytes, and `accept` raises Problem to refuse it. Only regular
-    files are read: no links, devices, FIFOs or sockets.
+    files are read: no links, devices, FIFOs or sockets. With access control, `paths` begin with
+    `--owner NAME`.
     """
+    owner = None
+    if hasattr(settings, "access"):
+        if len(paths) < 2 or paths[0] != "--owner" or not NAME.fullmatch(paths[1]):
+            sys.exit("serve import --owner NAME PATH…: name the owner of the files")
+        owner, paths = paths[1], paths[2:]
     if not paths:
         sys.exit("serve import PATH…: name at least one file")
-    sys.exit(asyncio.run(_import(settings.storage, paths, limit, accept)))
+    sys.exit(asyncio.run(_import(settings.storage, paths, owner, limit, accept)))
 
 
 def check_store(
@@ -96,7 +103,7 @@ class Files(Part):
 
     rank = 20
     sections: ClassVar[dict[str, Any]] = {"storage": StorageSettings}
-    problem_types = (NO_SPACE, QUOTA, UNAVAILABLE)
+    problem_types = (NO_SPACE, QUOTA, TOO_MANY_FILES, UNAVAILABLE)
     commands = MappingProxyType({"import": import_files})
 
     def __init__(self, *callbacks: Callbacks | Callable[[FastAPI], Callbacks]) -> None:
@@ -110,6 +117,21 @@ class Files(Part):
 
         check_store(settings.storage, restrict)
 
+    def prepare(self, app: FastAPI) -> None:
+        """Exit with one line if files from before access control have no owner."""
+
+        def refuse(storage: LocalStorage) -> None:
+            if storage.catalogue.lacks_owners():
+                give = "`serve keys adopt OWNER` gives them one"
+                sys.exit(f"APP_STORAGE__URL: {url} has files or uploads without an owner: {give}")
+
+        if app.state.kernel.challenge:
+            url = app.state.settings.storage.url
+            check_store(app.state.settings.storage, refuse)
+
+    def adopt(self, settings: Any, owner: str) -> None:
+        check_store(settings.storage, lambda storage: storage.catalogue.adopt(owner))
+
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)
 
@@ -118,6 +140,7 @@ class Files(Part):
         state = app.state
         made = [each if isinstance(each, Callbacks) else each(app) for each in self._callbacks]
         async with open_storage(state.settings.storage, made) as state.storage:
+            state.storage.has_owners = state.kernel.challenge is not None
             _add_metrics(state.storage, state.kernel)
             yield
 
@@ -146,6 +169,7 @@ def _add_metrics(storage: LocalStorage, kernel: Kernel) -> None:
 async def _import(
     settings: StorageSettings,
     paths: list[str],
+    owner: str | None,
     limit: float,
     accept: Callable[[Draft, bytes], None] | None,
 ) -> int:
@@ -153,7 +177,8 @@ async def _import(
     async with open_storage(settings, [Callbacks(accept=accept)]) as storage:
         for path in map(Path, paths):
             media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-            draft = Draft(filename=clean_filename(path.name), content_type=media_type)
+            filename = clean_filename(path.name)
+            draft = Draft(filename=filename, content_type=media_type, owner=owner)
             try:
                 with _open_regular(path) as file:
                     size = os.fstat(file.fileno()).st_size

@@ -130,7 +130,8 @@ class LocalPartials:
             raise Problem(431, "The metadata of the upload is too long.")
         place, length = self.storage.place, partial.length or 0
         owner = partial.draft.owner
-        await self.storage.check_quota(owner, length + await self._begun(owner))
+        number, size = await self._begun(owner)
+        await self.storage.check_quota(owner, length + size, number + (not partial.is_part))
 
         def touch() -> None:
             self._path(partial.id).touch()
@@ -141,15 +142,19 @@ class LocalPartials:
             await complete(self.save(partial))
             await in_thread(self._threads, touch)
 
-    async def _begun(self, owner: str | None) -> int:
-        """Return how many bytes the unfinished uploads of an owner will have."""
-        if self.storage.quota is None:
-            return 0
-        begun = f"SELECT id, {_LENGTH} FROM uploads WHERE {_OWNER} IS ? AND {_UNFINISHED}"  # noqa: S608
+    async def _begun(self, owner: str | None) -> tuple[int, int]:
+        """Return how many files the unfinished uploads of an owner will be, with how many bytes."""
+        if self.storage.quota is None and self.storage.max_files is None:
+            return 0, 0
+        begun = (
+            f"SELECT id, {_LENGTH}, json_extract(state, '$.is_part') FROM uploads"  # noqa: S608
+            f" WHERE {_OWNER} IS ? AND {_UNFINISHED}"
+        )
         rows = await self.storage.catalogue.read(begun, owner)
-        files = await self.stats([upload_id for upload_id, length in rows if length is None])
-        known = sum(length or 0 for _, length in rows)
-        return known + sum(file.st_size for file in files.values())
+        files = await self.stats([upload_id for upload_id, length, _ in rows if length is None])
+        known = sum(length or 0 for _, length, _ in rows)
+        number = sum(not is_part for *_, is_part in rows)
+        return number, known + sum(file.st_size for file in files.values())
 
     async def _select(self, condition: str, *values: object) -> list[Partial]:
         statement = f"SELECT state FROM uploads WHERE {condition}"  # noqa: S608

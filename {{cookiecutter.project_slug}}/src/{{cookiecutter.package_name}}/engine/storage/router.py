@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from starlette.routing import NoMatchFound
 
-from ..kernel.access import current_principal
+from ..kernel.access import current_principal, owner_seen_by, sees
 from ..kernel.admission import Admission
 from ..kernel.body import whole_request
 from ..kernel.fields import combined
@@ -19,7 +19,7 @@ from ..kernel.problem import Problem
 from ..streams.rows import JsonLines, described
 from .conditional import Verdict, evaluate
 from .interface import Storage
-from .records import FileId, FileRecord
+from .records import FileId, FileRecord, not_found
 from .settings import StorageSettings
 
 router = APIRouter(tags=["files"])
@@ -51,6 +51,17 @@ StorageDep = Annotated[Storage, Depends(storage_of)]
 """The store of the service, as a parameter of a path operation."""
 
 
+async def seen_record(request: Request, storage: Storage, file_id: str) -> FileRecord:
+    """Return the record of a file that the sender may see; raises Problem 404.
+
+    With access control, these are the files of the same owner, and for an admin all files.
+    """
+    record = await storage.record(file_id)
+    if not sees(request, record.owner):
+        raise not_found()
+    return record
+
+
 def file_url(request: Request, file_id: str) -> str:
     """Return the absolute URL of a file, or of its record if the service has no downloads.
 
@@ -78,7 +89,8 @@ class _Page:
         # The route is looked up once for all files, as that takes the longest.
         start, _, end = file_url(self._request, "*").rpartition("*")
         # One record more than is sent shows whether there is another page.
-        async with aclosing(self._storage.records(cursor, left + 1)) as records:
+        owner = owner_seen_by(self._request)
+        async with aclosing(self._storage.records(cursor, left + 1, owner)) as records:
             async for following, record in records:
                 if left == 0 or size <= 0:
                     self.next = cursor
@@ -105,7 +117,7 @@ async def list_files(
     after: Annotated[int, Query(ge=0, lt=1 << 63, description="A cursor: start after it.")] = 0,
     limit: Annotated[int | None, Query(ge=1, lt=1 << 31, description=_LIMIT)] = None,
 ) -> JsonLines:
-    """List the stored files as JSON Lines, in order of completion.
+    """List your files as JSON Lines, in order of completion; without access control, all files.
 
     A response is one page. If there are more files, the `$end` of its last line has a `next`: pass
     it as `after` to get the next page.
@@ -125,7 +137,7 @@ async def file_record(
     file_id: FileId, request: Request, response: Response, storage: StorageDep
 ) -> StoredFile:
     """Return the record of a file."""
-    record = await storage.record(file_id)
+    record = await seen_record(request, storage, file_id)
     # It does not change, but the file can be deleted, and only some clients may see it.
     response.headers["Cache-Control"] = "private, no-cache"
     return StoredFile(**record.model_dump(), url=file_url(request, file_id))
@@ -140,7 +152,7 @@ async def file_record(
 )
 async def delete_file(file_id: FileId, request: Request, storage: StorageDep) -> None:
     """Delete a file; downloads in progress are not interrupted."""
-    record = await storage.record(file_id)
+    record = await seen_record(request, storage, file_id)
     verdict = evaluate("DELETE", combined(request.headers), record, datetime.now(UTC))
     if verdict is Verdict.PRECONDITION_FAILED:
         raise Problem(412)

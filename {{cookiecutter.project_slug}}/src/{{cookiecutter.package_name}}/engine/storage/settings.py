@@ -30,6 +30,8 @@ class StorageSettings(Section):
     """Seconds between two sweeps, which remove the incomplete files of dead writers."""
     quota: Size | None = None
     """Maximum total size of the files of one owner."""
+    max_files_per_owner: Annotated[int, Field(gt=0)] | None = None
+    """Maximum number of files of one owner, including unfinished uploads."""
     keep_free: Size = 64 << 20
     """Bytes of the disk that uploads leave free."""
     max_listed: Annotated[int, Field(gt=0)] = 5000

@@ -14,7 +14,7 @@ import filetype
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from ..kernel.access import principal_of
+from ..kernel.access import ADMIN, principal_of
 from ..kernel.body import partial_body
 from ..kernel.problem import Problem, ProblemType
 from ..storage.records import MAX_TYPE, Draft, FileRecord, clean_filename
@@ -75,6 +75,12 @@ def is_form(request: Request) -> bool:
 def owner_of(request: Request) -> str | None:
     principal = principal_of(request)
     return principal.id if principal else None
+
+
+def owns(request: Request, owner: str | None) -> bool:
+    """Whether the sender may use an upload of this owner; an admin may use all."""
+    principal = principal_of(request)
+    return owner == owner_of(request) or (principal is not None and principal.may(ADMIN))
 
 
 def stored_response(request: Request, stored: FileRecord | list[FileRecord]) -> JSONResponse:

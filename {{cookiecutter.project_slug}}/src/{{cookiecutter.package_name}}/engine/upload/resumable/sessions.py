@@ -33,7 +33,7 @@ from ...storage.router import file_url
 from ...storage.writer import LocalWriter
 from ...streams.clock import expiry_time
 from ...streams.content import refuse_coding
-from ..metadata import owner_of
+from ..metadata import owns
 from .settings import ResumableUploadSettings
 
 logger = logging.getLogger(__name__)
@@ -320,6 +320,10 @@ class Sessions:
 
         With a `request`, the upload must belong to the owner that sent it.
         """
+        if request is not None:  # Before the lock, for which the current request would give way.
+            found, _ = await self.partials.load(checked_id(upload_id))
+            if found is None or not owns(request, found.draft.owner):
+                raise Problem(404, _NOT_FOUND)
         asked_at = time.monotonic_ns()
         lock = self._locks.setdefault(checked_id(upload_id), _UploadLock())
         lock.requests += 1
@@ -329,17 +333,15 @@ class Sessions:
                 async with lock.held(), claiming as claim:
                     if claim is None:
                         raise _busy()
-                    yield await self._open(upload_id, lock, claim, request)
+                    yield await self._open(upload_id, lock, claim)
         finally:
             lock.requests -= 1
             if not lock.requests:
                 del self._locks[upload_id]
 
-    async def _open(
-        self, upload_id: str, lock: _UploadLock, claim: Claim, request: Request | None
-    ) -> Session:
+    async def _open(self, upload_id: str, lock: _UploadLock, claim: Claim) -> Session:
         partial, record = await self.partials.load(upload_id)
-        if partial is None or (request and partial.draft.owner != owner_of(request)):
+        if partial is None:
             raise Problem(404, _NOT_FOUND)
         if partial.expired_at is not None:
             raise Problem(410, _EXPIRED)

@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 
 from fastapi import Request, Response
 
+from ...kernel.access import require
 from ...kernel.admission import client_of
 from ...kernel.body import TOO_LARGE
 from ...kernel.exchange import exchange_of
@@ -23,9 +24,10 @@ from ...kernel.kernel import BOUNDS
 from ...kernel.problem import Problem
 from ...storage.partials import Partial
 from ...storage.records import Draft, clean_filename, is_id
+from ...storage.router import DELETE
 from ...streams.digests import MISMATCH
 from ...streams.structured import decode_base64
-from ..metadata import content_type_of, owner_of
+from ..metadata import content_type_of, owner_of, owns
 from .sessions import Session, body_of, check_media_type, resource_headers, sessions_of, uploads_url
 
 VERSION = "1.0.0"
@@ -145,6 +147,7 @@ async def cancel(request: Request, upload_id: str) -> Response:
     """Delete an upload, and the file that it has become."""
     async with sessions_of(request).hold(upload_id, request) as session:
         if session.record:
+            require(request, DELETE)
             await request.app.state.storage.delete(upload_id)
         await session.discard()
     return Response(status_code=204)
@@ -215,7 +218,7 @@ async def _part_at(request: Request, url: str) -> str:
     if not url.startswith(base) or not is_id(part_id):
         raise Problem(400, "A part must be an upload of this service.")
     part, _ = await sessions_of(request).partials.load(part_id)
-    if part is None or part.expired_at or part.draft.owner != owner_of(request):
+    if part is None or part.expired_at or not owns(request, part.draft.owner):
         raise Problem(404, "There is no upload at the URL of a part.")
     if not part.is_part:
         raise Problem(400, "Only a partial upload can be a part.")
