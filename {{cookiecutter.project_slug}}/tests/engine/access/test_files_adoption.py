@@ -96,7 +96,7 @@ async def test_files_or_uploads_alone_need_an_owner_too(of: str, tmp_path: Path)
 
     async with open_storage(settings.storage) as storage:
         if of == "files":
-            await storage.catalogue.run("DELETE FROM uploads")
+            await storage.catalogue.write("DELETE FROM uploads")
         else:
             await storage.delete(file_id)
     with pytest.raises(SystemExit, match="without an owner"):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, Request
 
-from {{cookiecutter.package_name}}.engine.access import public
+from {{cookiecutter.package_name}}.engine.kernel import public
 
 from .keys import Keys
 
