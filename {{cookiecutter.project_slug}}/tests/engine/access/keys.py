@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
+from {{cookiecutter.package_name}}.engine.testing import client_of
 
 from ..service import Service
 
@@ -34,7 +35,7 @@ class Keys:
 
     def client(self, service: Any, owner: str, *grants: str, name: str = "") -> httpx.AsyncClient:
         """Return a client that sends a new key."""
-        client: httpx.AsyncClient = service.client()
+        client = anonymous(service)
         client.headers.update(bearer(self.new(owner, *grants, name=name)))
         return client
 
@@ -57,3 +58,8 @@ def headers_of(
 ) -> dict[str, str]:
     """Return the header of a new key; `options` are those of `KeyStore.create`."""
     return {"Authorization": f"Bearer {store_of(service).create(owner, grants, **options)}"}
+
+
+def anonymous(service: Any) -> httpx.AsyncClient:
+    """Return a client without a key."""
+    return client_of(service.url)

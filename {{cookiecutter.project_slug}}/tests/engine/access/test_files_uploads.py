@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .keys import Keys, bearer
+from .keys import Keys, anonymous, bearer
 
 pytest.importorskip("{{cookiecutter.package_name}}.engine.upload.resumable")
 
@@ -66,7 +66,7 @@ async def test_the_upload_of_another_owner_does_not_exist(
         alice = await stack.enter_async_context(keys.client(service, "alice"))
         bob = await stack.enter_async_context(keys.client(service, "bob"))
         reader = keys.client(service, "alice", "files:read", name="reader")
-        nobody = [await stack.enter_async_context(e) for e in (reader, service.client())]
+        nobody = [await stack.enter_async_context(e) for e in (reader, anonymous(service))]
         url = await begin(alice, protocol, DATA[:4])
         refused = await use(bob, protocol, method, url, 4)
         unknown = await use(bob, protocol, method, UNKNOWN, 4)
@@ -125,14 +125,14 @@ async def test_another_key_of_the_principal_continues_after_a_restart(
 ) -> None:
     keys = Keys(tmp_path)
     async with (
-        Service(**sections, access=keys.settings) as service,
+        Service(**sections | {"access": keys.settings}) as service,
         keys.client(service, "alice", name="phone") as phone,
     ):
         path = (await begin(phone, protocol, DATA[:4])).removeprefix(service.url)
 
     keys.revoke("phone")
     async with (
-        Service(**sections, access=keys.settings) as service,
+        Service(**sections | {"access": keys.settings}) as service,
         keys.client(service, "alice", name="laptop") as laptop,
         keys.client(service, "bob") as bob,
     ):
@@ -193,7 +193,7 @@ async def test_a_creation_needs_a_key_with_the_scope(
     async with (
         keys.client(service, "alice") as alice,
         keys.client(service, "alice", "files:read", name="reader") as reader,
-        service.client() as anonymous,
+        anonymous(service) as anonymous,
     ):
         answers = [await draft.create(e, DATA, path=path) for e in (reader, anonymous, alice)]
         whole = await draft.create(alice, DATA, complete=True, path=path)
@@ -242,7 +242,7 @@ async def test_the_unfinished_uploads_of_a_principal_are_limited(
     keys = Keys(tmp_path)
     service = await serve(access=keys.settings, upload={"max_incomplete_per_client": 2})
     first, second = [bearer(keys.new("alice", name=name)) for name in ("phone", "laptop")]
-    async with service.client() as client, keys.client(service, "bob") as bob:
+    async with anonymous(service) as client, keys.client(service, "bob") as bob:
         fields = TUS | {"Upload-Length": "10"}
         answers = [
             await client.post("/uploads", headers=fields | key) for key in (first, second, first)
