@@ -11,7 +11,6 @@ UPLOAD, DOWNLOAD = ANSWERS["use_upload"], ANSWERS["use_download"]
 RESUMABLE, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-key"
 REALTIME, ERRORS = ANSWERS["use_realtime"], ANSWERS["use_error_handling"]
 STREAMS, SHARED = UPLOAD or DOWNLOAD or REALTIME, REALTIME and ANSWERS["broker"] == "redis"
-REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
 REDIS_TESTS += ["test_redis_bounds", "test_redis_refusals", "test_redis_workers", "test_runs_redis"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
@@ -33,10 +32,12 @@ OWNED = [
     (REALTIME, [f"{TESTS}/errors/test_events.py", f"{TESTS}/observability/test_direct.py"]),
     (REALTIME, [f"{TESTS}/realtime", "tests/test_events.py", "docs/realtime.md"]),
     (REALTIME, ["tests/test_runs.py", "docs/runs.md", f"{TESTS}/streams/test_direct.py"]),
-    (REALTIME, [f"{TESTS}/plain/test_websockets.py"]),
+    (REALTIME, [f"{TESTS}/plain/test_websockets.py", f"{TESTS}/access/realtime"]),
     (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/test_files.py"]),
-    (SHARED, [f"{ENGINE}/realtime/backends/{name}.py" for name in REDIS]),
+    (REALTIME and UPLOAD, [f"{TESTS}/access/realtime/test_files.py"]),
+    (SHARED, [f"{ENGINE}/realtime/backends/redis{x}.py" for x in ("", "_data", "_lua", "_pool")]),
     (SHARED, [f"{TESTS}/realtime/{name}.py" for name in REDIS_TESTS]),
+    (SHARED, [f"{TESTS}/access/realtime/test_redis.py"]),
     (ERRORS, [f"{ENGINE}/errors", f"{TESTS}/errors", "tests/test_errors.py", "docs/problems.md"]),
     (KEYS, [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access"]),
     (KEYS, ["tests/test_access.py", "docs/access.md"]),
@@ -59,7 +60,6 @@ def prune():
 
 
 def print_next_steps():
-    template = ANSWERS.get("_template", "")
     print(f"""
 {ANSWERS["project_name"]} is ready in {Path.cwd()}
 
@@ -69,7 +69,7 @@ def print_next_steps():
 
 Without uv: run python -m venv .venv, activate it, run pip install . and serve.
 To put it under version control: git init
-To use the same answers again: cookiecutter {template} --replay
+To use the same answers again: cookiecutter {ANSWERS.get("_template", "")} --replay
 """)
 
 

@@ -41,14 +41,16 @@ def file_events(app: FastAPI) -> Callbacks:
     published_at: dict[str, float] = {}
     under_way: set[asyncio.Task[Any]] = set()
 
+    def topic_of(owner: str | None) -> str:
+        own = f"{TOPIC}.{owner}"
+        return own if is_personal and owner and is_topic(own) else TOPIC
+
     async def publish(
-        event: str, owner: str | None, file_id: str, once: Once | None = None, **data: Any
+        topic: str, event: str, file_id: str, once: Once | None = None, **data: Any
     ) -> None:
         # The id of an unfinished upload would let every subscriber continue or delete it.
         name = hashlib.sha256(file_id.encode()).hexdigest()[:32]
         text = pydantic_core.to_json({**data, "upload": name}).decode()
-        own = f"{TOPIC}.{owner}"
-        topic = own if is_personal and owner and is_topic(own) else TOPIC
         await hub.publish(topic, Message(text, event, is_json=True, key=name), once)
 
     async def on_stored(record: FileRecord) -> None:
@@ -56,10 +58,12 @@ def file_events(app: FastAPI) -> Callbacks:
         published_at.pop(file_id, None)
         # Called again after a crash, but published only once.
         once = Once(f"file.stored {file_id}", "")
-        await publish("file.stored", record.owner, file_id, once, **record.model_dump())
+        topic = topic_of(record.owner)
+        await publish(topic, "file.stored", file_id, once, **record.model_dump())
 
     async def on_deleted(record: FileRecord) -> None:
-        await publish("file.deleted", record.owner, record.id, **record.model_dump())
+        topic = topic_of(record.owner)
+        await publish(topic, "file.deleted", record.id, **record.model_dump())
 
     async def on_progress(file_id: str, size: int) -> None:
         now = asyncio.get_running_loop().time()
@@ -70,7 +74,8 @@ def file_events(app: FastAPI) -> Callbacks:
         if len(published_at) > MAX_UPLOADS:
             del published_at[next(iter(published_at))]
         # Not awaited, so that an upload neither waits for the broker nor fails with it.
-        task = asyncio.create_task(publish("file.progress", _sender(), file_id, size=size))
+        topic = topic_of(_sender())
+        task = asyncio.create_task(publish(topic, "file.progress", file_id, size=size))
         under_way.add(task)
         task.add_done_callback(ended)
 
