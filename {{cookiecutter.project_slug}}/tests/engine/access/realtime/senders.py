@@ -43,7 +43,7 @@ async def following(service: Service, names: str, key: str | None) -> set[int]:
             ("GET", "?poll=0", "*/*"),
             ("HEAD", "", "*/*"),
         ]:
-            client.headers = bearer(key) | {"Accept": accept}  # type: ignore[assignment]
+            client.headers = bearer(key) | {"Accept": accept}
             async with client.stream(method, url + query) as response:
                 found.add(response.status_code)
     found.add(await handshake(service, names, key))

@@ -1,17 +1,12 @@
 """Streams end within a second or two after their key has expired or was revoked."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from fastapi import APIRouter, WebSocket
-from fastapi.sse import EventSourceResponse
 from websockets.asyncio.client import connect
 
-from {{cookiecutter.package_name}}.engine.access import keys
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 
 from ...peer import PATIENCE
@@ -25,55 +20,6 @@ from .test_runs import RUNS, start
 FOLLOW = "topics:subscribe:*"
 #: Seconds in which a stream ends.
 SOON = 1.5
-
-
-@pytest.fixture(params=["revoked", "expired"])
-def end_key(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], None]:
-    """Make the key with a name invalid, as another process would."""
-
-    def end(name: str) -> None:
-        if request.param == "expired":
-            later = SimpleNamespace(time=lambda: 4e9)
-            monkeypatch.setattr(keys, "time", later)
-        else:
-            store = KeyStore(tmp_path / "access.sqlite3", frozenset)
-            assert store.revoke(name)
-            store.close()
-
-    return end
-
-
-@pytest.fixture
-async def service(serve: Callable[..., Any]) -> Service:
-    """The service with streams of the owner."""
-    router = APIRouter()
-
-    @router.get("/native", response_class=EventSourceResponse)
-    async def native() -> AsyncIterator[str]:
-        yield "first"
-        await asyncio.Event().wait()
-
-    @router.get("/silent", response_class=EventSourceResponse)
-    async def silent() -> AsyncIterator[str]:
-        await asyncio.Event().wait()
-        yield "never"
-
-    @router.websocket("/echo")
-    async def echo(websocket: WebSocket) -> None:
-        await websocket.accept()
-        async for text in websocket.iter_text():
-            await websocket.send_text(text)
-
-    @router.websocket("/feed")
-    async def feed(websocket: WebSocket) -> None:
-        await websocket.accept()
-        await websocket.send_text("first")
-        await asyncio.Event().wait()
-
-    started: Service = await serve(router)
-    return started
 
 
 async def last_words(
@@ -135,10 +81,8 @@ async def test_a_websocket_of_a_revoked_key_is_closed(
 
 
 async def test_a_run_continues_and_its_followers_are_told(
-    serve: Callable[..., Any], end_key: Callable[[str], None]
+    service: Service, script: Script, end_key: Callable[[str], None]
 ) -> None:
-    script = Script()
-    service: Service = await serve(script.router)
     first = key_of(service, "alice", *RUNS, name="phone", seconds=3600)
     async with service.client() as client, service.raw_connection() as peer:
         run_id = await start(client, first)

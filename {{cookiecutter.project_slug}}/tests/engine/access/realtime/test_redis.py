@@ -16,9 +16,6 @@ from .test_expiry import (  # noqa: F401  (Again, on Redis.)
 )
 from .test_runs import (  # noqa: F401
     RUNS,
-    client,
-    script,
-    service,
     start,
     statuses,
     test_a_long_run_is_still_that_of_its_owner,

@@ -15,17 +15,6 @@ from .senders import LOBBY, bearer, command, key_of, line
 RUNS = ("runs:start", "runs:follow")
 
 
-@pytest.fixture
-def script() -> Script:
-    return Script()
-
-
-@pytest.fixture
-async def service(serve: Callable[..., Any], script: Script) -> Service:
-    started: Service = await serve(script.router)
-    return started
-
-
 async def start(client: AsyncClient, key: str, name: str = "script") -> str:
     response = await client.post(f"/runs/{name}", headers=bearer(key))
     assert response.status_code == 201, response.text
@@ -39,13 +28,6 @@ async def statuses(client: AsyncClient, run_id: str, key: str | None) -> list[in
         async with client.stream(method, url, headers=bearer(key)) as response:
             found.append(response.status_code)
     return found
-
-
-@pytest.fixture
-async def client(service: Service) -> Any:
-    async with service.client() as client:
-        del client.headers["Authorization"]
-        yield client
 
 
 async def test_a_run_of_another_owner_is_not_there(
