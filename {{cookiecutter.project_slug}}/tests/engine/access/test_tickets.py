@@ -1,10 +1,12 @@
 """Tickets: one request by a client that cannot send headers."""
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -75,14 +77,8 @@ async def test_a_ticket_expires(
 ) -> None:
     async with service.client() as client:
         ticket = await ticket_of(client)
-    now = store.time.time()
-
-    class Later:
-        @staticmethod
-        def time() -> float:
-            return now + 31
-
-    monkeypatch.setattr(store, "time", Later)
+    later = time.time() + 31
+    monkeypatch.setattr(store, "time", SimpleNamespace(time=lambda: later))
     assert (await anonymous.get(f"{PATH}?ticket={ticket}")).status_code == 401
 
 
@@ -181,5 +177,3 @@ async def test_tickets_and_keys_are_not_logged(
     assert any(PATH in line for line in log)
     for secret in (ticket, key.removeprefix("Bearer ")):
         assert not any(secret in line for line in log)
-
-

@@ -18,9 +18,9 @@ _SECRET = re.compile(
     re.I,
 )
 #: JSON Web Tokens; keys, tickets and signatures.
-_TOKEN = r"eyJ[\w-]{6,}\.[\w-]*\.[\w-]*|[st]k_[\w-]{40,}|sl_\w+\.\d+\.[\w.-]{40,}"
-_CREDENTIAL = re.compile(r"bearer|basic\s+\S|" + _TOKEN, re.I)
-_IN_TEXT = re.compile(r"((?:bearer|basic)(?:\s|%20|[+:])+)[^\s\"'&,;<>]{8,}|" + _TOKEN, re.I)
+_FORMS = r"eyJ[\w-]{6,}\.[\w-]*\.[\w-]*|[st]k_[\w-]{40,}|sl_\w+\.\d+\.[\w.-]{40,}"
+_CREDENTIAL = re.compile(r"bearer|basic\s+\S|" + _FORMS, re.I)
+_IN_TEXT = re.compile(r"((?:bearer|basic)(?:\s|%20|[+:])+)[^\s\"'&,;<>]{8,}|" + _FORMS, re.I)
 _PARAMETER = re.compile(r"(?<=[?&;])([^=&;?\s\"'<>]{1,200})=([^&;\s\"'<>]+)")
 
 

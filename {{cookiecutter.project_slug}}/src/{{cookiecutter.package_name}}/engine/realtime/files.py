@@ -34,16 +34,11 @@ def file_events(app: FastAPI) -> Callbacks:
     """Return callbacks that publish the events of files; `Files` takes this function."""
     hub: Hub = app.state.hub
     hub.read_only.add(TOPIC)
-    is_personal = app.state.kernel.challenge is not None
-    if is_personal:
+    if app.state.kernel.challenge is not None:
         hub.read_only.add(f"{TOPIC}.*")
         hub.personal.add(TOPIC)
     published_at: dict[str, float] = {}
     under_way: set[asyncio.Task[Any]] = set()
-
-    def topic_of(owner: str | None) -> str:
-        own = f"{TOPIC}.{owner}"
-        return own if is_personal and owner and is_topic(own) else TOPIC
 
     async def publish(
         topic: str, event: str, file_id: str, once: Once | None = None, **data: Any
@@ -58,11 +53,11 @@ def file_events(app: FastAPI) -> Callbacks:
         published_at.pop(file_id, None)
         # Called again after a crash, but published only once.
         once = Once(f"file.stored {file_id}", "")
-        topic = topic_of(record.owner)
+        topic = _topic_of(record.owner, hub)
         await publish(topic, "file.stored", file_id, once, **record.model_dump())
 
     async def on_deleted(record: FileRecord) -> None:
-        topic = topic_of(record.owner)
+        topic = _topic_of(record.owner, hub)
         await publish(topic, "file.deleted", record.id, **record.model_dump())
 
     async def on_progress(file_id: str, size: int) -> None:
@@ -74,7 +69,7 @@ def file_events(app: FastAPI) -> Callbacks:
         if len(published_at) > MAX_UPLOADS:
             del published_at[next(iter(published_at))]
         # Not awaited, so that an upload neither waits for the broker nor fails with it.
-        topic = topic_of(_sender())
+        topic = _topic_of(_sender(), hub)
         task = asyncio.create_task(publish(topic, "file.progress", file_id, size=size))
         under_way.add(task)
         task.add_done_callback(ended)
@@ -85,6 +80,12 @@ def file_events(app: FastAPI) -> Callbacks:
             task.exception()  # Retrieved, not raised: the next event may succeed.
 
     return Callbacks(on_stored=on_stored, on_deleted=on_deleted, on_progress=on_progress)
+
+
+def _topic_of(owner: str | None, hub: Hub) -> str:
+    own = f"{TOPIC}.{owner}" if owner and hub.personal else TOPIC
+    # Records of other releases can have an owner that is not a part of a topic.
+    return own if is_topic(own) else TOPIC
 
 
 def _sender() -> str | None:
