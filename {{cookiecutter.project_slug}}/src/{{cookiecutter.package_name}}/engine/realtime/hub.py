@@ -93,8 +93,9 @@ class Hub:
         Raises Problem 503 if a topic has too many subscribers, if too many topics are followed, or
         if the broker must be asked and is unavailable; 429 if `client` follows too many.
         """
-        shown = self.personal.intersection(names)
-        asked, names = names, names_of_owner(names, shown, owner)
+        asked = names
+        if personal := self.personal.intersection(names):
+            names = names_of_owner(names, personal, owner)
         self._followers.check(names, client)
         # Count it before the first await, so that others cannot exceed the limit or drop the names.
         self._followers.add(names, client)
@@ -109,7 +110,7 @@ class Hub:
             raise
         now, closed = max(self.top, ring.last), partial(self._unfollow, names, client)
         subscription = Subscription(asked, ring, now, self._store, self.counters, closed)
-        subscription.personal = shown
+        subscription.personal = personal or ()
         if position is None:
             self.counters.resumes["fresh"] += 1
         elif self._knows(position, ring):

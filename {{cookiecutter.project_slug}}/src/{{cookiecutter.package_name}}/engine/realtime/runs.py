@@ -362,7 +362,8 @@ class RunChannel(EventStreamChannel):
 class RunStream(EventStream):
     """Send the events of a run as Server-Sent Events, from the event after `last_event_id`.
 
-    Without `last_event_id` from its beginning. Raises Problem 204 if there is nothing to follow.
+    Without `last_event_id` from its beginning. Raises Problem 204 if there is nothing to follow. It
+    does not check to whom the run belongs, unlike the engine's routes.
     """
 
     def __init__(self, runs: Runs, run_id: str, last_event_id: str | None = None) -> None:

@@ -1,7 +1,7 @@
 """Subscriptions: the topics that a client follows, and the position that it has read up to."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import NamedTuple
@@ -53,7 +53,7 @@ class Subscription:
     #: Set while the subscription reads events that it has missed.
     replay: Replay | None = None
     #: Topics under whose names the events of their owners' parts are returned.
-    personal: set[str] = field(default_factory=set)
+    personal: Collection[str] = ()
     _gap: str | None = None
     _caught_up: bool = False
 
