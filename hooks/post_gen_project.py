@@ -12,7 +12,7 @@ RESUME, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-
 REALTIME, ERRORS = ANSWERS["use_realtime"], ANSWERS["use_error_handling"]
 STREAMS, SHARED = UPLOAD or DOWNLOAD or REALTIME, REALTIME and ANSWERS["broker"] == "redis"
 REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
-REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
+REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults", "access/test_redis"]
 REDIS_TESTS += ["test_redis_bounds", "test_redis_refusals", "test_redis_workers", "test_runs_redis"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
 #: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
@@ -32,15 +32,14 @@ OWNED = [
     (REALTIME, [f"{TESTS}/errors/test_events.py", f"{TESTS}/observability/test_direct.py"]),
     (REALTIME, [f"{TESTS}/realtime", "tests/test_events.py", "docs/realtime.md"]),
     (REALTIME, ["tests/test_runs.py", "docs/runs.md", f"{TESTS}/streams/test_direct.py"]),
-    (REALTIME, [f"{TESTS}/plain/test_websockets.py", f"{TESTS}/access/realtime"]),
+    (REALTIME, [f"{TESTS}/plain/test_websockets.py"]),
     (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/test_files.py"]),
-    (REALTIME and UPLOAD, [f"{TESTS}/access/realtime/test_files.py"]),
+    (REALTIME and UPLOAD, [f"{TESTS}/realtime/access/test_files.py"]),
     (SHARED, [f"{ENGINE}/realtime/backends/{name}.py" for name in REDIS]),
     (SHARED, [f"{TESTS}/realtime/{name}.py" for name in REDIS_TESTS]),
-    (SHARED, [f"{TESTS}/access/realtime/test_redis.py"]),
     (ERRORS, [f"{ENGINE}/errors", f"{TESTS}/errors", "tests/test_errors.py", "docs/problems.md"]),
     (KEYS, [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access"]),
-    (KEYS, ["tests/test_access.py", "docs/access.md"]),
+    (KEYS, ["tests/test_access.py", "docs/access.md", f"{TESTS}/realtime/access"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", f"{TESTS}/test_web.py"]),
     (ANSWERS["engine_tests"], [TESTS]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from ...realtime.conversation import refusal
-from ...realtime.runs import Follower, Script
 from ...service import Service
+from ..conversation import refusal
+from ..runs import Follower, Script
 from .senders import LOBBY, bearer, command, key_of, line
 
 RUNS = ("runs:start", "runs:follow")

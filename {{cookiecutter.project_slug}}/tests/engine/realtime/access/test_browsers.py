@@ -10,9 +10,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from ...realtime.conversation import converse, refusal
-from ...realtime.subscriber import Subscriber
 from ...service import Service
+from ..conversation import converse, refusal
+from ..subscriber import Subscriber
 from .senders import bearer, key_of
 
 TOPIC = "orders"

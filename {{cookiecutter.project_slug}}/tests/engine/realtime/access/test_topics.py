@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ...realtime.conversation import converse, refusal
 from ...service import Service
+from ..conversation import converse, refusal
 from .senders import GOOD, LOBBY, bearer, command, following, key_of
 
 FOLLOW = "topics:subscribe:"

@@ -10,9 +10,9 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.storage import Draft
 
-from ...realtime.conversation import Conversation, converse
-from ...realtime.subscriber import Subscriber
 from ...service import Service
+from ..conversation import Conversation, converse
+from ..subscriber import Subscriber
 from .senders import GOOD, bearer, command, following, key_of, line
 
 FILES = ("files:read", "files:write", "files:delete")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ...realtime.redis import RedisServer, redis, stopped_redis
-from ...realtime.runs import Script
 from ...service import Service
+from ..redis import RedisServer, redis, stopped_redis
+from ..runs import Script
 from .senders import bearer, following, key_of
 from .test_expiry import (  # noqa: F401  (Again, on Redis.)
     test_a_run_continues_and_its_followers_are_told,

@@ -14,8 +14,9 @@ from httpx import AsyncClient
 from {{cookiecutter.package_name}}.engine.access import keys
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 
-from ...realtime.runs import Script
+from ...access.conftest import _no_secret_in_the_log, secrets
 from ...service import Service
+from ..runs import Script
 
 
 @pytest.fixture(params=["revoked", "expired"])
@@ -34,6 +35,9 @@ def end_key(
             store.close()
 
     return end
+
+
+__all__ = ["_no_secret_in_the_log", "secrets"]  # Fixtures.
 
 
 @pytest.fixture

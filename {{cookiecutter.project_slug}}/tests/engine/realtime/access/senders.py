@@ -4,8 +4,8 @@ from typing import Any
 
 from websockets.exceptions import InvalidStatus
 
-from ...realtime.conversation import converse
 from ...service import Service
+from ..conversation import converse
 
 SSE, LINES = "text/event-stream", "application/jsonl"
 #: The statuses of success; a WebSocket has 101.

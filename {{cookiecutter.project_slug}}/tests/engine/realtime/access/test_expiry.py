@@ -10,10 +10,10 @@ from websockets.asyncio.client import connect
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 
 from ...peer import PATIENCE
-from ...realtime.conversation import converse
-from ...realtime.runs import Follower, Script
-from ...realtime.subscriber import Subscriber
 from ...service import Service
+from ..conversation import converse
+from ..runs import Follower, Script
+from ..subscriber import Subscriber
 from .senders import LINES, SSE, bearer, key_of, line
 from .test_runs import RUNS, start
 
