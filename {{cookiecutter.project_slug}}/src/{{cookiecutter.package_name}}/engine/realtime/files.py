@@ -41,24 +41,23 @@ def file_events(app: FastAPI) -> Callbacks:
     under_way: set[asyncio.Task[Any]] = set()
 
     async def publish(
-        topic: str, event: str, file_id: str, once: Once | None = None, **data: Any
+        owner: str | None, event: str, file_id: str, /, once: Once | None = None, **data: Any
     ) -> None:
         # The id of an unfinished upload would let every subscriber continue or delete it.
         name = hashlib.sha256(file_id.encode()).hexdigest()[:32]
         text = pydantic_core.to_json({**data, "upload": name}).decode()
-        await hub.publish(topic, Message(text, event, is_json=True, key=name), once)
+        message = Message(text, event, is_json=True, key=name)
+        await hub.publish(_topic_of(owner, hub), message, once)
 
     async def on_stored(record: FileRecord) -> None:
         file_id = record.id
         published_at.pop(file_id, None)
         # Called again after a crash, but published only once.
         once = Once(f"file.stored {file_id}", "")
-        topic = _topic_of(record.owner, hub)
-        await publish(topic, "file.stored", file_id, once, **record.model_dump())
+        await publish(record.owner, "file.stored", file_id, once, **record.model_dump())
 
     async def on_deleted(record: FileRecord) -> None:
-        topic = _topic_of(record.owner, hub)
-        await publish(topic, "file.deleted", record.id, **record.model_dump())
+        await publish(record.owner, "file.deleted", record.id, **record.model_dump())
 
     async def on_progress(file_id: str, size: int) -> None:
         now = asyncio.get_running_loop().time()
@@ -69,15 +68,10 @@ def file_events(app: FastAPI) -> Callbacks:
         if len(published_at) > MAX_UPLOADS:
             del published_at[next(iter(published_at))]
         # Not awaited, so that an upload neither waits for the broker nor fails with it.
-        topic = _topic_of(_sender(), hub)
-        task = asyncio.create_task(publish(topic, "file.progress", file_id, size=size))
+        task = asyncio.create_task(publish(_sender(), "file.progress", file_id, size=size))
         under_way.add(task)
-        task.add_done_callback(ended)
-
-    def ended(task: asyncio.Task[Any]) -> None:
-        under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # Retrieved, not raised: the next event may succeed.
+        task.add_done_callback(under_way.discard)
+        task.add_done_callback(_retrieve)
 
     return Callbacks(on_stored=on_stored, on_deleted=on_deleted, on_progress=on_progress)
 
@@ -86,6 +80,12 @@ def _topic_of(owner: str | None, hub: Hub) -> str:
     own = f"{TOPIC}.{owner}" if owner and hub.personal else TOPIC
     # Records of other releases can have an owner that is not a part of a topic.
     return own if is_topic(own) else TOPIC
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Retrieve the error of a task without raising it: the next event may succeed."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _sender() -> str | None:

@@ -89,8 +89,8 @@ class Hub:
     ) -> Subscription:
         """Follow topics from the event after `last_event_id`, or from now on if that is None.
 
-        Of a `personal` topic only the part of `owner`, or those of all owners if that is None.
-        Raises Problem 503 if a topic has too many subscribers, if too many topics are followed, or
+        The subscription to a `personal` topic gets the events of `owner`, or of all owners if that
+        is None. Raises Problem 503 if a topic has too many subscribers, if too many topics are followed, or
         if the broker must be asked and is unavailable; 429 if `client` follows too many.
         """
         asked = names
