@@ -55,6 +55,7 @@ REDIS = {
 ACCESS = {
     "docs/access.md",
     "src/streaming_service/access.py",
+    "tests/test_access.py",
     *(
         path.relative_to(REPOSITORY / TEMPLATE_FOLDER)
         .as_posix()

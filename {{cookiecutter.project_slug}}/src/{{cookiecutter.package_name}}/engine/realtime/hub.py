@@ -90,8 +90,9 @@ class Hub:
         """Follow topics from the event after `last_event_id`, or from now on if that is None.
 
         The subscription to a `personal` topic gets the events of `owner`, or of all owners if that
-        is None. Raises Problem 503 if a topic has too many subscribers, if too many topics are followed, or
-        if the broker must be asked and is unavailable; 429 if `client` follows too many.
+        is None. Raises Problem 503 if a topic has too many subscribers, if too many topics are
+        followed, or if the broker must be asked and is unavailable; 429 if `client` follows too
+        many.
         """
         asked = names
         if personal := self.personal.intersection(names):
