@@ -109,9 +109,9 @@ async def test_subprotocols_without_a_key_are_refused(
     service: Service, names: tuple[str, ...]
 ) -> None:
     protocols = [Subprotocol(name) for name in names]
-    response, document = await refusal(service, TOPIC, subprotocols=protocols)
+    response, _ = await refusal(service, TOPIC, subprotocols=protocols)
 
-    assert response.status_code == document["status"] == 401
+    assert response.status_code == 401
     assert response.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
