@@ -8,19 +8,18 @@ from pathlib import Path
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 SRC = f"src/{ANSWERS['package_name']}"
 UPLOAD, DOWNLOAD = ANSWERS["use_upload"], ANSWERS["use_download"]
-RESUMABLE, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-key"
+RESUME, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-key"
 REALTIME, ERRORS = ANSWERS["use_realtime"], ANSWERS["use_error_handling"]
 STREAMS, SHARED = UPLOAD or DOWNLOAD or REALTIME, REALTIME and ANSWERS["broker"] == "redis"
 REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
-REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults"]
+REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults", "access/test_redis"]
 REDIS_TESTS += ["test_redis_bounds", "test_redis_refusals", "test_redis_workers", "test_runs_redis"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
 #: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
-    (RESUMABLE, [f"{ENGINE}/{name}" for name in ("upload/resumable", "storage/partials.py")]),
-    (RESUMABLE, [f"{TESTS}/resumable"]),
-    (RESUMABLE or REALTIME, [f"{ENGINE}/streams/clock.py"]),
+    (RESUME, [f"{ENGINE}/upload/resumable", f"{ENGINE}/storage/partials.py", f"{TESTS}/resumable"]),
+    (RESUME or REALTIME, [f"{ENGINE}/streams/clock.py"]),
     (DOWNLOAD, [f"{ENGINE}/download", f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
     (DOWNLOAD, [f"{ENGINE}/server/sendfile.py"]),
     (DOWNLOAD, [f"{TESTS}/download", "tests/test_exports.py", "tests/test_transforms.py"]),
@@ -34,11 +33,12 @@ OWNED = [
     (REALTIME, [f"{TESTS}/realtime", "tests/test_events.py", "docs/realtime.md"]),
     (REALTIME, ["tests/test_runs.py", "docs/runs.md", f"{TESTS}/streams/test_direct.py"]),
     (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/test_files.py"]),
+    (REALTIME and UPLOAD, [f"{TESTS}/realtime/access/test_files.py"]),
     (SHARED, [f"{ENGINE}/realtime/backends/{name}.py" for name in REDIS]),
     (SHARED, [f"{TESTS}/realtime/{name}.py" for name in REDIS_TESTS]),
     (ERRORS, [f"{ENGINE}/errors", f"{TESTS}/errors", "tests/test_errors.py", "docs/problems.md"]),
     (KEYS, [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access"]),
-    (KEYS, ["tests/test_access.py", "docs/access.md"]),
+    (KEYS, ["tests/test_access.py", "docs/access.md", f"{TESTS}/realtime/access"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", f"{TESTS}/test_web.py"]),
     (ANSWERS["engine_tests"], [TESTS]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),
@@ -58,7 +58,6 @@ def prune():
 
 
 def print_next_steps():
-    template = ANSWERS.get("_template", "")
     print(f"""
 {ANSWERS["project_name"]} is ready in {Path.cwd()}
 
@@ -68,7 +67,7 @@ def print_next_steps():
 
 Without uv: run python -m venv .venv, activate it, run pip install . and serve.
 To put it under version control: git init
-To use the same answers again: cookiecutter {template} --replay
+To use the same answers again: cookiecutter {ANSWERS.get("_template", "")} --replay
 """)
 
 

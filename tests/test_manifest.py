@@ -55,11 +55,16 @@ REDIS = {
 ACCESS = {
     "docs/access.md",
     "src/streaming_service/access.py",
+    "tests/test_access.py",
     *(
         path.relative_to(REPOSITORY / TEMPLATE_FOLDER)
         .as_posix()
         .replace("{{cookiecutter.package_name}}", "streaming_service")
-        for folder in ("src/{{cookiecutter.package_name}}/engine/access", "tests/engine/access")
+        for folder in (
+            "src/{{cookiecutter.package_name}}/engine/access",
+            "tests/engine/access",
+            "tests/engine/realtime/access",
+        )
         for path in files_below(REPOSITORY / TEMPLATE_FOLDER / folder)
     ),
 }

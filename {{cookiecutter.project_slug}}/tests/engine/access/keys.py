@@ -35,7 +35,7 @@ class Keys:
 
     def client(self, service: Any, owner: str, *grants: str, name: str = "") -> httpx.AsyncClient:
         """Return a client that sends a new key."""
-        client = anonymous(service)
+        client = without_key(service)
         client.headers.update(bearer(self.new(owner, *grants, name=name)))
         return client
 
@@ -60,6 +60,6 @@ def headers_of(
     return {"Authorization": f"Bearer {store_of(service).create(owner, grants, **options)}"}
 
 
-def anonymous(service: Any) -> httpx.AsyncClient:
+def without_key(service: Any) -> httpx.AsyncClient:
     """Return a client without a key."""
     return client_of(service.url)

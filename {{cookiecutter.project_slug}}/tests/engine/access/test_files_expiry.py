@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from .keys import Keys, anonymous, bearer
+from .keys import Keys, bearer, without_key
 
 pytest.importorskip("{{cookiecutter.package_name}}.engine.upload.resumable")
 pytest.importorskip("{{cookiecutter.package_name}}.engine.download")
@@ -39,7 +39,7 @@ async def ended_with(peer: Peer) -> bytes:
 
 async def refused(service: Any, key: str) -> None:
     """Wait until the service refuses a key."""
-    async with asyncio.timeout(PATIENCE), anonymous(service) as client:
+    async with asyncio.timeout(PATIENCE), without_key(service) as client:
         while (await client.get("/files", headers=bearer(key))).status_code != 401:
             await asyncio.sleep(0.05)
 

@@ -9,7 +9,7 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from .keys import Keys, anonymous
+from .keys import Keys, without_key
 
 pytest.importorskip("{{cookiecutter.package_name}}.engine.upload")
 pytest.importorskip("{{cookiecutter.package_name}}.engine.download")
@@ -32,7 +32,7 @@ async def link_to(client: httpx.AsyncClient, path: str, seconds: float = 60) -> 
 async def test_a_link_needs_no_key(serve: Callable[..., Any], tmp_path: Path) -> None:
     keys = Keys(tmp_path)
     service = await serve(access=keys.settings)
-    async with keys.client(service, "alice") as alice, anonymous(service) as anonymous:
+    async with keys.client(service, "alice") as alice, without_key(service) as anonymous:
         path = await stored(alice)
         url = await link_to(alice, path)
         whole = await anonymous.get(url)
@@ -58,7 +58,7 @@ async def test_a_link_is_for_one_file_and_for_reading(
 ) -> None:
     keys = Keys(tmp_path)
     service = await serve(access=keys.settings)
-    async with keys.client(service, "alice") as alice, anonymous(service) as anonymous:
+    async with keys.client(service, "alice") as alice, without_key(service) as anonymous:
         path, other = await stored(alice), await stored(alice)
         query = (await link_to(alice, path)).partition("?")[2]
         requests = [
@@ -87,7 +87,7 @@ async def test_a_link_is_for_one_file_and_for_reading(
 async def test_a_link_expires(serve: Callable[..., Any], tmp_path: Path) -> None:
     keys = Keys(tmp_path, link_age=100)
     service = await serve(access=keys.settings)
-    async with keys.client(service, "alice") as alice, anonymous(service) as anonymous:
+    async with keys.client(service, "alice") as alice, without_key(service) as anonymous:
         path = await stored(alice)
         expired = await anonymous.get(await link_to(alice, path, 0.001))
         longest = await alice.post(f"{path}/links", json={"expires_in": 1e9})
@@ -112,7 +112,7 @@ async def test_a_link_lends_the_access_of_the_owner_of_the_file(
         keys.client(service, "alice") as alice,
         keys.client(service, "bob") as bob,
         keys.client(service, "root", "admin", name="admin") as admin,
-        anonymous(service) as anonymous,
+        without_key(service) as anonymous,
     ):
         path = await stored(alice)
         assert (await bob.post(f"{path}/links", json={})).status_code == 404
@@ -132,7 +132,7 @@ async def test_a_new_secret_keeps_links_unless_they_are_refused_now(
     keys = Keys(tmp_path)
     service = await serve(access=keys.settings)
     settings = service.app.settings
-    async with keys.client(service, "alice") as alice, anonymous(service) as anonymous:
+    async with keys.client(service, "alice") as alice, without_key(service) as anonymous:
         path = await stored(alice)
         url = await link_to(alice, path)
         assert (await anonymous.get(url)).status_code == 200

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 
 from {{cookiecutter.package_name}}.engine.kernel import public
 
-from .keys import Keys, anonymous
+from .keys import Keys, without_key
 
 pytest.importorskip("{{cookiecutter.package_name}}.engine.upload")
 pytest.importorskip("{{cookiecutter.package_name}}.engine.download")
@@ -54,7 +54,7 @@ async def enter(stack: AsyncExitStack, service: Any, keys: Keys) -> Senders:
         keys.client(service, "bob"),
         keys.client(service, "root", "admin"),
         keys.client(service, "alice", "metrics:read", name="monitor"),
-        anonymous(service),
+        without_key(service),
     ]
     return Senders(*[await stack.enter_async_context(client) for client in clients])
 
@@ -245,7 +245,7 @@ async def test_a_public_route_shows_no_file_to_anonymous_clients(
     async with (
         keys.client(service, "alice") as alice,
         keys.client(service, "bob") as bob,
-        anonymous(service) as anonymous,
+        without_key(service) as anonymous,
     ):
         path = f"/public/{(await stored(alice))['id']}"
         answers = [await each.get(path) for each in (alice, bob, anonymous)]

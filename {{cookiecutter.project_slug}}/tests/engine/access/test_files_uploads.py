@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .keys import Keys, anonymous, bearer
+from .keys import Keys, bearer, without_key
 
 pytest.importorskip("{{cookiecutter.package_name}}.engine.upload.resumable")
 
@@ -66,7 +66,7 @@ async def test_the_upload_of_another_owner_does_not_exist(
         alice = await stack.enter_async_context(keys.client(service, "alice"))
         bob = await stack.enter_async_context(keys.client(service, "bob"))
         reader = keys.client(service, "alice", "files:read", name="reader")
-        nobody = [await stack.enter_async_context(e) for e in (reader, anonymous(service))]
+        nobody = [await stack.enter_async_context(e) for e in (reader, without_key(service))]
         url = await begin(alice, protocol, DATA[:4])
         refused = await use(bob, protocol, method, url, 4)
         unknown = await use(bob, protocol, method, UNKNOWN, 4)
@@ -193,7 +193,7 @@ async def test_a_creation_needs_a_key_with_the_scope(
     async with (
         keys.client(service, "alice") as alice,
         keys.client(service, "alice", "files:read", name="reader") as reader,
-        anonymous(service) as anonymous,
+        without_key(service) as anonymous,
     ):
         answers = [await draft.create(e, DATA, path=path) for e in (reader, anonymous, alice)]
         whole = await draft.create(alice, DATA, complete=True, path=path)
@@ -242,7 +242,7 @@ async def test_the_unfinished_uploads_of_a_principal_are_limited(
     keys = Keys(tmp_path)
     service = await serve(access=keys.settings, upload={"max_incomplete_per_client": 2})
     first, second = [bearer(keys.new("alice", name=name)) for name in ("phone", "laptop")]
-    async with anonymous(service) as client, keys.client(service, "bob") as bob:
+    async with without_key(service) as client, keys.client(service, "bob") as bob:
         fields = TUS | {"Upload-Length": "10"}
         answers = [
             await client.post("/uploads", headers=fields | key) for key in (first, second, first)

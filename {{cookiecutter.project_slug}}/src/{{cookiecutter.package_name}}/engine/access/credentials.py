@@ -17,7 +17,7 @@ from ..kernel.problem import Problem
 from .keys import TICKET
 from .links import PREFIX
 
-#: The subprotocol whose neighbour is a key.
+#: The subprotocol that is followed by a key; the route sees all others.
 SUBPROTOCOL = "bearer"
 
 Kind = Literal["key", "ticket", "signature"]
@@ -43,9 +43,10 @@ def take_credential(scope: Scope) -> Credential | None:
     found = {*_of_headers(scope)}
     if b"ticket=" in scope["query_string"] or b"signature=" in scope["query_string"]:
         found |= {*_of_query(scope)}
-    if SUBPROTOCOL in (offered := scope.get("subprotocols", ())):
-        found |= {Credential("key", each) for each in offered if each != SUBPROTOCOL}
-        scope["subprotocols"] = []
+    if SUBPROTOCOL in (offered := [*scope.get("subprotocols", ())]):
+        at = offered.index(SUBPROTOCOL)
+        found |= {Credential("key", each) for each in offered[at + 1 : at + 2]}
+        scope["subprotocols"] = offered[:at] + offered[at + 2 :]
     if len(found) > 1:
         raise Problem(400, "A request may have one credential only.")
     return found.pop() if found else None

@@ -217,7 +217,7 @@ async def response_of(
 
 async def _run_detached(channel: DetachedResponse, scope: Scope, of_server: int) -> None:
     # The framework's entries in the scope take ten times the memory of a channel.
-    for name in {*list(scope)[of_server:]} - {"app", "exchange", "kernel", "route"}:
+    for name in {*list(scope)[of_server:]} - {"app", "exchange", "kernel", "route", "state"}:
         del scope[name]
     await channel.run()
 

@@ -1,7 +1,8 @@
 """Removal of secrets from log lines and spans.
 
 They are the values of parameters with names such as `token`, and under any name a value with
-`Bearer` (RFC 6750), with `Basic` (RFC 7617), or in the form of a JSON Web Token (RFC 7519).
+`Bearer` (RFC 6750), with `Basic` (RFC 7617), or in the form of a JSON Web Token (RFC 7519) or of a
+key, ticket or signature of the engine.
 """
 
 import re
@@ -16,9 +17,10 @@ _SECRET = re.compile(
     "auth|bearer|code|cred|hmac|jwt|key|nonce|otp|pass|pwd|secret|session|sig|state|ticket|token",
     re.I,
 )
-_JWT = r"eyJ[\w-]{6,}\.[\w-]*\.[\w-]*"
-_CREDENTIAL = re.compile(r"bearer|basic\s+\S|" + _JWT, re.I)
-_IN_TEXT = re.compile(r"((?:bearer|basic)(?:\s|%20|[+:])+)[^\s\"'&,;<>]{8,}|" + _JWT, re.I)
+#: JSON Web Tokens; keys, tickets and signatures.
+_FORMS = r"eyJ[\w-]{6,}\.[\w-]*\.[\w-]*|[st]k_[\w-]{40,}|sl_\w+\.\d+\.[\w.-]{40,}"
+_CREDENTIAL = re.compile(r"bearer|basic\s+\S|" + _FORMS, re.I)
+_IN_TEXT = re.compile(r"((?:bearer|basic)(?:\s|%20|[+:])+)[^\s\"'&,;<>]{8,}|" + _FORMS, re.I)
 _PARAMETER = re.compile(r"(?<=[?&;])([^=&;?\s\"'<>]{1,200})=([^&;\s\"'<>]+)")
 
 

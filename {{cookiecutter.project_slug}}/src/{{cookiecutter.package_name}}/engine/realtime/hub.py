@@ -21,7 +21,7 @@ from .ring import Event, Reader, Ring
 from .settings import RealtimeSettings
 from .store import Replay, Store
 from .subscription import Counters, Subscription
-from .topics import Position, covers
+from .topics import Position, covers, names_of_owner
 
 #: Seconds between two searches for rings without readers, and the rings that are checked before
 #: other tasks run.
@@ -53,6 +53,8 @@ class Hub:
         self.rate = PublishRate(settings.publish_rate)
         #: The topics and prefixes on which clients cannot publish.
         self.read_only = {*filter(None, settings.read_only.split(","))}
+        #: The topics of which every owner has a part: `files` consists of `files.OWNER`.
+        self.personal: set[str] = set()
         self._store = Store(settings)
         self.ledger, self._rings, self._own = self._store.ledger, self._store.rings, self._store.own
         self._followers = Followers(settings)
@@ -79,13 +81,22 @@ class Hub:
         return event_id
 
     async def subscribe(
-        self, names: tuple[str, ...], last_event_id: str | None = None, client: str = ""
+        self,
+        names: tuple[str, ...],
+        last_event_id: str | None = None,
+        client: str = "",
+        owner: str | None = None,
     ) -> Subscription:
         """Follow topics from the event after `last_event_id`, or from now on if that is None.
 
-        Raises Problem 503 if a topic has too many subscribers, if too many topics are followed, or
-        if the broker must be asked and is unavailable; 429 if `client` follows too many.
+        The subscription to a `personal` topic gets the events of `owner`, or of all owners if that
+        is None. Raises Problem 503 if a topic has too many subscribers, if too many topics are
+        followed, or if the broker must be asked and is unavailable; 429 if `client` follows too
+        many.
         """
+        asked = names
+        if personal := self.personal.intersection(names):
+            names = names_of_owner(names, personal, owner)
         self._followers.check(names, client)
         # Count it before the first await, so that others cannot exceed the limit or drop the names.
         self._followers.add(names, client)
@@ -99,7 +110,8 @@ class Hub:
             self._unfollow(names, client)
             raise
         now, closed = max(self.top, ring.last), partial(self._unfollow, names, client)
-        subscription = Subscription(names, ring, now, self._store, self.counters, closed)
+        subscription = Subscription(asked, ring, now, self._store, self.counters, closed)
+        subscription.personal = personal or ()
         if position is None:
             self.counters.resumes["fresh"] += 1
         elif self._knows(position, ring):

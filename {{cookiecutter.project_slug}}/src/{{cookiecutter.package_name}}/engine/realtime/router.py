@@ -21,7 +21,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from ..kernel.access import principal_of
+from ..kernel.access import asks_for, principal_of, require
 from ..kernel.admission import Admission, client_of
 from ..kernel.body import RequestBody
 from ..kernel.fields import joined
@@ -43,7 +43,17 @@ from .streams import (
     LastEventId,
     Poll,
 )
-from .topics import READ_ONLY, SELECTION, TOPIC, check_writable, parse_topic, parse_topics
+from .topics import (
+    PUBLISH,
+    READ_ONLY,
+    SELECTION,
+    SUBSCRIBE,
+    TOPIC,
+    check_readable,
+    check_writable,
+    parse_topic,
+    parse_topics,
+)
 from .websocket import router as websocket_router
 
 router = APIRouter(prefix="/topics", tags=["realtime"])
@@ -156,6 +166,7 @@ class Published(BaseModel):
 
 
 @router.post("/{topics}/events", status_code=202, openapi_extra=_EVENT_BODY, responses=_REFUSALS)
+@asks_for(PUBLISH + "{topics}")
 async def publish_event(
     topic: TopicName,
     request: Request,
@@ -165,7 +176,8 @@ async def publish_event(
     idempotency_key: IdempotencyKey = None,
 ) -> Published:
     """Publish the body as one event: JSON (checked, sent compact) or text (unchanged)."""
-    check_writable(parse_topic(topic), hub.read_only)
+    require(request, PUBLISH + parse_topic(topic))
+    check_writable(topic, hub.read_only)
     hub.rate.spend(client_of(request))
     media_type = require_text(request, *MEDIA_TYPES).media_type
     body = await RequestBody(request, limit=hub.settings.max_event_size).read()
@@ -190,6 +202,7 @@ def _once(request: Request, topic: str, key: str | None, *parts: bytes | str | N
     responses=_STREAMS,
     dependencies=[Depends(Admission("realtime"))],
 )
+@asks_for(SUBSCRIBE + "{topics}")
 async def subscribe(
     topics: TopicNames,
     request: Request,
@@ -198,7 +211,7 @@ async def subscribe(
     poll: PollSeconds = None,
 ) -> Response:
     """Follow topics as Server-Sent Events or JSON Lines; every gap is reported (`reset`)."""
-    names = parse_topics(topics)
+    check_readable(request, names := parse_topics(topics), hub.personal)
     if poll is not None:
         return Poll(hub, names, last_event_id, poll)
     return _wanted(request)(hub, names, last_event_id)
@@ -206,10 +219,10 @@ async def subscribe(
 
 @router.head("/{topics}/events", include_in_schema=False)
 async def describe_stream(
-    topics: TopicNames, request: Request, poll: PollSeconds = None
+    topics: TopicNames, request: Request, hub: HubDep, poll: PollSeconds = None
 ) -> Response:
     """Return the headers of a stream, without opening it."""
-    parse_topics(topics)
+    check_readable(request, parse_topics(topics), hub.personal)
     kind = _wanted(request) if poll is None else Poll
     response = Response(headers=kind.fields, media_type=kind.media_type)
     del response.headers["Content-Length"]

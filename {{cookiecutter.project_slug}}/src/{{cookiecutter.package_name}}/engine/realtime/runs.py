@@ -6,6 +6,7 @@ process of a run is gone, another process publishes it.
 """
 
 import asyncio
+import hashlib
 import inspect
 import logging
 import re
@@ -16,10 +17,11 @@ from contextlib import aclosing, asynccontextmanager, nullcontext
 from typing import Annotated, Any, TypeVar, cast
 
 import pydantic_core
-from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from ..kernel.access import current_principal, owner_seen_by
 from ..kernel.admission import Admission, client_of
 from ..kernel.body import RequestBody, whole_request
 from ..kernel.exchange import Exchange, Outcome
@@ -54,7 +56,8 @@ RETRY_SECONDS = 1.0
 #: Seconds that runs have to end when the service ends.
 CLOSE_SECONDS = 1.0
 
-_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+#: Random digits, and those of the owner, if there is one.
+_ID = re.compile(r"[0-9a-f]{32}([0-9a-f]{16})?", re.ASCII)
 
 T = TypeVar("T")
 Run = TypeVar("Run", bound=Callable[..., AsyncGenerator[Any]])
@@ -65,8 +68,9 @@ logger = logging.getLogger(__name__)
 class Runs:
     """Starts, follows and stops runs."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, have_owners: bool) -> None:
         self.hub = hub
+        self._have_owners = have_owners
         #: The runs of each client that are starting, active, or publishing their end.
         self._clients: Counter[str] = Counter()
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -82,11 +86,13 @@ class Runs:
 
         An item is text, a Message, or anything that pydantic serializes to JSON. Raises Problem 503
         if there are too many runs, or if the broker is unavailable; 429 if `client` has too many.
-        An empty `client` has no limit of its own.
+        An empty `client` has no limit of its own. With access control, a `client` is the id of a
+        principal, and only that and `admin` can use the engine's routes of the run.
         """
         self._check(client)
         self._clients[client] += 1
-        run_id = secrets.token_hex(16)
+        digits = secrets.token_hex(16)
+        run_id = _owned(digits, client) if client and self._have_owners else digits
         try:
             await self.hub.publish(EVENTS + run_id, Message("", BEGIN))
             stop = await self.hub.subscribe((STOP + run_id,))
@@ -243,6 +249,11 @@ class Runs:
                 return
 
 
+def _owned(digits: str, owner: str) -> str:
+    """Return the id of a run, which has the owner in it: the events can be evicted."""
+    return digits + hashlib.sha256(f"{digits} {owner}".encode()).hexdigest()[:16]
+
+
 def _has_ended(ring: Ring) -> bool:
     """Whether the newest event of a run's topic is its last."""
     newest = ring.after(max(ring.floor, ring.last - 1))
@@ -267,7 +278,7 @@ def _cancel(task: "asyncio.Task[None]") -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     hub: Hub = app.state.hub
-    runs = app.state.runs = Runs(hub)
+    runs = app.state.runs = Runs(hub, have_owners=app.state.kernel.challenge is not None)
     measure = Measure("realtime_runs", "Active runs.", "sum", runs.count)
     app.state.kernel.measures.append(measure)
     shared = hub.settings.broker_url != "memory:"
@@ -280,7 +291,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 router = APIRouter(tags=["runs"], lifespan=_lifespan)
 
-_ADMISSION = Depends(Admission("realtime"))
+_START = "runs:start"
 _OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
@@ -292,7 +303,20 @@ async def runs_of(request: Request) -> Runs:
 
 RunsDep = Annotated[Runs, Depends(runs_of)]
 """The runs of the service, as a parameter of a path operation: `start`, `follow`, `stop`."""
-RunId = Annotated[str, Path(description="The `id` of the response that started the run.")]
+
+
+async def _visible(
+    request: Request,
+    run_id: Annotated[str, Path(description="The `id` of the response that started the run.")],
+) -> str:
+    """Return the id of a run; raises Problem 404 for a run of another owner."""
+    owner = owner_seen_by(request)
+    if owner is not None and run_id != _owned(run_id[:32], owner):
+        raise Problem(404, "There is no such run.")
+    return run_id
+
+
+RunId = Annotated[str, Depends(_visible)]
 
 
 class Started(BaseModel):
@@ -338,7 +362,8 @@ class RunChannel(EventStreamChannel):
 class RunStream(EventStream):
     """Send the events of a run as Server-Sent Events, from the event after `last_event_id`.
 
-    Without `last_event_id` from its beginning. Raises Problem 204 if there is nothing to follow.
+    Without `last_event_id` from its beginning. Raises Problem 204 if there is nothing to follow. It
+    does not check to whom the run belongs, unlike the engine's routes.
     """
 
     def __init__(self, runs: Runs, run_id: str, last_event_id: str | None = None) -> None:
@@ -376,7 +401,8 @@ class RunRouter(APIRouter):
                 "responses": {status: _STARTED, 413: {}, 415: {}, 422: {}, 429: {}, 503: {}},
                 "openapi_extra": {"requestBody": body},
             }
-            dependencies = [_ADMISSION, *options.get("dependencies", ())]
+            admission = Depends(Admission("realtime", _START))
+            dependencies = [admission, *options.get("dependencies", ())]
 
             @self.post(path, **(usual | options | {"dependencies": dependencies}))
             async def start(request: Request, response: Response, runs: RunsDep) -> Started:
@@ -421,7 +447,7 @@ async def read_json(request: Request, adapter: TypeAdapter[T]) -> T:
         204: {"description": "There is no such run (any more), or no event after that one."},
         503: {},
     },
-    dependencies=[_ADMISSION],
+    dependencies=[Depends(Admission("realtime", "runs:follow"))],
 )
 async def follow_run(run_id: RunId, runs: RunsDep, last_event_id: LastEventId) -> RunStream:
     """Follow a run as Server-Sent Events, from its beginning or after the last event received.
@@ -437,7 +463,7 @@ async def follow_run(run_id: RunId, runs: RunsDep, last_event_id: LastEventId) -
     status_code=202,
     response_class=Response,
     responses={404: {}, 503: {}},
-    dependencies=[Depends(whole_request)],
+    dependencies=[Security(current_principal, scopes=[_START]), Depends(whole_request)],
 )
 async def stop_run(run_id: RunId, runs: RunsDep) -> Response:
     """Stop a run; its `end` reports when it has stopped. A run that has ended stays unchanged."""

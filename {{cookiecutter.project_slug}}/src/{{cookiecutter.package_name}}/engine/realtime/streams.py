@@ -15,6 +15,7 @@ import pydantic_core
 from fastapi import Depends, Header, Query
 from starlette.requests import HTTPConnection
 
+from ..kernel.access import owner_seen_by
 from ..kernel.admission import client_of
 from ..kernel.exchange import Exchange, Outcome
 from ..streams.push import Channel, PushResponse
@@ -290,8 +291,10 @@ class TopicResponse(PushResponse):
         self._last_event_id = last_event_id
 
     async def open(self, exchange: Exchange) -> Channel:
-        client = client_of(HTTPConnection(exchange.scope))
-        subscription = await self._hub.subscribe(self._names, self._last_event_id, client)
+        sender = HTTPConnection(exchange.scope)
+        subscription = await self._hub.subscribe(
+            self._names, self._last_event_id, client_of(sender), owner_seen_by(sender)
+        )
         return self.channel(exchange, subscription, self._hub.settings)
 
 

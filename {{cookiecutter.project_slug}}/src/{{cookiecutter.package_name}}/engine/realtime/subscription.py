@@ -1,8 +1,8 @@
 """Subscriptions: the topics that a client follows, and the position that it has read up to."""
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import NamedTuple
 
@@ -52,6 +52,8 @@ class Subscription:
     wake: Callable[[], None] = _ignore
     #: Set while the subscription reads events that it has missed.
     replay: Replay | None = None
+    #: Topics under whose names the events of their owners' parts are returned.
+    personal: Collection[str] = ()
     _gap: str | None = None
     _caught_up: bool = False
 
@@ -106,6 +108,8 @@ class Subscription:
                 self._count(self.replay, sum(each.weight for each in events))
         else:
             self._caught_up = True
+        if self.personal:
+            events = [self._as_asked(event) for event in events]
         return reset, events
 
     @property
@@ -128,6 +132,13 @@ class Subscription:
                 return events
             self.replay = Replay(inf, ring.last)  # A slow client, which did not reconnect.
         return self.replay.take(ring, self.position, MESSAGE_SIZE)
+
+    def _as_asked(self, event: Event) -> Event:
+        for topic in self.personal:
+            if event.topic.startswith(f"{topic}."):
+                # Without the encodings, which have the other name.
+                return replace(event, topic=topic, ledger=None, frames=None)
+        return event
 
     def _count(self, replay: Replay, weight: int) -> None:
         replay.left -= weight

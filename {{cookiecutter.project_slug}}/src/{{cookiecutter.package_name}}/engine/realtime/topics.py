@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from starlette.requests import HTTPConnection
+
+from ..kernel.access import ADMIN, principal_of, require
 from ..kernel.problem import INVALID, Problem, ProblemType
 
 READ_ONLY = ProblemType(
@@ -13,6 +16,8 @@ READ_ONLY = ProblemType(
     " another topic.",
 )
 
+#: Scopes, each followed by the name of a topic or a prefix.
+PUBLISH, SUBSCRIBE = "topics:publish:", "topics:subscribe:"
 #: Topics and prefixes of one subscription.
 MAX_TOPICS = 32
 
@@ -51,9 +56,14 @@ def offered_position(*offered: str | None) -> str | None:
     return next(filter(None, (each.strip() for each in offered if each)), None)
 
 
+def is_topic(name: str) -> bool:
+    """Whether this can be the name of a topic."""
+    return _TOPIC.fullmatch(name) is not None
+
+
 def parse_topic(name: str) -> str:
     """Return the name of one topic; raises Problem 422 if it is malformed."""
-    if not _TOPIC.fullmatch(name):
+    if not is_topic(name):
         raise _invalid("A topic is 1 to 128 of the characters A-Z, a-z, 0-9, _, . and -.")
     return name
 
@@ -62,6 +72,34 @@ def check_writable(topic: str, read_only: Iterable[str]) -> None:
     """Raise Problem 403 if a topic is among those topics and prefixes that are read-only."""
     if any(covers(part, topic) for part in read_only):
         raise Problem(403, "Only the service publishes on this topic.", type=READ_ONLY)
+
+
+def check_readable(
+    connection: HTTPConnection, names: Iterable[str], personal: Iterable[str]
+) -> None:
+    """Raise Problem 401 or 403 if the sender may not follow each of the topics and prefixes.
+
+    Every principal may follow the `personal` topics, which consist of one topic for each owner:
+    `files` of `files.OWNER`. Only `admin` may follow those of others.
+    """
+    principal = principal_of(connection)
+    for name in names:
+        topic = next((each for each in personal if f"{name}.".startswith(f"{each}.")), None)
+        if topic is None:
+            require(connection, SUBSCRIBE + name)
+        elif principal is None or name not in (topic, f"{topic}.{principal.id}"):
+            require(connection, ADMIN)
+
+
+def names_of_owner(
+    names: tuple[str, ...], personal: Iterable[str], owner: str | None
+) -> tuple[str, ...]:
+    """Return names in which those of `personal` topics are replaced; None stands for all owners."""
+    found = set(names)
+    for topic in found.intersection(personal):
+        found.discard(topic)
+        found |= {topic, f"{topic}.*"} if owner is None else {f"{topic}.{owner}"}
+    return tuple(sorted(found))
 
 
 def parse_topics(names: str) -> tuple[str, ...]:

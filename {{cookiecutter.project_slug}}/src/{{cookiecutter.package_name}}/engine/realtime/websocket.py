@@ -37,8 +37,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, WebSocket
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.requests import HTTPConnection
 from starlette.types import Message as AsgiMessage
 
+from ..kernel.access import owner_seen_by, require
 from ..kernel.admission import Admission, client_of
 from ..kernel.body import TOO_LARGE
 from ..kernel.exchange import Exchange, Outcome, SlowClient, StreamAborted, exchange_of
@@ -54,7 +56,9 @@ from .streams import json_event
 from .subscription import Subscription
 from .topics import (
     MAX_TOPICS,
+    PUBLISH,
     Position,
+    check_readable,
     check_writable,
     covers,
     offered_position,
@@ -189,12 +193,15 @@ class Feed:
     Because of the order, the last position that the client receives is valid for all its topics.
     """
 
-    __slots__ = ("_client", "_followed", "_hub", "_left", "_wake", "_woken", "is_exhausted")
+    __slots__ = ("_followed", "_hub", "_left", "_sender", "_wake", "_woken", "is_exhausted")
 
-    def __init__(self, hub: Hub, client: str, wake: Callable[[], None]) -> None:
-        """`wake` is called when there is something to take."""
+    def __init__(self, hub: Hub, sender: tuple[str, str | None], wake: Callable[[], None]) -> None:
+        """`sender` is the client and the owner of `Hub.subscribe`.
+
+        `wake` is called when there is something to take.
+        """
         self._hub = hub
-        self._client = client
+        self._sender = sender
         self._wake = wake
         self._followed: dict[str, _Followed] = {}
         #: Missed events that the connection may still send, and whether there are more of them.
@@ -218,7 +225,7 @@ class Feed:
         opened: list[_Followed] = []
         try:
             for name in new:
-                subscription = await self._hub.subscribe((name,), last_event_id, self._client)
+                subscription = await self._hub.subscribe((name,), last_event_id, *self._sender)
                 opened.append(_Followed(name, subscription))
         except BaseException:
             for followed in opened:
@@ -292,14 +299,16 @@ class WebSocketChannel(Channel):
         super().__init__(exchange, inf, hub.settings.max_age * random.uniform(0.8, 1.0))  # noqa: S311
         self._hub = hub
         self._client = client
-        self._feed = Feed(hub, client, self.wake)
+        sender = HTTPConnection(exchange.scope)
+        self._feed = Feed(hub, (client, owner_seen_by(sender)), self.wake)
         self._close = (1012, "Reconnect")
         self._publishing = False
 
     async def subscribe(
         self, names: tuple[str, ...], last_event_id: str | None, ref: int | str | None = None
     ) -> None:
-        """Follow topics and confirm that; raises the problems of `Feed.follow`."""
+        """Follow topics and confirm that; raises the problems of `Feed.follow`, and 401 or 403."""
+        check_readable(HTTPConnection(self.exchange.scope), names, self._hub.personal)
 
         def confirm(position: str | None) -> bytes:
             return _frame("subscribed", ref, topics=names, last_event_id=position)
@@ -390,7 +399,9 @@ class WebSocketChannel(Channel):
         return True
 
     async def _publish(self, command: Publish, text: str) -> None:
-        check_writable(topic := parse_topic(command.topic), self._hub.read_only)
+        topic = parse_topic(command.topic)
+        require(HTTPConnection(self.exchange.scope), PUBLISH + topic)
+        check_writable(topic, self._hub.read_only)
         self._hub.rate.spend(self._client)
         message = command.message(text, self._hub.settings.max_event_size)
         self._publishing = True
