@@ -38,6 +38,9 @@ class Part:
     def prepare(self, app: FastAPI) -> None:
         """Called once by `serve`, before the server listens; not by its commands."""
 
+    def listening(self, app: FastAPI, port: int) -> None:
+        """Called in a thread of every process of `serve`, once it listens on the port."""
+
     def add_to(self, app: FastAPI) -> None:
         """Add routes and handlers."""
 
