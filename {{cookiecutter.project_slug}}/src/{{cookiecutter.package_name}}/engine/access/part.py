@@ -33,7 +33,7 @@ CHALLENGE = 'Bearer realm="api"'
 
 
 class Access(Part):
-    """API keys with roles and scopes: `POST /tickets`, and `serve keys`.
+    """API keys with roles and scopes: `GET /access`, `POST /tickets`, and `serve keys`.
 
     Every route that is not marked with `public` needs a key. Settings: `APP_ACCESS__…`.
     """
