@@ -14,12 +14,16 @@ from baking import Project
 from environment import Environment
 
 RUNNING = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
+#: The link to the demo page that the first start prints.
+LINK = re.compile(r"http://127\.0\.0\.1:(\d+)/#key=(sk_\S+)")
 
 
 class Running(NamedTuple):
     """A running service; `kill` its process to simulate a crash."""
 
     port: int
+    #: The line that has the port.
+    line: str
     process: "subprocess.Popen[str]"
     #: Lines of output since the service listens; complete when it has ended.
     log: list[str]
@@ -36,9 +40,13 @@ def running(
 
 @contextmanager
 def started(
-    project: Project, environment: Environment, folder: Path, **settings: str
+    project: Project,
+    environment: Environment,
+    folder: Path,
+    until: re.Pattern[str] = RUNNING,
+    **settings: str,
 ) -> Iterator[Running]:
-    """Run the service as `running` does; yield the service with its process."""
+    """Run the service as `running` does; yield the service when it has printed `until`."""
     chosen = {"SERVER__PORT": "0", **settings}
     with subprocess.Popen(
         [environment.python, "-m", project.package],
@@ -54,14 +62,14 @@ def started(
     ) as process:
         assert process.stdout is not None
         log = shown(process.stdout)
-        port = next((found[1] for line in log if (found := RUNNING.search(line))), None)
+        found = next(filter(None, map(until.search, log)), None)
         # Read to the end, so that the service never blocks on a full pipe.
         kept: list[str] = []
         rest = Thread(target=kept.extend, args=[log])
         rest.start()
         try:
-            assert port is not None, "the service did not start"
-            yield Running(int(port), process, kept)
+            assert found is not None, "the service did not start"
+            yield Running(int(found[1]), found[0], process, kept)
         finally:
             process.terminate()
             rest.join()

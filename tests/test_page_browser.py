@@ -1,33 +1,106 @@
 """The pages of a service in a browser: one connection for events, and the policy of the docs."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from baking import Project
 from environment import Environment
-from running import running
+from running import LINK, running, started
 
 #: Runs in the same process of pytest as the other tests with this browser.
 pytestmark = pytest.mark.xdist_group("download browser")
+
+
+def script(*command: str | Path) -> Any:
+    """Run a script in Node, and return the JSON that it prints."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=90)
+    return json.loads(done.stdout)
+
+
+WORKING = {
+    "messages": ["first", "second"],
+    "streams": ["/topics/files,a,b/events"],
+    "content": "content",
+    "isZip": True,
+    "isTooWide": False,
+    "history": 2,  # The blank page of the tab and the demo page.
+    "leaks": [],
+    "errors": [],
+}
 
 
 def test_files_and_topics_are_live_over_one_connection_and_a_run_survives_a_reload(
     full: Project, environment: Environment, node: str, scripts: Path, chromium: str, tmp_path: Path
 ) -> None:
     with running(full, environment, tmp_path) as port:
-        done = subprocess.run(
-            [node, str(scripts / "demo_page.mjs"), chromium, f"http://127.0.0.1:{port}"],
+        address = f"http://127.0.0.1:{port}"
+        shown = script(node, scripts / "demo_page.mjs", chromium, address, tmp_path)
+
+    assert shown == WORKING
+
+
+def test_the_page_works_with_the_key_of_the_printed_link_and_removes_it_from_its_address(
+    complete: Project,
+    environment: Environment,
+    node: str,
+    scripts: Path,
+    chromium: str,
+    tmp_path: Path,
+) -> None:
+    with started(complete, environment, tmp_path, until=LINK) as service:
+        shown = script(node, scripts / "demo_page.mjs", chromium, service.line, tmp_path)
+
+    assert shown == WORKING
+    key = service.line.partition("key=")[2]
+    assert not any(key in line for line in service.log)
+
+
+def test_the_page_asks_for_a_key_and_shows_what_the_key_permits(
+    complete: Project,
+    environment: Environment,
+    node: str,
+    scripts: Path,
+    chromium: str,
+    tmp_path: Path,
+) -> None:
+    command = [str(environment.python), "-m", complete.package, "keys"]
+    variables = os.environ | {"PYTHONPATH": str(complete.path / "src")}
+
+    def create(role: str) -> str:
+        ran = subprocess.run(
+            [*command, "create", role, role],
+            cwd=tmp_path,
+            env=variables,
             stdout=subprocess.PIPE,
             check=True,
-            timeout=90,
+            text=True,
         )
+        return ran.stdout.strip()
 
-    assert json.loads(done.stdout) == {
-        "messages": ["first", "second"],
-        "streams": ["/topics/files,a,b/events"],
+    with started(complete, environment, tmp_path, until=LINK) as service:
+        steps = {
+            "link": service.line,
+            "member": create("member"),
+            "reader": create("reader"),
+            "revoke": ["env", "-C", str(tmp_path), *command, "revoke", "member"],
+            "folder": str(tmp_path),
+        }
+        address = f"http://127.0.0.1:{service.port}"
+        environ = json.dumps(steps)
+        shown = script(node, scripts / "page_access.mjs", chromium, address, environ)
+
+    assert shown == {
+        "parts": 0,
+        "files": {"admin": ["other.txt", "mine.txt"], "member": ["mine.txt"]},
+        "greeting": "bearer subscribed",
+        "controls": [],
+        "forgotten": 0,
+        "isPrompt": True,
         "errors": [],
     }
 

@@ -76,17 +76,9 @@ export async function call(url, { headers, ...options } = {}) {
   throw Object.assign(problem, { status: response.status });
 }
 
-async function post(url, body) {
+export async function post(url, body) {
   const headers = { "Content-Type": "application/json" };
   return (await call(url, { method: "POST", headers, body: JSON.stringify(body) })).json();
-}
-
-/** Return a URL for a request of the browser itself, which cannot have the header. */
-export async function withTicket(url) {
-  if (!key) return url;
-  const [path, query] = url.split("?");
-  const { ticket } = await post("tickets", { path: `/${decodeURIComponent(path)}` });
-  return `${path}?${query ? `${query}&` : ""}ticket=${ticket}`;
 }
 
 /** Whether the key has one of the alternative requirements of an operation in the OpenAPI document. */

@@ -1,6 +1,6 @@
 // Files: the list is a JSON Lines stream, shown as it arrives and updated by events.
 
-import { call, hasKey, withTicket } from "./access.js";
+import { call, hasKey, post } from "./access.js";
 import { LOST, lines } from "./events.js";
 import { $, Problem, bytes, describe, make, routes, report } from "./page.js";
 import { follow } from "./stream.js";
@@ -11,7 +11,6 @@ const rows = new Map(); // the row of each file id
 let cursor = null; // cursor of the last listed file
 let listing = null; // the AbortController of the current request
 
-const zipUrl = () => `archive?id=${[...rows.keys()].slice(-1000).join("&id=")}`; // the limit
 const fileUrl = (id) => `files/${encodeURIComponent(id)}`;
 
 /** Continue after the last listed file, with the next page, new files or the rest of the list. */
@@ -55,7 +54,7 @@ function showFile(record) {
     anchor.onclick = (event) => {
       if (!hasKey()) return; // the browser follows the link
       event.preventDefault();
-      save(fileUrl(record.id), name);
+      save(name, async () => (await post(`${fileUrl(record.id)}/links`, {})).url);
     };
     row.append(anchor);
   }
@@ -68,15 +67,23 @@ function showFile(record) {
   $("file-rows").prepend(row);
 }
 
-async function save(url, name) {
+/** Download from the URL that a function returns. */
+async function save(name, find) {
   try {
-    make("a", { href: await withTicket(url), download: name }).click();
+    make("a", { href: await find(), download: name }).click();
   } catch (error) {
     report("files-status", `Not downloaded: ${error.message}.`, true);
   }
 }
 
-export const saveAll = () => save(zipUrl(), "");
+// A browser downloads without the header that has the key. A signed link works for a file, also when
+// the download is resumed; an archive needs a ticket for its single request.
+export const saveAll = () =>
+  save("", async () => {
+    const ids = [...rows.keys()].slice(-1000); // the limit
+    const { ticket } = hasKey() ? await post("tickets", { path: "/archive" }) : {};
+    return `archive?id=${ids.join("&id=")}${ticket ? `&ticket=${ticket}` : ""}`;
+  });
 
 export function addFile(record) {
   if (rows.has(record.id)) return; // its upload and an event both report it

@@ -1,7 +1,7 @@
 // Runs: start the example, follow it to its end, stop it. The URL of the page contains the id of
 // the run, so that a reload or another tab can follow it again.
 
-import { call } from "./access.js";
+import { call, post } from "./access.js";
 import { LOST, subscribe } from "./events.js";
 import { $, describe, report } from "./page.js";
 
@@ -14,10 +14,8 @@ const runUrl = (what) => `runs/${encodeURIComponent(runId())}/${what}`;
 export async function startRun(event) {
   event.preventDefault();
   const [count, interval] = ["run-count", "run-interval"].map((id) => $(id).valueAsNumber);
-  const headers = { "Content-Type": "application/json" };
-  const options = { method: "POST", headers, body: JSON.stringify({ count, interval }) };
   try {
-    const { id } = await (await call("runs/counter", options)).json();
+    const { id } = await post("runs/counter", { count, interval });
     history.replaceState(null, "", `#run=${id}`);
     followRun();
   } catch (error) {
