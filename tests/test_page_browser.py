@@ -98,7 +98,7 @@ def test_the_page_asks_for_a_key_and_shows_what_the_key_permits(
         "parts": 0,
         "files": {"admin": ["other.txt", "mine.txt"], "member": ["mine.txt"]},
         "greeting": "bearer subscribed",
-        "controls": [],
+        "controls": ["Forget it", "Load newer", "Watch", "Clear"],
         "forgotten": 0,
         "isPrompt": True,
         "errors": [],
