@@ -16,9 +16,9 @@ from running import LINK, running, started
 pytestmark = pytest.mark.xdist_group("download browser")
 
 
-def script(*command: str | Path) -> Any:
+def script(*command: str | Path, **options: Any) -> Any:
     """Run a script in Node, and return the JSON that it prints."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=90)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=90, **options)
     return json.loads(done.stdout)
 
 
@@ -68,31 +68,27 @@ def test_the_page_asks_for_a_key_and_shows_what_the_key_permits(
     chromium: str,
     tmp_path: Path,
 ) -> None:
-    command = [str(environment.python), "-m", complete.package, "keys"]
-    variables = os.environ | {"PYTHONPATH": str(complete.path / "src")}
+    keys = [str(environment.python), "-m", complete.package, "keys"]
+    here: Any = {
+        "cwd": tmp_path,
+        "env": os.environ | {"PYTHONPATH": str(complete.path / "src")},
+    }
 
     def create(role: str) -> str:
-        ran = subprocess.run(
-            [*command, "create", role, role],
-            cwd=tmp_path,
-            env=variables,
-            stdout=subprocess.PIPE,
-            check=True,
-            text=True,
-        )
-        return ran.stdout.strip()
+        command = [*keys, "create", role, role]
+        return subprocess.check_output(command, text=True, **here).strip()
 
     with started(complete, environment, tmp_path, until=LINK) as service:
         steps = {
             "link": service.line,
             "member": create("member"),
             "reader": create("reader"),
-            "revoke": ["env", "-C", str(tmp_path), *command, "revoke", "member"],
+            "revoke": [*keys, "revoke", "member"],
             "folder": str(tmp_path),
         }
         address = f"http://127.0.0.1:{service.port}"
-        environ = json.dumps(steps)
-        shown = script(node, scripts / "page_access.mjs", chromium, address, environ)
+        access = scripts / "page_access.mjs"
+        shown = script(node, access, chromium, address, json.dumps(steps), **here)
 
     assert shown == {
         "parts": 0,
