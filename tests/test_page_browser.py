@@ -22,6 +22,8 @@ def script(*command: str | Path, **options: Any) -> Any:
     return json.loads(done.stdout)
 
 
+CONFINED = {"elsewhere": [], "refused": [], "smuggled": False}
+LOGO = "img-src https://cdn.redoc.ly/redoc/logo-mini.svg"  # ReDoc works without it.
 WORKING = {
     "messages": ["first", "second"],
     "streams": ["/topics/files,a,b/events"],
@@ -94,7 +96,7 @@ def test_the_page_asks_for_a_key_and_shows_what_the_key_permits(
         "parts": 0,
         "files": {"admin": ["other.txt", "mine.txt"], "member": ["mine.txt"]},
         "greeting": "bearer subscribed",
-        "controls": ["Forget it", "Load newer", "Watch", "Clear"],
+        "controls": ["Forget key", "Load newer", "Watch", "Clear"],
         "forgotten": 0,
         "isPrompt": True,
         "errors": [],
@@ -105,16 +107,25 @@ def test_the_documentation_of_the_api_runs_under_its_policy_and_nothing_else_doe
     full: Project, environment: Environment, node: str, scripts: Path, chromium: str, tmp_path: Path
 ) -> None:
     with running(full, environment, tmp_path) as port:
-        done = subprocess.run(
-            [node, str(scripts / "docs_pages.mjs"), chromium, f"http://127.0.0.1:{port}"],
-            stdout=subprocess.PIPE,
-            check=True,
-            timeout=90,
-        )
+        address = f"http://127.0.0.1:{port}"
+        shown = script(node, scripts / "docs_pages.mjs", chromium, address)
 
-    expected = {"elsewhere": [], "refused": [], "smuggled": False}
-    logo = "img-src https://cdn.redoc.ly/redoc/logo-mini.svg"  # ReDoc works without it.
-    assert json.loads(done.stdout) == {
-        "/docs": expected,
-        "/redoc": {**expected, "refused": [logo]},
+    assert shown == {"/docs": CONFINED, "/redoc": {**CONFINED, "refused": [LOGO]}}
+
+
+def test_the_documentation_shows_the_security_schemes_and_sends_a_key(
+    complete: Project,
+    environment: Environment,
+    node: str,
+    scripts: Path,
+    chromium: str,
+    tmp_path: Path,
+) -> None:
+    with started(complete, environment, tmp_path, until=LINK) as service:
+        address, _, key = service.line.partition("/#key=")
+        shown = script(node, scripts / "docs_pages.mjs", chromium, address, key)
+
+    assert shown == {
+        "/docs": {**CONFINED, "used": "200"},
+        "/redoc": {**CONFINED, "refused": [LOGO], "used": "Authorizations:bearerapiKey"},
     }

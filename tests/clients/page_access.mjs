@@ -76,7 +76,7 @@ const greeting = await mine.evaluate(
 const limited = await open(`${address}/#key=${reader}`);
 await limited.getByRole("heading", { name: "Files" }).waitFor();
 const controls = await limited.getByRole("button").allTextContents();
-await limited.getByRole("button", { name: "Forget it" }).click();
+await limited.getByRole("button", { name: "Forget key" }).click();
 await form(limited).waitFor();
 const forgotten = await limited.evaluate(() => localStorage.length);
 

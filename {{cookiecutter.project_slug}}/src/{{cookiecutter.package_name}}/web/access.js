@@ -81,14 +81,12 @@ export async function post(url, body) {
   return (await call(url, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
-/** Whether the key has one of the alternative requirements of an operation in the OpenAPI document. */
+/** Whether the scopes include one of the alternatives that an operation of the API requires. */
 export function permits(security, scopes) {
   const permitted = (needed) => {
-    const [prefix, isPattern] = needed.split("{"); // such as "topics:publish:{topics}"
+    const [prefix] = needed.split("{"); // "topics:publish:{topics}" depends on the topic
     const covers = (own) => own.endsWith("*") && needed.startsWith(own.slice(0, -1));
-    return scopes.some(
-      (own) => own === "admin" || own === needed || covers(own) || (isPattern && own.startsWith(prefix)),
-    );
+    return scopes.some((own) => own === "admin" || own.startsWith(prefix) || covers(own));
   };
   return !security?.length || security.some((each) => Object.values(each).flat().every(permitted));
 }

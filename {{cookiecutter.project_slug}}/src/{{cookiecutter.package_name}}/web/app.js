@@ -35,8 +35,9 @@ async function start() {
     const found = part.dataset.needs.split(", ").some((route) => routes.has(route));
     part.hidden = part.disabled = !found; // disabled, because Enter can activate a hidden button
   }
-  const some = document.querySelector("section:not([hidden])");
-  report("page-status", some ? "" : "This page shows no part of this service, or none that your key permits.");
+  const some = document.querySelector("main section:not([hidden])");
+  const none = "There is no part of the service that this page can show you.";
+  report("page-status", some ? "" : none);
   if (routes.has("get /runs/*/events")) followRun();
   if (paths["/files"]?.post && routes.has("get /topics/*/events")) await followFiles();
   if (routes.has("get /files")) loadFiles();
