@@ -1,9 +1,10 @@
 // Server-Sent Events with fetch(): an EventSource can neither send a key nor report a status.
 
-import { ask, call } from "./access.js";
+import { call } from "./access.js";
 
 export const LOST = "Connection lost, trying again…";
-const FAREWELLS = new Set(["reconnect", "error"]); // the service ends the stream after them
+// The service ends the stream after these; after "reauth" the next request gets 401.
+const FAREWELLS = new Set(["reconnect", "error", "reauth"]);
 const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
 
 /** Yield the lines of a body, without their ends. */
@@ -36,7 +37,7 @@ async function* parse(body) {
 /**
  * Follow a stream until the signal aborts it, and reconnect like an EventSource.
  * `url` returns the address after an event id; `onstate` is called with whether it is connected.
- * Returns if the service has no more events (204) or asks for a key, and throws its refusal.
+ * Returns if the service has no more events (204), and throws its refusal.
  */
 export async function subscribe(url, id, { signal, onevent, onstate }) {
   const headers = { Accept: "text/event-stream" };
@@ -50,7 +51,6 @@ export async function subscribe(url, id, { signal, onevent, onstate }) {
         id = fields.id ?? id;
         retry = Number(fields.retry ?? retry);
         if (signal.aborted) return;
-        if (fields.event === "reauth") return ask("The key has expired or was revoked.");
         if ("data" in fields && !FAREWELLS.has(fields.event))
           onevent(fields.event ?? "message", fields.data, id);
       }

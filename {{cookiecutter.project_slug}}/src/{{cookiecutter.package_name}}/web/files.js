@@ -76,7 +76,7 @@ async function save(name, find) {
   }
 }
 
-// A browser downloads without the header that has the key. A signed link works for a file, also when
+// A browser downloads without the header that has the key. A signed link works for a file, also if
 // the download is resumed; an archive needs a ticket for its single request.
 export const saveAll = () =>
   save("", async () => {

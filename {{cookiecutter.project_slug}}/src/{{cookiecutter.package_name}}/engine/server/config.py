@@ -37,7 +37,7 @@ class ServerConfig(uvicorn.Config):
         self.limits = settings.server
         #: The directory that the workers share, which the supervisor removes.
         self.directory: str | None = None
-        #: The server, if it binds the port itself; `bind_socket` sets the port of several processes.
+        #: The server, if it binds the port itself; `bind_socket` sets that of several processes.
         self.server: uvicorn.Server | None = None
         #: The longest send timeout of all modules, in seconds; the kernel applies the shorter ones.
         self.send_timeout = max(each.send_timeout for each in (streaming, *modules))
