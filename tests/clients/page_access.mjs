@@ -72,7 +72,7 @@ const greeting = await mine.evaluate(
   member,
 );
 
-// A reader sees only what it may do.
+// The page of a reader has only the controls that its scopes permit.
 const limited = await open(`${address}/#key=${reader}`);
 await limited.getByRole("heading", { name: "Files" }).waitFor();
 const controls = await limited.getByRole("button").allTextContents();

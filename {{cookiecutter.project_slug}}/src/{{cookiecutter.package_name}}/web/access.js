@@ -9,7 +9,7 @@ const STORED = `key of ${location.pathname}`;
 const FORM = /^[!-~]+$/; // other characters cannot be sent in a header
 let key = stored((storage) => storage.getItem(STORED));
 
-/** Use localStorage; a browser that blocks it only forgets the key when the page is closed. */
+/** Use localStorage; in a browser that blocks it, the key is lost when the page is closed. */
 function stored(use) {
   try {
     return use(localStorage);

@@ -1,9 +1,8 @@
 // Files: the list is a JSON Lines stream, shown as it arrives and updated by events.
 
 import { call, hasKey, post } from "./access.js";
-import { LOST, lines } from "./events.js";
 import { $, Problem, bytes, describe, make, routes, report } from "./page.js";
-import { follow } from "./stream.js";
+import { LOST, follow, lines } from "./stream.js";
 
 const PAGE_SIZE = 200; // files per request
 const LIVE = "Live: changes appear immediately.";

@@ -2,8 +2,8 @@
 // the run, so that a reload or another tab can follow it again.
 
 import { call, post } from "./access.js";
-import { LOST, subscribe } from "./events.js";
 import { $, describe, report } from "./page.js";
+import { LOST, subscribe } from "./stream.js";
 
 const ENDS = { complete: "Finished.", stopped: "Stopped.", interrupted: "Interrupted." };
 let source = null; // the AbortController of the stream of the run

@@ -1,9 +1,8 @@
 // Topics: watch them on the stream of the page, and publish.
 
 import { call } from "./access.js";
-import { LOST } from "./events.js";
 import { $, make, report } from "./page.js";
-import { follow } from "./stream.js";
+import { LOST, follow } from "./stream.js";
 
 const LOG_SIZE = 200; // messages kept on screen
 const LONGEST = 2000; // characters shown of a message

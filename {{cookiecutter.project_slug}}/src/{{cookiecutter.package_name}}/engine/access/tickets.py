@@ -26,7 +26,7 @@ router = APIRouter(tags=["access"])
 
 
 class Sender(BaseModel):
-    """The principal of a request: the owner of what it creates, and what it may do."""
+    """The principal of a request, which owns the files and runs that it creates, and its scopes."""
 
     principal: str
     scopes: list[str]
