@@ -83,7 +83,8 @@ const forgotten = await limited.evaluate(() => localStorage.length);
 // The page of a revoked key asks for another one, without an action of the user.
 execFileSync(revoke[0], revoke.slice(1));
 const revokedAt = Date.now();
-await form(mine).waitFor();
+await mine.getByRole("alert").getByText("The key was revoked.").waitFor();
 const isPrompt = Date.now() - revokedAt < 5000;
+await mine.screenshot({ path: `${folder}/revoked.png` });
 await browser.close();
 console.log(JSON.stringify({ parts, files, greeting, controls, forgotten, isPrompt, errors }));

@@ -6,7 +6,7 @@ import { $, Problem, describe, report } from "./page.js";
 // Not in sessionStorage: the link with the first key is shown once, and another tab needs the key
 // as well. The path distinguishes services that share a host.
 const STORED = `key of ${location.pathname}`;
-const FORM = /^[!-~]+$/; // other characters cannot be sent in a header
+const SENDABLE = /^[!-~]+$/; // other characters cannot be in a header
 let key = stored((storage) => storage.getItem(STORED));
 
 /** Use localStorage; in a browser that blocks it, the key is lost when the page is closed. */
@@ -33,7 +33,7 @@ export function takeKey() {
   if (found === null) return false;
   fragment.delete("key");
   history.replaceState(null, "", fragment.size ? `#${fragment}` : ".");
-  if (FORM.test(found)) keep(found);
+  if (SENDABLE.test(found)) keep(found);
   return true;
 }
 
