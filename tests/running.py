@@ -34,7 +34,7 @@ def running(
     project: Project, environment: Environment, folder: Path, **settings: str
 ) -> Iterator[int]:
     """Run the service in a folder; yield its port. `settings` have no prefix."""
-    with started(project, environment, folder, **settings) as service:
+    with started(project, environment, folder, RUNNING, **settings) as service:
         yield service.port
 
 

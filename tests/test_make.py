@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import pexpect
 import pytest
@@ -59,12 +60,12 @@ def test_make_serve_needs_only_python_and_ends_well_on_ctrl_c(
     serving.expect_exact(f"Starting it at http://127.0.0.1:{port}")
     serving.expect_exact("Uvicorn running on")
     serving.expect(rf"Open http://127\.0\.0\.1:{port}/#key=(sk_\S+)\r\n")
-    assert serving.match
-    key = serving.match[1]
+    assert isinstance(serving.match, re.Match)
 
-    page = Request(f"http://127.0.0.1:{port}/access", headers={"X-API-Key": key})
-    with urlopen(page, timeout=PATIENCE) as answer:
-        assert json.load(answer) == {"principal": "admin", "scopes": ["admin"]}
+    client = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    client.request("GET", "/access", headers={"X-API-Key": serving.match[1]})
+    assert json.load(client.getresponse()) == {"principal": "admin", "scopes": ["admin"]}
+    client.close()
     serving.sendintr()
     serving.expect(pexpect.EOF)
     serving.close()

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,9 +15,19 @@ from running import LINK, running, started
 pytestmark = pytest.mark.xdist_group("download browser")
 
 
-def script(*command: str | Path, **options: Any) -> Any:
-    """Run a script in Node, and return the JSON that it prints."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=90, **options)
+def script(*command: str | Path, folder: Path | None = None, source: str = "") -> object:
+    """Run a script in Node, and return the JSON that it prints.
+
+    It can run commands of the project whose code is in `source`, in the folder of a service.
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": source},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=90,
+    )
     return json.loads(done.stdout)
 
 
@@ -71,14 +80,12 @@ def test_the_page_asks_for_a_key_and_shows_what_the_key_permits(
     tmp_path: Path,
 ) -> None:
     keys = [str(environment.python), "-m", complete.package, "keys"]
-    here: Any = {
-        "cwd": tmp_path,
-        "env": os.environ | {"PYTHONPATH": str(complete.path / "src")},
-    }
+    source = str(complete.path / "src")
 
     def create(role: str) -> str:
         command = [*keys, "create", role, role]
-        return subprocess.check_output(command, text=True, **here).strip()
+        environ = os.environ | {"PYTHONPATH": source}
+        return subprocess.check_output(command, text=True, cwd=tmp_path, env=environ).strip()
 
     with started(complete, environment, tmp_path, until=LINK) as service:
         steps = {
@@ -89,8 +96,8 @@ def test_the_page_asks_for_a_key_and_shows_what_the_key_permits(
             "folder": str(tmp_path),
         }
         address = f"http://127.0.0.1:{service.port}"
-        access = scripts / "page_access.mjs"
-        shown = script(node, access, chromium, address, json.dumps(steps), **here)
+        command = (node, scripts / "page_access.mjs", chromium, address, json.dumps(steps))
+        shown = script(*command, folder=tmp_path, source=source)
 
     assert shown == {
         "parts": 0,
