@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from typing import NamedTuple
 
 from baking import Project
@@ -62,7 +62,10 @@ def started(
     ) as process:
         assert process.stdout is not None
         log = shown(process.stdout)
+        watch = Timer(60, process.kill)  # It may run without printing that.
+        watch.start()
         found = next(filter(None, map(until.search, log)), None)
+        watch.cancel()
         # Read to the end, so that the service never blocks on a full pipe.
         kept: list[str] = []
         rest = Thread(target=kept.extend, args=[log])
