@@ -51,7 +51,7 @@ serve: port caches | $(UV)
 	    broker=redis > build/generate.log || { cat build/generate.log; exit 1; }
 	@echo "Installing it ..."
 	@$(UV) --directory $(DEMO) sync --quiet --no-dev
-	@echo "Open http://127.0.0.1:$(PORT) in a browser; Ctrl-C ends the service."
+	@echo "Starting it at http://127.0.0.1:$(PORT) ... Ctrl-C ends it."
 	@cd $(DEMO) && APP_SERVER__PORT=$(PORT) \
 	    exec .venv/bin/python -c "$$IN_THE_FOREGROUND" .venv/bin/serve
 

@@ -7,19 +7,23 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from typing import NamedTuple
 
 from baking import Project
 from environment import Environment
 
 RUNNING = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
+#: The link to the demo page that the first start prints.
+LINK = re.compile(r"http://127\.0\.0\.1:(\d+)/#key=(sk_\S+)")
 
 
 class Running(NamedTuple):
     """A running service; `kill` its process to simulate a crash."""
 
     port: int
+    #: The line that has the port.
+    line: str
     process: "subprocess.Popen[str]"
     #: Lines of output since the service listens; complete when it has ended.
     log: list[str]
@@ -30,15 +34,19 @@ def running(
     project: Project, environment: Environment, folder: Path, **settings: str
 ) -> Iterator[int]:
     """Run the service in a folder; yield its port. `settings` have no prefix."""
-    with started(project, environment, folder, **settings) as service:
+    with started(project, environment, folder, RUNNING, **settings) as service:
         yield service.port
 
 
 @contextmanager
 def started(
-    project: Project, environment: Environment, folder: Path, **settings: str
+    project: Project,
+    environment: Environment,
+    folder: Path,
+    until: re.Pattern[str] = RUNNING,
+    **settings: str,
 ) -> Iterator[Running]:
-    """Run the service as `running` does; yield the service with its process."""
+    """Run the service as `running` does; yield the service when it has printed `until`."""
     chosen = {"SERVER__PORT": "0", **settings}
     with subprocess.Popen(
         [environment.python, "-m", project.package],
@@ -54,14 +62,17 @@ def started(
     ) as process:
         assert process.stdout is not None
         log = shown(process.stdout)
-        port = next((found[1] for line in log if (found := RUNNING.search(line))), None)
+        watch = Timer(60, process.kill)  # It may run without printing that.
+        watch.start()
+        found = next(filter(None, map(until.search, log)), None)
+        watch.cancel()
         # Read to the end, so that the service never blocks on a full pipe.
         kept: list[str] = []
         rest = Thread(target=kept.extend, args=[log])
         rest.start()
         try:
-            assert port is not None, "the service did not start"
-            yield Running(int(port), process, kept)
+            assert found is not None, "the service did not start"
+            yield Running(int(found[1]), found[0], process, kept)
         finally:
             process.terminate()
             rest.join()

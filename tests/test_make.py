@@ -1,12 +1,14 @@
 """`make serve` runs a service and needs only Python and make."""
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
-from urllib.request import urlopen
 
 import pexpect
 import pytest
@@ -55,11 +57,15 @@ def test_make_serve_needs_only_python_and_ends_well_on_ctrl_c(
     serving: "pexpect.spawn[str]", port: int, clone: Path
 ) -> None:
     before = {path.name for path in clone.iterdir()}
-    serving.expect_exact(f"Open http://127.0.0.1:{port} in a browser")
+    serving.expect_exact(f"Starting it at http://127.0.0.1:{port}")
     serving.expect_exact("Uvicorn running on")
+    serving.expect(rf"Open http://127\.0\.0\.1:{port}/#key=(sk_\S+)\r\n")
+    assert isinstance(serving.match, re.Match)
 
-    with urlopen(f"http://127.0.0.1:{port}/health/live", timeout=PATIENCE) as answer:
-        assert answer.status == 200
+    client = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    client.request("GET", "/access", headers={"X-API-Key": serving.match[1]})
+    assert json.load(client.getresponse()) == {"principal": "admin", "scopes": ["admin"]}
+    client.close()
     serving.sendintr()
     serving.expect(pexpect.EOF)
     serving.close()

@@ -1,30 +1,108 @@
 """The pages of a service in a browser: one connection for events, and the policy of the docs."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 from baking import Project
 from environment import Environment
-from running import running
+from running import LINK, running, started
 
 #: Runs in the same process of pytest as the other tests with this browser.
+
+
+def script(*command: str | Path, folder: Path | None = None, source: str = "") -> object:
+    """Run a script in Node, and return the JSON that it prints.
+
+    It can run commands of the project whose code is in `source`, in the folder of a service.
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": source},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=90,
+    )
+    return json.loads(done.stdout)
+
+
+CONFINED = {"elsewhere": [], "refused": [], "smuggled": False}
+LOGO = "img-src https://cdn.redoc.ly/redoc/logo-mini.svg"  # ReDoc works without it.
+WORKING = {
+    "messages": ["first", "second"],
+    "streams": ["/topics/files,a,b/events"],
+    "content": "content",
+    "isZip": True,
+    "isTooWide": False,
+    "history": 2,  # The blank page of the tab and the demo page.
+    "leaks": [],
+    "errors": [],
+}
 
 
 def test_files_and_topics_are_live_over_one_connection_and_a_run_survives_a_reload(
     full: Project, environment: Environment, node: str, scripts: Path, chromium: str, tmp_path: Path
 ) -> None:
     with running(full, environment, tmp_path) as port:
-        done = subprocess.run(
-            [node, str(scripts / "demo_page.mjs"), chromium, f"http://127.0.0.1:{port}"],
-            stdout=subprocess.PIPE,
-            check=True,
-            timeout=90,
-        )
+        address = f"http://127.0.0.1:{port}"
+        shown = script(node, scripts / "demo_page.mjs", chromium, address, tmp_path)
 
-    assert json.loads(done.stdout) == {
-        "messages": ["first", "second"],
-        "streams": ["/topics/files,a,b/events"],
+    assert shown == WORKING
+
+
+def test_the_page_works_with_the_key_of_the_printed_link_and_removes_it_from_its_address(
+    complete: Project,
+    environment: Environment,
+    node: str,
+    scripts: Path,
+    chromium: str,
+    tmp_path: Path,
+) -> None:
+    with started(complete, environment, tmp_path, until=LINK) as service:
+        shown = script(node, scripts / "demo_page.mjs", chromium, service.line, tmp_path)
+
+    assert shown == WORKING
+    key = service.line.partition("key=")[2]
+    assert not any(key in line for line in service.log)
+
+
+def test_the_page_asks_for_a_key_and_shows_what_the_key_permits(
+    complete: Project,
+    environment: Environment,
+    node: str,
+    scripts: Path,
+    chromium: str,
+    tmp_path: Path,
+) -> None:
+    keys = [str(environment.python), "-m", complete.package, "keys"]
+    source = str(complete.path / "src")
+
+    def create(role: str) -> str:
+        command = [*keys, "create", role, role]
+        environ = os.environ | {"PYTHONPATH": source}
+        return subprocess.check_output(command, text=True, cwd=tmp_path, env=environ).strip()
+
+    with started(complete, environment, tmp_path, until=LINK) as service:
+        steps = {
+            "link": service.line,
+            "member": create("member"),
+            "reader": create("reader"),
+            "revoke": [*keys, "revoke", "member"],
+            "folder": str(tmp_path),
+        }
+        address = f"http://127.0.0.1:{service.port}"
+        command = (node, scripts / "page_access.mjs", chromium, address, json.dumps(steps))
+        shown = script(*command, folder=tmp_path, source=source)
+
+    assert shown == {
+        "parts": 0,
+        "files": {"admin": ["other.txt", "mine.txt"], "member": ["mine.txt"]},
+        "greeting": "bearer subscribed",
+        "controls": ["Forget key", "Load newer", "Watch", "Clear"],
+        "forgotten": 0,
+        "isPrompt": True,
         "errors": [],
     }
 
@@ -33,16 +111,25 @@ def test_the_documentation_of_the_api_runs_under_its_policy_and_nothing_else_doe
     full: Project, environment: Environment, node: str, scripts: Path, chromium: str, tmp_path: Path
 ) -> None:
     with running(full, environment, tmp_path) as port:
-        done = subprocess.run(
-            [node, str(scripts / "docs_pages.mjs"), chromium, f"http://127.0.0.1:{port}"],
-            stdout=subprocess.PIPE,
-            check=True,
-            timeout=90,
-        )
+        address = f"http://127.0.0.1:{port}"
+        shown = script(node, scripts / "docs_pages.mjs", chromium, address)
 
-    expected = {"elsewhere": [], "refused": [], "smuggled": False}
-    logo = "img-src https://cdn.redoc.ly/redoc/logo-mini.svg"  # ReDoc works without it.
-    assert json.loads(done.stdout) == {
-        "/docs": expected,
-        "/redoc": {**expected, "refused": [logo]},
+    assert shown == {"/docs": CONFINED, "/redoc": {**CONFINED, "refused": [LOGO]}}
+
+
+def test_the_documentation_shows_the_security_schemes_and_sends_a_key(
+    complete: Project,
+    environment: Environment,
+    node: str,
+    scripts: Path,
+    chromium: str,
+    tmp_path: Path,
+) -> None:
+    with started(complete, environment, tmp_path, until=LINK) as service:
+        address, _, key = service.line.partition("/#key=")
+        shown = script(node, scripts / "docs_pages.mjs", chromium, address, key)
+
+    assert shown == {
+        "/docs": {**CONFINED, "used": "200"},
+        "/redoc": {**CONFINED, "refused": [LOGO], "used": "Authorizations:bearerapiKey"},
     }

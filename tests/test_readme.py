@@ -1,9 +1,8 @@
 """The terminal session of the README is run with a generated service."""
 
+import os
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from answers import REPOSITORY
 from baking import Project
 from environment import Environment
+from running import LINK, started
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
 
@@ -21,28 +21,6 @@ VARYING = re.compile(
 )
 
 
-@contextmanager
-def served(project: Project, environment: Environment, folder: Path) -> Iterator[int]:
-    """Run the service on a free port, with its files in a folder of the test.
-
-    Other tests share the project, so its folder must not change.
-    """
-    process = subprocess.Popen(
-        [environment.python, "-m", project.package],
-        cwd=folder,
-        env={"PYTHONPATH": str(project.path / "src"), "APP_SERVER__PORT": "0"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        says = re.compile(r"Uvicorn running on http://127.0.0.1:(\d+)")
-        yield next(int(found[1]) for found in map(says.search, process.stdout) if found)
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
-
-
 def session() -> list[tuple[str, str]]:
     """Return the commands of the session, with their output in the README."""
     block = README.split("<!-- session -->\n```console\n")[1].split("```")[0]
@@ -51,11 +29,12 @@ def session() -> list[tuple[str, str]]:
 
 
 def test_the_terminal_session_of_the_readme_is_real(
-    full: Project, environment: Environment, tmp_path: Path
+    complete: Project, environment: Environment, tmp_path: Path
 ) -> None:
     ours: dict[str, str] = {}
 
-    with served(full, environment, tmp_path) as port:
+    with started(complete, environment, tmp_path, until=LINK) as service:
+        port, key = service.port, service.line.partition("key=")[2]
         for command, shown in session():
             # Replace the ids of the README by those of this run.
             here = command
@@ -64,6 +43,7 @@ def test_the_terminal_session_of_the_readme_is_real(
             ran = subprocess.run(
                 ["bash", "-c", here.replace(":8000", f":{port}")],
                 cwd=tmp_path,
+                env=os.environ | {"AUTH": f"Authorization: Bearer {key}"},
                 capture_output=True,
                 text=True,
                 timeout=30,

@@ -129,7 +129,7 @@ class LiveServer:
         self._socket = self._bind()
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        options = {"lifespan": "on", "log_config": None} | options
+        options = {"lifespan": "on", "log_config": None, "callback_notify": None} | options
         self._server = _PromptServer(ServerConfig(lambda: app, app.settings, **options))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)

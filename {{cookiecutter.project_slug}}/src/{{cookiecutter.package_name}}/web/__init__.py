@@ -5,8 +5,8 @@ Routes, for GET and HEAD, excluded from the OpenAPI schema:
     /web/app.js     its script, which imports the others; served as written, without a build step
     /web/style.css  its style sheet
 The files are next to this module and are read once at import. There is one script per part of the
-page; page.js has shared functions, and stream.js the single event stream of the page. The page
-reads /openapi.json, and shows only the parts that this service has.
+page; page.js has shared functions, access.js the key of the user, and stream.js the event streams.
+The page reads /openapi.json, and shows only the parts that this service has and the key permits.
 """
 
 from hashlib import sha256
@@ -43,6 +43,6 @@ def _add(path: str, name: str, media_type: str, extra: dict[str, str] | None = N
 
 
 _add("/", "index.html", "text/html", {"Content-Security-Policy": _POLICY})
-for name in ("app", "files", "page", "runs", "stream", "topics", "uploads"):
+for name in ("access", "app", "files", "page", "runs", "stream", "topics", "uploads"):
     _add(f"/web/{name}.js", f"{name}.js", "text/javascript")
 _add("/web/style.css", "style.css", "text/css")

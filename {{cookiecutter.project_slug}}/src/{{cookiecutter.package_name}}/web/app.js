@@ -1,7 +1,8 @@
 // The demo page. URLs are relative, so that it also works under a path prefix.
 
-import { followFiles, loadFiles, zipUrl } from "./files.js";
-import { $, call, make, routes, report } from "./page.js";
+import { ask, call, enter, forget, hasKey, permits, takeKey } from "./access.js";
+import { followFiles, loadFiles, saveAll } from "./files.js";
+import { $, routes, report } from "./page.js";
 import { followRun, startRun, stopRun } from "./runs.js";
 import { publish, stop, watch } from "./topics.js";
 import { drag, isSending, upload } from "./uploads.js";
@@ -14,20 +15,31 @@ async function checkReady() {
 }
 
 async function start() {
-  const { info, paths } = await (await call("openapi.json")).json();
+  const { info, paths, security: usual } = await (await call("openapi.json")).json();
   document.title = $("title").textContent = info.title;
+  report("page-status", "");
+  let scopes = ["admin"];
+  if ("/access" in paths) {
+    if (!hasKey()) return ask();
+    const sender = await (await call("access")).json();
+    scopes = sender.scopes;
+    $("principal").textContent = sender.principal;
+    $("sender").hidden = false;
+  }
   for (const [path, methods] of Object.entries(paths)) {
     const shape = path.replace(/\{.*?\}/g, "*"); // ignore the names of parameters
-    for (const method of Object.keys(methods)) routes.add(`${method} ${shape}`);
+    for (const [method, { security = usual }] of Object.entries(methods))
+      if (permits(security, scopes)) routes.add(`${method} ${shape}`);
   }
   for (const part of document.querySelectorAll("[data-needs]")) {
     const found = part.dataset.needs.split(", ").some((route) => routes.has(route));
     part.hidden = part.disabled = !found; // disabled, because Enter can activate a hidden button
   }
-  const some = document.querySelector("section:not([hidden])");
-  report("page-status", some ? "" : "This service has none of the parts that this page can show.");
+  const some = document.querySelector("main section:not([hidden])");
+  const none = "There is no part of the service that this page can show you.";
+  report("page-status", some ? "" : none);
   if (routes.has("get /runs/*/events")) followRun();
-  if (routes.has("post /files") && routes.has("get /topics/*/events")) await followFiles();
+  if (paths["/files"]?.post && routes.has("get /topics/*/events")) await followFiles();
   if (routes.has("get /files")) loadFiles();
 }
 
@@ -38,7 +50,7 @@ $("upload-input").onchange = ({ target }) => {
 for (const type of ["dragover", "dragleave", "drop"]) document.addEventListener(type, drag);
 addEventListener("beforeunload", (event) => isSending() && event.preventDefault());
 $("files-more").onclick = loadFiles;
-$("files-zip").onclick = () => make("a", { href: zipUrl(), download: "" }).click();
+$("files-zip").onclick = saveAll;
 $("watch-form").onsubmit = watch;
 $("stop").onclick = stop;
 $("publish-form").onsubmit = publish;
@@ -47,6 +59,11 @@ $("run-form").onsubmit = startRun;
 $("run-stop").onclick = stopRun;
 setInterval(() => document.hidden || checkReady(), 10_000);
 checkReady();
-start().catch((error) =>
-  report("page-status", `Cannot read openapi.json: ${error.message}.`, true),
-);
+$("key-form").onsubmit = enter;
+$("forget").onclick = forget;
+addEventListener("hashchange", () => takeKey() && location.reload());
+takeKey();
+start().catch((error) => {
+  const isAsking = error.status === 401;
+  report("page-status", isAsking ? "" : `Cannot read openapi.json: ${error.message}.`, !isAsking);
+});

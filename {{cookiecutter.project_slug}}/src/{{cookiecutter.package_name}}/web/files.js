@@ -1,7 +1,8 @@
 // Files: the list is a JSON Lines stream, shown as it arrives and updated by events.
 
-import { $, Problem, bytes, call, describe, make, routes, report } from "./page.js";
-import { LOST, follow, listen } from "./stream.js";
+import { call, hasKey, post } from "./access.js";
+import { $, Problem, bytes, describe, make, routes, report } from "./page.js";
+import { LOST, follow, lines } from "./stream.js";
 
 const PAGE_SIZE = 200; // files per request
 const LIVE = "Live: changes appear immediately.";
@@ -9,20 +10,7 @@ const rows = new Map(); // the row of each file id
 let cursor = null; // cursor of the last listed file
 let listing = null; // the AbortController of the current request
 
-export const zipUrl = () => `archive?id=${[...rows.keys()].slice(-1000).join("&id=")}`; // the limit
 const fileUrl = (id) => `files/${encodeURIComponent(id)}`;
-
-async function* lines(body) {
-  const reader = body.getReader();
-  const decoder = new TextDecoder();
-  for (let rest = "", done = false; !done; ) {
-    const chunk = await reader.read();
-    done = chunk.done;
-    const parts = (rest + decoder.decode(chunk.value, { stream: !done })).split("\n");
-    if (!done) rest = parts.pop(); // an incomplete line
-    yield* parts.filter((part) => part.trim());
-  }
-}
 
 /** Continue after the last listed file, with the next page, new files or the rest of the list. */
 export async function loadFiles() {
@@ -34,6 +22,7 @@ export async function loadFiles() {
   try {
     const { body } = await call(`files?${query}`, { signal });
     for await (const line of lines(body)) {
+      if (!line) continue;
       const item = JSON.parse(line);
       if (item.$error) throw new Problem(describe(item.$error));
       if (item.$end) end = item.$end;
@@ -60,7 +49,13 @@ function showFile(record) {
   const row = make("li", {}, make("div", { className: "what" }, ...text));
   if (routes.has("get /files/*")) {
     const link = { href: fileUrl(record.id), download: name, ariaLabel: `Download ${name}` };
-    row.append(make("a", { className: "button", ...link }, "Download"));
+    const anchor = make("a", { className: "button", ...link }, "Download");
+    anchor.onclick = (event) => {
+      if (!hasKey()) return; // the browser follows the link
+      event.preventDefault();
+      save(name, async () => (await post(`${fileUrl(record.id)}/links`, {})).url);
+    };
+    row.append(anchor);
   }
   if (routes.has("delete /files/*")) {
     const button = make("button", { type: "button", ariaLabel: `Delete ${name}` }, "Delete");
@@ -70,6 +65,24 @@ function showFile(record) {
   rows.set(record.id, row);
   $("file-rows").prepend(row);
 }
+
+/** Download from the URL that a function returns. */
+async function save(name, find) {
+  try {
+    make("a", { href: await find(), download: name }).click();
+  } catch (error) {
+    report("files-status", `Not downloaded: ${error.message}.`, true);
+  }
+}
+
+// A browser downloads without the header that has the key. A signed link works for a file, also if
+// the download is resumed; an archive needs a ticket for its single request.
+export const saveAll = () =>
+  save("", async () => {
+    const ids = [...rows.keys()].slice(-1000); // the limit
+    const { ticket } = hasKey() ? await post("tickets", { path: "/archive" }) : {};
+    return `archive?id=${ids.join("&id=")}${ticket ? `&ticket=${ticket}` : ""}`;
+  });
 
 export function addFile(record) {
   if (rows.has(record.id)) return; // its upload and an event both report it
@@ -121,7 +134,6 @@ export async function followFiles() {
     loadFiles();
   };
   const onstate = (isLive) => report("files-live", isLive ? LIVE : LOST, !isLive);
-  ["file.stored", "file.deleted", "file.progress"].forEach(listen);
   await follow("files", { topics: ["files"], onevent, ongap, onstate }).catch((error) =>
     report("files-live", `Not live: ${error.message}`, true),
   );

@@ -25,16 +25,6 @@ export function describe(problem, status = problem?.status) {
   return marks.length ? `${words} (${marks.join(", ")})` : words;
 }
 
-/** Call fetch(); throw a Problem for an error status and for a failed connection. */
-export async function call(url, options) {
-  const response = await fetch(url, options).catch(() => {
-    throw new Problem("The service cannot be reached");
-  });
-  if (response.ok) return response;
-  const body = await response.json().catch(() => null); // null for a proxy's HTML page
-  throw Object.assign(new Problem(describe(body, response.status)), { status: response.status });
-}
-
 export function bytes(count) {
   const step = Math.min(Math.floor(Math.log10(count || 1) / 3), 3);
   return `${(count / 1000 ** step).toFixed(step ? 1 : 0)} ${["bytes", "kB", "MB", "GB"][step]}`;

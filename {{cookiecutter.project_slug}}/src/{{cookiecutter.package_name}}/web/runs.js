@@ -1,11 +1,12 @@
 // Runs: start the example, follow it to its end, stop it. The URL of the page contains the id of
 // the run, so that a reload or another tab can follow it again.
 
-import { $, call, describe, report } from "./page.js";
-import { LOST } from "./stream.js";
+import { call, post } from "./access.js";
+import { $, describe, report } from "./page.js";
+import { LOST, subscribe } from "./stream.js";
 
 const ENDS = { complete: "Finished.", stopped: "Stopped.", interrupted: "Interrupted." };
-let source = null; // the EventSource of the run, separate from the stream of the page
+let source = null; // the AbortController of the stream of the run
 
 const runId = () => new URLSearchParams(location.hash.slice(1)).get("run");
 const runUrl = (what) => `runs/${encodeURIComponent(runId())}/${what}`;
@@ -13,10 +14,8 @@ const runUrl = (what) => `runs/${encodeURIComponent(runId())}/${what}`;
 export async function startRun(event) {
   event.preventDefault();
   const [count, interval] = ["run-count", "run-interval"].map((id) => $(id).valueAsNumber);
-  const headers = { "Content-Type": "application/json" };
-  const options = { method: "POST", headers, body: JSON.stringify({ count, interval }) };
   try {
-    const { id } = await (await call("runs/counter", options)).json();
+    const { id } = await post("runs/counter", { count, interval });
     history.replaceState(null, "", `#run=${id}`);
     followRun();
   } catch (error) {
@@ -39,12 +38,13 @@ function swap(shown, hidden) {
 }
 
 /** Follow the run in the URL of the page, if any, from its beginning to its end. */
-export function followRun() {
+export async function followRun() {
   if (!runId()) return;
-  source?.close();
-  const own = (source = new EventSource(runUrl("events")));
+  source?.abort();
+  const own = (source = new AbortController());
   const finish = (words, failed) => {
-    own.close(); // otherwise the browser reconnects
+    if (own.signal.aborted) return; // it has ended, or another run is followed
+    own.abort();
     swap("run-start", "run-stop");
     report("run-status", words, failed);
   };
@@ -52,21 +52,21 @@ export function followRun() {
   $("run-so-far").textContent = "";
   $("run-progress").hidden = false;
   swap("run-stop", "run-start");
-  own.onopen = () => report("run-status", "Running…");
-  own.onmessage = ({ data }) => {
-    const { number, of } = JSON.parse(data);
-    Object.assign($("run-bar"), { max: of, value: number });
-    $("run-so-far").textContent = `${number} of ${of}`;
+  const onevent = (event, text) => {
+    const data = JSON.parse(text);
+    if (event === "message") {
+      Object.assign($("run-bar"), { max: data.of, value: data.number });
+      $("run-so-far").textContent = `${data.number} of ${data.of}`;
+    }
+    if (event === "end")
+      finish(ENDS[data.status] ?? `Failed: ${describe(data.problem)}.`, !ENDS[data.status]);
   };
-  own.addEventListener("end", ({ data }) => {
-    const { status, problem } = JSON.parse(data);
-    finish(ENDS[status] ?? `Failed: ${describe(problem)}.`, !ENDS[status]);
-  });
-  own.onerror = async () => {
-    if (own.readyState === EventSource.CONNECTING) return report("run-status", LOST, true);
-    // An EventSource does not report the cause of a failure: repeat the request with fetch().
-    const result = await call(own.url).catch((error) => error);
-    result.body?.cancel();
-    finish(result.message ?? "The run no longer exists.", true);
-  };
+  const onstate = (isLive) => report("run-status", isLive ? "Running…" : LOST, !isLive);
+  const url = (id) => runUrl(`events?${new URLSearchParams(id && { last_event_id: id })}`);
+  try {
+    await subscribe(url, "", { signal: own.signal, onevent, onstate });
+    finish("The run no longer exists.", true);
+  } catch (error) {
+    finish(`${error.message}.`, true);
+  }
 }

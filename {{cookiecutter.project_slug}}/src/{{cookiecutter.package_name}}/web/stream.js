@@ -1,14 +1,19 @@
-// The single event stream of the page, shared by all of its parts. A browser opens at most six
-// connections to an HTTP/1.1 host, for all tabs: a stream per topic would use them up.
+// Server-Sent Events with fetch(), as an EventSource can neither send a key nor report a status.
+// All parts of the page share a single stream of topics. A browser opens at most six connections to
+// an HTTP/1.1 host, for all tabs: a stream per topic would use them up.
 
-import { call } from "./page.js";
+import { call } from "./access.js";
 
 export const LOST = "Connection lost, trying again…";
-const RETRY = 5_000; // milliseconds after a rejection; after a loss, the browser itself reconnects
+// The service ends the stream after these; after "reauth" the next request gets 401.
+const FAREWELLS = new Set(["reconnect", "error", "reauth"]);
+const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
+
+const RETRY = 5_000; // milliseconds after a refusal, such as by a draining service
 const PATIENCE = 10_000; // milliseconds until a request is aborted
-const kinds = new Set(["message", "reset"]); // event names that the page listens for
 const followers = new Map(); // by part: { topics, onevent, ongap, onstate }
-let source = null;
+let source = null; // the AbortController of the stream
+let isLive = false;
 let topics = []; // topics of the stream
 let position = ""; // the id of the last delivered event
 let turn = Promise.resolve(); // resolves when the previous change is complete
@@ -17,12 +22,6 @@ const number = (id) => Number(id.split("-")[1]);
 const covers = (one, topic) =>
   one === topic || (one.endsWith(".*") && topic.startsWith(one.slice(0, -1)));
 
-/** Listen for events with this name too; a browser delivers only events with a listener. */
-export function listen(kind) {
-  kinds.add(kind);
-  source?.addEventListener(kind, receive);
-}
-
 /** Replace the topics that a part of the page follows; null stops following. */
 export function follow(part, follower) {
   const done = turn.then(async () => {
@@ -30,7 +29,7 @@ export function follow(part, follower) {
     await change([...new Set(parts.flatMap((each) => each?.topics ?? []))]);
     if (follower) followers.set(part, follower);
     else followers.delete(part);
-    if (source?.readyState === EventSource.OPEN) follower?.onstate(true);
+    if (isLive) follower?.onstate(true);
   });
   turn = done.catch(() => {});
   return done;
@@ -41,11 +40,12 @@ async function change(wanted) {
   const isNew = wanted.some((one) => !topics.includes(one));
   if (!isNew && wanted.length === topics.length) return;
   const now = isNew && (await poll(wanted)).last_event_id; // throws before anything is changed
-  source?.close();
+  source?.abort();
+  isLive = false;
   try {
     for (let more = isNew && topics.length; more; ) { // deliver the missed events
       const { events, last_event_id: reached } = await poll(topics, position);
-      events.filter((each) => kinds.has(each.event ?? "message")).forEach(deliver);
+      events.forEach(deliver);
       position = reached;
       more = events.length;
     }
@@ -64,23 +64,24 @@ async function poll(names, after) {
   return (await call(address(names, query), { signal: AbortSignal.timeout(PATIENCE) })).json();
 }
 
-function connect() {
-  source = null;
+async function connect() {
   if (!topics.length) return;
-  const own = (source = new EventSource(address(topics, { last_event_id: position })));
-  kinds.forEach(listen);
-  own.onopen = () => notify(true);
-  own.onerror = () => {
-    notify(false);
-    const isRefused = own.readyState === EventSource.CLOSED; // such as by a draining service
-    if (isRefused) setTimeout(() => own === source && connect(), RETRY);
+  const { signal } = (source = new AbortController());
+  const url = (id) => address(topics, { last_event_id: id });
+  const onstate = (state) => {
+    isLive = state;
+    followers.forEach((each) => each.onstate(isLive));
   };
+  try {
+    await subscribe(url, position, { signal, onevent: receive, onstate });
+  } catch (error) {
+    if (error.status !== 401) setTimeout(() => signal.aborted || connect(), RETRY);
+  }
+  if (!signal.aborted) onstate(false);
 }
 
-const notify = (isLive) => followers.forEach((each) => each.onstate(isLive));
-
-function receive({ type: event, data, lastEventId }) {
-  position = lastEventId;
+function receive(event, data, id) {
+  position = id;
   if (event === "reset") deliver({ event, data: JSON.parse(data) });
   else if (topics.length > 1 || topics[0].endsWith(".*")) deliver(JSON.parse(data));
   else deliver({ topic: topics[0], event: event !== "message" && event, data });
@@ -91,5 +92,59 @@ function deliver({ topic, event, data }) {
   for (const each of followers.values()) {
     if (event === "reset") each.ongap(data.reason);
     else if (each.topics.some((one) => covers(one, topic))) each.onevent({ topic, event, data });
+  }
+}
+
+/** Yield the lines of a body, without their ends. */
+export async function* lines(body) {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  for (let rest = "", done = false; !done; ) {
+    const chunk = await reader.read();
+    done = chunk.done;
+    const parts = (rest + decoder.decode(chunk.value, { stream: !done })).split("\n");
+    if (!done) rest = parts.pop(); // an incomplete line
+    yield* parts;
+  }
+}
+
+/** Yield the fields of each event, also of those without data. */
+async function* parse(body) {
+  let fields = {};
+  for await (const line of lines(body)) {
+    const [, name, value] = /^([^:]*):? ?(.*)$/.exec(line);
+    if (!line) {
+      yield fields;
+      fields = {};
+    } else if (name) {
+      fields[name] = name === "data" && "data" in fields ? `${fields.data}\n${value}` : value;
+    }
+  }
+}
+
+/**
+ * Follow a stream until the signal aborts it, and reconnect like an EventSource.
+ * `url` returns the address after an event id; `onstate` is called with whether it is connected.
+ * Returns if the service has no more events (204), and throws its refusal.
+ */
+export async function subscribe(url, id, { signal, onevent, onstate }) {
+  const headers = { Accept: "text/event-stream" };
+  for (let retry = 2000; !signal.aborted; await pause(retry)) {
+    try {
+      // "no-store", because the cache would delay a second request for the same URL.
+      const { status, body } = await call(url(id), { signal, headers, cache: "no-store" });
+      if (status === 204) return;
+      onstate(true);
+      for await (const fields of parse(body)) {
+        id = fields.id ?? id;
+        retry = Number(fields.retry ?? retry);
+        if (signal.aborted) return;
+        if ("data" in fields && !FAREWELLS.has(fields.event))
+          onevent(fields.event ?? "message", fields.data, id);
+      }
+    } catch (error) {
+      if (error.status && !signal.aborted) throw error;
+    }
+    if (!signal.aborted) onstate(false);
   }
 }

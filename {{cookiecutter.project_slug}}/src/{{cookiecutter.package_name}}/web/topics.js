@@ -1,7 +1,8 @@
 // Topics: watch them on the stream of the page, and publish.
 
-import { $, call, make, report } from "./page.js";
-import { LOST, follow, listen } from "./stream.js";
+import { call } from "./access.js";
+import { $, make, report } from "./page.js";
+import { LOST, follow } from "./stream.js";
 
 const LOG_SIZE = 200; // messages kept on screen
 const LONGEST = 2000; // characters shown of a message
@@ -57,7 +58,6 @@ export async function stop() {
 export async function publish(event) {
   event.preventDefault();
   const name = $("publish-event").value.trim();
-  if (name) listen(name);
   const query = name && `?${new URLSearchParams({ event: name })}`;
   const headers = { "Content-Type": $("publish-type").value };
   const options = { method: "POST", headers, body: $("publish-body").value };

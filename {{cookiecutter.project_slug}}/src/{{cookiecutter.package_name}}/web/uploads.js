@@ -1,5 +1,6 @@
 // Uploads with XMLHttpRequest, because fetch() does not report the progress of a body.
 
+import { ask, credentials } from "./access.js";
 import { addFile } from "./files.js";
 import { $, bytes, describe, make, routes, report } from "./page.js";
 
@@ -37,6 +38,7 @@ export function upload(file) {
   };
   xhr.onload = () => {
     const record = xhr.response; // null when it is not JSON
+    if (xhr.status === 401) ask(`${describe(record, 401)}.`);
     if (xhr.status !== 201 || !record) return finish("failed", describe(record, xhr.status));
     finish("done", `Uploaded, ${bytes(record.size)}`);
     addFile(record);
@@ -50,7 +52,8 @@ export function upload(file) {
     if (row.dataset.state !== "active") return; // cancelled while it waited
     sending += 1;
     xhr.open("POST", `files?${new URLSearchParams({ filename: file.name })}`);
-    xhr.setRequestHeader("Content-Type", file.type || "application/octet-stream");
+    const headers = { "Content-Type": file.type || "application/octet-stream", ...credentials() };
+    Object.entries(headers).forEach((field) => xhr.setRequestHeader(...field));
     xhr.send(file);
   });
   row.dataset.state = "active";

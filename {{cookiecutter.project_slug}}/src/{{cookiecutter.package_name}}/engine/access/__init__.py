@@ -6,8 +6,8 @@ the owner's routes.
 
 * `keys`: the form of a key, and its record; `store`: keys, tickets and secrets in a database.
 * `credentials`: where a request may have one; `middleware`: authenticates every request.
-* `tickets`: `POST /tickets`, for clients that cannot send headers; `links`: signed paths.
-* `sessions`: ends streams whose key has expired or was revoked.
+* `tickets`: `GET /access`, and `POST /tickets` for clients that cannot send headers;
+  `links`: signed paths.
 * `commands`: `serve keys create | list | revoke | rotate | adopt`.
 
 Settings: `APP_ACCESS__…`. Sources: RFC 6750 (bearer tokens); RFC 9110, section 11 (authentication).

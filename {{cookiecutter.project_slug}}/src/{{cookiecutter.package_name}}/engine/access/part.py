@@ -4,12 +4,13 @@ import asyncio
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from starlette.middleware import Middleware
 
 from ..kernel.access import ADMIN, FORBIDDEN, UNAUTHENTICATED
@@ -32,7 +33,7 @@ CHALLENGE = 'Bearer realm="api"'
 
 
 class Access(Part):
-    """API keys with roles and scopes: `POST /tickets`, and `serve keys`.
+    """API keys with roles and scopes: `GET /access`, `POST /tickets`, and `serve keys`.
 
     Every route that is not marked with `public` needs a key. Settings: `APP_ACCESS__…`.
     """
@@ -74,15 +75,20 @@ class Access(Part):
         self._open(settings.access).close()
 
     def prepare(self, app: Any) -> None:
-        """Create the first key of a service on this machine, and print it once."""
-        server = app.settings.server
+        """Explain how to create the first key, if `serve` does not create it."""
         store = self._open(app.settings.access)
-        if not store.keys:
-            if is_local(server.host):
-                _welcome(app, store.create(ADMIN, [ADMIN], FIRST_KEY))
-            else:
-                sys.stderr.write("There is no API key yet: create one with `serve keys create`\n")
+        if not store.keys and not _is_for_this_machine(app):
+            sys.stderr.write("There is no API key yet: `serve keys create NAME admin` prints one\n")
         store.close()
+
+    def listening(self, app: Any, port: int) -> None:
+        """Create the first key of a service for this machine, and print it once."""
+        store: KeyStore = app.state.authenticator.store
+        if store.keys or not _is_for_this_machine(app):
+            return
+        with suppress(ValueError):  # Another worker has created it.
+            key = store.create(ADMIN, [ADMIN], FIRST_KEY)
+            sys.stderr.write(_welcome(app, port, key))
 
     def add_to(self, app: Any) -> None:
         kernel: Kernel = app.state.kernel
@@ -137,10 +143,18 @@ def _pages(app: FastAPI, settings: AccessSettings) -> set[str]:
     return pages
 
 
-def _welcome(app: Any, key: str) -> None:
-    """Print the first key, and the page that takes it from the fragment, which is never sent."""
+def _is_for_this_machine(app: Any) -> bool:
+    """Whether only clients on this machine use the service, such as during development."""
     server = app.settings.server
-    sys.stderr.write(f"Your API key, which is not shown again: {key}\n")
-    if any(getattr(route, "path", "") == "/" for route in app.routes):
-        host = f"[{server.host}]" if ":" in server.host else server.host
-        sys.stderr.write(f"Open http://{host}:{server.port}/#key={key}\n")
+    return is_local(server.host) and not server.public_url
+
+
+def _welcome(app: Any, port: int, key: str) -> str:
+    """Return lines with a key, and a link to the owner's page, which takes it from the fragment."""
+    text = f"This is your API key, which is not shown again:\n{key}\n"
+    engine = __name__.rpartition(".access.")[0]
+    pages = [each for each in iter_route_contexts(app.routes) if each.path == "/"]
+    if not pages or getattr(pages[0].endpoint, "__module__", engine).startswith(engine):
+        return text
+    host = app.settings.server.host
+    return f"{text}Open http://{f'[{host}]' if ':' in host else host}:{port}/#key={key}\n"

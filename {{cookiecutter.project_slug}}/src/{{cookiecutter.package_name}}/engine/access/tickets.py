@@ -1,4 +1,6 @@
-"""`POST /tickets`: a one-time ticket for a client that cannot send headers, such as `EventSource`.
+"""`GET /access`: the principal of a key, and `POST /tickets`: a one-time ticket.
+
+A ticket is for a client that cannot send headers, such as `EventSource`:
 
     const { ticket } = await post("/tickets", { path: "/topics/orders/events" });
     new EventSource(`/topics/orders/events?ticket=${ticket}`);
@@ -11,16 +13,23 @@ another one.
 import asyncio
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
-from ..kernel.access import FORBIDDEN, current_principal
+from ..kernel.access import FORBIDDEN, Principal, current_principal
 from ..kernel.problem import Problem
 from ..kernel.work import current
 from .middleware import Authenticator
 from .store import Ticket
 
 router = APIRouter(tags=["access"])
+
+
+class Sender(BaseModel):
+    """The principal of a request, which owns the files and runs that it creates, and its scopes."""
+
+    principal: str
+    scopes: list[str]
 
 
 class Wanted(BaseModel):
@@ -38,6 +47,15 @@ class Issued(BaseModel):
     ticket: str
     expires_in: float
     """Seconds."""
+
+
+@router.get("/access")
+async def describe_sender(
+    response: Response, principal: Annotated[Principal, Depends(current_principal)]
+) -> Sender:
+    """Return the principal and the scopes of the credential that the request has."""
+    response.headers["Cache-Control"] = "no-store"
+    return Sender(principal=principal.id, scopes=sorted(principal.scopes))
 
 
 @router.post("/tickets", status_code=201, dependencies=[Depends(current_principal)])

@@ -41,6 +41,9 @@ class Part:
     def adopt(self, settings: Any, owner: str) -> None:
         """Give everything that has no owner to this one; called by `serve keys adopt`."""
 
+    def listening(self, app: FastAPI, port: int) -> None:
+        """Called in a thread of every process of `serve`, once it listens on the port."""
+
     def add_to(self, app: FastAPI) -> None:
         """Add routes and handlers."""
 

@@ -91,7 +91,8 @@ def serve(create_app: Factory, settings: ServiceSettings, app: Service | None = 
                 sys.exit(STARTUP_FAILURE)
             return
         made = app or create_app(settings)
-        server = uvicorn.Server(ServerConfig(lambda: made, settings))
+        config = ServerConfig(lambda: made, settings)
+        server = config.server = uvicorn.Server(config)
         server.run()
         if not server.started:
             sys.exit(STARTUP_FAILURE)

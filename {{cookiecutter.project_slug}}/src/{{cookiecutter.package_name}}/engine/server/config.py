@@ -1,5 +1,6 @@
 """uvicorn's configuration, created from the settings of the service."""
 
+import asyncio
 import logging
 import math
 import socket
@@ -8,6 +9,7 @@ from typing import Any
 import uvicorn
 
 from ..observability import log
+from ..service import Service
 from ..settings import ServiceSettings
 from . import capacity, uvicorn_names
 from .parent import end_with_parent
@@ -27,12 +29,16 @@ class ServerConfig(uvicorn.Config):
         Raises SystemExit if this version of uvicorn lacks a name that the connections use.
         """
         uvicorn_names.check()
-        super().__init__(app, **(_options(settings) | options))
+        # uvicorn calls it when the server has started.
+        usual = {"callback_notify": self._announce, **_options(settings)}
+        super().__init__(app, **(usual | options))
         streaming = settings.streaming
         modules = streaming.by_module(settings).values()
         self.limits = settings.server
         #: The directory that the workers share, which the supervisor removes.
         self.directory: str | None = None
+        #: The server, if it binds the port itself; `bind_socket` sets that of several processes.
+        self.server: uvicorn.Server | None = None
         #: The longest send timeout of all modules, in seconds; the kernel applies the shorter ones.
         self.send_timeout = max(each.send_timeout for each in (streaming, *modules))
 
@@ -52,10 +58,21 @@ class ServerConfig(uvicorn.Config):
     def bind_socket(self) -> socket.socket:
         """Return the socket that several processes share; log its address if that fails."""
         try:
-            return super().bind_socket()
+            bound = super().bind_socket()
         except SystemExit:
             logger.error("Cannot listen on %s:%d", self.host, self.port)
             raise
+        self.port = bound.getsockname()[1]
+        return bound
+
+    async def _announce(self) -> None:
+        """Report the port to the parts, once."""
+        self.callback_notify = None
+        if self.server is not None:
+            self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        service: Service = self.loaded_app.app
+        for part in service.parts:
+            await asyncio.to_thread(part.listening, service, self.port)
 
 
 def _options(settings: ServiceSettings) -> dict[str, Any]:
