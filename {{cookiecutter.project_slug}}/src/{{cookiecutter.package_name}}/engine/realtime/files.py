@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 
 from ..kernel.access import principal_of
-from ..kernel.guard import current
+from ..kernel.work import current
 from ..storage.interface import Callbacks
 from ..storage.records import FileRecord
 from .hub import Hub
