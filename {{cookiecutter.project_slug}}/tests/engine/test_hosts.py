@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request, WebSocket
 from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.engine.observability import log
 from {{cookiecutter.package_name}}.engine.server import cli
+from {{cookiecutter.package_name}}.engine.service import Service as WithoutParts
 from {{cookiecutter.package_name}}.settings import Settings
 
 from .peer import Peer
@@ -283,9 +284,20 @@ def test_serve_warns_when_others_can_reach_it_by_no_known_name(
     monkeypatch.setattr(log, "log", SimpleNamespace(warning=lambda line, **_: lines.append(line)))
     monkeypatch.setattr(uvicorn.Server, "run", lambda server: setattr(server, "started", True))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
+    names = {"APP_SERVER__ALLOW_ANONYMOUS": "true", **names}
     for name, value in {"APP_SERVER__HOST": host, **names}.items():
         monkeypatch.setenv(name, value)
 
     cli.main(create_app, Settings, [])
 
     assert ["APP_SERVER__ALLOWED_HOSTS" in line for line in lines] == [True] * warned
+
+
+@pytest.mark.parametrize("host", [EVERYWHERE, "::", "10.1.2.3"])
+def test_a_service_without_access_control_refuses_other_machines(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("APP_SERVER__HOST", host)
+
+    with pytest.raises(SystemExit, match="APP_SERVER__ALLOW_ANONYMOUS=true"):
+        cli.main(WithoutParts, Settings, [])

@@ -261,7 +261,8 @@ async def test_a_record_is_removed_even_when_only_the_bytes_can_make_room(
         if storage.path(file_id).exists():
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
-            raise error
+            with storage.place.guarding():
+                raise error
         return await real(file_id)
 
     monkeypatch.setattr(storage.catalogue, "remove", remove)

@@ -69,7 +69,7 @@ class Admission:
 
     async def __call__(self, connection: HTTPConnection) -> None:
         kernel: Kernel = connection.scope["kernel"]
-        if self.scope:
+        if self.scope and kernel.challenge is not None:
             require(connection, self.scope)
         if kernel.drain.draining:
             raise kernel.drain.refusal()

@@ -87,7 +87,8 @@ class ExchangeMiddleware:
                 # Break the reference cycles, so that memory is freed at once.
                 exchange.channel = exchange.broken = None
                 scope["exchange"], scope["kernel"] = outer
-                await guard.run_background()
+                if guard.background is not None:
+                    await guard.run_background()
 
     async def _fail(self, error: BaseException, scope: Scope, guard: Guard) -> bool:
         """Respond to an error; return whether a handler of the application has done so.

@@ -147,9 +147,13 @@ class Files(Part):
 
 def _add_metrics(storage: LocalStorage, kernel: Kernel) -> None:
     place, counts, writers = storage.place, storage.catalogue.counts, storage.writers
+
+    def free_bytes() -> int:
+        return shutil.disk_usage(storage.root).free
+
     kernel.checks["storage"] = place.is_up
     kernel.measures += [
-        Measure("storage_free_bytes", "Free bytes of the disk.", "max", place.free_bytes),
+        Measure("storage_free_bytes", "Free bytes of the disk.", "max", free_bytes),
         Measure(
             "storage_files",
             "Files by event: stored or removed.",

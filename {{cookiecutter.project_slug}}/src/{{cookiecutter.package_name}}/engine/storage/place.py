@@ -123,12 +123,9 @@ class Place:
             self._looking_since = None
         return self.is_up()
 
-    def free_bytes(self) -> int:
-        return shutil.disk_usage(self._root).free
-
     def check_space(self, size: int = 0) -> None:
         """Raise Problem 507 when the disk has no space for `size` more bytes; blocking."""
-        if self.free_bytes() - self._keep_free < size:
+        if shutil.disk_usage(self._root).free - self._keep_free < size:
             raise Problem(507, "There is not enough space to store the file.", type=NO_SPACE)
 
     @contextmanager

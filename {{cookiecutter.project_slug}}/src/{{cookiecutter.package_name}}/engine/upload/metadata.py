@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 
 from ..kernel.access import ADMIN, principal_of
 from ..kernel.body import partial_body
+from ..kernel.exchange import exchange_of
 from ..kernel.problem import Problem, ProblemType
 from ..storage.records import MAX_TYPE, Draft, FileRecord, clean_filename
 from ..storage.router import StoredFile, file_url
@@ -85,6 +86,7 @@ def owns(request: Request, owner: str | None) -> bool:
 
 def stored_response(request: Request, stored: FileRecord | list[FileRecord]) -> JSONResponse:
     """Return 201 with the record of a file and its URL, or with the records of several."""
+    exchange_of(request.scope).guarded = False  # It is ready, and sent at once.
     records = stored if isinstance(stored, list) else [stored]
     shown = [
         StoredFile(**record.model_dump(), url=file_url(request, record.id)).model_dump(mode="json")

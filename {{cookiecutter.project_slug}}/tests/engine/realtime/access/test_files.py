@@ -8,8 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage import Draft
-
 from ...service import Service
 from ..conversation import Conversation, converse
 from ..subscriber import Subscriber
@@ -108,25 +106,6 @@ async def test_each_owner_receives_the_events_of_their_own_files(service: Servic
         assert [each[0] for each in await events(named, 4)] == [
             f"files.{owner}" for owner in ("alice", "bob", "alice", "bob")
         ]
-
-
-async def test_files_without_an_owner_are_told_to_admins(service: Service) -> None:
-    storage = service.app.state.storage
-
-    async def store_without_owner() -> None:
-        async with storage.create(Draft(filename="n"), size=0) as writer:
-            await storage.commit(writer)
-
-    alice, root = key_of(service, "alice"), key_of(service, "root", "admin")
-    async with (
-        converse(service, "files", additional_headers=bearer(alice)) as own,
-        converse(service, "files", additional_headers=bearer(root)) as all_,
-        client_of(service, "alice") as client,
-    ):
-        await service.in_server(store_without_owner())
-        await store(client, "a")
-        assert [each[2] for each in await events(own, 1)] == ["a"]
-        assert [each[2] for each in await events(all_, 2)] == ["n", "a"]
 
 
 @pytest.mark.parametrize("names", ["files", "files.alice"])
