@@ -6,6 +6,7 @@ import logging
 import math
 import mimetypes
 import os
+import shutil
 import sqlite3
 import stat
 import sys
@@ -145,15 +146,15 @@ class Files(Part):
             yield
 
 
+def _free_bytes(storage: LocalStorage) -> Callable[[], int]:
+    return lambda: shutil.disk_usage(storage.root).free
+
+
 def _add_metrics(storage: LocalStorage, kernel: Kernel) -> None:
     place, counts, writers = storage.place, storage.catalogue.counts, storage.writers
-
-    def free_bytes() -> int:
-        return shutil.disk_usage(storage.root).free
-
     kernel.checks["storage"] = place.is_up
     kernel.measures += [
-        Measure("storage_free_bytes", "Free bytes of the disk.", "max", free_bytes),
+        Measure("storage_free_bytes", "Free bytes of the disk.", "max", _free_bytes(storage)),
         Measure(
             "storage_files",
             "Files by event: stored or removed.",
