@@ -103,19 +103,16 @@ class ResponseGuard(Guard):
 
     async def send(self, message: Message) -> None:
         """Send a message of the application; raise ClientGone after the end of the response."""
-        if not (self._is_flowing and message.get("more_body", False)):
-            await self._send(message)
+        if self._is_flowing and message.get("more_body", False):
+            # A response may have very many of these messages.
+            await self._write(message)
+            if self._farewell is not None:
+                await self._say_goodbye()
+            if self._sent_at - self._turn > TURN:
+                await self._take_turn()
+            if self.reason is not None or self.exchange.disconnected:
+                await self._stop()
             return
-        # A response may have very many of these messages.
-        await self._write(message)
-        if self._farewell is not None:
-            await self._say_goodbye()
-        if self._sent_at - self._turn > TURN:
-            await self._take_turn()
-        if self.reason is not None or self.exchange.disconnected:
-            await self._stop()
-
-    async def _send(self, message: Message) -> None:
         exchange, kind = self.exchange, message["type"]
         is_last = not message.get("more_body", False)
         has_ended = self.reason is not None or exchange.broken is not None

@@ -115,7 +115,9 @@ def clean_filename(name: str | None) -> str:
     name = unicodedata.normalize("NFC", name).strip(_OUTER)
     if _RESERVED.match(name):
         name = f"_{name}"
-    return "".join(split_name(name, MAX_BYTES)).strip(_OUTER) or "file"
+    if len(name.encode()) > MAX_BYTES:
+        name = "".join(split_name(name, MAX_BYTES)).strip(_OUTER)
+    return name or "file"
 
 
 def split_name(name: str, room: int) -> tuple[str, str]:
