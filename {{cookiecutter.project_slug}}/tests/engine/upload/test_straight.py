@@ -14,8 +14,9 @@ from ..service import Service
 
 ENGINE = Path(engine.__file__).parent
 STORE, WRITER = "storage/local.py", "storage/writer.py"
-#: The server calls the application, and real-time events are published by callbacks.
-OUTSIDE = ("server/", "realtime/")
+#: The server calls the application, real-time events are published by callbacks, and only tests
+#: write the log with `testing.py`.
+OUTSIDE = ("server/", "realtime/", "testing.py")
 #: Limits of the functions, and of the files that they are in, between these two and the disk.
 MAX_FUNCTIONS = 120
 MAX_FILES = 30

@@ -4,6 +4,7 @@ Sources: ASGI 3.0 HTTP specification; RFC 9112, section 9.6 (tear-down of a conn
 """
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,6 @@ from .body import UNWANTED, RequestBody
 from .drain import Drain
 from .limits import StreamingSettings
 from .problem import Problem
-from .start import check_start
 
 #: Seconds for which a refused body is read, for clients that write all of it before they read.
 LINGER_SECONDS = 2.0
@@ -31,6 +31,8 @@ HANG_UP = "http.connection.close"
 REFUSED_FRAMES = (1002, 1007, 1008, 1009)
 #: The route of requests that no route takes, or one of several.
 NO_ROUTE = "(none)"
+_is_name = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_has_control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 #: The messages that may end a response.
 _BODY = {"http.response.body", "http.response.pathsend"}
 
@@ -365,6 +367,20 @@ class Exchange:
         if self.disconnected and not self.response_complete:
             return Outcome.CLIENT_ABORT
         return Outcome.of_status(self.status)
+
+
+def check_start(message: Message) -> None:
+    """Raise RuntimeError for a status or a header that is malformed.
+
+    Servers send them as they are, or fail when the response can no longer become an error. Sources:
+    RFC 9110, sections 5.1 (names), 5.5 (values), 8.6 (Content-Length) and 15 (status codes).
+    """
+    if not 100 <= message.get("status", 200) <= 599:
+        raise RuntimeError(f"The response has the status {message['status']}")
+    for name, value in message.get("headers", ()):
+        is_length = name == b"content-length"
+        if not _is_name(name) or _has_control(value) or (is_length and not value.isdigit()):
+            raise RuntimeError(f"The response has a malformed header: {name!r}: {value!r}")
 
 
 def exchange_of(scope: Scope) -> Exchange:

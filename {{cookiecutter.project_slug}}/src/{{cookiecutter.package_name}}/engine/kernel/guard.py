@@ -22,9 +22,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from .body import BoundedReceive
-from .exchange import ClientGone, Outcome, SlowClient, StreamAborted
+from .exchange import ClientGone, Outcome, SlowClient, StreamAborted, check_start
 from .problem import Problem
-from .start import check_start
 from .work import CLEANUP_SECONDS, TURN, Guard
 
 #: Seconds for which the headers of a response wait for its first item.
