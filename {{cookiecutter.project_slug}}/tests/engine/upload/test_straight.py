@@ -19,7 +19,7 @@ STORE, WRITER = "storage/local.py", "storage/writer.py"
 OUTSIDE = ("server/", "realtime/", "testing.py")
 #: Limits of the functions, and of the files that they are in, between these two and the disk.
 MAX_FUNCTIONS = 120
-MAX_FILES = 30
+MAX_FILES = 31
 
 
 class Trace:
