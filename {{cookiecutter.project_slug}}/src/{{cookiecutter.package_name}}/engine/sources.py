@@ -49,7 +49,7 @@ def watch(app: Starlette | Router, kernel: Kernel, *around: Any) -> None:
             _watch_operation(context.dependant, context.is_sse_stream)
             continue
         if isinstance(route, Mount):
-            _learn(kernel, route.app, f"{context.path}/{{path}}")
+            _learn(kernel, route.app, str(context.path) + "/{path}")
         elif isinstance(route, (Route, WebSocketRoute)):
             _learn(kernel, route.endpoint, str(context.path))
         _look_inside(kernel, route, getattr(route, "app", None), app, *around)

@@ -78,6 +78,8 @@ class Kernel:
     challenge: str | None = None
     #: Signs a path, for the access of an owner and some seconds; returns the seconds, too.
     sign: Callable[[str, str, float], tuple[str, float]] | None = None
+    #: Whether the owner has middleware, between the kernel and the path operations.
+    has_layers = False
 
     def __init__(self, limits: StreamingSettings, sections: Iterable[tuple[str, Any]]) -> None:
         """`sections` are those of the settings, by name: modules may have limits of their own."""
@@ -107,8 +109,6 @@ class Kernel:
         self.checks: dict[str, Callable[[], bool]] = {}
         #: The names of checks that are reported, but may fail while the service is ready.
         self.tolerated: set[str] = set()
-        #: Whether the owner has middleware, between the kernel and the path operations.
-        self.has_layers = False
         #: The owner's limit of request bodies, in bytes, for all path operations.
         self.max_body: int | None = None
         #: The path templates of mounts and of Starlette's routes, by the id of the endpoint.
