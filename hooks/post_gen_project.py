@@ -38,6 +38,7 @@ OWNED = [
     (SHARED, [f"{TESTS}/realtime/{name}.py" for name in REDIS_TESTS]),
     (ERRORS, [f"{ENGINE}/errors", f"{TESTS}/errors", "tests/test_errors.py", "docs/problems.md"]),
     (KEYS, [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access"]),
+    (KEYS and RESUME and DOWNLOAD, [f"{TESTS}/access/files"]),
     (KEYS, ["tests/test_access.py", "docs/access.md", f"{TESTS}/realtime/access"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", f"{TESTS}/test_web.py"]),
     (ANSWERS["engine_tests"], [TESTS]),

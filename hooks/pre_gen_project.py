@@ -23,11 +23,12 @@ TEXTS = {
 #: the same name would shadow them.
 DEPENDENCIES = {
     "aiofiles", "annotated_doc", "annotated_types", "anyio", "backports", "click", "coverage",
-    "dotenv", "fastapi", "fastapi_offline", "filetype", "granian", "h11", "httpcore", "httptools",
-    "httpx", "hypothesis", "idna", "mypy", "opentelemetry", "prometheus_client", "pydantic",
-    "pydantic_core", "pydantic_settings", "pytest", "python_multipart", "redis", "ruff",
-    "sortedcontainers", "starlette", "structlog", "tests", "typing_extensions",
-    "typing_inspection", "uvicorn", "uvloop", "watchfiles", "websockets", "yaml",
+    "dotenv", "fastapi", "fastapi_offline", "filetype", "granian", "h11", "httpcore",
+    "httptools", "httpx", "hypothesis", "idna", "itsdangerous", "mypy", "opentelemetry",
+    "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings", "pytest",
+    "python_multipart", "redis", "ruff", "sortedcontainers", "starlette", "structlog", "tests",
+    "typing_extensions", "typing_inspection", "uvicorn", "uvloop", "watchfiles", "websockets",
+    "yaml",
 }  # fmt: skip
 #: Distributions that are installed with the service and its tests; a project with the name of one
 #: would depend on itself.
@@ -35,17 +36,17 @@ DISTRIBUTIONS = """
     aiofiles annotated-doc annotated-types anyio ast-serialize async-timeout backports-zstd certifi
     cfgv charset-normalizer click colorama coverage distlib editables fastapi fastapi-offline
     filelock filetype googleapis-common-protos granian grimp h11 hatchling httpcore httpcore2
-    httptools httpx httpx2 hypothesis identify idna import-linter iniconfig librt markdown-it-py
-    mdurl mypy mypy-extensions nodeenv opentelemetry-api opentelemetry-exporter-http-transport
-    opentelemetry-exporter-otlp-common opentelemetry-exporter-otlp-proto-common
-    opentelemetry-exporter-otlp-proto-http opentelemetry-instrumentation
-    opentelemetry-instrumentation-asgi opentelemetry-instrumentation-fastapi opentelemetry-proto
-    opentelemetry-sdk opentelemetry-semantic-conventions opentelemetry-util-http packaging pathspec
-    platformdirs pluggy pre-commit prometheus-client protobuf pydantic pydantic-core
-    pydantic-settings pygments pytest python-discovery python-dotenv python-multipart pyyaml redis
-    requests rich ruff sortedcontainers starlette structlog trove-classifiers truststore
-    types-aiofiles typing-extensions typing-inspection urllib3 uvicorn uvloop virtualenv watchfiles
-    websockets
+    httptools httpx httpx2 hypothesis identify idna import-linter iniconfig itsdangerous librt
+    markdown-it-py mdurl mypy mypy-extensions nodeenv opentelemetry-api
+    opentelemetry-exporter-http-transport opentelemetry-exporter-otlp-common
+    opentelemetry-exporter-otlp-proto-common opentelemetry-exporter-otlp-proto-http
+    opentelemetry-instrumentation opentelemetry-instrumentation-asgi
+    opentelemetry-instrumentation-fastapi opentelemetry-proto opentelemetry-sdk
+    opentelemetry-semantic-conventions opentelemetry-util-http packaging pathspec platformdirs
+    pluggy pre-commit prometheus-client protobuf pydantic pydantic-core pydantic-settings pygments
+    pytest python-discovery python-dotenv python-multipart pyyaml redis requests rich ruff
+    sortedcontainers starlette structlog trove-classifiers truststore types-aiofiles
+    typing-extensions typing-inspection urllib3 uvicorn uvloop virtualenv watchfiles websockets
 """.split()  # noqa: SIM905
 #: Folders that linters and build tools leave out, wherever they are.
 LEFT_OUT = {"build", "dist", "venv", "node_modules", "buck_out"}

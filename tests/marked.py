@@ -13,9 +13,10 @@ from environment import Environment
 #: Parts of the engine's tests that run at the same time.
 PARTS = [
     "test_*.py", "check", "observability", "errors", "plain", "streams", "storage", "upload",
-    "resumable", "access",
-    "download", "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py",
+    "resumable", "download", "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py",
 ]  # fmt: skip
+#: Parts that exist with access control only.
+WITH_KEYS = ["access", "realtime/access"]
 SAFE = str.maketrans("/*[]", "____")
 
 #: The class has a parameter only for the type checker.
@@ -40,7 +41,7 @@ def run_marked(
 
 def files_of(project: Project, part: str, folder: str = "tests/engine") -> list[str]:
     """Return the files and folders of a part of the tests."""
-    parts = {path for each in PARTS for path in project.path.glob(f"{folder}/{each}")}
+    parts = {path for each in (*PARTS, *WITH_KEYS) for path in project.path.glob(f"{folder}/{each}")}
     whole = (project.path / folder).rglob("test_*.py")
     assert all(parts & {path, *path.parents} for path in whole), "a part is missing"
     found = project.path.glob(f"{folder}/{part}")

@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from answers import EVERYTHING, REPOSITORY
+from answers import OPEN, REPOSITORY
 from baking import TEMPLATE_FOLDER, bake, copy_of_the_template
 from environment import environment_for
 from marked import cases_of, run_marked
@@ -88,7 +88,7 @@ def of_the_project(old: Path, folder: Path, mark: str) -> dict[str, str]:
         f"cookiecutters_dir: '{folder / 'templates'}'\nreplay_dir: '{folder / 'replay'}'\n", "utf-8"
     )
     template = copy_of_the_template(folder / "template", old)
-    project = bake(template, folder / "project", **EVERYTHING)
+    project = bake(template, folder / "project", **OPEN)
     ended = {}
     for case in cases_of(run_marked(project, environment_for(project), mark, "tests")):
         if not case.get("classname"):

@@ -33,13 +33,16 @@ from answers import (
 )
 from baking import Bake, Project, python_below, tree_of
 from environment import Environment, environment_for
-from marked import PARTS, files_of
+from marked import PARTS, WITH_KEYS, files_of
 
 ENGINE = "tests/engine"
 #: Maximum seconds for one suite on a busy machine; longer for a soak.
 PATIENCE = 6 * 3600 if os.environ.get("SOAK") else 1200
 
 each_set = pytest.mark.parametrize("subset", covering_subsets(), ids=name_of)
+each_alone = pytest.mark.parametrize(
+    "subset", [each for each in all_and_each_alone() if len(each) == 1], ids=name_of
+)
 #: Sets without all modules whose projects run the tests of the engine.
 ENGINE_SETS = [
     subset
@@ -117,6 +120,42 @@ def test_a_project_with_all_modules_passes_every_test_of_its_engine(
     assert suite.code == 0
     if suite.skipped:
         pytest.skip(f"the machine cannot run {suite.skipped}")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", WITH_KEYS)
+def test_a_project_with_access_control_passes_the_tests_of_it(
+    part: str, complete: Project, environment: Environment, tmp_path: Path
+) -> None:
+    suite = run_suite(environment, complete, tmp_path / "report.xml", *files_of(complete, part))
+
+    assert (suite.code, suite.skipped) == (0, [])
+
+
+def test_clients_with_a_key_pass_other_tests_of_the_engine(
+    complete: Project, environment: Environment, tmp_path: Path
+) -> None:
+    parts = {name.partition("/")[0] for name in PARTS} - {"test_*.py", "check"}
+    folders = [f"{ENGINE}/{name}" for name in parts if name not in WITH_KEYS]
+    without = [f"--ignore={ENGINE}/{part}" for part in WITH_KEYS]
+
+    suite = run_suite(environment, complete, tmp_path / "report.xml", *folders, *without)
+
+    assert (suite.code, suite.skipped) == (0, [])
+    assert len({name.rpartition(".")[0] for name in suite.tests}) > 15
+
+
+@each_alone
+def test_a_project_with_one_module_passes_the_tests_of_access_control(
+    subset: Subset, bake: Bake, environment: Environment, tmp_path: Path
+) -> None:
+    project = bake(**only(*subset), engine_tests=True)
+    tests = [part for each in WITH_KEYS for part in files_of(project, each)]
+
+    suite = run_suite(environment, project, tmp_path / "report.xml", *tests)
+
+    assert suite.code == 0
+    assert len(suite.tests) > len(suite.skipped)
 
 
 @pytest.mark.long

@@ -14,6 +14,29 @@ from {{cookiecutter.package_name}}.settings import Settings
 
 from .service import Service
 
+#: The tests that also run with access control, in which the clients of the others would need a key.
+WITH_KEYS = {
+    *("download/test_documentation.py", "download/test_zip.py"),
+    *("errors/test_errors.py", "errors/test_problems.py", "errors/test_rows.py"),
+    *("plain/test_documentation.py", "realtime/test_bodies.py"),
+    *(f"resumable/test_{name}.py" for name in ("draft", "documentation", "pieces", "unusable")),
+    *(f"storage/test_{name}.py" for name in ("conditional", "names", "unusable")),
+    *(f"streams/test_{name}.py" for name in ("codings", "exchange", "structured")),
+    *(f"test_{name}.py" for name in ("docs", "handlers", "health", "limits", "openapi", "parts")),
+    *(f"test_{name}.py" for name in ("processes", "rules", "server", "service", "web")),
+    *(f"upload/test_{name}.py" for name in ("content_types", "csv", "json_lines", "pieces")),
+}
+FOLDER = Path(__file__).parent
+HAS_ACCESS = (FOLDER / "access").is_dir()
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the tests that need a project without access control."""
+    name = collection_path.relative_to(FOLDER).as_posix() if HAS_ACCESS else ""
+    is_chosen = name.startswith(("access", "check", "realtime/access")) or name in WITH_KEYS
+    return True if name.endswith(".py") and "test_" in name and not is_chosen else None
+
+
 #: FastAPI hides this warning, but not from other threads, in which tests run further services.
 OF_FASTAPI = "ignore::pydantic.warnings.UnsupportedFieldAttributeWarning"
 

@@ -11,14 +11,12 @@ import anyio.to_thread
 import pytest
 
 from {{cookiecutter.package_name}}.app import create_app
-
-from ..service import ServiceProcess, make_settings
-from .keys import Keys
-
-pytest.importorskip("{{cookiecutter.package_name}}.engine.storage")
-
 from {{cookiecutter.package_name}}.engine.storage import Draft
 from {{cookiecutter.package_name}}.engine.storage.part import open_storage
+from {{cookiecutter.package_name}}.engine.storage.partials import LocalPartials, Partial
+
+from ...service import ServiceProcess, make_settings
+from ..keys import Keys
 
 DATA = b"0123456789"
 
@@ -38,14 +36,13 @@ async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 async def store_without_owner(folder: Path) -> tuple[str, str]:
     """Store a file and the first bytes of an upload, as without access control."""
-    partials = pytest.importorskip("{{cookiecutter.package_name}}.engine.storage.partials")
     settings = make_settings(storage={"url": f"file:{folder / 'data'}"})
     async with open_storage(settings.storage) as storage:
         async with storage.create(Draft(filename="a.txt")) as writer:
             await writer.write(DATA)
             record = await storage.commit(writer)
-        uploads = partials.LocalPartials(storage, 1)
-        upload = partials.Partial(draft=Draft(filename="b.txt"), length=10, completes=True)
+        uploads = LocalPartials(storage, 1)
+        upload = Partial(draft=Draft(filename="b.txt"), length=10, completes=True)
         await uploads.add(upload)
         async with uploads.open(upload, 0) as writer:
             await writer.write(DATA[:4])

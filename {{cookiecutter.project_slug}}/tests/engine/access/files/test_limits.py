@@ -8,10 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .keys import Keys, bearer
-
-pytest.importorskip("{{cookiecutter.package_name}}.engine.upload.resumable")
-pytest.importorskip("{{cookiecutter.package_name}}.engine.download")
+from ..keys import Keys, bearer
 
 TUS = {"Tus-Resumable": "1.0.0"}
 #: More bytes than the buffers of a connection hold.

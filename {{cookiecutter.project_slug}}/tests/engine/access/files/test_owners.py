@@ -10,13 +10,9 @@ import pytest
 from fastapi import APIRouter, Request
 
 from {{cookiecutter.package_name}}.engine.kernel import public
-
-from .keys import Keys, without_key
-
-pytest.importorskip("{{cookiecutter.package_name}}.engine.upload")
-pytest.importorskip("{{cookiecutter.package_name}}.engine.download")
-
 from {{cookiecutter.package_name}}.engine.storage import Draft, StorageDep, seen_record
+
+from ..keys import Keys, without_key
 
 #: Every request about a file that exists, with its status.
 WAYS = [

@@ -9,12 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from .keys import Keys, bearer, without_key
-
-pytest.importorskip("{{cookiecutter.package_name}}.engine.upload.resumable")
-
-from ..resumable import draft, tus
-from ..service import Service
+from ...resumable import draft, tus
+from ...service import Service
+from ..keys import Keys, bearer, without_key
 
 UNKNOWN = "/uploads/01890000-0000-7000-8000-000000000000"
 DATA = b"0123456789"

@@ -8,15 +8,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from .keys import Keys, bearer, without_key
-
-pytest.importorskip("{{cookiecutter.package_name}}.engine.upload.resumable")
-pytest.importorskip("{{cookiecutter.package_name}}.engine.download")
-
 from {{cookiecutter.package_name}}.engine.download import ExportRouter
 
-from ..peer import PATIENCE, Peer
-from ..resumable import draft, tus
+from ...peer import PATIENCE, Peer
+from ...resumable import draft, tus
+from ..keys import Keys, bearer, without_key
 
 DATA = b"0123456789"
 FORM = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\n\r\n'

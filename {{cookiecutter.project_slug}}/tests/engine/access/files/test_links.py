@@ -9,10 +9,7 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from .keys import Keys, without_key
-
-pytest.importorskip("{{cookiecutter.package_name}}.engine.upload")
-pytest.importorskip("{{cookiecutter.package_name}}.engine.download")
+from ..keys import Keys, without_key
 
 DATA = b"0123456789"
 
