@@ -41,7 +41,8 @@ def run_marked(
 
 def files_of(project: Project, part: str, folder: str = "tests/engine") -> list[str]:
     """Return the files and folders of a part of the tests."""
-    parts = {path for each in (*PARTS, *WITH_KEYS) for path in project.path.glob(f"{folder}/{each}")}
+    every = [*PARTS, *WITH_KEYS]
+    parts = {path for each in every for path in project.path.glob(f"{folder}/{each}")}
     whole = (project.path / folder).rglob("test_*.py")
     assert all(parts & {path, *path.parents} for path in whole), "a part is missing"
     found = project.path.glob(f"{folder}/{part}")

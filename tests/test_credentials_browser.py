@@ -41,14 +41,20 @@ def test_chromium_uses_a_key_without_headers_until_it_is_revoked(
     complete: Project, environment: Environment, node: str, scripts: Path, chromium: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    settings = {"ACCESS__DATABASE": str(tmp_path / "access.sqlite3")}
-    variables = {f"APP_{name}": value for name, value in settings.items()}
+    database = str(tmp_path / "access.sqlite3")
     serve = ("python", "-m", complete.package)
     created = environment.run(
-        complete, *serve, "keys", "create", "phone", "member", "files:read", **variables
+        complete,
+        *serve,
+        "keys",
+        "create",
+        "phone",
+        "member",
+        "files:read",
+        APP_ACCESS__DATABASE=database,
     )
     key = created.stdout.split()[-1]
-    with running(complete, environment, tmp_path, **settings) as port:
+    with running(complete, environment, tmp_path, ACCESS__DATABASE=database) as port:
         service = f"http://127.0.0.1:{port}"
         with subprocess.Popen(
             [node, str(scripts / "credentials.mjs"), chromium, service, key, upload(port, key)],
@@ -57,7 +63,9 @@ def test_chromium_uses_a_key_without_headers_until_it_is_revoked(
         ) as browser:
             assert browser.stdout is not None
             assert browser.stdout.readline() == "open\n"
-            revoked = environment.run(complete, *serve, "keys", "revoke", "phone", **variables)
+            revoked = environment.run(
+                complete, *serve, "keys", "revoke", "phone", APP_ACCESS__DATABASE=database
+            )
             results = json.loads(browser.stdout.read())
 
     assert revoked.returncode == 0

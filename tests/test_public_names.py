@@ -81,11 +81,12 @@ def test_the_owners_side_imports_public_names_only(complete: Project, names: Nam
     assert found == []
 
 
-def test_every_public_name_is_explained_where_it_is_defined(complete: Project, names: Names) -> None:
+def test_every_public_name_is_explained_where_it_is_defined(
+    complete: Project, names: Names
+) -> None:
     public = {name for each in names.values() for name in each}
-    explained = {
-        name for path in python_below(complete.src / "engine") for name in explained_in(path, public)
-    }
+    engine = python_below(complete.src / "engine")
+    explained = {name for path in engine for name in explained_in(path, public)}
 
     assert public - explained == set()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from answers import EVERYTHING, MODULES, OPEN, Answers, only
+from answers import MODULES, OPEN, Answers, only
 from baking import ENGINE, Bake, Project, files_below, python_below, tree_of
 from environment import Environment
 from imports import absolute, leading_out
@@ -95,7 +95,8 @@ def test_the_owner_s_side_is_smaller_with_one_module(module: str, bake: Bake) ->
 
 
 @pytest.mark.parametrize(
-    ("answers", "limit"), [
+    ("answers", "limit"),
+    [
         (OPEN, FULL_ENGINE),
         (only("use_error_handling") | {"auth": "none"}, SMALL_ENGINE),
     ],

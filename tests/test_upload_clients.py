@@ -171,9 +171,10 @@ def test_no_upload_fails_when_connections_die_and_the_workers_never_hear_of_it(
 ) -> None:
     settings = {"SERVER__WORKERS": str(workers), "CORS__ORIGINS": origin}
     least = UPLOAD_SIZE // 4
+    # Events would need a broker with several workers.
+    project = bake_once(use_realtime=False, auth="none")
     with (
-        # Events would need a broker with several workers.
-        running(bake_once(use_realtime=False, auth="none"), environment, tmp_path, **settings) as port,
+        running(project, environment, tmp_path, **settings) as port,
         SilentLine(port, least=least, most=UPLOAD_SIZE) as line,
     ):
         wait_for_workers(port)
