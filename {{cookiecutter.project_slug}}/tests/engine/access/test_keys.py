@@ -141,6 +141,15 @@ async def test_a_wrong_command_ends_with_one_line(
     assert (await command(tmp_path, *arguments, code=1)).startswith(reason)
 
 
+async def test_the_routes_are_listed_with_what_they_need(tmp_path: Path) -> None:
+    lines = (await command(tmp_path, name="routes")).splitlines()
+
+    assert {"GET /health/live: public", "GET /metrics: metrics:read", "GET /access: any key"} < {
+        *lines
+    }
+    assert len(lines) == len(set(lines)) > 10
+
+
 async def test_a_name_is_used_once(tmp_path: Path) -> None:
     await command(tmp_path, "create", "one", "reader")
 
@@ -149,11 +158,11 @@ async def test_a_name_is_used_once(tmp_path: Path) -> None:
     )
 
 
-async def command(directory: Path, *arguments: str, code: int = 0) -> str:
-    """Run `serve keys` in the directory of a service, and return its output."""
+async def command(directory: Path, *arguments: str, name: str = "keys", code: int = 0) -> str:
+    """Run `serve keys`, or another command, for a service, and return its output."""
     run = partial(
         subprocess.run,
-        [sys.executable, "-m", "{{cookiecutter.package_name}}", "keys", *arguments],
+        [sys.executable, "-m", "{{cookiecutter.package_name}}", name, *arguments],
         cwd=directory,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""Access in the OpenAPI document: the security schemes, and the scopes of each operation.
+"""The scopes of each route, in the OpenAPI document and in the output of `serve routes`.
 
 Source: OpenAPI Specification 3.1.0, sections 4.8.27 (Security Scheme Object) and 4.8.30.
 """
@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from starlette.routing import WebSocketRoute
 
 from ..kernel.admission import Admission
 from .middleware import is_public_route
@@ -39,11 +40,22 @@ def describe(app: FastAPI, pages: set[str], document: dict[str, Any]) -> None:
                 operation["responses"].setdefault("403", {"description": "Not in your scopes."})
 
 
+def needs(app: FastAPI, pages: set[str]) -> Iterator[str]:
+    """Yield a line for every route with its methods, its path, and the scopes for it."""
+    for context in iter_route_contexts(app.routes):
+        is_websocket = isinstance(context.original_route, WebSocketRoute)
+        usual = "WEBSOCKET" if is_websocket else "*"
+        methods = ",".join(sorted(getattr(context, "methods", None) or [usual]))
+        wanted = ", ".join(sorted({*scopes_of(context)})) or "any key"
+        yield f"{methods} {context.path}: {'public' if is_public_route(context, pages) else wanted}"
+
+
 def scopes_of(context: RouteContext) -> Iterator[str]:
     """Yield the scopes that a path operation and its dependencies ask for."""
     if scope := getattr(context.endpoint, "scope", ""):
         yield scope
-    yield from _scopes_of_dependant(context.dependant)
+    if dependant := getattr(context, "dependant", None):
+        yield from _scopes_of_dependant(dependant)
 
 
 def _scopes_of_dependant(dependant: Dependant) -> Iterator[str]:

@@ -33,7 +33,7 @@ CHALLENGE = 'Bearer realm="api"'
 
 
 class Access(Part):
-    """API keys with roles and scopes: `GET /access`, `POST /tickets`, and `serve keys`.
+    """API keys with roles and scopes: `GET /access`, `POST /tickets`; `serve keys`, `serve routes`.
 
     Every route that is not marked with `public` needs a key. Settings: `APP_ACCESS__…`.
     """
@@ -47,7 +47,7 @@ class Access(Part):
         self._roles = {ADMIN: frozenset({ADMIN})} | {
             role: frozenset(scopes) for role, scopes in roles.items()
         }
-        self.commands = {"keys": self._run_command}
+        self.commands = {"keys": self._run_command, "routes": self._list_routes}
 
     def _scopes_of(self, grants: Iterable[str]) -> frozenset[str]:
         return frozenset().union(*(self._roles.get(each, {each}) for each in grants))
@@ -66,10 +66,15 @@ class Access(Part):
         access: AccessSettings = settings.access
 
         def adopt(owner: str) -> None:
-            for part in self._parts:
+            for part in self._app.parts:
                 part.adopt(settings, owner)
 
         commands.run(self._open(access), self._roles, access.link_age, adopt, arguments)
+
+    def _list_routes(self, settings: Any, arguments: list[str]) -> None:
+        lines = openapi.needs(self._app, _pages(self._app, settings.access))
+        for line in dict.fromkeys(lines):  # Some routes share a path.
+            sys.stdout.write(f"{line}\n")
 
     def check(self, settings: Any) -> None:
         self._open(settings.access).close()
@@ -94,7 +99,7 @@ class Access(Part):
         kernel: Kernel = app.state.kernel
         settings: AccessSettings = app.state.settings.access
         kernel.challenge = CHALLENGE
-        self._parts: list[Part] = app.parts
+        self._app = app
         pages = _pages(app, settings)
         if settings.public_metrics:
             kernel.open_scopes.add("metrics:read")

@@ -22,7 +22,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from ..kernel.access import require
+from ..kernel.access import asks_for, require
 from ..kernel.exchange import Exchange
 from ..kernel.fields import joined
 from ..kernel.kernel import BOUNDS, REFUSALS, Kernel, Measure
@@ -249,6 +249,7 @@ def _remove_dead_workers(directory: Path) -> None:
 
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", include_in_schema=False)
+@asks_for(SCOPE)
 async def metrics(request: Request) -> Response:
     """Respond with the metrics of all workers."""
     require(request, SCOPE)

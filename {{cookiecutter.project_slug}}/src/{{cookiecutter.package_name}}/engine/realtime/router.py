@@ -218,6 +218,7 @@ async def subscribe(
 
 
 @router.head("/{topics}/events", include_in_schema=False)
+@asks_for(SUBSCRIBE + "{topics}")
 async def describe_stream(
     topics: TopicNames, request: Request, hub: HubDep, poll: PollSeconds = None
 ) -> Response:

@@ -40,7 +40,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
 from starlette.types import Message as AsgiMessage
 
-from ..kernel.access import owner_seen_by, require
+from ..kernel.access import asks_for, owner_seen_by, require
 from ..kernel.admission import Admission, client_of
 from ..kernel.body import TOO_LARGE
 from ..kernel.exchange import Exchange, Outcome, SlowClient, StreamAborted, exchange_of
@@ -451,6 +451,7 @@ def _event_frame(event: Event) -> bytes:
 
 
 @router.websocket("/{topics}/ws", dependencies=[Depends(Admission("realtime"))])
+@asks_for("topics:subscribe:{topics}")
 async def converse(
     topics: str,
     websocket: WebSocket,
