@@ -45,6 +45,8 @@ class Authenticator:
         self.refused: Counter[str] = Counter()
         #: The requests in progress that were authenticated with a key, or a ticket of it.
         self.open: WeakSet[Guard] = WeakSet()
+        #: The digests of the keys that were valid at the last look, or were used since.
+        self._valid: set[bytes] = set()
 
     async def principal_of(self, credential: Credential, scope: Scope) -> Principal:
         """Return the principal of a credential; raises Problem 401 or 429."""
@@ -82,6 +84,7 @@ class Authenticator:
         guard = current.get()
         guard.credential = key.digest
         self.open.add(guard)
+        self._valid.add(key.digest)  # It may become invalid before the next look.
 
     def _check_failures(self, scope: Scope) -> None:
         """Raise Problem 429 for an address with too many failures."""
@@ -104,10 +107,13 @@ class Authenticator:
 
     def end_invalid(self) -> None:
         """End the requests whose key has expired or was revoked."""
+        valid = {digest for digest, key in self.store.keys.items() if not key.flaw()}
+        known, self._valid = self._valid, valid
+        if known <= valid:
+            return
         reason = unauthenticated(self.kernel, "The key is not valid any more.", "invalid_token")
         for guard in list(self.open):
-            key = self.store.keys.get(guard.credential)
-            if key is None or key.flaw():
+            if guard.credential not in valid:
                 self.open.discard(guard)
                 guard.expire(reason, self.settings.grace)
 
