@@ -36,6 +36,8 @@ __all__ = ["LiveServer", "log_to_pytest"]
 T = TypeVar("T")
 #: Seconds to wait for events that should happen at once.
 PATIENCE = float(os.environ.get("PATIENCE", "30"))
+#: Seconds in which requests may end before they are cancelled with their server.
+ENDING = 0.05
 #: Shared: otherwise each client would load all certificates of the machine.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -114,6 +116,8 @@ class _PromptServer(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.shutdown()
         if tasks := list(self.server_state.tasks):
+            # Those that have responded may still close their files.
+            await asyncio.wait(tasks, timeout=ENDING)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
