@@ -21,10 +21,10 @@ WITH_KEYS = {
     *("plain/test_documentation.py", "realtime/test_bodies.py"),
     *(f"resumable/test_{name}.py" for name in ("draft", "documentation", "pieces", "unusable")),
     *(f"storage/test_{name}.py" for name in ("conditional", "names", "unusable")),
-    *(f"streams/test_{name}.py" for name in ("codings", "exchange", "structured")),
+    *(f"streams/test_{name}.py" for name in ("codings", "structured")),
     *(f"test_{name}.py" for name in ("docs", "handlers", "health", "limits", "openapi", "parts")),
     *(f"test_{name}.py" for name in ("processes", "rules", "server", "service", "web")),
-    *(f"upload/test_{name}.py" for name in ("content_types", "csv", "json_lines", "pieces")),
+    *(f"upload/test_{name}.py" for name in ("content_types", "csv", "pieces", "rows")),
 }
 FOLDER = Path(__file__).parent
 HAS_ACCESS = (FOLDER / "access").is_dir()

@@ -72,7 +72,7 @@ def require(connection: HTTPConnection, scope: str) -> None:
         raise unauthenticated(kernel)
     if not principal.may(scope):
         challenge = f'{kernel.challenge}, error="insufficient_scope", scope="{scope}"'
-        headers = {"WWW-Authenticate": challenge}
+        headers = {"WWW-Authenticate": challenge, "Cache-Control": "no-store"}
         detail = f"Your credential does not include the scope {scope}."
         raise Problem(403, detail, type=FORBIDDEN, headers=headers, scope=scope)
 
@@ -81,7 +81,7 @@ def unauthenticated(kernel: Kernel, detail: str = "", error: str = "") -> Proble
     """Return Problem 401; `error` is a code of RFC 6750, section 3.1."""
     challenge = f'{kernel.challenge}, error="{error}"' if error else str(kernel.challenge)
     detail = detail or "This needs a credential."
-    headers = {"WWW-Authenticate": challenge}
+    headers = {"WWW-Authenticate": challenge, "Cache-Control": "no-store"}
     return Problem(401, detail, type=UNAUTHENTICATED, headers=headers)
 
 
