@@ -93,7 +93,7 @@ class Authenticator:
     def _failed(self, scope: Scope, reason: str) -> Problem:
         client = client_of(HTTPConnection(scope))
         self._check_failures(scope)
-        if len(self.failures) < MAX_ADDRESSES:
+        if client in self.failures or len(self.failures) < MAX_ADDRESSES:
             self.failures[client] += 1
         self.refused[reason] += 1
         detail = {

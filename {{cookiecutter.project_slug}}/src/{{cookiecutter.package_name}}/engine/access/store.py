@@ -98,9 +98,10 @@ class KeyStore:
                 return False
             keys = self._database.execute("SELECT * FROM keys ORDER BY created_at").fetchall()
             rows = self._database.execute("SELECT * FROM secrets ORDER BY created_at").fetchall()
+            # In the lock: a slower thread must not replace these by older ones.
+            self.keys = {row[0]: self._key(*row) for row in keys}
+            self.secrets = {name: secret for name, secret, _ in rows}
             self._version = version
-        self.keys = {row[0]: self._key(*row) for row in keys}
-        self.secrets = {name: secret for name, secret, _ in rows}
         return True
 
     def _key(self, digest: bytes, name: str, owner: str, grants: str, *times: float) -> Key:
