@@ -3,7 +3,9 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import anyio.to_thread
 import httpx
 import pytest
+
+from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 
 from ..peer import PATIENCE
 from ..service import Service, ServiceProcess
@@ -132,6 +136,9 @@ async def test_the_commands_create_list_and_revoke_keys_of_a_running_service(
     [
         (["create", "a b", "reader"], "'a b': letters, digits"),
         (["create", "one", "nobody"], "'nobody' is neither a scope nor one of the roles admin"),
+        (["create", "one", "files:read admin"], "'files:read admin': a scope has no spaces"),
+        (["create", "one", "reader", "--days", "nan"], "--days nan: more than 0, and at most"),
+        (["create", "one", "reader", "--days", "1e9"], "--days 1e+09: more than 0, and at most"),
         (["revoke", "unknown"], "There is no key with the name unknown"),
     ],
 )
@@ -148,6 +155,32 @@ async def test_the_routes_are_listed_with_what_they_need(tmp_path: Path) -> None
         *lines
     }
     assert len(lines) == len(set(lines)) > 10
+
+
+def test_a_slower_thread_does_not_undo_a_revocation(tmp_path: Path) -> None:
+    """Two threads read the keys: one before the revocation, and one after it."""
+    begun, continued = threading.Event(), threading.Event()
+
+    def scopes_of(grants: Iterable[str]) -> frozenset[str]:
+        if threading.current_thread() is slow:
+            begun.set()
+            continued.wait(0.2)
+        return frozenset(grants)
+
+    slow = threading.Thread(target=lambda: store.refresh())
+    with (
+        closing(KeyStore(tmp_path / "access.sqlite3", frozenset)) as other,
+        closing(KeyStore(tmp_path / "access.sqlite3", scopes_of)) as store,
+    ):
+        other.create("alice", ["files:read"], "one")
+        slow.start()
+        begun.wait(PATIENCE)
+        other.revoke("one")
+        store.refresh()
+        continued.set()
+        slow.join()
+        store.refresh()
+        assert [key.flaw() for key in store.keys.values()] == ["revoked"]
 
 
 async def test_a_name_is_used_once(tmp_path: Path) -> None:

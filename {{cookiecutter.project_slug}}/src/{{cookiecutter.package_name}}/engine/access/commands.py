@@ -9,6 +9,8 @@ from typing import Any
 from ..kernel.access import NAME
 from .store import KeyStore
 
+#: The longest validity of a key with an end.
+MAX_DAYS = 36500
 HELP = "scopes such as `files:read`, or roles of access.py"
 
 
@@ -49,7 +51,11 @@ def run(
 
 def _check(options: Any, roles: Collection[str]) -> None:
     _check_names(options.name, options.owner or options.name)
+    if options.days is not None and not 0 < options.days <= MAX_DAYS:
+        sys.exit(f"--days {options.days:g}: more than 0, and at most {MAX_DAYS}")
     for grant in options.grants:
+        if grant != "".join(grant.split()):  # The database separates them with spaces.
+            sys.exit(f"{grant!r}: a scope has no spaces")
         if ":" not in grant and grant not in roles:
             sys.exit(f"{grant!r} is neither a scope nor one of the roles {', '.join(roles)}")
 

@@ -34,7 +34,7 @@ def principal_of_link(secrets: dict[str, bytes], signature: str, path: str) -> P
         mac.encode("latin-1", "replace"), _mac(secret, claims, path).encode()
     ):
         return None
-    return Principal(owner, SCOPES) if int(expires) > time.time() else None
+    return Principal(owner, SCOPES, is_guest=True) if int(expires) > time.time() else None
 
 
 def _mac(secret: bytes, claims: str, path: str) -> str:

@@ -5,9 +5,9 @@ from collections import Counter
 from weakref import WeakSet
 
 from fastapi import FastAPI
-from fastapi.routing import RouteContext, iter_route_contexts
+from fastapi.routing import APIRoute, APIWebSocketRoute, RouteContext, iter_route_contexts
 from starlette.requests import HTTPConnection
-from starlette.routing import Mount, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..kernel.access import Principal, is_public, unauthenticated
@@ -29,6 +29,8 @@ TOO_MANY_FAILURES = ProblemType(
     "The address has sent too many wrong credentials. Correct ones are still accepted; more wrong"
     " ones are not looked up before the seconds in `Retry-After` have passed.",
 )
+#: The methods of routes that match every request with their path and method.
+PLAIN = {each.matches for each in (APIRoute, APIWebSocketRoute, Mount, Route, WebSocketRoute)}
 #: Addresses whose failures are counted at once.
 MAX_ADDRESSES = 10_000
 
@@ -73,7 +75,6 @@ class Authenticator:
         return key.principal
 
     async def _redeem(self, secret: str, scope: Scope) -> bytes:
-        self._check_failures(scope)
         ticket = await asyncio.to_thread(self.store.redeem, secret)
         method = scope.get("method", "GET")  # That of a handshake.
         if ticket is None or (ticket.method, ticket.path) != (method, path_of(scope)):
@@ -96,7 +97,7 @@ class Authenticator:
     def _failed(self, scope: Scope, reason: str) -> Problem:
         client = client_of(HTTPConnection(scope))
         self._check_failures(scope)
-        if len(self.failures) < MAX_ADDRESSES:
+        if client in self.failures or len(self.failures) < MAX_ADDRESSES:
             self.failures[client] += 1
         self.refused[reason] += 1
         detail = {
@@ -180,12 +181,14 @@ class PublicRoutes:
 def path_of(scope: Scope) -> str:
     """Return the path of a request below that at which a proxy or application mounts this one."""
     path: str = scope["path"]
-    root = scope.get("root_path", "").rstrip("/")
-    return path.removeprefix(root) if path.startswith(f"{root}/") else path
+    rest = path.removeprefix(scope.get("root_path", ""))
+    return rest if rest == "" or rest.startswith("/") else path
 
 
 def is_public_route(context: RouteContext, pages: set[str]) -> bool:
     """Whether a route needs no credential: it is marked, or one of the `pages`."""
     route = context.original_route
+    if type(route).matches not in PLAIN:
+        return False  # It may leave a request to another route.
     target = route.app if isinstance(route, Mount) else context.endpoint
     return is_public(target) or context.path in pages

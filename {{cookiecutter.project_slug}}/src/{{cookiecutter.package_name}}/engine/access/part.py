@@ -121,8 +121,10 @@ class Access(Part):
             return links.sign(store.secrets, path, owner, seconds), seconds
 
         async def refresh() -> None:
-            await asyncio.to_thread(store.refresh)
-            authenticator.end_invalid()
+            try:
+                await asyncio.to_thread(store.refresh)
+            finally:  # Keys expire even if the database cannot be read.
+                authenticator.end_invalid()
 
         async def forgive() -> None:
             authenticator.failures.clear()

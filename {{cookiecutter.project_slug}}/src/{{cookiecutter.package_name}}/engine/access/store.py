@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,8 +63,10 @@ class KeyStore:
         self.refresh()
 
     def _connect(self) -> sqlite3.Connection:
-        # Other users of the machine may not read the secrets.
+        # Other users of the machine may not read the secrets; a restored file may let them.
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        with suppress(PermissionError):
+            self._path.chmod(0o600)
         database = sqlite3.connect(
             self._path, BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -98,9 +100,10 @@ class KeyStore:
                 return False
             keys = self._database.execute("SELECT * FROM keys ORDER BY created_at").fetchall()
             rows = self._database.execute("SELECT * FROM secrets ORDER BY created_at").fetchall()
+            # In the lock: a slower thread must not replace these by older ones.
+            self.keys = {row[0]: self._key(*row) for row in keys}
+            self.secrets = {name: secret for name, secret, _ in rows}
             self._version = version
-        self.keys = {row[0]: self._key(*row) for row in keys}
-        self.secrets = {name: secret for name, secret, _ in rows}
         return True
 
     def _key(self, digest: bytes, name: str, owner: str, grants: str, *times: float) -> Key:
@@ -154,9 +157,7 @@ class KeyStore:
 
     def redeem(self, secret: str) -> Ticket | None:
         """Use up a ticket; None if there is none, or it has expired."""
-        with (
-            self._lock
-        ):  # Reading is cheaper than a transaction, which a wrong ticket need not get.
+        with self._lock:  # A wrong ticket need not get a transaction, which costs more.
             known = self._database.execute(
                 "SELECT 1 FROM tickets WHERE digest = ?", (digest_of(secret),)
             )
@@ -173,11 +174,13 @@ class KeyStore:
         """Sign with a new secret; remove those that were replaced more than `keep_seconds` ago."""
         now = time.time()
         with self._changing() as database:
-            row = (secrets.token_hex(4), secrets.token_bytes(32), now)
+            newest = database.execute("SELECT max(created_at) FROM secrets").fetchone()[0] or 0
+            name, created_at = secrets.token_hex(4), max(now, newest + 0.001)
+            row = (name, secrets.token_bytes(32), created_at)
             database.execute("INSERT INTO secrets VALUES (?, ?, ?)", row)
             database.execute(
-                "DELETE FROM secrets WHERE EXISTS (SELECT 1 FROM secrets AS later"
+                "DELETE FROM secrets WHERE id != ? AND EXISTS (SELECT 1 FROM secrets AS later"
                 " WHERE later.created_at > secrets.created_at AND later.created_at <= ?)",
-                (now - keep_seconds,),
+                (name, created_at - keep_seconds),
             )
         self.reread()

@@ -65,6 +65,8 @@ async def create_ticket(wanted: Wanted, request: Request) -> Issued:
     key = current.get().credential
     if not key:  # The request itself was authenticated with a link.
         raise Problem(403, "Only the holder of a key gets tickets.", type=FORBIDDEN)
+    if wanted.path == request.scope["path"]:
+        raise Problem(403, "A ticket cannot be for another ticket.", type=FORBIDDEN)
     seconds = authenticator.settings.ticket_age
     ticket = Ticket(key, wanted.method, wanted.path)
     secret = await asyncio.to_thread(authenticator.store.issue, ticket, seconds)

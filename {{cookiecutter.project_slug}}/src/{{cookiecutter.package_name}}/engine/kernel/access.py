@@ -46,6 +46,8 @@ class Principal:
 
     id: str
     scopes: frozenset[str] = field(default=frozenset(), compare=False)
+    #: Whether the sender only has a link of the principal: limits apply to the address then.
+    is_guest: bool = field(default=False, compare=False)
 
     def may(self, scope: str) -> bool:
         """Whether the scopes include this one; a scope that ends with `*` includes a prefix."""

@@ -36,7 +36,7 @@ def client_of(request: HTTPConnection) -> str:
     """
     # Without `principal_of`, as this runs for every download.
     principal: Principal | None = request.scope.get("state", {}).get("principal")
-    if principal is not None:
+    if principal is not None and not principal.is_guest:
         return principal.id
     client = request.scope.get("client")
     return _network_of(client[0]) if client else ""

@@ -317,8 +317,7 @@ class ResponseGuard(Guard):
         """End an event stream after its current event, others after the grace period."""
         if self._media_type == EVENTS:
             self._end_with(REAUTH, Outcome.REJECTED)
-        else:
-            super().expire(reason, grace)
+        super().expire(reason, grace)  # Also for a source that never ends its event.
 
     def _end_with(self, record: bytes, outcome: Outcome) -> None:
         self._farewell = record, outcome

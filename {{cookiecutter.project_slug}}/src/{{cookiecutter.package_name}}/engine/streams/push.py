@@ -175,6 +175,12 @@ class Channel(ABC):
             self._error = error
             self._owner.cancel()
 
+    def _next(self) -> bytes:
+        """Return the next bytes; none to a client that is refused, whatever it has not read yet."""
+        if self._last is not None and self._last[1] is Outcome.REJECTED:
+            return b""
+        return self._waits or self.take()
+
     def _push_at_once(self) -> bool:
         """Write as much as the client accepts without waiting; return whether that was all."""
         writer, exchange = self._direct, self.exchange
@@ -182,7 +188,7 @@ class Channel(ABC):
             return False
         try:
             while writer.ready():
-                body = self._waits or self.take()
+                body = self._next()
                 if not body:
                     return self._last is None
                 self._waits = b""
@@ -200,7 +206,7 @@ class Channel(ABC):
         loop = asyncio.get_running_loop()
         exchange = self.exchange
         try:
-            while body := self._waits or self.take():
+            while body := self._next():
                 self._waits = b""
                 self.wrote_at = loop.time()
                 await self.write(body)

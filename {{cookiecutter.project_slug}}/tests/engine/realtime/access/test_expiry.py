@@ -1,10 +1,14 @@
 """Streams end within a second or two after their key has expired or was revoked."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+from httpx import RemoteProtocolError
 from websockets.asyncio.client import connect
 
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
@@ -13,7 +17,7 @@ from ...peer import PATIENCE
 from ...service import Service
 from ..conversation import converse
 from ..runs import Follower, Script
-from ..subscriber import Subscriber
+from ..subscriber import Subscriber, publish
 from .senders import LINES, SSE, bearer, key_of, line
 from .test_runs import RUNS, start
 
@@ -61,6 +65,47 @@ async def test_a_stream_of_a_revoked_key_ends(
     assert rest.startswith(words) if "poll" in url else rest.endswith(words)
     assert again.status_code == 401
     assert 'error="invalid_token"' in again.headers["WWW-Authenticate"]
+
+
+async def test_a_client_that_reads_slowly_gets_no_event_from_after_the_end_of_its_key(
+    serve: Callable[..., Any],
+) -> None:
+    size = 1 << 20
+    service = await serve(realtime={"policies": "t=latest", "max_event_size": 2 * size})
+    key = key_of(service, "alice", FOLLOW, name="phone")
+    async with service.raw_connection() as peer:
+        subscriber = Subscriber(peer)
+        await subscriber.open("t", line(key))
+        await publish(service, "t", *[f"{number}{'x' * size}" for number in range(16)])
+        service.app.state.authenticator.store.revoke("phone")
+        service.app.state.authenticator.end_invalid()
+        await publish(service, "t", "after")
+        _, events = await subscriber.until("reauth")
+
+    assert events
+    assert "after" not in [event["data"] for event in events]
+
+
+async def test_an_event_stream_that_never_ends_its_event_ends(serve: Callable[..., Any]) -> None:
+    router = APIRouter()
+
+    @router.get("/pieces")
+    async def pieces() -> StreamingResponse:
+        async def source() -> AsyncIterator[str]:
+            while True:
+                yield "data: piece\n"
+                await asyncio.sleep(0.05)
+
+        return StreamingResponse(source(), media_type=SSE)
+
+    service = await serve(router, access={"grace": 0.2})
+    headers = bearer(key_of(service, "alice", name="phone"))
+
+    def end() -> None:
+        service.app.state.authenticator.store.revoke("phone")
+
+    with pytest.raises(RemoteProtocolError):
+        await last_words(service, "/pieces", headers, end)
 
 
 @pytest.mark.parametrize("path", ["/topics/t/ws", "/echo", "/feed"])
