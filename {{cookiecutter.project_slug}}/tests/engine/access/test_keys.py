@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio.to_thread
 import httpx
 import pytest
 
+from {{cookiecutter.package_name}}.engine.access import store
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 
 from ..peer import PATIENCE
@@ -167,20 +169,48 @@ def test_a_slower_thread_does_not_undo_a_revocation(tmp_path: Path) -> None:
             continued.wait(0.2)
         return frozenset(grants)
 
-    slow = threading.Thread(target=lambda: store.refresh())
+    slow = threading.Thread(target=lambda: keys.refresh())
     with (
         closing(KeyStore(tmp_path / "access.sqlite3", frozenset)) as other,
-        closing(KeyStore(tmp_path / "access.sqlite3", scopes_of)) as store,
+        closing(KeyStore(tmp_path / "access.sqlite3", scopes_of)) as keys,
     ):
         other.create("alice", ["files:read"], "one")
         slow.start()
         begun.wait(PATIENCE)
         other.revoke("one")
-        store.refresh()
+        keys.refresh()
         continued.set()
         slow.join()
-        store.refresh()
-        assert [key.flaw() for key in store.keys.values()] == ["revoked"]
+        keys.refresh()
+        assert [key.flaw() for key in keys.keys.values()] == ["revoked"]
+
+
+def test_new_secrets_replace_old_ones_also_after_the_clock_went_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(KeyStore(tmp_path / "access.sqlite3", frozenset)) as keys:
+        keys.rotate(60)
+        monkeypatch.setattr(store, "time", SimpleNamespace(time=lambda: 1000.0))
+        keys.rotate(60)
+        kept = list(keys.secrets)
+        keys.rotate(0)
+
+        assert len(kept) == 2
+        assert len(keys.secrets) == 1
+        assert not {*kept} & {*keys.secrets}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_a_restored_database_is_private_again(tmp_path: Path) -> None:
+    path = tmp_path / "access.sqlite3"
+    KeyStore(path, frozenset).close()
+    path.chmod(0o644)
+
+    with closing(KeyStore(path, frozenset)) as keys:
+        keys.rotate(60)
+        modes = {each.stat().st_mode & 0o777 for each in tmp_path.glob("access.sqlite3*")}
+
+    assert modes == {0o600}
 
 
 async def test_a_name_is_used_once(tmp_path: Path) -> None:

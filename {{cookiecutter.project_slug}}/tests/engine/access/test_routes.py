@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Security, WebSocket
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from fastapi.staticfiles import StaticFiles
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import Match, Mount, Route, WebSocketRoute
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -55,6 +55,22 @@ def owners() -> APIRouter:
     @router.get("/reports")
     async def reports(reader: Reader) -> str:
         return reader.id
+
+    class Narrow(APIRoute):
+        """A route that leaves requests to the next one."""
+
+        def matches(self, scope: Any) -> Any:
+            return Match.NONE, {}
+
+    @public
+    async def narrowed() -> str:
+        return "open"
+
+    router.add_api_route("/own/narrow/path", narrowed, route_class_override=Narrow)
+
+    @router.get("/own/narrow/path")
+    async def behind() -> str:
+        return "behind"
 
     @router.websocket("/own/socket")
     async def socket(websocket: WebSocket) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.access import store
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
+from {{cookiecutter.package_name}}.engine.testing import client_of
 
 from .. import processes
 from ..service import Service, ServiceProcess
@@ -54,7 +55,7 @@ async def test_a_ticket_is_for_one_method_and_path(
 ) -> None:
     async with service.client() as client:
         tickets = [
-            await ticket_of(client, "/tickets"),
+            await ticket_of(client, "/docs"),
             await ticket_of(client, f"{PATH}/"),
             await ticket_of(client, PATH, "HEAD"),
             "tk_unknown",
@@ -70,6 +71,23 @@ async def test_a_ticket_gets_no_other_ticket(
 ) -> None:
     wanted = {"path": PATH}
     assert (await anonymous.post("/tickets", json=wanted)).status_code == 401
+    async with service.client() as client:
+        own = await client.post("/tickets", json={"path": "/tickets", "method": "POST"})
+    assert own.status_code == 403
+
+
+async def test_a_ticket_is_valid_where_others_have_sent_wrong_keys(
+    serve: Callable[..., Any],
+) -> None:
+    service = await serve(access={"max_failures": 2})
+    async with service.client() as client, client_of(service.url) as others:
+        wrong = {"X-API-Key": "sk_wrong"}
+        statuses = [(await others.get(PATH, headers=wrong)).status_code for _ in range(3)]
+        valid = await others.get(f"{PATH}?ticket={await ticket_of(client)}")
+        used = await others.get(f"{PATH}?ticket=tk_unknown")
+
+    assert statuses == [401, 401, 429]
+    assert (valid.status_code, used.status_code) == (200, 429)
 
 
 async def test_a_ticket_expires(

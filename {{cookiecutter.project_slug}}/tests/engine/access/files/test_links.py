@@ -81,6 +81,20 @@ async def test_a_link_is_for_one_file_and_for_reading(
     assert twice.status_code == 400  # With a key, too.
 
 
+async def test_the_streams_of_links_are_those_of_an_address(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = Keys(tmp_path)
+    service = await serve(access=keys.settings, streaming={"max_streams_per_client": 1})
+    async with keys.client(service, "alice") as alice, without_key(service) as anonymous:
+        path = await stored(alice)
+        url = await link_to(alice, path)
+        service.app.state.kernel.streams.update(["download alice"])
+        responses = await anonymous.get(url), await alice.get(path)
+
+    assert [each.status_code for each in responses] == [200, 429]
+
+
 async def test_a_link_expires(serve: Callable[..., Any], tmp_path: Path) -> None:
     keys = Keys(tmp_path, link_age=100)
     service = await serve(access=keys.settings)
