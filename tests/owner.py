@@ -96,13 +96,16 @@ import httpx
 from fastapi.testclient import TestClient
 
 from PACKAGE.app import create_app
+from PACKAGE.engine.testing import credentials
 from PACKAGE.settings import Settings
 
 ORDER = {"id": 1, "title": "Tea"}
 
 
 def test_an_order_is_created_once(settings: Settings) -> None:
-    with TestClient(create_app(settings)) as client:
+    app = create_app(settings)
+    with TestClient(app) as client:
+        client.headers.update(credentials(app))
         created = client.post("/orders", json=ORDER)
         again = client.post("/orders", json=ORDER)
         read = client.get("/orders/1")

@@ -66,7 +66,9 @@ def suite(python: str) -> Path:
 def echo(full: Project, environment: Environment, tmp_path: Path) -> Iterator[str]:
     """The URL of a service that echoes messages."""
     shutil.copy(Path(__file__).with_name("websocket_echo.py"), tmp_path)
-    with running(replace(full, package="websocket_echo"), environment, tmp_path) as port:
+    echoing = replace(full, package="websocket_echo")
+    # The largest message of the suite.
+    with running(echoing, environment, tmp_path, STREAMING__MAX_BODY="16 MiB") as port:
         yield f"ws://127.0.0.1:{port}/echo"
 
 

@@ -25,7 +25,6 @@ def app() -> FastAPI:
 
 
 if __name__ == "__main__":
-    # The largest message of the suite.
     config = ServerConfig(app, Settings(), port=0, ws_max_size=16 << 20)
     config.load()
     assert config.ws_protocol_class is WebSocketConnection

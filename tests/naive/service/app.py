@@ -28,6 +28,7 @@ class Tutorial(FastAPI):
     """A part without checks and commands."""
 
     commands: ClassVar[dict[str, Any]] = {}
+    parts: ClassVar[tuple[Any, ...]] = ()
     settings: Settings
 
     def check(self) -> None:
@@ -56,6 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.uploads = SimpleNamespace(sweep=nothing)
     app.state.topics = Topics()
     app.state.kernel = SimpleNamespace(
+        challenge=None,
         observe=lambda _: None,
         channels=app.state.topics.subscribers,
         streams=Counter(),

@@ -31,7 +31,7 @@ from .observability.log import as_json
 from .server.config import ServerConfig
 from .service import Service
 
-__all__ = ["LiveServer", "log_to_pytest"]
+__all__ = ["LiveServer", "credentials", "log_to_pytest"]
 
 T = TypeVar("T")
 #: Seconds to wait for events that should happen at once.
@@ -91,6 +91,17 @@ class _BetweenPhases(logging.Handler):
 def client_of(url: str) -> httpx.AsyncClient:
     """Return a client for a server without TLS."""
     return httpx.AsyncClient(base_url=url, timeout=PATIENCE, verify=_NO_TLS)
+
+
+def credentials(app: Service, *grants: str, owner: str = "tester") -> dict[str, str]:
+    """Return the header with a new key of a running application; empty without access control.
+
+    `grants` are its roles and scopes, by default `admin`.
+    """
+    if authenticator := getattr(app.state, "authenticator", None):
+        key = authenticator.store.create(owner, grants or ("admin",))
+        return {"Authorization": f"Bearer {key}"}
+    return {}
 
 
 class _PromptServer(uvicorn.Server):
@@ -154,15 +165,9 @@ class LiveServer:
             raise RuntimeError("the server did not end")
 
     def client(self, *grants: str, owner: str = "tester") -> httpx.AsyncClient:
-        """Return a client whose base URL is that of the application.
-
-        If the application has access control, the client has a key of this owner. `grants` are its
-        roles and scopes, by default `admin`.
-        """
+        """Return a client whose base URL is that of the application, with a key of this owner."""
         client = client_of(self.url)
-        if authenticator := getattr(self.app.state, "authenticator", None):
-            key = authenticator.store.create(owner, grants or ("admin",))
-            client.headers["Authorization"] = f"Bearer {key}"
+        client.headers.update(credentials(self.app, *grants, owner=owner))
         return client
 
     async def in_server(self, work: Coroutine[Any, Any, T]) -> T:

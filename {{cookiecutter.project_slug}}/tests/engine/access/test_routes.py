@@ -16,7 +16,11 @@ from websockets.exceptions import InvalidStatus
 
 from {{cookiecutter.package_name}}.engine.access.openapi import scopes_of
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
-from {{cookiecutter.package_name}}.engine.kernel import Principal, current_principal, public
+from {{cookiecutter.package_name}}.engine.kernel import (
+    Principal,
+    current_principal,
+    public,
+)
 
 from ..service import Service
 from .keys import headers_of, store_of

@@ -26,7 +26,8 @@ def permissions(root: Path) -> dict[str, int]:
 async def stored(folder: Path, **environment: str) -> dict[str, int]:
     """Store a file, and return the permissions while the service runs."""
     (folder / "a.txt").write_bytes(b"hello")
-    command = [sys.executable, "-m", "{{cookiecutter.package_name}}", "import", *OWNER, "a.txt"]
+    arguments = ["import", *OWNER, "a.txt"]
+    command = [sys.executable, "-m", "{{cookiecutter.package_name}}", *arguments]
     settings = {f"APP_{name}": value for name, value in environment.items()}
     subprocess.run(command, cwd=folder, env={**os.environ, **settings}, check=True)
     async with ServiceProcess(folder, **environment):

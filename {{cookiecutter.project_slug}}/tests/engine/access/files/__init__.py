@@ -1,0 +1,1 @@
+"""Owners of files and uploads, and signed links."""

@@ -1,0 +1,1 @@
+"""Scopes of topics, owners of runs and of the events of files."""

@@ -1,6 +1,7 @@
 """Access to topics, runs and events of files on Redis, also in another process."""
 
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -29,13 +30,15 @@ from .test_topics import (  # noqa: F401
     test_it_opens_no_others,
 )
 
-if find_spec(f"{__package__}.test_files"):
-    from .test_files import (  # noqa: F401
-        test_a_client_that_comes_back_gets_only_its_own_missed_events,
-        test_each_owner_receives_the_events_of_their_own_files,
-        test_no_scope_opens_the_files_of_others,
-        test_the_progress_of_an_upload_is_told_to_its_owner,
-    )
+if find_spec(f"{__package__}.test_files"):  # Only with uploads.
+    files = import_module(".test_files", __package__)
+    for name in (
+        "test_a_client_that_comes_back_gets_only_its_own_missed_events",
+        "test_each_owner_receives_the_events_of_their_own_files",
+        "test_no_scope_opens_the_files_of_others",
+        "test_the_progress_of_an_upload_is_told_to_its_owner",
+    ):
+        globals()[name] = getattr(files, name)
 
 __all__ = ["redis", "stopped_redis"]
 
