@@ -37,6 +37,13 @@ DISCOVERED = {"/files", "/uploads", "/uploads/", "/uploads/{upload_id}"}
 Reader = Annotated[Principal, Security(current_principal, scopes=["reports:read"])]
 
 
+class Narrow(APIRoute):
+    """A route that leaves requests to the next one."""
+
+    def matches(self, scope: Any) -> Any:
+        return Match.NONE, {}
+
+
 def owners() -> APIRouter:
     """The routes of an owner, of each kind."""
     router = APIRouter()
@@ -59,12 +66,6 @@ def owners() -> APIRouter:
     @router.get("/reports")
     async def reports(reader: Reader) -> str:
         return reader.id
-
-    class Narrow(APIRoute):
-        """A route that leaves requests to the next one."""
-
-        def matches(self, scope: Any) -> Any:
-            return Match.NONE, {}
 
     @public
     async def narrowed() -> str:
