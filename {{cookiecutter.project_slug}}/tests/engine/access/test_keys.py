@@ -185,6 +185,35 @@ def test_a_slower_thread_does_not_undo_a_revocation(tmp_path: Path) -> None:
         assert [key.flaw() for key in keys.keys.values()] == ["revoked"]
 
 
+def test_the_database_is_not_closed_while_another_thread_reads_it(tmp_path: Path) -> None:
+    begun, continued = threading.Event(), threading.Event()
+    steps: list[str] = []
+
+    def scopes_of(grants: Iterable[str]) -> frozenset[str]:
+        if threading.current_thread() is reading:
+            begun.set()
+            continued.wait(PATIENCE)
+            steps.append("read")
+        return frozenset(grants)
+
+    def close() -> None:
+        keys.close()
+        steps.append("closed")
+
+    keys = KeyStore(tmp_path / "access.sqlite3", scopes_of)
+    reading, closing_ = threading.Thread(target=keys.reread), threading.Thread(target=close)
+    keys.create("alice", ["files:read"])
+    reading.start()
+    begun.wait(PATIENCE)
+    closing_.start()
+    closing_.join(0.1)
+    continued.set()
+    reading.join()
+    closing_.join()
+
+    assert steps == ["read", "closed"]
+
+
 def test_new_secrets_replace_old_ones_also_after_the_clock_went_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,8 @@ class KeyStore:
         return database
 
     def close(self) -> None:
-        self._database.close()
+        with self._lock:  # SQLite would crash if another thread used the connection now.
+            self._database.close()
 
     @contextmanager
     def _changing(self) -> Generator[sqlite3.Connection]:
