@@ -93,19 +93,18 @@ class KeyStore:
                 raise
             self._database.execute("COMMIT")
 
-    def refresh(self) -> bool:
-        """Read keys and secrets again if they have changed; return whether they have."""
+    def refresh(self) -> None:
+        """Read keys and secrets again if they have changed."""
         with self._lock:
             version = self._database.execute("PRAGMA data_version").fetchone()[0]
             if version == self._version:
-                return False
+                return
             keys = self._database.execute("SELECT * FROM keys ORDER BY created_at").fetchall()
             rows = self._database.execute("SELECT * FROM secrets ORDER BY created_at").fetchall()
             # In the lock: a slower thread must not replace these by older ones.
             self.keys = {row[0]: self._key(*row) for row in keys}
             self.secrets = {name: secret for name, secret, _ in rows}
             self._version = version
-        return True
 
     def _key(self, digest: bytes, name: str, owner: str, grants: str, *times: float) -> Key:
         given = tuple(grants.split())
@@ -158,15 +157,14 @@ class KeyStore:
 
     def redeem(self, secret: str) -> Ticket | None:
         """Use up a ticket; None if there is none, or it has expired."""
+        digest = (digest_of(secret),)
         with self._lock:  # A wrong ticket need not get a transaction, which costs more.
-            known = self._database.execute(
-                "SELECT 1 FROM tickets WHERE digest = ?", (digest_of(secret),)
-            )
+            known = self._database.execute("SELECT 1 FROM tickets WHERE digest = ?", digest)
             if known.fetchone() is None:
                 return None
         statement = "DELETE FROM tickets WHERE digest = ? RETURNING key, method, path, expires_at"
         with self._changing() as database:
-            row = database.execute(statement, (digest_of(secret),)).fetchone()
+            row = database.execute(statement, digest).fetchone()
         return Ticket(*row[:3]) if row and row[3] > time.time() else None
 
     # ---- Secrets

@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, IPv6Network
 
 from starlette.requests import HTTPConnection
 
-from .access import Principal, require
+from .access import principal_of, require
 from .exchange import exchange_of
 from .kernel import Kernel
 from .problem import Problem, ProblemType
@@ -34,8 +34,7 @@ def client_of(request: HTTPConnection) -> str:
     An IPv6 address is replaced by its network (/64), because a host can use all addresses of it.
     The result is empty if the address is unknown; then no limit per client applies.
     """
-    # Without `principal_of`, as this runs for every download.
-    principal: Principal | None = request.scope.get("state", {}).get("principal")
+    principal = principal_of(request)
     if principal is not None and not principal.is_guest:
         return principal.id
     client = request.scope.get("client")
