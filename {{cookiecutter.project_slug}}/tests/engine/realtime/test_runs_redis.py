@@ -11,7 +11,7 @@ import pytest
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.realtime import runs as runs_module
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message
-from {{cookiecutter.package_name}}.engine.realtime.runs import LOST_AFTER
+from {{cookiecutter.package_name}}.engine.realtime.runs.runs import LOST_AFTER
 
 from ..service import Service, ServiceProcess
 from .redis import RedisServer, redis, stopped_redis

@@ -14,7 +14,7 @@ Settings: `APP_REALTIME__…`. Source: WHATWG HTML, section 9.2 (server-sent eve
 
 from .messages import Message
 from .router import Events, Publisher, Realtime
-from .runs import RunRouter, RunsDep, RunStream, read_json
+from .runs.runs import RunRouter, RunsDep, RunStream, read_json
 from .settings import RealtimeSettings
 
 __all__ = [

@@ -25,7 +25,7 @@ from .settings import RealtimeSettings
 from .subscription import Reset, Subscription
 from .topics import offered_position
 
-_STREAMED = {
+STREAMED = {
     "Vary": "Accept",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # Otherwise nginx buffers the stream.
@@ -281,7 +281,7 @@ class PollChannel(Channel):
 class TopicResponse(PushResponse):
     """Subscribes the client to topics, from the event after the last one that it has received."""
 
-    fields: ClassVar[Mapping[str, str]] = _STREAMED
+    fields: ClassVar[Mapping[str, str]] = STREAMED
     channel: Callable[[Exchange, Subscription, RealtimeSettings], Channel]
 
     def __init__(self, hub: Hub, names: tuple[str, ...], last_event_id: str | None = None) -> None:

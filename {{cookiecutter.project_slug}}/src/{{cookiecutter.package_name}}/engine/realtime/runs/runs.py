@@ -21,22 +21,22 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response, Securi
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ..kernel.access import current_principal, owner_seen_by
-from ..kernel.admission import Admission, client_of
-from ..kernel.body import RequestBody, whole_request
-from ..kernel.exchange import Exchange, Outcome
-from ..kernel.kernel import BOUNDS, Measure
-from ..kernel.origins import base_of
-from ..kernel.part import opened
-from ..kernel.problem import Problem, ProblemType
-from ..kernel.threads import repeating
-from ..streams.content import require_text
-from .hub import Hub
-from .messages import JSON, Message, Once, message_of
-from .ring import Ring
-from .settings import RealtimeSettings
-from .streams import SSE_EVENT, EventStream, EventStreamChannel, LastEventId
-from .subscription import Subscription
+from ...kernel.access import current_principal, owner_seen_by
+from ...kernel.admission import Admission, client_of
+from ...kernel.body import RequestBody, whole_request
+from ...kernel.exchange import Exchange, Outcome
+from ...kernel.kernel import BOUNDS, Measure
+from ...kernel.origins import base_of
+from ...kernel.part import opened
+from ...kernel.problem import Problem, ProblemType
+from ...kernel.threads import repeating
+from ...streams.content import require_text
+from ..hub import Hub
+from ..messages import JSON, Message, Once, message_of
+from ..ring import Ring
+from ..settings import RealtimeSettings
+from ..streams import SSE_EVENT, EventStream, EventStreamChannel, LastEventId
+from ..subscription import Subscription
 
 TOO_MANY_RUNS = ProblemType(
     "too-many-runs",
