@@ -133,3 +133,16 @@ def test_the_documentation_shows_the_security_schemes_and_sends_a_key(
         "/docs": {**CONFINED, "used": "200"},
         "/redoc": {**CONFINED, "refused": [LOGO], "used": "Authorizations:bearerapiKey"},
     }
+
+
+def test_the_page_ends_lines_where_the_standard_does(
+    full: Project, environment: Environment, node: str, scripts: Path, chromium: str, tmp_path: Path
+) -> None:
+    with running(full, environment, tmp_path) as port:
+        address = f"http://127.0.0.1:{port}"
+        shown = script(node, scripts / "stream_lines.mjs", chromium, address)
+
+    assert shown == {
+        "splits": [["a", "b\u2028", "c", "", "d", "", "", "é"]],
+        "event": ["message", "a\u2028b\x85c\nd", "7"],
+    }
