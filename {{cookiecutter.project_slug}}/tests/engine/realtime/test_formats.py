@@ -271,6 +271,7 @@ async def test_the_description_of_the_api_names_the_formats_and_the_refusals(
     assert line["properties"].keys() == {"id", "topic", "event", "data"}
     assert {"422", "429", "503"} <= subscribing.keys()
     assert operations.keys() == {"get", "post"}
+    assert "opening" in {each["name"] for each in operations["get"]["parameters"]}
     publishing = operations["post"]
     assert publishing["requestBody"]["content"].keys() == {"application/json", "text/plain"}
     assert {"202", "413", "415", "422", "429"} <= publishing["responses"].keys()
