@@ -38,7 +38,7 @@ class Environment:
         self,
         project: Project,
         *command: str,
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         timeout: float = 600,
         **variables: str,
     ) -> subprocess.CompletedProcess[str]:

@@ -93,10 +93,12 @@ def test_the_schema_of_commands_agrees_with_the_service(
     assert refused("Command", sent, tmp_path) == rejected
 
 
-def ask(port: int, method: str, path: str, headers: dict[str, str], body: str = "") -> Any:
+def ask(
+    port: int, method: str, path: str, headers: dict[str, str], body: str = ""
+) -> dict[str, str]:
     with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request(method, path, body, headers | {"Content-Type": "text/plain"})
-        return json.load(connection.getresponse())
+        return dict(json.load(connection.getresponse()))
 
 
 @pytest.mark.xdist_group("download browser")

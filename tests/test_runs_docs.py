@@ -155,7 +155,7 @@ def output_of_the_client(environment: Environment, folder: Path, url: str) -> li
     """Run the client of the page, and return the lines that it prints."""
     script = folder / "follow.py"
     script.write_text(block("import re\nimport sys"), "utf-8")
-    words = [environment.python, script, url]
+    words = [str(environment.python), str(script), url]
     utf_8 = {**os.environ, "PYTHONUTF8": "1"}
     done = subprocess.run(words, stdout=subprocess.PIPE, env=utf_8, timeout=PATIENCE, check=True)
     return done.stdout.decode().replace(os.linesep, "\n").removesuffix("\n").split("\n")

@@ -1,5 +1,5 @@
-// The line splitter of the demo page in Chromium: stream_lines.mjs CHROMIUM SERVICE; prints what it
-// makes of lines that are cut into two chunks at every place, and of an event with odd characters.
+// The demo page in Chromium: stream_lines.mjs CHROMIUM SERVICE; prints the lines that it finds in two
+// chunks, for all places of the cut, and an event with the line ends of Unicode in its data.
 import { chromium } from "playwright-core";
 
 const [executablePath, service] = process.argv.slice(2);

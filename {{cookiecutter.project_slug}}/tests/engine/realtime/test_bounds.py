@@ -20,7 +20,6 @@ from . import filling
 from .conversation import Conversation, converse, refusal
 from .subscriber import Subscriber, publish
 
-
 #: Events that are published before all of them are received, so that no follower is too slow.
 ROUND = 800
 
