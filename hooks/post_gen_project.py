@@ -32,7 +32,7 @@ OWNED = [
     (REALTIME, [f"{TESTS}/{name}/test_direct.py" for name in ("observability", "streams")]),
     (REALTIME, [f"{SRC}/runs.py", "tests/test_runs.py", "docs/runs.md", "tests/test_events.py"]),
     (CHAT, [f"{ENGINE}/realtime/chat", f"{SRC}/chat.py", f"{TESTS}/realtime/chat"]),
-    (CHAT, ["tests/test_chat.py", "docs/chat.md"]),
+    (CHAT, ["tests/test_chat.py", "docs/chat.md", f"{SRC}/web/chat.js"]),
     (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/test_files.py"]),
     (REALTIME and UPLOAD, [f"{TESTS}/realtime/access/test_files.py"]),
     (SHARED, [f"{ENGINE}/realtime/backends/{name}.py" for name in REDIS]),

@@ -78,6 +78,7 @@ ACCESS = {
 CHAT = {
     "docs/chat.md",
     "src/streaming_service/chat.py",
+    "src/streaming_service/web/chat.js",
     "tests/test_chat.py",
     *generated("src/streaming_service/engine/realtime/chat", "tests/engine/realtime/chat"),
 }
