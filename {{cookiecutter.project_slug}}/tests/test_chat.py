@@ -37,18 +37,18 @@ async def test_a_client_of_openai_gets_one_document(client: httpx.AsyncClient) -
     assert response.json()["usage"]["total_tokens"] == 4
 
 
-async def test_an_answer_is_generated_once(client: httpx.AsyncClient) -> None:
+async def test_a_reply_is_generated_once(client: httpx.AsyncClient) -> None:
     first = await client.post("/chat", json=ui_request("c1", "Hello"))
     again = await client.post("/chat", json=ui_request("c1", "Hello"))
     ended = await client.get("/chat/c1/stream")
 
     start = records(first.text)[0]
     assert "".join(record.get("delta", "") for record in records(first.text)) == "Hello"
-    assert records(again.text)[0] == start  # with the id of the answer
+    assert records(again.text)[0] == start  # with the id of the reply
     assert ended.status_code == 204
 
 
-async def test_an_answer_is_stopped(client: httpx.AsyncClient) -> None:
+async def test_a_reply_is_stopped(client: httpx.AsyncClient) -> None:
     async with client.stream("POST", "/chat", json=ui_request("c2", "word " * 1000)) as stream:
         stopped = await client.post("/chat/c2/stop")
         body = (await stream.aread()).decode()
