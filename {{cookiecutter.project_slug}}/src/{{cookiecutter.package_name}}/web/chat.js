@@ -2,7 +2,7 @@
 // after a reload; a reply that ends while no tab follows it is read when the page is next opened.
 
 import { CHAT, call, post, stored } from "./access.js";
-import { $, describe, make, report, swap } from "./page.js";
+import { $, describe, make, report } from "./page.js";
 import { LOST, PATIENCE, isTemporary, pause, subscribe } from "./stream.js";
 
 const ENDS = { complete: "Complete.", stopped: "Stopped.", interrupted: "Interrupted." };
@@ -34,9 +34,7 @@ export function openChat(principal) {
     $("chat-text").focus();
   };
   addEventListener("storage", ({ key }) => {
-    if (key !== CHAT && key !== null) return;
-    const found = load() ?? create(); // missing if the key of the user was removed
-    if (JSON.stringify(found) !== JSON.stringify(chat)) show(found);
+    if (key === CHAT || key === null) adopt(load() ?? create()); // removed with the user's key
   });
   show(load() ?? create());
   save(); // replaces the conversation of another principal
@@ -53,6 +51,14 @@ function save() {
   if (refused) stored((storage) => storage.removeItem(CHAT)); // too large: never store an old state
 }
 
+/** Show the conversation as another tab has changed it. */
+function adopt(found) {
+  if (JSON.stringify(found) === JSON.stringify(chat)) return;
+  const isLonger = found.id === chat.id && found.messages.length > chat.messages.length;
+  show(found);
+  if (isLonger && !chat.once) announce(chat.messages.at(-1));
+}
+
 function show(conversation) {
   source?.abort();
   chat = conversation;
@@ -63,10 +69,19 @@ function show(conversation) {
   if (chat.once) receive(false);
 }
 
+/** Report how a reply has ended, and let screen readers read it as a whole. */
+function announce(message) {
+  report("chat-status", message.note, message.failed);
+  report("chat-spoken", textOf(message));
+}
+
+/** Show the buttons that have an effect. "Send" stays: a second click on it must not hit "Stop". */
 function arrange() {
-  $("chat-new").hidden = Boolean(chat.once) || !chat.messages.length;
-  if (chat.once) swap("chat-stop", "chat-send");
-  else swap("chat-send", "chat-stop");
+  const isAwaited = Boolean(chat.once);
+  $("chat-new").hidden = isAwaited || !chat.messages.length;
+  $("chat-send").ariaDisabled = isAwaited; // unlike a disabled button it keeps the focus
+  if (!isAwaited && document.activeElement === $("chat-stop")) $("chat-send").focus();
+  $("chat-stop").hidden = !isAwaited;
 }
 
 /** Append a message to the list, and return a function that shows its present state. */
@@ -74,6 +89,8 @@ function put(message) {
   const caption = make("span", { className: "hint" });
   const item = make("li", { className: `message ${message.role}` }, caption);
   const box = $("chat-log");
+  const isAtEnd = () => box.scrollHeight - box.scrollTop - box.clientHeight < 8;
+  let follows = isAtEnd();
   let shown = [];
   let nodes = [];
   const add = (label) => {
@@ -86,8 +103,9 @@ function put(message) {
   box.append(item);
   return () => {
     const { role, parts, note, failed } = message;
-    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 8 + item.offsetHeight;
-    caption.textContent = [role === "user" ? "You" : "Assistant", note].filter(Boolean).join(" · ");
+    follows ||= isAtEnd();
+    const about = [role === "user" ? "You" : "Assistant", note !== ENDS.complete && note];
+    caption.textContent = about.filter(Boolean).join(" · ");
     caption.classList.toggle("error", Boolean(failed));
     if (shown !== parts) {
       item.replaceChildren(caption);
@@ -97,24 +115,27 @@ function put(message) {
       nodes[index] ??= add(label);
       nodes[index].appendData(text.slice(nodes[index].length));
     });
-    if (atEnd) box.scrollTop = box.scrollHeight; // keep the position of a user who has scrolled back
+    if (follows) box.scrollTop = box.scrollHeight; // else the user has scrolled back
+    follows = false;
   };
 }
 
 /** Add an event of a run to the parts of a message; all parts but the text have a label. */
-function collect(message, { type, id, name, text = "", arguments: piece, result, reason }) {
+function collect(message, { type, id, name, text, arguments: piece = "", result, reason }) {
   const { parts } = message;
-  const append = (label, more, found = parts.at(-1)?.label === label && parts.at(-1)) => {
-    if (found) found.text += more;
-    else parts.push({ label, text: more, id });
+  const last = parts.at(-1);
+  const started = id !== undefined && parts.find((part) => part.id === id);
+  const append = (label, more) => {
+    if (last?.label === label) last.text += more;
+    else parts.push({ label, text: more });
   };
-  const call = parts.find((part) => id !== undefined && part.id === id);
   if (type === "text") append("", text);
   if (type === "reasoning") append("Reasoning", text);
-  if (type === "tool_call") append(`Call of ${name}`, piece ?? "", call);
+  if (type === "tool_call" && started) started.text += piece;
+  if (type === "tool_call" && !started) parts.push({ id, label: `Call: ${name}`, text: piece });
   if (type === "tool_result") {
     const words = typeof result === "string" ? result : JSON.stringify(result, null, 2);
-    parts.push({ label: `Result of ${call?.label.slice(8) ?? id}`, text: words });
+    append(started ? started.label.replace("Call", "Result") : `Result: ${id}`, words);
   }
   if (type === "finish") message.note = CUTS[reason];
 }
@@ -177,16 +198,15 @@ async function receive(isNew) {
     own.abort();
     cancelAnimationFrame(frame);
     const found = load();
-    if (found && found.once !== once) return show(found); // another tab was faster
-    if (words !== ENDS.complete) Object.assign(message, { note: words, failed });
+    if (found && found.once !== once) return adopt(found); // another tab was faster
+    Object.assign(message, { note: (!failed && message.note) || words, failed });
     chat.messages.push(message);
     delete chat.once;
     delete chat.run;
     save();
     draw();
     arrange();
-    report("chat-status", words, failed);
-    report("chat-spoken", textOf(message));
+    announce(message);
   };
   const onevent = (event, text) => {
     const data = JSON.parse(text);
@@ -220,6 +240,8 @@ async function receive(isNew) {
 
 /** Move a message that was not accepted back to the text field. */
 function refuse(error) {
+  const found = load();
+  if (found && (found.once !== chat.once || found.run)) return adopt(found); // another tab sent it
   const text = textOf(chat.messages.pop());
   delete chat.once;
   save();

@@ -16,13 +16,6 @@ export function report(id, text, failed = false) {
   $(id).classList.toggle("error", failed);
 }
 
-/** Show one button and hide another; move the focus if the hidden one had it. */
-export function swap(shown, hidden) {
-  $(shown).hidden = false;
-  if (document.activeElement === $(hidden)) $(shown).focus();
-  $(hidden).hidden = true;
-}
-
 /** Describe a problem document, FastAPI's {"detail": … or [{msg}]}, or any other body. */
 export function describe(problem, status = problem?.status) {
   const { title, detail, errors = [detail].flat(), request_id: request } = problem ?? {};

@@ -2,7 +2,7 @@
 // the run, so that a reload or another tab can follow it again.
 
 import { call, post } from "./access.js";
-import { $, describe, report, swap } from "./page.js";
+import { $, describe, report } from "./page.js";
 import { LOST, subscribe } from "./stream.js";
 
 const ENDS = { complete: "Finished.", stopped: "Stopped.", interrupted: "Interrupted." };
@@ -28,6 +28,13 @@ export async function stopRun() {
   await call(runUrl("stop"), { method: "POST" }).catch((error) =>
     report("run-status", `Not stopped: ${error.message}.`, true),
   );
+}
+
+/** Show one button and hide another; move the focus if the hidden one had it. */
+function swap(shown, hidden) {
+  $(shown).hidden = false;
+  if (document.activeElement === $(hidden)) $(shown).focus();
+  $(hidden).hidden = true;
 }
 
 /** Follow the run in the URL of the page, if any, from its beginning to its end. */

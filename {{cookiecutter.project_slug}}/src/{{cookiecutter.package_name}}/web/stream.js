@@ -115,7 +115,7 @@ export async function* lines(body) {
 async function* parse(body) {
   let fields = {};
   for await (const line of lines(body)) {
-    const [, name, value] = /^([^:]*):? ?(.*)$/.exec(line);
+    const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
     if (!line) {
       yield fields;
       fields = {};
