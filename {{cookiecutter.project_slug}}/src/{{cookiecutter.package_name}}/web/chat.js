@@ -11,7 +11,7 @@ const RETRY = 2_000; // milliseconds
 let owner = ""; // the principal, without access control empty
 let chat = null; // { owner, id, messages }, and { once, run } while the last message has no reply
 let source = null; // the AbortController of the reply
-let isStopping = false;
+let stopping = ""; // the `once` of the reply that the user has stopped
 
 // Not randomUUID(), which needs HTTPS.
 const random = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
@@ -135,7 +135,8 @@ function collect(message, { type, id, name, text, arguments: piece = "", result,
   if (type === "tool_call" && !started) parts.push({ id, label: `Call: ${name}`, text: piece });
   if (type === "tool_result") {
     const words = typeof result === "string" ? result : JSON.stringify(result, null, 2);
-    append(started ? started.label.replace("Call", "Result") : `Result: ${id}`, words);
+    const label = started ? started.label.replace("Call", "Result") : `Result: ${id}`;
+    parts.push({ label, text: words });
   }
   if (type === "finish") message.note = CUTS[reason];
 }
@@ -156,7 +157,7 @@ function send(event) {
 }
 
 async function stop() {
-  isStopping = true;
+  stopping = chat.once;
   report("chat-status", "Stopping…");
   if (!chat.run) return; // it is stopped as soon as it has an id
   await call(runUrl("stop"), { method: "POST" }).catch((error) =>
@@ -178,7 +179,7 @@ async function begin(signal, isNew) {
       if (active?.status === 200) return (await active.json()).id;
       return (await post(`runs/chat?${query}`, { messages }, { headers, ...limits })).id;
     } catch (error) {
-      if (!isTemporary(error) || isStopping || signal.aborted) throw error;
+      if (!isTemporary(error) || stopping === chat.once || signal.aborted) throw error;
       report("chat-status", `${error.message}, trying again…`, true);
       await pause(RETRY);
     }
@@ -218,15 +219,15 @@ async function receive(isNew) {
     else frame ||= requestAnimationFrame(() => draw((frame = 0)));
   };
   const onstate = (isLive) => report("chat-status", isLive ? "Replying…" : LOST, !isLive);
-  isStopping = false;
   report("chat-status", "Sending…");
+  report("chat-spoken", "");
   draw();
   try {
     const run = chat.run ?? (await begin(signal, isNew));
     if (signal.aborted) return;
     chat.run = run;
     save();
-    if (isStopping) stop();
+    if (stopping === once) stop();
     const url = (id) => runUrl(`events?${new URLSearchParams(id && { last_event_id: id })}`);
     await subscribe(url, "", { signal, onevent, onstate });
     finish("The reply is no longer stored.", true);
