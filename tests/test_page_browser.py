@@ -216,8 +216,8 @@ def test_a_reply_continues_when_the_replica_of_its_reader_is_killed(
 ) -> None:
     shared = {"REALTIME__BROKER_URL": broker, "REALTIME__RETRY": "0.1"}
     with (
-        started(full, environment, tmp_path, **shared) as own,
-        started(full, environment, tmp_path, **shared) as other,
+        started(full, environment, tmp_path, RUNNING, **shared) as own,
+        started(full, environment, tmp_path, RUNNING, **shared) as other,
     ):
         replicas = json.dumps([[each.port, each.process.pid] for each in (own, other)])
         shown = script(node, scripts / "chat_replicas.mjs", chromium, replicas)

@@ -13,7 +13,7 @@ async function open(url = address.split("#")[0]) {
   const page = await context.newPage();
   page.on("pageerror", (error) => errors.push(String(error)));
   // Chromium logs the requests that this script makes fail.
-  page.on("console", (each) => /status of 413|ERR_FAILED/.test(each.text()) || errors.push(each.text()));
+  page.on("console", (each) => /413|ERR_FAILED/.test(each.text()) || errors.push(each.text()));
   page.on("response", async (response) => {
     if (!/\/runs\/chat\?/.test(response.url()) || !response.ok()) return;
     started.push([(await response.json().catch(() => ({}))).id, response.status()]);
@@ -29,8 +29,8 @@ const replies = (page) => page.locator("#chat-log .assistant > span:last-child")
 const transcript = (page) => page.locator("#chat-log").innerText();
 const focused = (page) => page.evaluate(() => document.activeElement.id);
 const partly = (page) => page.waitForFunction(() => {
-  const length = document.querySelector("#chat-log li:last-child > span:last-child").textContent.length;
-  return length > 60 && length < 400;
+  const reply = document.querySelector("#chat-log li:last-child > span:last-child").textContent;
+  return reply.length > 60 && reply.length < 400;
 });
 
 async function send(page, text) {
@@ -134,7 +134,8 @@ await late.route(/\/runs\/.*\/events/, (route) =>
 await field(late).fill("weather");
 await field(late).press("Enter");
 await late.getByText("Assistant · Failed: Bad gateway (HTTP 502).").waitFor();
-await late.locator("#chat-log details").evaluateAll((all) => all.forEach((one) => (one.open = true)));
+const details = await late.locator("#chat-log summary").all();
+for (const each of details) await each.click();
 shown.parts = await late.locator("#chat-log .assistant > *").allTextContents();
 await late.setViewportSize({ width: 390, height: 844 });
 await late.emulateMedia({ colorScheme: "dark" });

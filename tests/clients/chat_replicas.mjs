@@ -35,7 +35,7 @@ page.on("pageerror", (error) => errors.push(String(error)));
 page.on("console", (each) => /net::ERR_/.test(each.text()) || errors.push(each.text()));
 page.on("response", async (response) => {
   if (/\/runs\/chat\?/.test(response.url())) runs.add((await response.json()).id);
-  if (/\/events\?last_event_id=./.test(response.url()) && /runs/.test(response.url())) resumed = true;
+  if (/\/runs\/.*last_event_id=./.test(response.url())) resumed = true;
 });
 await page.goto(`http://127.0.0.1:${balancer.address().port}/`);
 const reply = page.locator("#chat-log .assistant > span:last-child").last();

@@ -6,7 +6,7 @@ import { $, Problem, describe, report } from "./page.js";
 // Not in sessionStorage: the link with the first key is shown once, and another tab needs the key
 // as well. The path distinguishes services that share a host.
 const STORED = `key of ${location.pathname}`;
-export const CHAT = `chat of ${location.pathname}`; // the conversation, which is not for other users
+export const CHAT = `chat of ${location.pathname}`; // the conversation, deleted with the key
 const SENDABLE = /^[!-~]+$/; // other characters cannot be in a header
 let key = stored((storage) => storage.getItem(STORED));
 

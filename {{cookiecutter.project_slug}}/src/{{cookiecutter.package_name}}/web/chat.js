@@ -1,5 +1,5 @@
-// Chat: a conversation whose replies are runs. The browser stores it, so that all tabs show it, also
-// after a reload; a reply that ends while no tab follows it is read when the page is next opened.
+// Chat: a conversation whose replies are runs. The browser stores it, so that all its tabs show it,
+// also after a reload. A reply that ends while no tab is open is read when the page is opened again.
 
 import { CHAT, call, post, stored } from "./access.js";
 import { $, describe, make, report } from "./page.js";
@@ -93,7 +93,7 @@ function put(message) {
   let follows = isAtEnd();
   let shown = [];
   let nodes = [];
-  const add = (label) => {
+  const open = (label) => {
     const node = new Text();
     const content = make("span", {}, node);
     const summary = label && make("summary", { className: "hint" }, label);
@@ -112,7 +112,7 @@ function put(message) {
       [shown, nodes] = [parts, []];
     }
     parts.forEach(({ label, text }, index) => {
-      nodes[index] ??= add(label);
+      nodes[index] ??= open(label);
       nodes[index].appendData(text.slice(nodes[index].length));
     });
     if (follows) box.scrollTop = box.scrollHeight; // else the user has scrolled back
@@ -198,16 +198,9 @@ async function receive(isNew) {
     if (signal.aborted) return; // it has ended, or another conversation is shown
     own.abort();
     cancelAnimationFrame(frame);
-    const found = load();
-    if (found && found.once !== once) return adopt(found); // another tab was faster
     Object.assign(message, { note: (!failed && message.note) || words, failed });
-    chat.messages.push(message);
-    delete chat.once;
-    delete chat.run;
-    save();
     draw();
-    arrange();
-    announce(message);
+    add(message, once);
   };
   const onevent = (event, text) => {
     const data = JSON.parse(text);
@@ -237,6 +230,18 @@ async function receive(isNew) {
     else if (chat.run) finish(`${error.message}.`, true);
     else refuse(error);
   }
+}
+
+/** Add a reply to the conversation. */
+function add(message, once) {
+  const found = load();
+  if (found && found.once !== once) return adopt(found); // another tab was faster
+  chat.messages.push(message);
+  delete chat.once;
+  delete chat.run;
+  save();
+  arrange();
+  announce(message);
 }
 
 /** Move a message that was not accepted back to the text field. */
