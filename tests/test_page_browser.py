@@ -166,7 +166,7 @@ def test_a_conversation_is_the_same_after_reloads_and_in_two_tabs_and_no_reply_s
     tmp_path: Path,
 ) -> None:
     found: Project = request.getfixturevalue(project)
-    small = {"REALTIME__MAX_EVENT_SIZE": "65536"}
+    small = {"REALTIME__MAX_RUN_SIZE": "65536"}
     with started(found, environment, tmp_path, until, **small) as service:
         address = service.line.removeprefix("running on ")
         shown = script(node, scripts / "chat_page.mjs", chromium, address, tmp_path)
