@@ -9,7 +9,7 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from fastapi import Depends, Request, Response, Security
@@ -41,7 +41,7 @@ STREAM: dict[int | str, Any] = {200: {"content": {"text/event-stream": {}}}}
 
 @router.run("/runs/chat", compact=compact)
 async def chat(
-    messages: list[ChatMessage], tools: list[ChatTool], options: dict[str, Any]
+    messages: list[ChatMessage], tools: Sequence[ChatTool] = (), options: Mapping[str, Any] = {}
 ) -> AsyncGenerator[ChatEvent]:
     """Answer the last message."""
     # YOUR MODEL: replace the rest of this function by a request to a provider. `messages` and
