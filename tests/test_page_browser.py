@@ -223,3 +223,16 @@ def test_a_reply_continues_when_the_replica_of_its_reader_is_killed(
         shown = script(node, scripts / "chat_replicas.mjs", chromium, replicas)
 
     assert shown == {"exact": [True, True], "runs": 2, "resumed": True, "errors": []}
+
+
+def test_the_page_ends_lines_where_the_standard_does(
+    full: Project, environment: Environment, node: str, scripts: Path, chromium: str, tmp_path: Path
+) -> None:
+    with running(full, environment, tmp_path) as port:
+        address = f"http://127.0.0.1:{port}"
+        shown = script(node, scripts / "stream_lines.mjs", chromium, address)
+
+    assert shown == {
+        "splits": [["a", "b\u2028", "c", "", "d", "", "", "é"]],
+        "event": ["message", "a\u2028b\x85c\nd", "7"],
+    }

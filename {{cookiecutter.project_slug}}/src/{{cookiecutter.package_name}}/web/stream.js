@@ -98,16 +98,18 @@ function deliver({ topic, event, data }) {
   }
 }
 
-/** Yield the lines of a body, without their ends. */
+/** Yield the lines of a body, without their ends: CR, LF or CRLF. */
 export async function* lines(body) {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   for (let rest = "", done = false; !done; ) {
     const chunk = await reader.read();
     done = chunk.done;
-    const parts = (rest + decoder.decode(chunk.value, { stream: !done })).split("\n");
-    if (!done) rest = parts.pop(); // an incomplete line
+    rest += decoder.decode(chunk.value, { stream: !done });
+    const parts = rest.split(/\r\n|\n|\r(?!$)/); // a CR at the end may be the half of a CRLF
+    rest = parts.pop(); // an incomplete line
     yield* parts;
+    if (done && rest) yield rest.replace(/\r$/, "");
   }
 }
 
@@ -115,7 +117,7 @@ export async function* lines(body) {
 async function* parse(body) {
   let fields = {};
   for await (const line of lines(body)) {
-    const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+    const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line); // "s", as text may have a U+2028
     if (!line) {
       yield fields;
       fields = {};

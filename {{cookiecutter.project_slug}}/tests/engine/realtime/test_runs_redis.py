@@ -254,17 +254,17 @@ async def pair(
     return services[0], services[1], going_on
 
 
-async def published(service: Service, run_id: str, last: str) -> None:
-    """Return when the service has heard an event with this text."""
+async def published(process: Service, run_id: str, last: str) -> None:
+    """Return when a process has heard an event with this text."""
 
     async def heard() -> None:
-        subscription = await service.app.state.hub.subscribe((f"run:{run_id}",))
+        subscription = await process.app.state.hub.subscribe((f"run:{run_id}",))
         ring = subscription.ring
         while not ring or ring.after(ring.last - 1)[-1].message.data != last:
             await asyncio.sleep(0.001)
         subscription.close()
 
-    await service.in_server(heard())
+    await process.in_server(heard())
 
 
 @pytest.mark.parametrize("is_orderly", [False, True])
@@ -321,12 +321,12 @@ async def test_one_process_continues_a_run(
 ) -> None:
     one, other, going_on = pair
     third = Counting(stops_at=None)
-    service = await serve(third.router, realtime={"broker_url": redis.url, "history_size": 30})
+    last = await serve(third.router, realtime={"broker_url": redis.url, "history_size": 30})
     async with one.client() as client:
         run_id = (await client.post("/runs/count", json={"to": 150})).json()["id"]
     await published(other, run_id, "99")
     await asyncio.gather(
-        *(each.in_server(each.app.state.runs._continue(run_id)) for each in (other, service))
+        *(each.in_server(each.app.state.runs._continue(run_id)) for each in (other, last))
     )
     blocks = await follow(one, run_id)
 
