@@ -7,16 +7,19 @@ import { call } from "./access.js";
 export const LOST = "Connection lost, trying again…";
 // The service ends the stream after these; after "reauth" the next request gets 401.
 const FAREWELLS = new Set(["reconnect", "error", "reauth"]);
-const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
+export const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
 
 const RETRY = 5_000; // milliseconds after a refusal, such as by a draining service
-const PATIENCE = 10_000; // milliseconds until a request is aborted
+export const PATIENCE = 10_000; // milliseconds until a request is aborted
 const followers = new Map(); // by part: { topics, onevent, ongap, onstate }
 let source = null; // the AbortController of the stream
 let isLive = false;
 let topics = []; // topics of the stream
 let position = ""; // the id of the last delivered event
 let turn = Promise.resolve(); // resolves when the previous change is complete
+
+/** Whether the same request can succeed later: no connection, a limit, or a proxy or a drain. */
+export const isTemporary = ({ status }) => !status || status === 429 || status > 500;
 
 const number = (id) => Number(id.split("-")[1]);
 const covers = (one, topic) =>
@@ -145,7 +148,7 @@ export async function subscribe(url, id, { signal, onevent, onstate }) {
           onevent(fields.event ?? "message", fields.data, id);
       }
     } catch (error) {
-      if (error.status && !signal.aborted) throw error;
+      if (!isTemporary(error) && !signal.aborted) throw error;
     }
     if (!signal.aborted) onstate(false);
   }
