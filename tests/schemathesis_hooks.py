@@ -56,6 +56,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
         return
     if "idempotency-key" in (case.headers or {}):
         case.headers["idempotency-key"] = str(uuid4())
+    if case.method == "PUT" and case.path.startswith("/runs/"):
+        case.path_parameters["id"] = str(uuid4())
     if case.path == "/archive" and case.method == "POST" and STORED:
         body: Any = STORED[-1:] if case.media_type == "application/json" else {"id": STORED[-1:]}
         case.body = body
