@@ -1,0 +1,126 @@
+"""openai: the synchronous and the asynchronous client."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from openai import APIError, AsyncOpenAI, OpenAI  # type: ignore[import-not-found]
+from scenarios import RELAY, SERVICE, TEXT, TEXTS, Plan, cut, failing, gated, plan, scenario
+
+Stream = Callable[..., AsyncIterator[Any]]
+#: The pieces, the reason of the end, and the number of tokens.
+Found = tuple[list[str], str | None, int | None]
+
+
+def options(address: str) -> dict[str, Any]:
+    return {"base_url": f"{address}/v1", "api_key": "none", "max_retries": 0}
+
+
+def request(script: Plan, key: str | None, more: dict[str, Any]) -> dict[str, Any]:
+    headers = {"Idempotency-Key": key} if key else {}
+    chosen = {"model": "echo", "messages": script.messages, "stream": True}
+    return chosen | {"extra_headers": headers} | more
+
+
+async def synchronous(
+    address: str, script: Plan, key: str | None = None, **more: object
+) -> AsyncIterator[Any]:
+    with OpenAI(**options(address)) as client:
+        answer = client.chat.completions.create(**request(script, key, more))
+        if more.get("stream") is False:
+            yield answer
+            return
+        with answer as chunks:
+            for chunk in chunks:
+                yield chunk
+
+
+async def asynchronous(
+    address: str, script: Plan, key: str | None = None, **more: object
+) -> AsyncIterator[Any]:
+    async with AsyncOpenAI(**options(address)) as client:
+        answer = await client.chat.completions.create(**request(script, key, more))
+        if more.get("stream") is False:
+            yield answer
+            return
+        async with answer as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+
+async def read(
+    chunks: AsyncIterator[Any], pieces: list[str], seen: Callable[[int], object] = bool
+) -> Found:
+    finish, tokens = None, None
+    async for chunk in chunks:
+        for choice in chunk.choices:
+            finish = choice.finish_reason or finish
+            if choice.delta.content:
+                pieces.append(choice.delta.content)
+                seen(len(pieces))
+        if chunk.usage:
+            tokens = chunk.usage.total_tokens
+    return pieces, finish, tokens
+
+
+async def stream(ask: Stream) -> object:
+    chunks = ask(SERVICE, plan(pieces=TEXTS), stream_options={"include_usage": True})
+    pieces, finish, tokens = await read(chunks, [])
+    return ["".join(pieces) == TEXT, finish, bool(tokens)]
+
+
+async def whole(ask: Stream) -> object:
+    async for answer in ask(SERVICE, plan(pieces=TEXTS), stream=False):
+        (choice,) = answer.choices
+        content = choice.message.content
+        return [content == TEXT, choice.finish_reason, answer.usage.total_tokens > 0]
+    return None
+
+
+async def stop(ask: Stream) -> object:
+    script, count = gated(), 0
+    async with aclosing(ask(SERVICE, script)) as chunks:  # type: ignore[type-var]
+        async for chunk in chunks:
+            count += any(choice.delta.content for choice in chunk.choices)
+            if count == 2:
+                break
+    return script.ended()["ended"]
+
+
+async def error(ask: Stream) -> object:
+    pieces: list[str] = []
+    try:
+        await read(ask(SERVICE, failing()), pieces)
+    except APIError as error:
+        return ["".join(pieces), error.message, error.body["message"]]
+    return None
+
+
+async def lost(ask: Stream) -> object:
+    script = gated()
+    try:
+        await read(ask(RELAY, script, script.name), [], lambda count: count == 2 and cut())
+    except Exception as error:
+        name = type(error).__name__
+    pieces, finish, _ = await read(
+        ask(RELAY, script, script.name), [], lambda count: count == 2 and script.release()
+    )
+    return [name, "".join(pieces), finish, script.told()["started"]]
+
+
+async def again(ask: Stream) -> object:
+    script = plan(pieces=["one"])
+    found = await asyncio.gather(*(read(ask(SERVICE, script, script.name), []) for _ in range(2)))
+    found.append(await read(ask(SERVICE, script, script.name), []))
+    return [*("".join(pieces) for pieces, _, _ in found), script.told()["started"]]
+
+
+SCENARIOS = {
+    "stream": stream, "whole": whole, "stop": stop, "error": error, "cut": lost, "again": again,
+}  # fmt: skip
+
+for ask in (synchronous, asynchronous):
+    for name, work in SCENARIOS.items():
+        scenario(f"{ask.__name__} {name}", partial(asyncio.run, work(ask)))

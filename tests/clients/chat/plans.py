@@ -1,0 +1,79 @@
+"""A model that answers as the message of the user says, for tests; a module of the service.
+
+The last message is JSON: the model yields its `pieces`, waits until it is released if it `waits`,
+yields its `rest`, and fails if it has an `error`.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fastapi import APIRouter, HTTPException  # type: ignore[import-not-found]
+
+
+class Plan:
+    """What has become of a plan."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.ended: str | None = None
+        self.released, self.over = asyncio.Event(), asyncio.Event()
+
+    def told(self) -> dict[str, object]:
+        return {"started": self.started, "ended": self.ended}
+
+
+PLANS: dict[str, Plan] = {}
+
+
+def plan_of(name: str) -> Plan:
+    return PLANS.setdefault(name, Plan())
+
+
+async def answer(messages: list[dict[str, Any]]) -> AsyncGenerator[dict[str, object]]:
+    """Yield the events of an answer."""
+    script = json.loads(text_of(messages[-1]["content"]))
+    plan = plan_of(script["name"])
+    plan.started += 1
+    plan.ended = "closed"
+    try:
+        for piece in script["pieces"]:
+            yield {"type": "text", "text": piece}
+        if script.get("waits"):
+            await plan.released.wait()
+        for piece in script.get("rest", []):
+            yield {"type": "text", "text": piece}
+        if "error" in script:
+            plan.ended = "failed"
+            raise HTTPException(503, script["error"])
+        yield {"type": "usage", "prompt_tokens": 1, "completion_tokens": len(script["pieces"])}
+        plan.ended = "complete"
+    finally:
+        plan.over.set()
+
+
+def text_of(content: str | list[dict[str, str]]) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content)
+
+
+async def told(name: str) -> dict[str, object]:
+    return plan_of(name).told()
+
+
+async def told_at_the_end(name: str) -> dict[str, object]:
+    async with asyncio.timeout(10):
+        await plan_of(name).over.wait()
+    return plan_of(name).told()
+
+
+async def release(name: str) -> None:
+    plan_of(name).released.set()
+
+
+router = APIRouter(prefix="/plans/{name}")
+router.add_api_route("", told)
+router.add_api_route("/end", told_at_the_end)
+router.add_api_route("/release", release, methods=["POST"])

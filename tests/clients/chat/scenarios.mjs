@@ -1,0 +1,51 @@
+// What the scripts of this folder share: NAME.mjs SERVICE RELAY TEXTS [CHROMIUM PAGE]. Each prints one
+// line of JSON for each scenario, with its name and result; "cut" asks to cut the connections of RELAY.
+import { readFile } from "node:fs/promises";
+
+export const [service, relay, file, ...more] = process.argv.slice(2);
+export const texts = JSON.parse(await readFile(file, "utf-8"));
+export const text = texts.join("");
+
+const only = process.env.ONLY;
+setTimeout(() => process.exit(1), 100_000).unref();
+
+/** What the user says: the model answers with `pieces`, waits if `waits`, and goes on with `rest`. */
+export const plan = (fields) => {
+  const name = crypto.randomUUID();
+  return { name, user: JSON.stringify({ name, ...fields }) };
+};
+export const gated = () => plan({ pieces: ["one ", "two "], waits: true, rest: ["three"] });
+
+/** What has become of the plan: the number of generations, and how the last one has ended. */
+export const told = async ({ name }) => (await fetch(`${service}/plans/${name}`)).json();
+/** The same, after the generation has ended. */
+export const ended = async ({ name }) => (await fetch(`${service}/plans/${name}/end`)).json();
+/** Let the model go on. */
+export const release = ({ name }) => fetch(`${service}/plans/${name}/release`, { method: "POST" });
+
+/** Start the run of the chat, without any of the formats; return its id. */
+export async function start({ user }) {
+  const messages = [{ role: "user", content: user }];
+  const body = JSON.stringify({ messages });
+  const headers = { "Content-Type": "application/json" };
+  return (await (await fetch(`${service}/runs/chat`, { method: "POST", body, headers })).json()).id;
+}
+
+export const cut = () => console.log('"cut"');
+
+/** What an error says that a client throws. */
+export async function caught(work) {
+  try {
+    await work;
+    return null;
+  } catch (error) {
+    return error;
+  }
+}
+
+/** Do the work of a scenario, and print its result. */
+export async function scenario(name, work) {
+  if (only && only !== name) return;
+  const result = await work().catch((error) => `${error?.stack ?? error}`);
+  console.log(JSON.stringify([name, result]));
+}

@@ -1,0 +1,86 @@
+"""What the scripts in Python share: NAME_client.py SERVICE RELAY TEXTS.
+
+Each prints one line of JSON for each scenario, with its name and result; "cut" asks to cut the
+connections of RELAY.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
+from uuid import uuid4
+
+SERVICE, RELAY, FILE = sys.argv[1:4]
+TEXTS: list[str] = json.loads(Path(FILE).read_text("utf-8"))
+TEXT = "".join(TEXTS)
+
+
+class Plan(NamedTuple):
+    """What the user says: the model answers with `pieces`, waits if `waits`, goes on with `rest`."""
+
+    name: str
+    user: str
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        return [{"role": "user", "content": self.user}]
+
+    def told(self) -> Any:
+        """Return what has become of it: how many generations, and how the last one has ended."""
+        return ask("GET", f"/plans/{self.name}")
+
+    def ended(self) -> Any:
+        """Return the same, after the generation has ended."""
+        return ask("GET", f"/plans/{self.name}/end")
+
+    def release(self) -> None:
+        """Let the model go on."""
+        ask("POST", f"/plans/{self.name}/release")
+
+    def start(self) -> str:
+        """Start the run of the chat, without any of the formats; return its id."""
+        return str(ask("POST", "/runs/chat", {"messages": self.messages})["id"])
+
+
+def plan(**fields: object) -> Plan:
+    name = str(uuid4())
+    return Plan(name, json.dumps({"name": name, **fields}, ensure_ascii=False))
+
+
+def gated() -> Plan:
+    return plan(pieces=["one ", "two "], waits=True, rest=["three"])
+
+
+def failing() -> Plan:
+    return plan(pieces=["one ", "two "], error="The model is busy.")
+
+
+def ask(method: str, path: str, body: object = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    request = Request(f"{SERVICE}{path}", data, headers, method=method)  # noqa: S310
+    with urlopen(request, timeout=30) as response:  # noqa: S310
+        return json.loads(response.read() or b"null")
+
+
+def show(value: object) -> None:
+    sys.stdout.write(f"{json.dumps(value)}\n")
+    sys.stdout.flush()
+
+
+def cut() -> None:
+    show("cut")
+
+
+def scenario(name: str, work: Callable[[], object]) -> None:
+    """Do the work of a scenario, and print its result."""
+    if os.environ.get("ONLY", name) != name:
+        return
+    try:
+        show([name, work()])
+    except Exception:
+        show([name, traceback.format_exc()])
