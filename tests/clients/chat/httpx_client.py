@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx  # type: ignore[import-not-found]
 from httpx_sse import connect_sse  # type: ignore[import-not-found]
-from scenarios import RELAY, SERVICE, TEXT, TEXTS, cut, failing, gated, plan, scenario
+from scenarios import RELAY, SERVICE, TEXT, TEXTS, cut, failing, gated, plan, scenario, second
 
 #: Its default timeout of five seconds is shorter than the heartbeat.
 CLIENT = httpx.Client(timeout=60)
@@ -57,7 +57,7 @@ def error() -> object:
 def stop() -> object:
     follower = Follower(gated().start())
     url = f"{SERVICE}/runs/{follower.run_id}/stop"
-    follower.read(SERVICE, lambda count: count == 2 and CLIENT.post(url))
+    follower.read(SERVICE, second(lambda: CLIENT.post(url)))
     return ["".join(follower.pieces), follower.end["status"]]
 
 
@@ -65,7 +65,7 @@ def lost() -> object:
     script = gated()
     follower, name = Follower(script.start()), None
     try:
-        follower.read(RELAY, lambda count: count == 2 and cut())
+        follower.read(RELAY, second(cut))
     except httpx.TransportError as error:
         name = type(error).__name__
     script.release()
@@ -84,7 +84,7 @@ def events_as(media_type: str) -> str:
     url = f"{SERVICE}/runs/{plan(pieces=TEXTS).start()}/events"
     response = CLIENT.get(url, headers={"Accept": media_type})
     assert response.headers["Content-Type"].startswith(media_type)
-    return response.content.decode()
+    return str(response.content, "utf-8")
 
 
 def lines() -> object:

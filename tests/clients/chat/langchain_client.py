@@ -5,10 +5,10 @@ from itertools import islice
 from typing import Any
 
 from langchain_openai import ChatOpenAI  # type: ignore[import-not-found]
-from scenarios import RELAY, SERVICE, TEXT, TEXTS, cut, failing, gated, plan, scenario
+from scenarios import RELAY, SERVICE, TEXT, TEXTS, cut, failing, gated, plan, scenario, second
 
 
-def model(address: str = SERVICE, key: str | None = None) -> Any:
+def model(address: str = SERVICE, key: str | None = None) -> ChatOpenAI:
     return ChatOpenAI(
         model="echo",
         base_url=f"{address}/v1",
@@ -64,11 +64,11 @@ def error() -> object:
 def lost() -> object:
     script, name = gated(), None
     try:
-        pieces_of(model(RELAY, script.name).stream(script.user), lambda n: n == 2 and cut())
+        pieces_of(model(RELAY, script.name).stream(script.user), second(cut))
     except Exception as error:
         name = type(error).__name__
     again = model(RELAY, script.name).stream(script.user)
-    pieces = pieces_of(again, lambda count: count == 2 and script.release())
+    pieces = pieces_of(again, second(script.release))
     return [name, "".join(pieces), script.told()["started"]]
 
 

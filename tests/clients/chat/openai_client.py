@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from openai import APIError, AsyncOpenAI, OpenAI  # type: ignore[import-not-found]
-from scenarios import RELAY, SERVICE, TEXT, TEXTS, Plan, cut, failing, gated, plan, scenario
+from scenarios import RELAY, SERVICE, TEXT, TEXTS, Plan, cut, failing, gated, plan, scenario, second
 
 Stream = Callable[..., AsyncIterator[Any]]
 #: The pieces, the reason of the end, and the number of tokens.
@@ -101,12 +101,10 @@ async def error(ask: Stream) -> object:
 async def lost(ask: Stream) -> object:
     script = gated()
     try:
-        await read(ask(RELAY, script, script.name), [], lambda count: count == 2 and cut())
+        await read(ask(RELAY, script, script.name), [], second(cut))
     except Exception as error:
         name = type(error).__name__
-    pieces, finish, _ = await read(
-        ask(RELAY, script, script.name), [], lambda count: count == 2 and script.release()
-    )
+    pieces, finish, _ = await read(ask(RELAY, script, script.name), [], second(script.release))
     return [name, "".join(pieces), finish, script.told()["started"]]
 
 

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.request import Request, urlopen
 from uuid import uuid4
 
@@ -20,7 +20,7 @@ TEXT = "".join(TEXTS)
 
 
 class Plan(NamedTuple):
-    """What the user says: the model answers with `pieces`, waits if `waits`, goes on with `rest`."""
+    """What the user says, as JSON: the model yields `pieces`, waits if `waits`, yields `rest`."""
 
     name: str
     user: str
@@ -29,11 +29,11 @@ class Plan(NamedTuple):
     def messages(self) -> list[dict[str, str]]:
         return [{"role": "user", "content": self.user}]
 
-    def told(self) -> Any:
+    def told(self) -> dict[str, object]:
         """Return what has become of it: how many generations, and how the last one has ended."""
         return ask("GET", f"/plans/{self.name}")
 
-    def ended(self) -> Any:
+    def ended(self) -> dict[str, object]:
         """Return the same, after the generation has ended."""
         return ask("GET", f"/plans/{self.name}/end")
 
@@ -59,12 +59,13 @@ def failing() -> Plan:
     return plan(pieces=["one ", "two "], error="The model is busy.")
 
 
-def ask(method: str, path: str, body: object = None) -> Any:
+def ask(method: str, path: str, body: object = None) -> dict[str, object]:
     data = None if body is None else json.dumps(body).encode()
     headers = {} if body is None else {"Content-Type": "application/json"}
     request = Request(f"{SERVICE}{path}", data, headers, method=method)  # noqa: S310
     with urlopen(request, timeout=30) as response:  # noqa: S310
-        return json.loads(response.read() or b"null")
+        found: dict[str, object] = json.loads(response.read() or b"{}")
+    return found
 
 
 def show(value: object) -> None:
@@ -76,11 +77,22 @@ def cut() -> None:
     show("cut")
 
 
+def second(act: Callable[[], object]) -> Callable[[int], None]:
+    """Return a callback that acts when it is called with 2."""
+
+    def seen(count: int) -> None:
+        if count == 2:
+            act()
+
+    return seen
+
+
 def scenario(name: str, work: Callable[[], object]) -> None:
     """Do the work of a scenario, and print its result."""
     if os.environ.get("ONLY", name) != name:
         return
     try:
-        show([name, work()])
+        result = work()
     except Exception:
-        show([name, traceback.format_exc()])
+        result = traceback.format_exc()
+    show([name, result])
