@@ -1,9 +1,11 @@
 // npm ai, with @ai-sdk/openai-compatible and @ai-sdk/openai.
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateText, streamText } from "ai";
-import { caught, cut, ended, gated, plan, release, relay, scenario, service, text, texts, told }
-  from "./scenarios.mjs";
+import { generateText, jsonSchema, streamText, tool } from "ai";
+import {
+  caught, cut, ended, gated, image, parameters, plan, release, relay, scenario, service, text, texts,
+  told, tooled,
+} from "./scenarios.mjs";
 
 const models = {
   "openai-compatible": (address) =>
@@ -37,6 +39,17 @@ for (const [name, model] of Object.entries(models)) {
   await scenario(`${name} whole`, async () => {
     const answer = await generateText({ model: model(service), prompt: plan({ pieces: texts }).user });
     return [answer.text === text, answer.finishReason, answer.usage.totalTokens > 0];
+  });
+  await scenario(`${name} tools`, async () => {
+    const script = tooled();
+    const content = [{ type: "text", text: script.user }, { type: "image", image }];
+    const answer = streamText({
+      model: model(service), messages: [{ role: "user", content }],
+      tools: { weather: tool({ inputSchema: jsonSchema(parameters) }) },
+    });
+    const [{ toolCallId, toolName, input }] = await answer.toolCalls;
+    const { asked } = await told(script);
+    return [await answer.text, await answer.finishReason, toolCallId, toolName, input, asked];
   });
   await scenario(`${name} stop`, async () => {
     const script = gated();

@@ -1,7 +1,9 @@
 // npm @langchain/openai.
 import { ChatOpenAI } from "@langchain/openai";
-import { caught, cut, ended, gated, plan, release, relay, scenario, service, text, texts, told }
-  from "./scenarios.mjs";
+import {
+  caught, cut, ended, gated, image, parameters, plan, release, relay, scenario, service, text, texts,
+  told, tooled,
+} from "./scenarios.mjs";
 
 const model = (address, key) =>
   new ChatOpenAI({
@@ -30,6 +32,16 @@ await scenario("whole", async () => {
   const answer = await model(service).invoke(plan({ pieces: texts }).user);
   const { finish_reason } = answer.response_metadata;
   return [answer.content === text, finish_reason, answer.usage_metadata.total_tokens > 0];
+});
+await scenario("tools", async () => {
+  const script = tooled();
+  const parts = [{ type: "text", text: script.user }, { type: "image_url", image_url: { url: image } }];
+  const tools = [{ type: "function", function: { name: "weather", parameters } }];
+  const messages = [{ role: "user", content: parts }];
+  const { whole } = await read(model(service).bindTools(tools).stream(messages));
+  const [{ id, name, args }] = whole.tool_calls;
+  const { finish_reason } = whole.response_metadata;
+  return [whole.content, finish_reason, id, name, args, (await told(script)).asked];
 });
 await scenario("stop", async () => {
   const script = gated();

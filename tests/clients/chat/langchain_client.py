@@ -5,7 +5,20 @@ from itertools import islice
 from typing import Any
 
 from langchain_openai import ChatOpenAI  # type: ignore[import-not-found]
-from scenarios import RELAY, SERVICE, TEXT, TEXTS, cut, failing, gated, plan, scenario, second
+from scenarios import (
+    RELAY,
+    SERVICE,
+    TEXT,
+    TEXTS,
+    TOOL,
+    cut,
+    failing,
+    gated,
+    plan,
+    scenario,
+    second,
+    tooled,
+)  # fmt: skip
 
 
 def model(address: str = SERVICE, key: str | None = None) -> ChatOpenAI:
@@ -78,7 +91,17 @@ def again() -> object:
     return [*found, script.told()["started"]]
 
 
+def tools() -> object:
+    script = tooled()
+    chunks = list(model().bind_tools([TOOL]).stream(script.messages_with_image))
+    whole = sum(chunks[1:], chunks[0])
+    (call,) = whole.tool_calls
+    found = [whole.content, whole.response_metadata["finish_reason"], call["id"], call["name"]]
+    return [*found, call["args"], script.told()["asked"]]
+
+
 for name, work in {
     "stream": stream, "whole": whole, "stop": stop, "error": error, "cut": lost, "again": again,
+    "tools": tools,
 }.items():  # fmt: skip
     scenario(name, work)

@@ -1,7 +1,9 @@
 // npm openai.
 import OpenAI from "openai";
-import { caught, cut, ended, gated, plan, release, relay, scenario, service, text, texts, told }
-  from "./scenarios.mjs";
+import {
+  caught, cut, ended, gated, image, parameters, plan, release, relay, scenario, service, text, texts,
+  told, tooled,
+} from "./scenarios.mjs";
 
 const client = (address) => new OpenAI({ baseURL: `${address}/v1`, apiKey: "none", maxRetries: 0 });
 const direct = client(service);
@@ -32,6 +34,18 @@ await scenario("whole", async () => {
   const answer = await ask(direct, plan({ pieces: texts }), { stream: false });
   const [{ message, finish_reason }] = answer.choices;
   return [message.content === text, finish_reason, answer.usage.total_tokens > 0];
+});
+await scenario("tools", async () => {
+  const script = tooled();
+  const parts = [{ type: "text", text: script.user }, { type: "image_url", image_url: { url: image } }];
+  const answer = direct.chat.completions.stream({
+    model: "echo", messages: [{ role: "user", content: parts }],
+    tools: [{ type: "function", function: { name: "weather", parameters } }],
+  });
+  const [{ finish_reason, message }] = (await answer.finalChatCompletion()).choices;
+  const [call] = message.tool_calls;
+  const { asked } = await told(script);
+  return [message.content, finish_reason, call.id, call.function.name, call.function.arguments, asked];
 });
 await scenario("stop", async () => {
   const script = gated();

@@ -7,7 +7,21 @@ from functools import partial
 from typing import Any
 
 from openai import APIError, AsyncOpenAI, OpenAI  # type: ignore[import-not-found]
-from scenarios import RELAY, SERVICE, TEXT, TEXTS, Plan, cut, failing, gated, plan, scenario, second
+from scenarios import (
+    RELAY,
+    SERVICE,
+    TEXT,
+    TEXTS,
+    TOOL,
+    Plan,
+    cut,
+    failing,
+    gated,
+    plan,
+    scenario,
+    second,
+    tooled,
+)  # fmt: skip
 
 Stream = Callable[..., AsyncIterator[Any]]
 #: The pieces, the reason of the end, and the number of tokens.
@@ -115,8 +129,21 @@ async def again(ask: Stream) -> object:
     return [*("".join(pieces) for pieces, _, _ in found), script.told()["started"]]
 
 
+async def tools(_: Stream) -> object:
+    script = tooled()
+    async with AsyncOpenAI(**options(SERVICE)) as client:
+        messages = script.messages_with_image
+        asking = client.chat.completions.stream(model="echo", messages=messages, tools=[TOOL])
+        async with asking as events:
+            (choice,) = (await events.get_final_completion()).choices
+    (call,) = choice.message.tool_calls
+    found = [choice.message.content, choice.finish_reason, call.id, call.function.name]
+    return [*found, call.function.arguments, script.told()["asked"]]
+
+
 SCENARIOS = {
     "stream": stream, "whole": whole, "stop": stop, "error": error, "cut": lost, "again": again,
+    "tools": tools,
 }  # fmt: skip
 
 for ask in (synchronous, asynchronous):

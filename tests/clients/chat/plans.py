@@ -1,7 +1,7 @@
 """A model that answers as the message of the user says, for tests; a module of the service.
 
-The last message is JSON: the model yields its `pieces`, waits until it is released if it `waits`,
-yields its `rest`, and fails if it has an `error`.
+The last message is JSON: the model yields its `pieces` and its `events`, waits until it is released
+if it `waits`, yields its `rest`, and fails if it has an `error`.
 """
 
 import asyncio
@@ -18,10 +18,12 @@ class Plan:
     def __init__(self) -> None:
         self.started = 0
         self.ended: str | None = None
+        #: The types of the parts of the message, and the names of the tools.
+        self.asked: list[str] = []
         self.released, self.over = asyncio.Event(), asyncio.Event()
 
     def told(self) -> dict[str, object]:
-        return {"started": self.started, "ended": self.ended}
+        return {"started": self.started, "ended": self.ended, "asked": self.asked}
 
 
 PLANS: dict[str, Plan] = {}
@@ -31,15 +33,22 @@ def plan_of(name: str) -> Plan:
     return PLANS.setdefault(name, Plan())
 
 
-async def answer(messages: list[dict[str, Any]]) -> AsyncGenerator[dict[str, object]]:
+async def answer(
+    messages: list[dict[str, Any]], tools: list[dict[str, Any]]
+) -> AsyncGenerator[dict[str, object]]:
     """Yield the events of an answer."""
-    script = json.loads(text_of(messages[-1]["content"]))
+    content = messages[-1]["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    script = json.loads("".join(part.get("text", "") for part in parts))
     plan = plan_of(script["name"])
     plan.started += 1
     plan.ended = "closed"
+    plan.asked = [part["type"] for part in parts] + [tool["function"]["name"] for tool in tools]
     try:
         for piece in script["pieces"]:
             yield {"type": "text", "text": piece}
+        for event in script.get("events", []):
+            yield event
         if script.get("waits"):
             await plan.released.wait()
         for piece in script.get("rest", []):
@@ -51,12 +60,6 @@ async def answer(messages: list[dict[str, Any]]) -> AsyncGenerator[dict[str, obj
         plan.ended = "complete"
     finally:
         plan.over.set()
-
-
-def text_of(content: str | list[dict[str, str]]) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text", "") for part in content)
 
 
 async def told(name: str) -> dict[str, object]:

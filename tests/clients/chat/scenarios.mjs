@@ -16,7 +16,23 @@ export const plan = (fields) => {
 };
 export const gated = () => plan({ pieces: ["one ", "two "], waits: true, rest: ["three"] });
 
-/** What has become of the plan: the number of generations, and how the last one has ended. */
+/** An answer with a call of a tool, and the result of the tool if the service runs it. */
+export const tooled = (...results) =>
+  plan({
+    pieces: [],
+    events: [
+      { type: "reasoning", text: "Where?" },
+      { type: "text", text: "I look. " },
+      { type: "tool_call", id: "call_1", name: "weather", arguments: '{"city":' },
+      { type: "tool_call", id: "call_1", arguments: '"Oslo"}' },
+      ...results,
+    ],
+  });
+export const parameters = { type: "object", properties: { city: { type: "string" } } };
+export const image = "data:image/png;base64,iVBORw0KGgo=";
+
+/** What has become of the plan: the number of generations, how the last one has ended, and the types
+ * of the parts of the message and the names of the tools that the model has seen. */
 export const told = async ({ name }) => (await fetch(`${service}/plans/${name}`)).json();
 /** The same, after the generation has ended. */
 export const ended = async ({ name }) => (await fetch(`${service}/plans/${name}/end`)).json();
@@ -26,7 +42,7 @@ export const release = ({ name }) => fetch(`${service}/plans/${name}/release`, {
 /** Start the run of the chat, without any of the formats; return its id. */
 export async function start({ user }) {
   const messages = [{ role: "user", content: user }];
-  const body = JSON.stringify({ messages });
+  const body = JSON.stringify({ messages, tools: [], options: {} });
   const headers = { "Content-Type": "application/json" };
   return (await (await fetch(`${service}/runs/chat`, { method: "POST", body, headers })).json()).id;
 }

@@ -26,11 +26,19 @@ class Plan(NamedTuple):
     user: str
 
     @property
-    def messages(self) -> list[dict[str, str]]:
+    def messages(self) -> list[dict[str, object]]:
         return [{"role": "user", "content": self.user}]
 
+    @property
+    def messages_with_image(self) -> list[dict[str, object]]:
+        return [{"role": "user", "content": [{"type": "text", "text": self.user}, IMAGE]}]
+
     def told(self) -> dict[str, object]:
-        """Return what has become of it: how many generations, and how the last one has ended."""
+        """Return what has become of it.
+
+        `started`, the number of generations; `ended`, how the last one has ended; `asked`, the
+        types of the parts of the message and the names of the tools that the model has seen.
+        """
         return ask("GET", f"/plans/{self.name}")
 
     def ended(self) -> dict[str, object]:
@@ -43,7 +51,8 @@ class Plan(NamedTuple):
 
     def start(self) -> str:
         """Start the run of the chat, without any of the formats; return its id."""
-        return str(ask("POST", "/runs/chat", {"messages": self.messages})["id"])
+        body = {"messages": self.messages, "tools": [], "options": {}}
+        return str(ask("POST", "/runs/chat", body)["id"])
 
 
 def plan(**fields: object) -> Plan:
@@ -57,6 +66,27 @@ def gated() -> Plan:
 
 def failing() -> Plan:
     return plan(pieces=["one ", "two "], error="The model is busy.")
+
+
+def tooled() -> Plan:
+    """Return a plan with a call of a tool."""
+    events = [
+        {"type": "reasoning", "text": "Where?"},
+        {"type": "text", "text": "I look. "},
+        {"type": "tool_call", "id": "call_1", "name": "weather", "arguments": '{"city":'},
+        {"type": "tool_call", "id": "call_1", "arguments": '"Oslo"}'},
+    ]
+    return plan(pieces=[], events=events)
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
 
 
 def ask(method: str, path: str, body: object = None) -> dict[str, object]:

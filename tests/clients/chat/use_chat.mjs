@@ -1,7 +1,8 @@
 // useChat in Chromium: its script is the last argument.
 import { chromium } from "playwright-core";
-import { cut, ended, gated, more, plan, release, relay, scenario, service, text, texts, told }
-  from "./scenarios.mjs";
+import {
+  cut, ended, gated, image, more, plan, release, relay, scenario, service, text, texts, told, tooled,
+} from "./scenarios.mjs";
 
 const [executablePath, page, script] = more;
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
@@ -20,7 +21,8 @@ async function open(id, address = service) {
   return tab;
 }
 
-const say = (tab, { user }) => tab.evaluate((text) => void window.chat.sendMessage({ text }), user);
+const say = (tab, { user }, files = []) =>
+  tab.evaluate((said) => void window.chat.sendMessage(said), { text: user, files });
 const is = (tab, status) => tab.waitForFunction((status) => window.chat.status === status, status);
 /** Wait until the last message ends with a text. */
 const shows = (tab, end) =>
@@ -44,6 +46,20 @@ await scenario("stream", async () => {
   await is(tab, "ready");
   const [answer, status, ...others] = await seen(tab);
   return [answer === text, status, others, tab.errors];
+});
+await scenario("tools", async () => {
+  const answer = tooled(
+    { type: "tool_result", id: "call_1", result: { degrees: -4 } }, { type: "text", text: "Cold." },
+  );
+  const tab = await open("tools");
+  await say(tab, answer, [{ type: "file", mediaType: "image/png", url: image }]);
+  await shows(tab, "Cold.");
+  await is(tab, "ready");
+  const parts = await tab.evaluate(() => window.chat.messages.at(-1).parts);
+  const shown = parts.map(({ type, text, state, input, output }) => [
+    type, text ?? [input, output], state,
+  ]);
+  return [shown.filter(([type]) => type !== "step-start"), (await told(answer)).asked, tab.errors];
 });
 await scenario("error", async () => {
   const tab = await open("error");
