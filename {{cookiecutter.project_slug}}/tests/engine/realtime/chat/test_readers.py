@@ -82,24 +82,30 @@ def test_a_completion_is_a_role_then_deltas_a_reason_and_done() -> None:
     }
 
 
-def test_a_completion_has_reasoning_and_pieces_of_tool_calls() -> None:
+def test_a_completion_has_reasoning_and_tool_calls() -> None:
     *chunks, last, _ = read(ChunkReader("r", "m"), STEPS[:7])
 
-    def call(index: int, arguments: str, **first: Any) -> dict[str, Any]:
-        name = {"name": first.pop("name")} if first else {}
-        function = {**name, "arguments": arguments}
-        return {"tool_calls": [{"index": index, **first, "function": function}]}
+    def call(index: int, call_id: str, name: str, arguments: str) -> dict[str, Any]:
+        function = {"name": name, "arguments": arguments}
+        call = {"index": index, "id": call_id, "type": "function", "function": function}
+        return {"tool_calls": [call]}
 
     assert deltas(chunks)[1:] == [
         {"reasoning_content": "Hm"},
         {"reasoning_content": "m."},
         {"content": "Let me "},
         {"content": "look."},
-        call(0, '{"x":', id="a", type="function", name="add"),
-        call(1, "", id="b", type="function", name="now"),
-        call(0, "1}"),
+        call(0, "a", "add", '{"x":1}'),
+        call(1, "b", "now", ""),
     ]
     assert last["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_a_completion_has_no_call_of_a_tool_that_the_service_has_run() -> None:
+    *chunks, last, _ = read(ChunkReader("r", "m"), STEPS)
+
+    assert deltas(chunks)[-2:] == [{"content": "look."}, {"content": "2 at noon."}]
+    assert last["choices"][0]["finish_reason"] == "stop"
 
 
 @pytest.mark.parametrize("include_usage", [False, True])

@@ -23,7 +23,7 @@ class Reasoning(BaseModel):
 
 
 class ToolCall(BaseModel):
-    """A call of a tool, or a piece of it: pieces of one call have its `id`.
+    """A call of a tool of the client or of the service, or a piece of it, which has its `id`.
 
     `arguments` is JSON text, or the next piece of it. `name` is needed in the first piece only.
     """
@@ -35,7 +35,7 @@ class ToolCall(BaseModel):
 
 
 class ToolResult(BaseModel):
-    """What a tool that the service itself ran has returned; OpenAI's format has no place for it."""
+    """What a tool that the service itself ran has returned; clients of OpenAI see neither."""
 
     type: Literal["tool_result"] = "tool_result"
     id: str

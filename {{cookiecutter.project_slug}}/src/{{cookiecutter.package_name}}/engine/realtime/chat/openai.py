@@ -11,7 +11,7 @@ from pydantic import BaseModel, FailFast, Field
 
 from ..messages import Message
 from ..runs.readers import End
-from .events import ChatEvent, Reasoning, Text, ToolCall, Usage, chat_event
+from .events import ChatEvent, Reasoning, Text, Usage, chat_event
 from .readers import ChatReader, Record, sse_json
 from .requests import ChatMessage, ChatRequest, Name, Tools
 
@@ -53,7 +53,6 @@ class ChunkReader(ChatReader):
         super().__init__()
         self._head = _head(run_id, model, "chat.completion.chunk")
         self._include_usage = include_usage
-        self._indexes: dict[str, int] = {}
 
     def begin(self, retry: float) -> bytes:
         return sse_json(self._chunk({"role": "assistant", "content": ""}))
@@ -64,18 +63,16 @@ class ChunkReader(ChatReader):
                 yield self._chunk({"content": text})
             case Reasoning(text=text):
                 yield self._chunk({"reasoning_content": text})
-            case ToolCall(id=call_id):
-                is_new = call_id not in self._indexes
-                index = self._indexes.setdefault(call_id, len(self._indexes))
-                call = _call(call_id, item.name, item.arguments)
-                piece = call if is_new else {"function": {"arguments": item.arguments}}
-                yield self._chunk({"tool_calls": [{"index": index, **piece}]})
 
     def ended(self, end: End) -> bytes:
         if end.status != "complete":
             error = {"message": end.detail, "type": "server_error", "code": end.status}
             return sse_json({"error": {**error, "param": None}})
-        body = sse_json(self._chunk({}, self.reason))
+        body = b""
+        # Not earlier: the client would run the tools that the service itself has run.
+        for index, call in enumerate(_calls(self)):
+            body += sse_json(self._chunk({"tool_calls": [{"index": index, **call}]}))
+        body += sse_json(self._chunk({}, self.reason))
         if self._include_usage and self.usage is not None:
             body += sse_json({**self._head, "choices": [], "usage": _usage(self.usage)})
         return body + b"data: [DONE]\n\n"
@@ -86,27 +83,18 @@ class ChunkReader(ChatReader):
 
 def _completion(run_id: str, model: str, messages: list[Message]) -> Record:
     state = ChatReader()
-    texts: dict[type, list[str]] = {Text: [], Reasoning: []}
-    calls: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {"text": [], "reasoning": []}
     for item in (chat_event(message) for message in messages):
-        if item is None:
-            continue
-        state.note(item)
-        match item:
-            case Text() | Reasoning():
-                texts[type(item)].append(item.text)
-            case ToolCall():
-                calls.setdefault(item.id, [item.name]).append(item.arguments)
-    text = "".join(texts[Text])
-    content = text if text or not calls else None
-    message: Record = {"role": "assistant", "content": content, "refusal": None}
-    if texts[Reasoning]:
-        message["reasoning_content"] = "".join(texts[Reasoning])
-    if calls:
-        message["tool_calls"] = [
-            _call(call_id, name, "".join(pieces)) for call_id, (name, *pieces) in calls.items()
-        ]
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": state.reason}
+        if isinstance(item, Text | Reasoning):
+            texts[item.type].append(item.text)
+        elif item is not None:
+            state.note(item)
+    text, reasoning = "".join(texts["text"]), "".join(texts["reasoning"])
+    calls = _calls(state)
+    message: Record = {"role": "assistant", "content": text or (None if calls else "")}
+    message |= {"reasoning_content": reasoning} if reasoning else {}
+    message |= {"tool_calls": calls} if calls else {}
+    choice = {"index": 0, "message": message, "finish_reason": state.reason}
     usage = {"usage": _usage(state.usage)} if state.usage is not None else {}
     return {**_head(run_id, model, "chat.completion"), "choices": [choice], **usage}
 
@@ -120,9 +108,15 @@ def _head(run_id: str, model: str, kind: str) -> Record:
     }
 
 
-def _call(call_id: str, name: str, arguments: str) -> Record:
-    function = {"name": name, "arguments": arguments}
-    return {"id": call_id, "type": "function", "function": function}
+def _calls(state: ChatReader) -> list[Record]:
+    return [
+        {
+            "id": call_id,
+            "type": "function",
+            "function": {"name": name, "arguments": "".join(pieces)},
+        }
+        for call_id, (name, *pieces) in state.calls.items()
+    ]
 
 
 def _usage(usage: Usage) -> Record:

@@ -21,33 +21,34 @@ class ChatReader(Reader):
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
-        #: The ids of the tool calls that have no result.
-        self.pending: dict[str, None] = {}
+        #: The name of each tool call that has no result, and the pieces of its arguments.
+        self.calls: dict[str, list[str]] = {}
         self._reason: str | None = None
 
     @property
     def reason(self) -> str:
         """Why the model stopped, in the words of OpenAI."""
-        return self._reason or ("tool_calls" if self.pending else "stop")
+        return self._reason or ("tool_calls" if self.calls else "stop")
 
     def note(self, item: ChatEvent) -> None:
-        """Remember what an event says about the end of the answer."""
+        """Remember what the end of the answer needs."""
         match item:
             case Usage():
                 self.usage = item
             case Finish(reason=reason):
                 self._reason = reason
             case ToolCall():
-                self.pending[item.id] = None
+                self.calls.setdefault(item.id, [item.name]).append(item.arguments)
             case ToolResult():
-                self.pending.pop(item.id, None)
+                self.calls.pop(item.id, None)
 
     def encode(self, event: Event) -> bytes:
         item = chat_event(event.message)
         if item is None:
             return b""
+        body = b"".join([sse_json(record) for record in self.records(item)])
         self.note(item)
-        return b"".join([sse_json(record) for record in self.records(item)])
+        return body
 
     def records(self, item: ChatEvent) -> Iterator[Record]:
         """Return the events of the format for an event of the run."""
@@ -75,8 +76,8 @@ class BlockReader(ChatReader):
     def __init__(self) -> None:
         super().__init__()
         self._block = ""
-        #: The name of each tool call that is open, and the pieces of its arguments.
-        self._calls: dict[str, list[str]] = {}
+        #: The ids of the tool calls that are open: pieces of several ones may alternate.
+        self._open: list[str] = []
         self._has_result = False
 
     def records(self, item: ChatEvent) -> Iterator[Record]:
@@ -99,13 +100,11 @@ class BlockReader(ChatReader):
                     yield Step(f"{item.type}-start")
                 yield Step(f"{item.type}-delta", text=item.text)
             case ToolCall():
-                # Pieces of several calls may alternate, so the calls before it stay open.
-                if item.id not in self._calls:
+                if item.id not in self._open:
                     yield from self._close_block()
-                    self._calls[item.id] = [item.name]
+                    self._open.append(item.id)
                     yield Step("call-start", item.id, name=item.name)
                 if item.arguments:
-                    self._calls[item.id].append(item.arguments)
                     yield Step("call-delta", item.id, item.arguments)
             case ToolResult():
                 yield from self._close()
@@ -119,9 +118,10 @@ class BlockReader(ChatReader):
 
     def _close(self) -> Iterator[Step]:
         yield from self._close_block()
-        for call_id, (name, *pieces) in self._calls.items():
+        for call_id in self._open:
+            name, *pieces = self.calls[call_id]
             yield Step("call-end", call_id, "".join(pieces), name)
-        self._calls.clear()
+        self._open.clear()
 
     def close(self, *, is_complete: bool = True) -> bytes:
         """Return the end of what is open; a call that may not be complete stays open."""
