@@ -7,6 +7,7 @@ process; every scenario is a test.
 
 import functools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -38,17 +39,26 @@ CHROMIUM = NODE + " {chromium} {page}"
 
 #: The results of their scenarios. A number is that of the generations; "closed" means that the
 #: generator of the model was closed before its end.
+ASKED = ["text", "image_url", "weather"]
+CALL, ARGUMENTS = ["call_1", "weather"], '{"city":"Oslo"}'
 OPENAI: dict[str, Any] = {
     "stream": [True, "stop", True],
     "whole": [True, "stop", True],
     "stop": "closed",
     "again": ["one", "one", "one", 1],
+    "tools": ["I look. ", "tool_calls", *CALL, ARGUMENTS, ASKED],
 }
 AI_SDK = {
     **OPENAI,
     "stream": [True, "stop", True, []],
     "error": [PARTS, [BUSY]],
     "cut": [True, ALL, "stop", 1],
+    "tools": ["I look. ", "tool-calls", *CALL, {"city": "Oslo"}, ASKED],
+}
+LANGCHAIN = {
+    **OPENAI,
+    "error": [PARTS, BUSY],
+    "tools": ["I look. ", "tool_calls", *CALL, {"city": "Oslo"}, ASKED],
 }
 OPENAI_PYTHON = {
     **OPENAI,
@@ -57,6 +67,17 @@ OPENAI_PYTHON = {
 }
 USE_CHAT: dict[str, Any] = {
     "stream": [True, "ready", [], []],
+    "tools": [
+        [
+            ["reasoning", "Where?", "done"],
+            ["text", "I look. ", "done"],
+            ["tool-weather", [{"city": "Oslo"}, {"degrees": -4}], "output-available"],
+            ["text", "Cold.", "done"],
+        ],
+        ["image_url", "text"],
+        [],
+    ],
+    "continue": [[["text"], ["reasoning", "text", "tool-weather", "text"]], []],
     "error": [PARTS, "error", BUSY, []],
     "stop": ["closed", [PARTS, "ready"], [PARTS, "ready"], [], []],
     "reload": [[ALL, "ready"], 204, [ALL, "ready"], 1, []],
@@ -84,12 +105,11 @@ CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
         named("synchronous", OPENAI_PYTHON) | named("asynchronous", OPENAI_PYTHON),
     ),
     "ai_sdk": (NODE, named("openai-compatible", AI_SDK) | named("openai", AI_SDK)),
-    "langchain": (NODE, {**OPENAI, "error": [PARTS, BUSY], "cut": [True, ALL, 1]}),
+    "langchain": (NODE, {**LANGCHAIN, "cut": [True, ALL, 1]}),
     "langchain.py": (
         PYTHON,
         {
-            **OPENAI,
-            "error": [PARTS, BUSY],
+            **LANGCHAIN,
             "cut": ["OpenAIConnectionError", ALL, 1],
             "again": ["one", "one", 1],
         },
@@ -98,8 +118,18 @@ CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
         NODE,
         {
             "stream": [True, True, "RUN_STARTED", "RUN_FINISHED", []],
-            "stop": ["abort", 1],
-            "error": [PARTS, BUSY, "RUN_ERROR"],
+            "tools": [
+                [
+                    ["reasoning", "Where?"],
+                    ["assistant", "I look. ", ARGUMENTS],
+                    ["tool", '{"degrees": -4}'],
+                    ["assistant", "Cold."],
+                ],
+                ASKED,
+                [],
+            ],
+            "stop": ["abort", "closed"],
+            "error": [PARTS, BUSY, "failed", "RUN_ERROR"],
             "cut": [True, ALL, "RUN_FINISHED", 1],
             "again": ["one", "one", "one", 1],
         },
@@ -139,6 +169,18 @@ CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "use_chat": (CHROMIUM + " ./page.js", {**USE_CHAT, "resume": [[ALL, "ready"], 1]}),
     "use_chat-5": (CHROMIUM + " ./page_5.js", {**USE_CHAT, "resume": None}),
 }
+
+#: The place for a provider, and what replaces it.
+MODEL = re.compile(r"    # YOUR MODEL.*?(?=\n\n\n)", re.DOTALL)
+PLANS = """\
+    async for event in plans.answer(messages, tools):
+        yield event"""
+ROUTES = """
+
+from . import plans
+
+router.include_router(plans.router)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +232,10 @@ def project(bake_once: Bake) -> Project:
     """A project whose model answers as its user says."""
     project = bake_once(**OPEN, use_chat=True)
     shutil.copy(Path(__file__).parent / "clients" / "chat" / "plans.py", project.src)
+    chat = project.src / "chat.py"
+    source, count = MODEL.subn(PLANS, chat.read_text("utf-8"))
+    assert count == 1
+    chat.write_text(source + ROUTES, "utf-8")
     return project
 
 

@@ -42,7 +42,7 @@ for (const [name, model] of Object.entries(models)) {
   });
   await scenario(`${name} tools`, async () => {
     const script = tooled();
-    const content = [{ type: "text", text: script.user }, { type: "image", image }];
+    const content = [{ type: "text", text: script.user }, { type: "file", mediaType: "image/png", data: image }];
     const answer = streamText({
       model: model(service), messages: [{ role: "user", content }],
       tools: { weather: tool({ inputSchema: jsonSchema(parameters) }) },

@@ -6,11 +6,11 @@ import { createRoot } from "react-dom/client";
 const query = new URLSearchParams(location.search);
 const [service, id] = [query.get("service"), query.get("id")];
 
-export function render(useChat, Transport) {
+export function render(useChat, Transport, sendAutomaticallyWhen) {
   const transport = new Transport({ api: `${service}/chat` });
   const messages = JSON.parse(localStorage.getItem(id) ?? "[]");
   function Chat() {
-    const chat = useChat({ id, messages, transport, resume: true });
+    const chat = useChat({ id, messages, transport, resume: true, sendAutomaticallyWhen });
     useEffect(() => {
       window.chat = chat;
       // Incomplete answers are not kept.

@@ -61,6 +61,24 @@ await scenario("tools", async () => {
   ]);
   return [shown.filter(([type]) => type !== "step-start"), (await told(answer)).asked, tab.errors];
 });
+// The tool runs in the page, so the answer to its result continues the message.
+await scenario("continue", async () => {
+  const tab = await open("continue");
+  await say(tab, tooled());
+  await tab.waitForFunction(() =>
+    window.chat.messages.at(-1)?.parts.some(({ state }) => state === "input-available"),
+  );
+  await is(tab, "ready");
+  const { user } = plan({ pieces: ["Cold."] });
+  await tab.evaluate(
+    (output) => window.chat.addToolOutput({ tool: "weather", toolCallId: "call_1", output }), user,
+  );
+  await shows(tab, "Cold.");
+  await is(tab, "ready");
+  const messages = await tab.evaluate(() => window.chat.messages);
+  const types = messages.map(({ parts }) => parts.map(({ type }) => type));
+  return [types.map((each) => each.filter((type) => type !== "step-start")), tab.errors];
+});
 await scenario("error", async () => {
   const tab = await open("error");
   await say(tab, plan({ pieces: ["one ", "two "], error: "The model is busy." }));
@@ -108,8 +126,9 @@ await scenario("cut", async () => {
   await is(tab, "error");
   const errors = tab.errors.filter((error) => !/net::ERR_/.test(error));
   await tab.reload();
-  await shows(tab, "two ");
+  await is(tab, "streaming");
   await release(answer);
+  await shows(tab, "three");
   await is(tab, "ready");
   return [await seen(tab), (await told(answer)).started, errors];
 });
@@ -126,6 +145,7 @@ await scenario("resume", async () => {
   await is(tab, "streaming");
   await release(answer);
   await resumed;
+  await is(tab, "ready");
   return [await seen(tab), (await told(answer)).started];
 });
 await scenario("again", async () => {
