@@ -63,6 +63,7 @@ LANGCHAIN = {
 OPENAI_PYTHON = {
     **OPENAI,
     "error": [PARTS, BUSY, BUSY],
+    "failed": [503, True],
     "cut": ["APIConnectionError", ALL, "stop", 1],
 }
 USE_CHAT: dict[str, Any] = {
@@ -96,6 +97,7 @@ CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **OPENAI,
             "error": [PARTS, "APIError", BUSY],
+            "failed": [503, True],
             "cut": [True, ALL, "stop", 1],
             "models": "string",
         },

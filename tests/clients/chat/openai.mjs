@@ -59,6 +59,11 @@ await scenario("error", async () => {
   const error = await caught(read(stream, (_, found) => pieces.splice(0, 9, ...found.pieces)));
   return [pieces.join(""), error?.constructor.name, error?.message];
 });
+await scenario("failed", async () => {
+  const script = plan({ pieces: ["one "], error: "The model is busy." });
+  const error = await caught(ask(direct, script, { stream: false }));
+  return [error.status, error.message.includes("The model is busy.")];
+});
 await scenario("cut", async () => {
   const script = gated();
   const stream = ask(client(relay), script, {}, script.name);

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from openai import APIError, AsyncOpenAI, OpenAI  # type: ignore[import-not-found]
+from openai import APIError, APIStatusError, AsyncOpenAI, OpenAI  # type: ignore[import-not-found]
 from scenarios import (
     RELAY,
     SERVICE,
@@ -112,6 +112,14 @@ async def error(ask: Stream) -> object:
     return None
 
 
+async def failed(ask: Stream) -> object:
+    try:
+        await anext(ask(SERVICE, failing(), stream=False))
+    except APIStatusError as error:
+        return [error.status_code, "The model is busy." in error.message]
+    return None
+
+
 async def lost(ask: Stream) -> object:
     script = gated()
     try:
@@ -143,7 +151,7 @@ async def tools(_: Stream) -> object:
 
 SCENARIOS = {
     "stream": stream, "whole": whole, "stop": stop, "error": error, "cut": lost, "again": again,
-    "tools": tools,
+    "tools": tools, "failed": failed,
 }  # fmt: skip
 
 for ask in (synchronous, asynchronous):
