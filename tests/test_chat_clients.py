@@ -1,5 +1,5 @@
 """Common clients of chats read the formats of a run: they get all texts exactly, see errors, stop
-an answer, continue one after a lost connection or a reload, and never start it twice.
+a generation, continue one after a lost connection or a reload, and never start it twice.
 
 The tests install the newest versions of the clients. Each client does all its scenarios in one
 process; every scenario is a test.
@@ -175,7 +175,7 @@ CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
 #: The place for a provider, and what replaces it.
 MODEL = re.compile(r"    # YOUR MODEL.*?(?=\n\n\n)", re.DOTALL)
 PLANS = """\
-    async for event in plans.answer(messages, tools):
+    async for event in plans.follow(messages, tools):
         yield event"""
 ROUTES = """
 
@@ -231,7 +231,7 @@ def page(origin: str) -> str:
 
 @pytest.fixture(scope="module")
 def project(bake_once: Bake) -> Project:
-    """A project whose model answers as its user says."""
+    """A project whose model follows the plan in a message."""
     project = bake_once(**OPEN, use_chat=True)
     shutil.copy(Path(__file__).parent / "clients" / "chat" / "plans.py", project.src)
     chat = project.src / "chat.py"

@@ -10,7 +10,7 @@ process.on("unhandledRejection", () => {});
 const warnings = [];
 console.warn = (...words) => warnings.push(words.join(" "));
 
-/** Run an agent; return the texts of its new messages, and what it has reported. */
+/** Run an agent; return its events, its errors and its new messages. */
 async function ask(address, { name, user }, { seen = () => {}, key, parts = [], ...more } = {}) {
   const content = parts.length ? [{ type: "text", text: user }, ...parts] : user;
   const agent = new HttpAgent({

@@ -13,7 +13,7 @@ export function render(useChat, Transport, sendAutomaticallyWhen) {
     const chat = useChat({ id, messages, transport, resume: true, sendAutomaticallyWhen });
     useEffect(() => {
       window.chat = chat;
-      // Incomplete answers are not kept.
+      // Do not keep incomplete messages.
       if (chat.status !== "streaming") localStorage.setItem(id, JSON.stringify(chat.messages));
     });
     const shown = chat.messages.map(({ id, parts }) => {

@@ -1,4 +1,4 @@
-"""A model that answers as the message of the user says, for tests; a module of the service.
+"""A model that follows the plan in the message of the user; a module of a service for tests.
 
 The last message is JSON: the model yields its `pieces` and its `events`, waits until it is released
 if it `waits`, yields its `rest`, and fails if it has an `error`.
@@ -13,7 +13,7 @@ from fastapi import APIRouter, HTTPException  # type: ignore[import-not-found]
 
 
 class Plan:
-    """What has become of a plan."""
+    """The state of a plan."""
 
     def __init__(self) -> None:
         self.started = 0
@@ -33,10 +33,10 @@ def plan_of(name: str) -> Plan:
     return PLANS.setdefault(name, Plan())
 
 
-async def answer(
+async def follow(
     messages: list[dict[str, Any]], tools: list[dict[str, Any]]
 ) -> AsyncGenerator[dict[str, object]]:
-    """Yield the events of an answer."""
+    """Yield the events of the plan in the last message."""
     content = messages[-1]["content"]
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     script = json.loads("".join(part.get("text", "") for part in parts))

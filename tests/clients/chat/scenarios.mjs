@@ -1,4 +1,4 @@
-// What the scripts of this folder share: NAME.mjs SERVICE RELAY TEXTS [CHROMIUM PAGE]. Each prints one
+// Shared by the scripts of this folder: NAME.mjs SERVICE RELAY TEXTS [CHROMIUM PAGE]. Each prints a
 // line of JSON for each scenario, with its name and result; "cut" asks to cut the connections of RELAY.
 import { readFile } from "node:fs/promises";
 
@@ -9,14 +9,14 @@ export const text = texts.join("");
 const only = process.env.ONLY;
 setTimeout(() => process.exit(1), 100_000).unref();
 
-/** What the user says: the model answers with `pieces`, waits if `waits`, and goes on with `rest`. */
+/** Return a message of a user: the model yields `pieces`, waits if `waits`, and yields `rest`. */
 export const plan = (fields) => {
   const name = crypto.randomUUID();
   return { name, user: JSON.stringify({ name, ...fields }) };
 };
 export const gated = () => plan({ pieces: ["one ", "two "], waits: true, rest: ["three"] });
 
-/** An answer with a call of a tool, and the result of the tool if the service runs it. */
+/** Return a plan that calls a tool, with the result of the tool if the service runs it. */
 export const tooled = (...results) =>
   plan({
     pieces: [],
@@ -31,12 +31,12 @@ export const tooled = (...results) =>
 export const parameters = { type: "object", properties: { city: { type: "string" } } };
 export const image = "data:image/png;base64,iVBORw0KGgo=";
 
-/** What has become of the plan: the number of generations, how the last one has ended, and the types
- * of the parts of the message and the names of the tools that the model has seen. */
+/** Return the state of a plan: the number of generations, how the last one has ended, and the types
+ * of the parts of the message and the names of the tools that the model has received. */
 export const told = async ({ name }) => (await fetch(`${service}/plans/${name}`)).json();
-/** The same, after the generation has ended. */
+/** Return the same, after the generation has ended. */
 export const ended = async ({ name }) => (await fetch(`${service}/plans/${name}/end`)).json();
-/** Let the model go on. */
+/** Let the model yield the rest. */
 export const release = ({ name }) => fetch(`${service}/plans/${name}/release`, { method: "POST" });
 
 /** Start the run of the chat, without any of the formats; return its id. */
@@ -49,7 +49,7 @@ export async function start({ user }) {
 
 export const cut = () => console.log('"cut"');
 
-/** What an error says that a client throws. */
+/** Return the error of a promise, or null. */
 export async function caught(work) {
   try {
     await work;

@@ -1,4 +1,4 @@
-"""What the scripts in Python share: NAME_client.py SERVICE RELAY TEXTS.
+"""Shared by the scripts in Python: NAME_client.py SERVICE RELAY TEXTS.
 
 Each prints one line of JSON for each scenario, with its name and result; "cut" asks to cut the
 connections of RELAY.
@@ -20,7 +20,7 @@ TEXT = "".join(TEXTS)
 
 
 class Plan(NamedTuple):
-    """What the user says, as JSON: the model yields `pieces`, waits if `waits`, yields `rest`."""
+    """A message of a user: the model yields `pieces`, waits if `waits`, and yields `rest`."""
 
     name: str
     user: str
@@ -34,10 +34,10 @@ class Plan(NamedTuple):
         return [{"role": "user", "content": [{"type": "text", "text": self.user}, IMAGE]}]
 
     def told(self) -> dict[str, object]:
-        """Return what has become of it.
+        """Return the state of the plan.
 
         `started`, the number of generations; `ended`, how the last one has ended; `asked`, the
-        types of the parts of the message and the names of the tools that the model has seen.
+        types of the parts of the message and the names of the tools that the model has received.
         """
         return ask("GET", f"/plans/{self.name}")
 
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
         return ask("GET", f"/plans/{self.name}/end")
 
     def release(self) -> None:
-        """Let the model go on."""
+        """Let the model yield the rest."""
         ask("POST", f"/plans/{self.name}/release")
 
     def start(self) -> str:

@@ -61,7 +61,7 @@ await scenario("tools", async () => {
   ]);
   return [shown.filter(([type]) => type !== "step-start"), (await told(answer)).asked, tab.errors];
 });
-// The tool runs in the page, so the answer to its result continues the message.
+// The tool runs in the page, so the message continues after its result.
 await scenario("continue", async () => {
   const tab = await open("continue");
   await say(tab, tooled());
@@ -85,7 +85,7 @@ await scenario("error", async () => {
   await is(tab, "error");
   return [...(await seen(tab)), await tab.evaluate(() => window.chat.error.message), tab.errors];
 });
-// In two tabs, of which one stops the answer.
+// In two tabs, of which one stops the generation.
 await scenario("stop", async () => {
   const answer = gated();
   const one = await open("stop");
@@ -132,7 +132,7 @@ await scenario("cut", async () => {
   await is(tab, "ready");
   return [await seen(tab), (await told(answer)).started, errors];
 });
-// Without a reload; not for AI SDK 5, which shows the answer twice.
+// Without a reload; not for AI SDK 5, which repeats the text.
 await scenario("resume", async () => {
   if (script.includes("5")) return null;
   const answer = gated();
