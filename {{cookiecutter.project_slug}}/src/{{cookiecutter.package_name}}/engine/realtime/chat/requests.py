@@ -6,7 +6,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator, with_config
 from typing_extensions import TypeAliasType, TypedDict  # Python 3.11 has none that serve.
 
-_OPEN = ConfigDict(extra="allow")
+OPEN = ConfigDict(extra="allow")
 
 #: A longer list of errors would cost more than the request.
 Objects = TypeAliasType("Objects", Annotated[list[dict[str, Any]], FailFast()])
@@ -14,7 +14,7 @@ Objects = TypeAliasType("Objects", Annotated[list[dict[str, Any]], FailFast()])
 Name = Annotated[str, Field(max_length=256)]
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class ChatMessage(TypedDict):
     """A message in the form of OpenAI; its other members are kept."""
 
@@ -24,7 +24,7 @@ class ChatMessage(TypedDict):
     tool_call_id: NotRequired[str]
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class ChatFunction(TypedDict):
     """What a model knows of a tool: `description` and `parameters` (JSON Schema) are optional."""
 
@@ -44,7 +44,7 @@ Tools = TypeAliasType("Tools", Annotated[list[ChatTool], FailFast()])
 class ChatRequest(BaseModel):
     """A request; its members that the format does not define are options for the model."""
 
-    model_config = _OPEN
+    model_config = OPEN
 
     @model_validator(mode="before")
     @classmethod
@@ -64,3 +64,9 @@ def text_of(message: ChatMessage) -> str:
     if isinstance(content, list):
         return "".join([str(part.get("text", "")) for part in content])
     return content or ""
+
+
+def call_of(call_id: object, name: object, arguments: str) -> dict[str, Any]:
+    """Return a tool call in the form of OpenAI."""
+    function = {"name": name, "arguments": arguments}
+    return {"id": call_id, "type": "function", "function": function}
