@@ -232,7 +232,7 @@ def page(origin: str) -> str:
 @pytest.fixture(scope="module")
 def project(bake_once: Bake) -> Project:
     """A project whose model follows the plan in a message."""
-    project = bake_once(**OPEN, use_chat=True)
+    project = bake_once(**OPEN)
     shutil.copy(Path(__file__).parent / "clients" / "chat" / "plans.py", project.src)
     chat = project.src / "chat.py"
     source, count = MODEL.subn(PLANS, chat.read_text("utf-8"))
