@@ -58,21 +58,25 @@ class RunChannel(Channel):
         body, self._begin = self._begin, b""
         followed, subscription = self._followed, self.subscription
         if followed.reset is not None or self._past:
-            return body + self._take_past()
+            body += self._take_past()
+            if body:
+                return body
         if subscription.position < subscription.ring.floor:
             if followed.is_kept and self._reader.resumes:
                 self.come_back()  # The client gets the log when it returns.
                 return body
             report_gap(subscription)
-        reset, events = subscription.take()
-        if reset is not None:
-            body += self._gap(reset)
-        for event in events:
-            if event.message.event == END:
-                self._finish(self._reader.ended(end_of(event)), Outcome.COMPLETE)
-            elif event.message.event != BEGIN:
-                body += self._reader.encode(event)
-        return body
+        while True:
+            reset, events = subscription.take()
+            if reset is not None:
+                body += self._gap(reset)
+            for event in events:
+                if event.message.event == END:
+                    self._finish(self._reader.ended(end_of(event)), Outcome.COMPLETE)
+                elif event.message.event != BEGIN:
+                    body += self._reader.encode(event)
+            if body or not events:  # The format may have nothing for some events.
+                return body
 
     def _take_past(self) -> bytes:
         body = b""
