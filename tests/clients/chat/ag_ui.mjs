@@ -1,7 +1,7 @@
 // npm @ag-ui/client.
 import { HttpAgent } from "@ag-ui/client";
 import {
-  cut, ended, gated, image, parameters, plan, release, relay, scenario, service, text, texts, told,
+  cut, ended, gated, halfway, image, parameters, plan, release, relay, scenario, service, text, texts, told,
   tooled,
 } from "./scenarios.mjs";
 
@@ -22,7 +22,7 @@ async function ask(address, { name, user }, { seen = () => {}, key, parts = [], 
     onEvent: ({ event }) => void found.types.push(event.type),
     onTextMessageContentEvent: async ({ event }) => {
       found.pieces.push(event.delta);
-      await seen(found.pieces.length, agent);
+      await seen(found.pieces, agent);
     },
     onRunErrorEvent: ({ event }) => void (found.error = event),
   }).catch((error) => (found.failed = error));
@@ -51,7 +51,7 @@ await scenario("tools", async () => {
 });
 await scenario("stop", async () => {
   const script = gated();
-  const stop = (count, agent) => count === 2 && agent.abortRun();
+  const stop = (pieces, agent) => halfway(() => agent.abortRun())(pieces);
   const { error } = await ask(service, script, { seen: stop });
   return [error.code, (await ended(script)).ended];
 });
@@ -63,9 +63,9 @@ await scenario("error", async () => {
 await scenario("cut", async () => {
   const script = gated();
   const key = script.name;
-  const { failed } = await ask(relay, script, { key, seen: (count) => count === 2 && cut() });
+  const { failed } = await ask(relay, script, { key, seen: halfway(cut) });
   const { whole, types } = await ask(relay, script, {
-    key, seen: (count) => count === 2 && release(script),
+    key, seen: halfway(() => release(script)),
   });
   return [failed !== null, whole, types.at(-1), (await told(script)).started];
 });

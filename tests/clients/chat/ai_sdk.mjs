@@ -3,7 +3,7 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, jsonSchema, streamText, tool } from "ai";
 import {
-  caught, cut, ended, gated, image, parameters, plan, release, relay, scenario, service, text, texts,
+  caught, cut, ended, gated, halfway, image, parameters, plan, release, relay, scenario, service, text, texts,
   told, tooled,
 } from "./scenarios.mjs";
 
@@ -20,7 +20,7 @@ async function read(stream, seen = () => {}) {
     if (part.type === "error") found.errors.push(part.error.message ?? part.error);
     if (part.type === "finish") found.finish = part.finishReason;
     if (part.type === "finish") found.usage = part.totalUsage;
-    await seen(found.pieces.length, found, part);
+    await seen(found.pieces);
   }
   return found;
 }
@@ -55,7 +55,7 @@ for (const [name, model] of Object.entries(models)) {
     const script = gated();
     const stop = new AbortController();
     const stream = ask(service, script, { abortSignal: stop.signal });
-    await read(stream, (count) => count === 2 && stop.abort());
+    await read(stream, halfway(() => stop.abort()));
     return (await ended(script)).ended;
   });
   await scenario(`${name} error`, async () => {
@@ -66,14 +66,14 @@ for (const [name, model] of Object.entries(models)) {
   await scenario(`${name} cut`, async () => {
     const script = gated();
     const broken = ask(relay, script, {}, script.name);
-    let wasCut = false;
+    let cuts = 0;
     const lost = await caught(
-      read(broken, (count) => count === 2 && !wasCut && ((wasCut = true), cut())).then((found) => {
-        if (found.errors.length) throw found.errors[0];
+      read(broken, halfway(() => cuts++ || cut())).then(({ errors }) => {
+        if (errors.length) throw errors[0];
       }),
     );
     const again = ask(relay, script, {}, script.name);
-    const { pieces, finish } = await read(again, (count) => count === 2 && release(script));
+    const { pieces, finish } = await read(again, halfway(() => release(script)));
     return [lost !== null, pieces.join(""), finish, (await told(script)).started];
   });
   await scenario(`${name} again`, async () => {

@@ -1,6 +1,6 @@
 // npm eventsource.
 import { EventSource } from "eventsource";
-import { cut, gated, plan, release, relay, scenario, service, start, text, texts, told }
+import { cut, gated, halfway, plan, release, relay, scenario, service, start, text, texts, told }
   from "./scenarios.mjs";
 
 /** Follow a run until the client closes; return its texts, and how it has ended. */
@@ -11,7 +11,9 @@ const follow = (address, run, { seen = () => {}, opened = () => {}, closes = tru
     source.onopen = () => opened(++found.opens);
     source.onmessage = ({ data }) => {
       const event = JSON.parse(data);
-      if (event.type === "text") seen(found.pieces.push(event.text));
+      if (event.type !== "text") return;
+      found.pieces.push(event.text);
+      seen(found.pieces);
     };
     source.addEventListener("end", ({ data }) => {
       found.end = JSON.parse(data);
@@ -33,7 +35,7 @@ await scenario("error", async () => {
 });
 await scenario("stop", async () => {
   const run = await start(gated());
-  const stop = (count) => count === 2 && fetch(`${service}/runs/${run}/stop`, { method: "POST" });
+  const stop = halfway(() => fetch(`${service}/runs/${run}/stop`, { method: "POST" }));
   const { pieces, end } = await follow(service, run, { seen: stop });
   return [pieces.join(""), end.status];
 });
@@ -41,7 +43,7 @@ await scenario("cut", async () => {
   const script = gated();
   const run = await start(script);
   const { pieces, end } = await follow(relay, run, {
-    seen: (count) => count === 2 && cut(),
+    seen: halfway(cut),
     opened: (opens) => opens === 2 && release(script),
   });
   return [pieces.join(""), end.status, (await told(script)).started];

@@ -1,6 +1,6 @@
 // npm @microsoft/fetch-event-source in Chromium.
 import { chromium } from "playwright-core";
-import { cut, gated, more, plan, release, relay, scenario, service, start, text, texts, told }
+import { cut, gated, halfway, more, plan, release, relay, scenario, service, start, text, texts, told }
   from "./scenarios.mjs";
 
 const [executablePath, page] = more;
@@ -12,7 +12,7 @@ tab.on("console", (message) => {
   if (message.type() !== "info") errors.push(message.text());
 });
 await tab.goto(`${page}?${new URLSearchParams({ service, id: "events", script: "./page.js" })}`);
-await tab.exposeFunction("seen", (name, count) => hooks.get(name)?.(count));
+await tab.exposeFunction("seen", (name, what) => hooks.get(name)?.(what));
 const hooks = new Map();
 
 /** Follow a run to its end, or to the response 204; return what the client reports. */
@@ -35,7 +35,7 @@ function follow(address, run, seen = () => {}, headers = {}) {
           if (event === "end") found.end = JSON.parse(data);
           else if (!data) found.empty++;
           else found.pieces.push(JSON.parse(data).text ?? "");
-          window.seen(run, found.pieces.length);
+          window.seen(run, found.pieces);
         },
         onerror: () => void found.failures++,
       });
@@ -56,9 +56,9 @@ await scenario("error", async () => {
 });
 await scenario("stop", async () => {
   const run = await start(gated());
-  const { pieces, end } = await follow(service, run, (count) => {
-    if (count === 2) fetch(`${service}/runs/${run}/stop`, { method: "POST" });
-  });
+  const { pieces, end } = await follow(service, run, halfway(() => {
+    fetch(`${service}/runs/${run}/stop`, { method: "POST" });
+  }));
   return [pieces.join(""), end.status];
 });
 // The run is over, so there is nothing after its last event.
@@ -72,7 +72,7 @@ await scenario("cut", async () => {
   const answer = gated();
   const run = await start(answer);
   hooks.set(`${run} opened`, (opens) => opens === 2 && release(answer));
-  const { pieces, end, failures } = await follow(relay, run, (count) => count === 2 && cut());
+  const { pieces, end, failures } = await follow(relay, run, halfway(cut));
   return [pieces.join(""), end.status, failures > 0, (await told(answer)).started];
 });
 await browser.close();

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx  # type: ignore[import-not-found]
 from httpx_sse import connect_sse  # type: ignore[import-not-found]
-from scenarios import RELAY, SERVICE, TEXT, TEXTS, cut, failing, gated, plan, scenario, second
+from scenarios import RELAY, SERVICE, TEXT, TEXTS, cut, failing, gated, halfway, plan, scenario
 
 #: Its default timeout of five seconds is shorter than the heartbeat.
 CLIENT = httpx.Client(timeout=60)
@@ -23,7 +23,7 @@ class Follower:
         self.last_event_id = ""
         self.empty = 0
 
-    def read(self, address: str, seen: Callable[[int], object] = bool) -> None:
+    def read(self, address: str, seen: Callable[[list[str]], object] = bool) -> None:
         headers = {"Last-Event-ID": self.last_event_id} if self.last_event_id else {}
         url = f"{address}/runs/{self.run_id}/events"
         with connect_sse(CLIENT, "GET", url, headers=headers) as source:
@@ -38,7 +38,7 @@ class Follower:
                     self.empty += 1
                 elif (found := json.loads(event.data))["type"] == "text":
                     self.pieces.append(found["text"])
-                    seen(len(self.pieces))
+                    seen(self.pieces)
 
 
 def stream() -> object:
@@ -57,7 +57,7 @@ def error() -> object:
 def stop() -> object:
     follower = Follower(gated().start())
     url = f"{SERVICE}/runs/{follower.run_id}/stop"
-    follower.read(SERVICE, second(lambda: CLIENT.post(url)))
+    follower.read(SERVICE, halfway(lambda: CLIENT.post(url)))
     return ["".join(follower.pieces), follower.end["status"]]
 
 
@@ -65,7 +65,7 @@ def lost() -> object:
     script = gated()
     follower, name = Follower(script.start()), None
     try:
-        follower.read(RELAY, second(cut))
+        follower.read(RELAY, halfway(cut))
     except httpx.TransportError as error:
         name = type(error).__name__
     script.release()

@@ -1,7 +1,7 @@
 // npm @langchain/openai.
 import { ChatOpenAI } from "@langchain/openai";
 import {
-  caught, cut, ended, gated, image, parameters, plan, release, relay, scenario, service, text, texts,
+  caught, cut, ended, gated, halfway, image, parameters, plan, release, relay, scenario, service, text, texts,
   told, tooled,
 } from "./scenarios.mjs";
 
@@ -18,7 +18,7 @@ async function read(stream, seen = () => {}) {
   for await (const piece of await stream) {
     if (piece.content) found.pieces.push(piece.content);
     found.whole = found.whole ? found.whole.concat(piece) : piece;
-    await seen(found.pieces.length, found);
+    await seen(found.pieces);
   }
   return found;
 }
@@ -47,7 +47,7 @@ await scenario("stop", async () => {
   const script = gated();
   const stop = new AbortController();
   const stream = model(service).stream(script.user, { signal: stop.signal });
-  await caught(read(stream, (count) => count === 2 && stop.abort()));
+  await caught(read(stream, halfway(() => stop.abort())));
   return (await ended(script)).ended;
 });
 await scenario("error", async () => {
@@ -55,15 +55,15 @@ await scenario("error", async () => {
   const stream = model(service).stream(
     plan({ pieces: ["one ", "two "], error: "The model is busy." }).user,
   );
-  const error = await caught(read(stream, (_, found) => pieces.splice(0, 9, ...found.pieces)));
+  const error = await caught(read(stream, (found) => pieces.splice(0, 9, ...found)));
   return [pieces.join(""), error?.message];
 });
 await scenario("cut", async () => {
   const script = gated();
   const stream = model(relay, script.name).stream(script.user);
-  const error = await caught(read(stream, (count) => count === 2 && cut()));
+  const error = await caught(read(stream, halfway(cut)));
   const again = model(relay, script.name).stream(script.user);
-  const { pieces } = await read(again, (count) => count === 2 && release(script));
+  const { pieces } = await read(again, halfway(() => release(script)));
   return [error !== null, pieces.join(""), (await told(script)).started];
 });
 await scenario("again", async () => {

@@ -1,7 +1,6 @@
 """langchain-openai."""
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
 from langchain_openai import ChatOpenAI  # type: ignore[import-not-found]
@@ -14,9 +13,9 @@ from scenarios import (
     cut,
     failing,
     gated,
+    halfway,
     plan,
     scenario,
-    second,
     tooled,
 )  # fmt: skip
 
@@ -33,13 +32,15 @@ def model(address: str = SERVICE, key: str | None = None) -> ChatOpenAI:
 
 
 def pieces_of(
-    stream: Iterator[Any], seen: Callable[[int], object] = bool, pieces: list[str] | None = None
+    stream: Iterator[Any],
+    seen: Callable[[list[str]], object] = bool,
+    pieces: list[str] | None = None,
 ) -> list[str]:
     pieces = [] if pieces is None else pieces
     for chunk in stream:
         if chunk.content:
             pieces.append(chunk.content)
-            seen(len(pieces))
+            seen(pieces)
     return pieces
 
 
@@ -60,7 +61,7 @@ def whole() -> object:
 def stop() -> object:
     script = gated()
     chunks = model().stream(script.user)
-    list(islice((chunk for chunk in chunks if chunk.content), 2))
+    next(chunk for chunk in chunks if "two " in chunk.content)
     chunks.close()
     return script.ended()["ended"]
 
@@ -77,11 +78,11 @@ def error() -> object:
 def lost() -> object:
     script, name = gated(), None
     try:
-        pieces_of(model(RELAY, script.name).stream(script.user), second(cut))
+        pieces_of(model(RELAY, script.name).stream(script.user), halfway(cut))
     except Exception as error:
         name = type(error).__name__
     again = model(RELAY, script.name).stream(script.user)
-    pieces = pieces_of(again, second(script.release))
+    pieces = pieces_of(again, halfway(script.release))
     return [name, "".join(pieces), script.told()["started"]]
 
 

@@ -1,7 +1,7 @@
 // npm openai.
 import OpenAI from "openai";
 import {
-  caught, cut, ended, gated, image, parameters, plan, release, relay, scenario, service, text, texts,
+  caught, cut, ended, gated, halfway, image, parameters, plan, release, relay, scenario, service, text, texts,
   told, tooled,
 } from "./scenarios.mjs";
 
@@ -20,7 +20,7 @@ async function read(stream, seen = () => {}) {
     if (choice?.delta.content) found.pieces.push(choice.delta.content);
     found.finish ??= choice?.finish_reason ?? null;
     found.usage ??= usage ?? null;
-    await seen(found.pieces.length, found);
+    await seen(found.pieces);
   }
   return found;
 }
@@ -50,13 +50,13 @@ await scenario("tools", async () => {
 await scenario("stop", async () => {
   const script = gated();
   const stream = await ask(direct, script);
-  await read(stream, (count) => count === 2 && stream.controller.abort());
+  await read(stream, halfway(() => stream.controller.abort()));
   return (await ended(script)).ended;
 });
 await scenario("error", async () => {
   const pieces = [];
   const stream = ask(direct, plan({ pieces: ["one ", "two "], error: "The model is busy." }));
-  const error = await caught(read(stream, (_, found) => pieces.splice(0, 9, ...found.pieces)));
+  const error = await caught(read(stream, (found) => pieces.splice(0, 9, ...found)));
   return [pieces.join(""), error?.constructor.name, error?.message];
 });
 await scenario("failed", async () => {
@@ -67,9 +67,9 @@ await scenario("failed", async () => {
 await scenario("cut", async () => {
   const script = gated();
   const stream = ask(client(relay), script, {}, script.name);
-  const error = await caught(read(stream, (count) => count === 2 && cut()));
+  const error = await caught(read(stream, halfway(cut)));
   const again = ask(client(relay), script, {}, script.name);
-  const { pieces, finish } = await read(again, (count) => count === 2 && release(script));
+  const { pieces, finish } = await read(again, halfway(() => release(script)));
   return [error !== null, pieces.join(""), finish, (await told(script)).started];
 });
 await scenario("again", async () => {

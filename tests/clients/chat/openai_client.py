@@ -17,9 +17,9 @@ from scenarios import (
     cut,
     failing,
     gated,
+    halfway,
     plan,
     scenario,
-    second,
     tooled,
 )  # fmt: skip
 
@@ -65,7 +65,7 @@ async def asynchronous(
 
 
 async def read(
-    chunks: AsyncIterator[Any], pieces: list[str], seen: Callable[[int], object] = bool
+    chunks: AsyncIterator[Any], pieces: list[str], seen: Callable[[list[str]], object] = bool
 ) -> Found:
     finish, tokens = None, None
     async for chunk in chunks:
@@ -73,7 +73,7 @@ async def read(
             finish = choice.finish_reason or finish
             if choice.delta.content:
                 pieces.append(choice.delta.content)
-                seen(len(pieces))
+                seen(pieces)
         if chunk.usage:
             tokens = chunk.usage.total_tokens
     return pieces, finish, tokens
@@ -94,11 +94,10 @@ async def whole(ask: Stream) -> object:
 
 
 async def stop(ask: Stream) -> object:
-    script, count = gated(), 0
+    script = gated()
     async with aclosing(ask(SERVICE, script)) as chunks:  # type: ignore[type-var]
         async for chunk in chunks:
-            count += any(choice.delta.content for choice in chunk.choices)
-            if count == 2:
+            if any("two " in (choice.delta.content or "") for choice in chunk.choices):
                 break
     return script.ended()["ended"]
 
@@ -123,10 +122,10 @@ async def failed(ask: Stream) -> object:
 async def lost(ask: Stream) -> object:
     script = gated()
     try:
-        await read(ask(RELAY, script, script.name), [], second(cut))
+        await read(ask(RELAY, script, script.name), [], halfway(cut))
     except Exception as error:
         name = type(error).__name__
-    pieces, finish, _ = await read(ask(RELAY, script, script.name), [], second(script.release))
+    pieces, finish, _ = await read(ask(RELAY, script, script.name), [], halfway(script.release))
     return [name, "".join(pieces), finish, script.told()["started"]]
 
 

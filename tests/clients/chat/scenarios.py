@@ -107,11 +107,11 @@ def cut() -> None:
     show("cut")
 
 
-def second(act: Callable[[], object]) -> Callable[[int], None]:
-    """Return a callback that acts when it is called with 2."""
+def halfway(act: Callable[[], object]) -> Callable[[list[str]], None]:
+    """Act when a gated model waits; a client that comes later gets several pieces as one."""
 
-    def seen(count: int) -> None:
-        if count == 2:
+    def seen(pieces: list[str]) -> None:
+        if "".join(pieces).endswith("two "):
             act()
 
     return seen
