@@ -41,6 +41,7 @@ OWNED = [
     (KEYS, [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access"]),
     (KEYS and RESUME and DOWNLOAD, [f"{TESTS}/access/files"]),
     (KEYS, ["tests/test_access.py", "docs/access.md", f"{TESTS}/realtime/access"]),
+    (KEYS and CHAT, [f"{TESTS}/realtime/access/test_chat.py"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", f"{TESTS}/test_web.py"]),
     (ANSWERS["engine_tests"], [TESTS]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),

@@ -19,8 +19,8 @@ from .engine.realtime import IdempotencyKey, RunResult, RunRouter, RunsDep, RunS
 from .engine.realtime.chat import (
     ChatCompletionRequest,
     ChatEvent,
-    ChatMessage,
-    ChatTool,
+    ChatMessages,
+    ChatTools,
     RunAgentInput,
     Text,
     ToolCall,
@@ -37,23 +37,23 @@ MODEL = "echo"
 START = Depends(Admission("realtime", "runs:start"))
 FOLLOW = Depends(Admission("realtime", "runs:follow"))
 STREAM: dict[int | str, Any] = {200: {"content": {"text/event-stream": {}}}}
+NOTHING: dict[int | str, Any] = {204: {"description": "No answer is being generated."}}
 
 
 @router.run("/runs/chat", compact=compact)
 async def chat(
-    messages: list[ChatMessage], tools: list[ChatTool], options: dict[str, Any]
+    messages: ChatMessages, tools: ChatTools, options: dict[str, Any]
 ) -> AsyncGenerator[ChatEvent]:
     """Answer the last message."""
     # YOUR MODEL: replace the rest of this function by a request to a provider. `messages` and
     # `tools` have the form of OpenAI, and `options` contains the other members of the request.
-    # This one repeats the message, or calls the tools that it names.
+    # This one repeats the message, or calls a tool that it names.
     prompt = text_of(messages[-1]) if messages else ""
     words = prompt.split()
-    called = {tool["function"]["name"] for tool in tools}.intersection(words)
-    if called and messages[-1]["role"] == "user":
-        for name in sorted(called):
-            arguments = json.dumps({"input": prompt})
-            yield ToolCall(id=f"call_{secrets.token_hex(8)}", name=name, arguments=arguments)
+    named = {tool["function"]["name"] for tool in tools}.intersection(words)
+    if named and messages[-1]["role"] == "user":
+        arguments = json.dumps({"input": prompt})
+        yield ToolCall(id=f"call_{secrets.token_hex(8)}", name=min(named), arguments=arguments)
     else:
         size = max(4, len(prompt) // 200)
         for begin in range(0, len(prompt), size):
@@ -63,7 +63,10 @@ async def chat(
 
 
 @router.post(
-    "/v1/chat/completions", response_class=Response, responses=STREAM, dependencies=[START]
+    "/v1/chat/completions",
+    response_class=Response,
+    responses={200: {"content": {"text/event-stream": {}, "application/json": {}}}},
+    dependencies=[START],
 )
 async def completions(
     body: ChatCompletionRequest, request: Request, runs: RunsDep, once: IdempotencyKey = None
@@ -95,7 +98,10 @@ async def ui_chat(body: UIChatRequest, request: Request, runs: RunsDep) -> RunSt
 
 
 @router.get(
-    "/chat/{chat_id}/stream", response_class=Response, responses=STREAM, dependencies=[FOLLOW]
+    "/chat/{chat_id}/stream",
+    response_class=Response,
+    responses=STREAM | NOTHING,
+    dependencies=[FOLLOW],
 )
 async def resume_ui_chat(chat_id: str, request: Request, runs: RunsDep) -> Response:
     """Send the answer that is being generated, from its beginning; 204 if there is none."""

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from ..runs.readers import End
 from .readers import BlockReader, Record, Step, sse_json
-from .requests import OPEN, ChatFunction, ChatRequest, Name, Objects
+from .requests import MOST, OPEN, ChatFunction, ChatRequest, Name, Objects
 
 #: The events of texts.
 _EVENTS: dict[str, list[Record]] = {
@@ -41,8 +41,10 @@ class RunAgentInput(ChatRequest):
     threadId: Name  # noqa: N815  # The names of the members.
     runId: Name  # noqa: N815
     messages: Annotated[list[AGUIMessage], FailFast()]
-    tools: Annotated[list[ChatFunction], FailFast()] = Field(default_factory=list)
-    context: Objects = Field(default_factory=list)
+    tools: Annotated[list[ChatFunction], Field(max_length=MOST), FailFast()] = Field(
+        default_factory=list
+    )
+    context: Annotated[Objects, Field(max_length=MOST)] = Field(default_factory=list)
     forwardedProps: Any = None  # noqa: N815
 
     def parameters(self) -> dict[str, Any]:

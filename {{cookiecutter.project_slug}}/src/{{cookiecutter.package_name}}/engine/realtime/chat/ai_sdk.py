@@ -4,7 +4,6 @@ Source: AI SDK 5 and 6, "Stream protocol" (data streams) and `UIMessage`.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -87,12 +86,14 @@ def _step(parts: list[Record]) -> Iterator[Record]:
             message["reasoning_content"] = reasoning
         yield message | ({"tool_calls": [_call(part) for part, _ in results]} if results else {})
     for part, result in results:
-        yield {"role": "tool", "tool_call_id": part.get("toolCallId"), "content": result}
+        yield {"role": "tool", "tool_call_id": str(part.get("toolCallId")), "content": result}
 
 
 def _call(part: Record) -> Record:
     name = part.get("toolName") or str(part.get("type")).removeprefix("tool-")
-    return call_of(part.get("toolCallId"), name, _json(part.get("input", part.get("rawInput"))))
+    return call_of(
+        str(part.get("toolCallId")), name, _json(part.get("input", part.get("rawInput")))
+    )
 
 
 def _result(part: Record) -> str | None:
@@ -110,7 +111,7 @@ def _result(part: Record) -> str | None:
 
 
 def _json(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else pydantic_core.to_json(value).decode()
 
 
 class UIMessageReader(BlockReader):

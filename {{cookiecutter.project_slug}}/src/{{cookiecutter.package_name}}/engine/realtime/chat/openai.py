@@ -7,21 +7,21 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import FailFast, Field
+from pydantic import Field
 
 from ..messages import Message
 from ..runs.readers import End
 from .events import ChatEvent, Reasoning, Text, Usage, chat_event
 from .readers import ChatReader, Record, sse_json
-from .requests import ChatMessage, ChatRequest, Name, Tools, call_of
+from .requests import ChatMessages, ChatRequest, ChatTools, Name, call_of
 
 
 class ChatCompletionRequest(ChatRequest):
     """The body of `POST /v1/chat/completions`."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1), FailFast()]
+    messages: Annotated[ChatMessages, Field(min_length=1)]
     model: Name = ""
-    tools: Tools | None = None
+    tools: ChatTools | None = None
     stream: bool | None = False
     stream_options: dict[str, Any] | None = None
     n: Literal[1] | None = None

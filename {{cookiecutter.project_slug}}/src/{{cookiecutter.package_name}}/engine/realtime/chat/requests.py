@@ -10,6 +10,8 @@ OPEN = ConfigDict(extra="allow")
 
 #: A longer list of errors would cost more than the request.
 Objects = TypeAliasType("Objects", Annotated[list[dict[str, Any]], FailFast()])
+#: Tools, and descriptions of a user interface, at most.
+MOST = 1000
 #: It is repeated in the response.
 Name = Annotated[str, Field(max_length=256)]
 
@@ -38,7 +40,10 @@ class ChatTool(TypedDict):
     function: ChatFunction
 
 
-Tools = TypeAliasType("Tools", Annotated[list[ChatTool], FailFast()])
+ChatMessages = TypeAliasType("ChatMessages", Annotated[list[ChatMessage], FailFast()])
+ChatTools = TypeAliasType(
+    "ChatTools", Annotated[list[ChatTool], Field(max_length=MOST), FailFast()]
+)
 
 
 class ChatRequest(BaseModel):
@@ -49,8 +54,8 @@ class ChatRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _check_json(cls, value: object) -> object:
-        # Python's parser accepts NaN, half surrogate pairs, and lists that are nested too deeply.
-        pydantic_core.to_json(value)
+        # Python's parser accepts half surrogate pairs and any depth; the run has some levels more.
+        pydantic_core.to_json([[[value]]])
         return value
 
     def parameters(self) -> dict[str, Any]:
