@@ -21,7 +21,7 @@ PAGE = (REPOSITORY / TEMPLATE_FOLDER / "docs/chat.md").read_text("utf-8")
 #: The packages of the page.
 PYTHON = ["langchain-openai", "openai"]
 NPM = ["@ag-ui/client", "@ai-sdk/react", "@types/node", "@types/react", "ai", "react", "typescript"]
-#: What is between two functions.
+#: The lines between two functions.
 NEXT = "\n\n\n"
 #: Maximum seconds to wait on a busy machine.
 PATIENCE = 60
@@ -69,7 +69,7 @@ def asks_a_provider(project: Project) -> None:
         text = text.replace(f"import {name}\n", "")
     text = text.replace("AsyncGenerator\n", "AsyncGenerator\nfrom contextlib import aclosing\n", 1)
     text = re.sub(r"^    (Text|ToolCall|Usage|text_of),\n", "", text, flags=re.MULTILINE)
-    text = text.replace("\nrouter = ", "from .provider import answer\n\nrouter = ", 1)
+    text = text.replace("\nrouter = ", "from .provider import generate\n\nrouter = ", 1)
     chat.write_text(text, "utf-8")
 
 
@@ -124,7 +124,7 @@ def output_of(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.mark.parametrize("package", ["openai", "langchain_openai"])
-def test_the_python_clients_of_the_page_print_an_answer(
+def test_the_python_clients_of_the_page_print_a_reply(
     package: str, service: Chat, clients: Environment, tmp_path: Path
 ) -> None:
     code = service.filled(block("python", f"from {package} "))
@@ -132,7 +132,7 @@ def test_the_python_clients_of_the_page_print_an_answer(
     assert output_of(clients.python, "-c", code, cwd=tmp_path) == TEXT
 
 
-def test_a_request_that_is_repeated_with_its_key_gets_the_same_answer(
+def test_a_request_that_is_repeated_with_its_key_gets_the_same_reply(
     service: Chat, clients: Environment, tmp_path: Path
 ) -> None:
     head, plain, loop = re.split(
@@ -160,7 +160,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_agent_of_the_page_prints_an_answer(service: Chat, modules: Path) -> None:
+def test_the_agent_of_the_page_prints_a_reply(service: Chat, modules: Path) -> None:
     (modules / "agent.mjs").write_text(service.filled(block("js", "import { HttpAgent }")), "utf-8")
 
     assert output_of(program("node"), "agent.mjs", cwd=modules) == TEXT

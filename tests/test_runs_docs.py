@@ -1,12 +1,15 @@
 """The code of a project's docs/runs.md runs in a generated service."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse, IncompleteRead
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
@@ -213,14 +216,48 @@ def test_the_code_of_the_page_passes_the_checks_of_the_project(
 def test_the_client_of_the_page_follows_a_run_to_its_end(
     connection: HTTPConnection, environment: Environment, tmp_path: Path
 ) -> None:
-    script = tmp_path / "follow.py"
-    script.write_text(block("import sys"), "utf-8")
     started = start(connection, "/runs/counter", {"count": 2, "interval": 0.1})
-    words = [environment.python, script, started["events"]]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
 
-    assert done.stdout.splitlines() == [
+    assert output_of_the_client(environment, tmp_path, started["events"]) == [
         'message {"number":1,"of":2}',
         'message {"number":2,"of":2}',
         'end {"status":"complete"}',
     ]
+
+
+def output_of_the_client(environment: Environment, folder: Path, url: str) -> list[str]:
+    """Run the client of the page, and return the lines that it prints."""
+    script = folder / "follow.py"
+    script.write_text(block("import re\nimport sys"), "utf-8")
+    words = [str(environment.python), str(script), url]
+    utf_8 = {**os.environ, "PYTHONUTF8": "1"}
+    done = subprocess.run(words, stdout=subprocess.PIPE, env=utf_8, timeout=PATIENCE, check=True)
+    return done.stdout.decode().replace(os.linesep, "\n").removesuffix("\n").split("\n")
+
+
+class OneByteAtATime(BaseHTTPRequestHandler):
+    """Sends an event stream with all kinds of line ends, and a chunk for each of its bytes."""
+
+    protocol_version = "HTTP/1.1"
+    events = "data: a\u2028b\x85c\x0cd\r\nid: 1\r\n\r\ndata: e\r\rdata: f\ndata: g\n\nevent: end\n"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for byte in f"{self.events}data: h\n\n".encode():
+            self.wfile.write(b"1\r\n%c\r\n" % byte)
+        self.wfile.write(b"0\r\n\r\n")
+
+
+def test_the_client_of_the_page_ends_lines_where_the_standard_does(
+    environment: Environment, tmp_path: Path
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), OneByteAtATime) as server:
+        Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        printed = output_of_the_client(environment, tmp_path, url)
+        server.shutdown()
+
+    assert printed == ["message a\u2028b\x85c\x0cd", "message e", "message f", "g", "end h"]

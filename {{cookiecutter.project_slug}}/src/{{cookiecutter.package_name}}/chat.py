@@ -10,9 +10,10 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response, Security
+from pydantic import Field
 
 from .engine.kernel import Admission, client_of, current_principal, whole_request
 from .engine.realtime import IdempotencyKey, RunResult, RunRouter, RunsDep, RunStream
@@ -42,7 +43,9 @@ NOTHING: dict[int | str, Any] = {204: {"description": "No answer is being genera
 
 @router.run("/runs/chat", compact=compact)
 async def chat(
-    messages: ChatMessages, tools: ChatTools, options: dict[str, Any]
+    messages: ChatMessages,
+    tools: Annotated[ChatTools, Field(default_factory=list)],
+    options: Annotated[dict[str, Any], Field(default_factory=dict)],
 ) -> AsyncGenerator[ChatEvent]:
     """Answer the last message."""
     # YOUR MODEL: replace the rest of this function by a request to a provider. `messages` and

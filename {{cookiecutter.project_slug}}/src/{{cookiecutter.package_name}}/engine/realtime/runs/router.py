@@ -184,7 +184,7 @@ class RunRouter(APIRouter):
         ) -> Started:  # fmt: skip
             return await begin(request, response, runs, once, key)
 
-        @self.put(f"{path}/{{id}}", **(combined | {"name": f"put_{function.__name__}"}))
+        @self.put(path + "/{id}", **(combined | {"name": f"put_{function.__name__}"}))
         async def put(
             request: Request, response: Response, runs: RunsDep, run: PutId, key: Key = None
         ) -> Started:
