@@ -63,7 +63,7 @@ LANGCHAIN = {
 OPENAI_PYTHON = {
     **OPENAI,
     "error": [PARTS, BUSY, BUSY],
-    "failed": [503, True],
+    "failed": [503, BUSY],
     "cut": ["APIConnectionError", ALL, "stop", 1],
 }
 USE_CHAT: dict[str, Any] = {

@@ -12,6 +12,7 @@ tab.on("console", (message) => {
   if (message.type() !== "info") errors.push(message.text());
 });
 await tab.goto(`${page}?${new URLSearchParams({ service, id: "events", script: "./page.js" })}`);
+await tab.waitForFunction(() => window.fetchEventSource);
 await tab.exposeFunction("seen", (name, what) => hooks.get(name)?.(what));
 const hooks = new Map();
 

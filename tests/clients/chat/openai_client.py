@@ -115,7 +115,7 @@ async def failed(ask: Stream) -> object:
     try:
         await anext(ask(SERVICE, failing(), stream=False))
     except APIStatusError as error:
-        return [error.status_code, "The model is busy." in error.message]
+        return [error.status_code, error.body["detail"]]
     return None
 
 

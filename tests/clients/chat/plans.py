@@ -9,7 +9,9 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from fastapi import APIRouter, HTTPException  # type: ignore[import-not-found]
+from fastapi import APIRouter  # type: ignore[import-not-found]
+
+from .engine.kernel import Problem  # type: ignore[import-not-found]
 
 
 class Plan:
@@ -55,7 +57,7 @@ async def follow(
             yield {"type": "text", "text": piece}
         if "error" in script:
             plan.ended = "failed"
-            raise HTTPException(503, script["error"])
+            raise Problem(503, script["error"])
         yield {"type": "usage", "prompt_tokens": 1, "completion_tokens": len(script["pieces"])}
         plan.ended = "complete"
     finally:
