@@ -13,7 +13,7 @@ async function open(url = address.split("#")[0]) {
   const page = await context.newPage();
   page.on("pageerror", (error) => errors.push(String(error)));
   // Chromium logs the requests that this script makes fail.
-  page.on("console", (each) => /413|ERR_FAILED/.test(each.text()) || errors.push(each.text()));
+  page.on("console", (each) => /413|503|ERR_FAILED/.test(each.text()) || errors.push(each.text()));
   page.on("response", async (response) => {
     if (!/\/runs\/chat\?/.test(response.url()) || !response.ok()) return;
     started.push([(await response.json().catch(() => ({}))).id, response.status()]);
@@ -87,7 +87,8 @@ const late = await open();
 await status(late, "Complete.");
 shown.late = (await replies(late)).at(-1) === LONG;
 
-// The response to the message is lost, once before a retry and once before a reload.
+// The response to the message is lost, once before a retry and once before a reload, after which the
+// page finds the active run of the conversation. A service that drains refuses to send the events.
 for (const isReloaded of [false, true]) {
   const count = started.length;
   await late.route(/\/runs\/chat\?/, async (route) => {
@@ -95,6 +96,7 @@ for (const isReloaded of [false, true]) {
     started.push([id, "lost"]);
     await route.abort();
   }, { times: 1 });
+  await late.route(/\/runs\/.*\/events/, (route) => route.fulfill({ status: 503 }), { times: 1 });
   await field(late).fill(LONG);
   await field(late).press("Enter");
   await status(late, "trying again");
@@ -104,6 +106,7 @@ for (const isReloaded of [false, true]) {
   shown[isReloaded ? "reloaded" : "retried"] = [
     (await replies(late)).at(-1) === LONG,
     started.slice(count).every(([id]) => id === run),
+    started.slice(count).map(([, code]) => code),
   ];
 }
 

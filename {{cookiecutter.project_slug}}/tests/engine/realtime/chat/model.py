@@ -116,6 +116,21 @@ def question(path: str, text: str = "Hello", **members: Any) -> dict[str, Any]:
     return {"id": "c", "messages": messages, **members}
 
 
+def raw(service: Service, path: str, *fields: str, **members: Any) -> bytes:
+    """Return the bytes of a request."""
+    body = json.dumps(question(path, **members))
+    key = service.client().headers.get("Authorization", "")
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: x",
+        f"Authorization: {key}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *fields,
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
+
+
 async def events_of(response: httpx.Response) -> AsyncIterator[Any]:
     """Return the JSON of the events as they arrive; `[DONE]` is a string."""
     async for line in response.aiter_lines():

@@ -1,7 +1,6 @@
 """A chat over a socket: each format streams, ends as its clients expect, and can be resumed."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.realtime.chat import Reasoning, Text, ToolCall, Usage
 
 from ...service import Service
-from .model import AG_UI, OPENAI, UI, Model, ask, events_of, question, text_of, until
+from .model import AG_UI, OPENAI, UI, Model, ask, events_of, question, raw, text_of, until
 
 LONG = "".join(f"{number} " for number in range(500))
 HELLO = {"role": "user", "content": "Hello"}
@@ -52,10 +51,7 @@ async def test_nothing_follows_the_last_event(
 ) -> None:
     await model.say(service, Text(text="a"), None)
     async with service.raw_connection() as peer:
-        body = json.dumps(question(path))
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        await peer.send((head + fields + body).encode())
+        await peer.send(raw(service, path, "Connection: close"))
         received = (await peer.read_to_end()).decode()
 
     assert received.endswith("\r\n0\r\n\r\n")
@@ -112,10 +108,8 @@ async def test_an_error_after_some_text_is_visible(
 async def test_an_answer_for_openai_is_stopped_when_its_client_leaves(
     service: Service, model: Model, stream: bool
 ) -> None:
-    body = json.dumps(question(OPENAI, stream=stream))
-    fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     async with service.raw_connection() as peer:
-        await peer.send(f"POST {OPENAI} HTTP/1.1\r\nHost: x\r\n{fields}{body}".encode())
+        await peer.send(raw(service, OPENAI, stream=stream))
         await model.started()
         peer.reset()
 
