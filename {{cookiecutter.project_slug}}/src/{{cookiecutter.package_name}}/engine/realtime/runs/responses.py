@@ -17,6 +17,7 @@ from ...kernel.kernel import kernel_of
 from ...kernel.problem import Problem
 from ...streams.push import SHARE, Channel, PushResponse
 from ..messages import Message
+from ..ring import Event
 from ..settings import RealtimeSettings
 from ..subscription import Reset
 from .following import MISSING, Followed, report_gap
@@ -68,15 +69,18 @@ class RunChannel(Channel):
             report_gap(subscription)
         while True:
             reset, events = subscription.take()
-            if reset is not None:
-                body += self._gap(reset)
-            for event in events:
-                if event.message.event == END:
-                    self._finish(self._reader.ended(end_of(event)), Outcome.COMPLETE)
-                elif event.message.event != BEGIN:
-                    body += self._reader.encode(event)
+            body += self._encoded(reset, events)
             if body or not events:  # The format may have nothing for some events.
                 return body
+
+    def _encoded(self, reset: Reset | None, events: list[Event]) -> bytes:
+        body = b"" if reset is None else self._gap(reset)
+        for event in events:
+            if event.message.event == END:
+                self._finish(self._reader.ended(end_of(event)), Outcome.COMPLETE)
+            elif event.message.event != BEGIN:
+                body += self._reader.encode(event)
+        return body
 
     def _take_past(self) -> bytes:
         body = b""
