@@ -1,5 +1,6 @@
 """Runs: they continue without clients, can be followed anywhere, and always publish their end."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -196,6 +197,28 @@ async def test_what_a_run_yields_is_sent_as_it_is_or_as_json(
         "one\ntwo", '{"name":"ä"}', '{"b":[1]}', '{"a": 1}',
     ]  # fmt: skip
     assert [block.get("event") for block in blocks] == [None, None, None, "price", "end"]
+
+
+@pytest.mark.parametrize("compact", [None, list])
+async def test_a_response_ends_with_the_run_if_its_format_has_nothing_for_the_last_events(
+    serve: Callable[..., Any], compact: Callable[[list[Message]], list[Message]] | None
+) -> None:
+    router = RunRouter(prefix="/runs")
+
+    @router.run("/numbers", compact=compact)
+    async def numbers() -> AsyncGenerator[Any]:
+        for _ in range(16):  # As many as are sent at once.
+            yield "a" * 4096
+        for _ in range(100):
+            yield {"number": "9" * 4096}
+
+    service = await serve(router)
+    run_id = await start(service, "numbers")
+    await follow(service, run_id)
+    async with service.client() as client, asyncio.timeout(5):  # Before the first heartbeat.
+        response = await client.get(f"/runs/{run_id}/events", headers={"Accept": "text/plain"})
+
+    assert response.text == "a" * 16 * 4096
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ...kernel.kernel import kernel_of
 from ...kernel.problem import Problem
 from ...streams.push import SHARE, Channel, PushResponse
 from ..messages import Message
+from ..ring import Event
 from ..settings import RealtimeSettings
 from ..subscription import Reset
 from .following import MISSING, Followed, report_gap
@@ -58,15 +59,22 @@ class RunChannel(Channel):
         body, self._begin = self._begin, b""
         followed, subscription = self._followed, self.subscription
         if followed.reset is not None or self._past:
-            return body + self._take_past()
+            body += self._take_past()
+            if body:
+                return body
         if subscription.position < subscription.ring.floor:
             if followed.is_kept and self._reader.resumes:
                 self.come_back()  # The client gets the log when it returns.
                 return body
             report_gap(subscription)
-        reset, events = subscription.take()
-        if reset is not None:
-            body += self._gap(reset)
+        while True:
+            reset, events = subscription.take()
+            body += self._encoded(reset, events)
+            if body or not events:  # The format may have nothing for some events.
+                return body
+
+    def _encoded(self, reset: Reset | None, events: list[Event]) -> bytes:
+        body = b"" if reset is None else self._gap(reset)
         for event in events:
             if event.message.event == END:
                 self._finish(self._reader.ended(end_of(event)), Outcome.COMPLETE)
