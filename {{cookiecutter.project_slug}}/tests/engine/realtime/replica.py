@@ -1,0 +1,71 @@
+"""A service with a run whose generations are recorded; several processes of it share a directory.
+
+It is copied into that directory and started as `-m replica`.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pydantic_core
+from fastapi import FastAPI
+
+from {{cookiecutter.package_name}} import app
+from {{cookiecutter.package_name}}.engine.realtime import RunRouter
+from {{cookiecutter.package_name}}.engine.realtime.messages import Message, message_of
+from {{cookiecutter.package_name}}.engine.server import cli
+from {{cookiecutter.package_name}}.settings import Settings
+
+#: A line for each generation: the process, the name of the answer, and its first word.
+GENERATIONS = Path("generations")
+router = RunRouter(prefix="/runs")
+
+
+def word(number: int) -> str:
+    return f"w{number} "
+
+
+def text_of(messages: list[Message]) -> str:
+    return "".join(pydantic_core.from_json(message.data)["text"] for message in messages)
+
+
+def joined(messages: list[Message]) -> list[Message]:
+    """Merge words into one text."""
+    return [message_of({"type": "text", "text": text_of(messages)})]
+
+
+async def continued(
+    messages: list[Message], answer: str, count: int, pause: float
+) -> AsyncGenerator[dict[str, str]]:
+    """Continue after the words so far."""
+    first = len(text_of(messages).split())
+    with GENERATIONS.open("a") as file:
+        file.write(f"{os.getpid()} {answer} {first}\n")
+    for number in range(first, count):
+        yield {"type": "text", "text": word(number)}
+        await asyncio.sleep(pause)
+
+
+@router.run("/words", compact=joined, resume=continued)
+async def words(answer: str, count: int, pause: float = 0.0) -> AsyncGenerator[dict[str, str]]:
+    """Yield a number of words, with pauses in seconds."""
+    async for item in continued([], answer, count, pause):
+        yield item
+
+
+@router.run("/once", compact=joined)
+async def once(answer: str, count: int, pause: float = 0.0) -> AsyncGenerator[dict[str, str]]:
+    """Yield words like `words`, but end with the process."""
+    async for item in continued([], answer, count, pause):
+        yield item
+
+
+def create_app(settings: Settings) -> FastAPI:
+    made = app.create_app(settings)
+    made.include_router(router)
+    return made
+
+
+if __name__ == "__main__":
+    cli.main(create_app, Settings)

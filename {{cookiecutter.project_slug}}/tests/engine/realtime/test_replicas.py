@@ -1,0 +1,130 @@
+"""Runs on two replicas: started once, taken over when one ends or is killed, and read by both."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ..service import SOAK
+from .parsers import EventStreamParser
+from .redis import RedisServer, redis, stopped_redis
+from .replicas import Page, Replica, generations, replicas, transcript
+
+__all__ = ["redis", "stopped_redis"]  # Fixtures.
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM"),
+]
+REQUESTS = 50
+
+
+@pytest.fixture
+async def two(redis: RedisServer, tmp_path: Path) -> AsyncIterator[list[Replica]]:
+    async with replicas(tmp_path, redis.url) as both:
+        yield both
+
+
+async def send_all(
+    two: list[Replica], method: str, path: str, *bodies: dict[str, Any], **options: Any
+) -> list[httpx.Response]:
+    """Send requests at once, each on its own connection, to both replicas in turn."""
+
+    async def send(number: int) -> httpx.Response:
+        async with two[number % 2].process.client() as client:
+            body = bodies[number % len(bodies)]
+            return await client.request(method, path, json=body, **options)
+
+    return await asyncio.gather(*map(send, range(REQUESTS)))
+
+
+async def read(two: list[Replica], run_id: str, *, resumes: bool = True) -> Page:
+    page = Page([each.url for each in two], f"/runs/{run_id}/events", EventStreamParser, resumes=resumes)
+    await page.read()
+    return page
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_requests_that_start_the_same_run_on_two_replicas_start_one_generation(
+    method: str, two: list[Replica], tmp_path: Path
+) -> None:
+    for number in range(SOAK):
+        key = f"key-{number}"
+        path = "/runs/once" if method == "POST" else f"/runs/once/{key}"
+        headers = {"Idempotency-Key": key} if method == "POST" else {}
+        body = {"answer": key, "count": 5, "pause": 0.1}
+        responses = await send_all(two, method, path, body, headers=headers)
+        statuses = sorted(response.status_code for response in responses)
+        assert statuses == [200] * (REQUESTS - 1) + [201]
+        [document] = {response.text for response in responses}
+        run_id = responses[0].json()["id"]
+
+        async with two[1].process.client() as client:
+            other = {**body, "count": 6}
+            refused = await client.request(method, path, json=other, headers=headers)
+            page = await read(two, run_id)
+            late = await client.request(method, path, json=body, headers=headers)
+        assert refused.status_code == 422
+        assert refused.json()["type"].endswith("idempotency-key-reused")
+        assert (page.text, page.end) == (transcript(5), "complete")
+        assert (late.status_code, late.text) == (200, document)
+        assert generations(tmp_path, key) == [0]
+
+
+async def test_requests_with_two_bodies_and_one_key_start_one_of_them(
+    two: list[Replica], tmp_path: Path
+) -> None:
+    bodies = [{"answer": name, "count": 3} for name in ("a", "b", "c")]
+    headers = {"Idempotency-Key": "one"}
+    responses = await send_all(two, "POST", "/runs/once", *bodies, headers=headers)
+    statuses = [response.status_code for response in responses]
+
+    assert statuses.count(201) == 1
+    assert set(statuses) == {200, 201, 422}
+    [run_id] = {each.json()["id"] for each in responses if each.status_code in (200, 201)}
+    assert (await read(two, run_id)).text == transcript(3)
+    assert sorted(len(generations(tmp_path, name)) for name in ("a", "b", "c")) == [0, 0, 1]
+
+
+@pytest.mark.parametrize("count", [40, 10_000])
+async def test_a_run_whose_process_is_killed_is_continued_by_another(
+    count: int, two: list[Replica], tmp_path: Path
+) -> None:
+    one, other = two
+    run_id = await start(one, "words", answer="a", count=count, pause=0.05 if count == 40 else 0.0005)
+    reading = asyncio.create_task(read([other], run_id))
+    await asyncio.sleep(1)
+    await one.kill()
+    page = await reading
+
+    assert (page.text, page.end) == (transcript(count), "complete")
+    assert page.connections == 1
+    first, second = generations(tmp_path, "a")
+    assert first == 0 < second < count
+    assert (await read([other], run_id)).text == transcript(count)
+
+
+async def test_a_run_is_taken_over_at_once_when_its_process_is_terminated(
+    two: list[Replica], tmp_path: Path
+) -> None:
+    one, other = two
+    run_id = await start(one, "words", answer="a", count=60, pause=0.05)
+    reading = asyncio.create_task(read([other], run_id))
+    await asyncio.sleep(1)
+    one.process.terminate()
+    assert await one.process.exit_code() == 0
+    page = await asyncio.wait_for(reading, 10)
+
+    assert (page.text, page.end) == (transcript(60), "complete")
+    assert len(generations(tmp_path, "a")) == 2
+
+
+async def start(replica: Replica, name: str, **parameters: Any) -> str:
+    async with replica.process.client() as client:
+        response = await client.post(f"/runs/{name}", json=parameters)
+        assert response.status_code == 201
+        return str(response.json()["id"])
