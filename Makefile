@@ -48,7 +48,7 @@ serve: port caches | $(UV)
 	@printf 'cookiecutters_dir: build/cache\nreplay_dir: build/cache\n' > build/cookiecutter.yaml
 	@$(UV) tool run --quiet --from 'cookiecutter>=2.7' cookiecutter . --no-input \
 	    --config-file build/cookiecutter.yaml --overwrite-if-exists --output-dir build \
-	    broker=redis > build/generate.log || { cat build/generate.log; exit 1; }
+	    broker=redis use_chat=yes > build/generate.log || { cat build/generate.log; exit 1; }
 	@echo "Installing it ..."
 	@$(UV) --directory $(DEMO) sync --quiet --no-dev
 	@echo "Starting it at http://127.0.0.1:$(PORT) ... Ctrl-C ends it."

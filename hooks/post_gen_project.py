@@ -7,9 +7,9 @@ from pathlib import Path
 
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 SRC = f"src/{ANSWERS['package_name']}"
-UPLOAD, DOWNLOAD = ANSWERS["use_upload"], ANSWERS["use_download"]
+UPLOAD, DOWNLOAD, REALTIME = (ANSWERS[f"use_{x}"] for x in ("upload", "download", "realtime"))
 RESUME, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-key"
-REALTIME, ERRORS = ANSWERS["use_realtime"], ANSWERS["use_error_handling"]
+ERRORS, CHAT = ANSWERS["use_error_handling"], REALTIME and ANSWERS["use_chat"]
 STREAMS, SHARED = UPLOAD or DOWNLOAD or REALTIME, REALTIME and ANSWERS["broker"] == "redis"
 REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
 REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults", "access/test_redis"]
@@ -27,11 +27,12 @@ OWNED = [
     (UPLOAD or DOWNLOAD, [f"{ENGINE}/storage", f"{TESTS}/storage"]),
     (STREAMS, [f"{ENGINE}/streams", f"{TESTS}/streams", f"{TESTS}/errors/test_rows.py"]),
     (STREAMS, [f"{TESTS}/observability/test_streams.py", f"{ENGINE}/server/chunk_sizes.py"]),
-    (REALTIME, [f"{ENGINE}/realtime", f"{ENGINE}/streams/push.py", f"{SRC}/runs.py"]),
-    (REALTIME, [f"{ENGINE}/server/direct.py"]),
-    (REALTIME, [f"{TESTS}/errors/test_events.py", f"{TESTS}/observability/test_direct.py"]),
-    (REALTIME, [f"{TESTS}/realtime", "tests/test_events.py", "docs/realtime.md"]),
-    (REALTIME, ["tests/test_runs.py", "docs/runs.md", f"{TESTS}/streams/test_direct.py"]),
+    (REALTIME, [f"{ENGINE}/realtime", f"{TESTS}/realtime", f"{TESTS}/errors/test_events.py"]),
+    (REALTIME, [f"{ENGINE}/streams/push.py", f"{ENGINE}/server/direct.py", "docs/realtime.md"]),
+    (REALTIME, [f"{TESTS}/{name}/test_direct.py" for name in ("observability", "streams")]),
+    (REALTIME, [f"{SRC}/runs.py", "tests/test_runs.py", "docs/runs.md", "tests/test_events.py"]),
+    (CHAT, [f"{ENGINE}/realtime/chat", f"{SRC}/chat.py", f"{TESTS}/realtime/chat"]),
+    (CHAT, ["tests/test_chat.py", "docs/chat.md", f"{SRC}/web/chat.js"]),
     (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/test_files.py"]),
     (REALTIME and UPLOAD, [f"{TESTS}/realtime/access/test_files.py"]),
     (SHARED, [f"{ENGINE}/realtime/backends/{name}.py" for name in REDIS]),
@@ -74,7 +75,6 @@ To use the same answers again: cookiecutter {ANSWERS.get("_template", "")} --rep
 
 if __name__ == "__main__":
     if hasattr(sys.stdout, "reconfigure"):
-        # The encoding of the console may not support all characters of the name.
-        sys.stdout.reconfigure(errors="replace")
+        sys.stdout.reconfigure(errors="replace")  # A console may lack some letters of a name.
     prune()
     print_next_steps()

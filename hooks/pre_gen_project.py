@@ -12,7 +12,9 @@ import unicodedata
 ANSWERS = dict(json.loads(r"""{{ cookiecutter.items() | list | tojson }}"""))
 
 MODULES = ("use_upload", "use_download", "use_realtime", "use_error_handling")
-FLAGS = (*MODULES, "resumable_uploads", "use_docker", "use_demo_page", "engine_tests")
+FLAGS = (
+    *MODULES, "resumable_uploads", "use_chat", "use_docker", "use_demo_page", "engine_tests",
+)  # fmt: skip
 #: The maximum number of characters of each text. cookiecutter.json cuts a longer slug to 61
 #: characters, because cookiecutter creates a folder of that name before this hook runs.
 TEXTS = {
@@ -104,6 +106,8 @@ def without_effect():
     """Yield one line for every answer that changes nothing, because another one rules it out."""
     if ANSWERS["broker"] == "redis" and not ANSWERS["use_realtime"]:
         yield "broker=redis has no effect without use_realtime"
+    if ANSWERS["use_chat"] and not ANSWERS["use_realtime"]:
+        yield "use_chat=yes has no effect without use_realtime"
     if not ANSWERS["resumable_uploads"] and not ANSWERS["use_upload"]:
         yield "resumable_uploads=no has no effect without use_upload"
 

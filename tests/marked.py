@@ -13,7 +13,7 @@ from environment import Environment
 #: Parts of the engine's tests that run at the same time.
 PARTS = [
     "test_*.py", "check", "observability", "errors", "plain", "streams", "storage", "upload",
-    "resumable", "download", "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py",
+    "resumable", "download", "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py", "realtime/chat",
 ]  # fmt: skip
 #: Parts that exist with access control only.
 WITH_KEYS = ["access", "realtime/access"]

@@ -247,9 +247,11 @@ def test_a_refusal_ends_with_the_command_that_asks_again_with_all_answers(
             ["resumable_uploads=no", "use_upload=no"],
             "resumable_uploads=no has no effect without use_upload",
         ),
+        (["use_chat=yes", "use_realtime=no"], "use_chat=yes has no effect without use_realtime"),
         (["use_upload=no"], None),
         (["use_realtime=no"], None),
         (["broker=redis"], None),
+        (["use_chat=yes"], None),
     ],
 )
 def test_an_answer_without_effect_is_reported_in_one_line(

@@ -38,6 +38,7 @@ for name, shown in json.loads(sys.argv[1]).items():
 CHOICES: list[Answers] = [
     EVERYTHING,
     EVERYTHING | {"resumable_uploads": False},
+    EVERYTHING | {"use_chat": False},
     *(EVERYTHING | only(module) for module in MODULES),
 ]
 

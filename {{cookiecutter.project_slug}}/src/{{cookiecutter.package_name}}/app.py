@@ -6,6 +6,9 @@ from . import (
     # {% if cookiecutter.auth == "api-key" %}
     access,
     # {% endif %}
+    # {% if cookiecutter.use_realtime and cookiecutter.use_chat %}
+    chat,
+    # {% endif %}
     # {% if cookiecutter.use_download %}
     exports,
     # {% endif %}
@@ -91,6 +94,10 @@ def create_app(settings: Settings | None = None) -> Service:
     # {% endif %}
     # {% if cookiecutter.use_realtime %}
     app.include_router(runs.router)
+    # {% if cookiecutter.use_chat %}
+    app.include_router(chat.runs)
+    app.include_router(chat.router)
+    # {% endif %}
     # {% endif %}
     # {% if cookiecutter.use_demo_page %}
     app.include_router(web.router)

@@ -12,6 +12,7 @@ ANSWERS = {
     "errors": "use_error_handling=yes",
     "realtime": "use_realtime=yes",
     "realtime.backends.redis": "broker=redis",
+    "realtime.chat": "use_realtime=yes and use_chat=yes",
     "realtime.files": "use_realtime=yes and use_upload=yes",
     "storage": "use_upload=yes or use_download=yes",
     "streams": "use_upload=yes, use_download=yes or use_realtime=yes",

@@ -1,8 +1,11 @@
 """What a model yields: the events of a chat, which the readers of all formats understand."""
 
+from itertools import groupby
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from ..messages import Message, message_of
 
 
 class Text(BaseModel):
@@ -20,7 +23,7 @@ class Reasoning(BaseModel):
 
 
 class ToolCall(BaseModel):
-    """A call of a tool, or a piece of it: pieces of one call have its `id`.
+    """A call of a tool of the client or of the service, or a piece of it, which has its `id`.
 
     `arguments` is JSON text, or the next piece of it. `name` is needed in the first piece only.
     """
@@ -32,7 +35,7 @@ class ToolCall(BaseModel):
 
 
 class ToolResult(BaseModel):
-    """What a tool that the service itself ran has returned."""
+    """What a tool that the service itself ran has returned; clients of OpenAI see neither."""
 
     type: Literal["tool_result"] = "tool_result"
     id: str
@@ -48,7 +51,7 @@ class Usage(BaseModel):
 
 
 class Finish(BaseModel):
-    """Why the model stopped, by default because its answer is complete."""
+    """Why the model stopped, by default because its answer is complete, or calls tools."""
 
     type: Literal["finish"] = "finish"
     reason: Literal["stop", "length", "tool_calls", "content_filter"] = "stop"
@@ -57,3 +60,46 @@ class Finish(BaseModel):
 ChatEvent = Annotated[
     Text | Reasoning | ToolCall | ToolResult | Usage | Finish, Field(discriminator="type")
 ]
+_ADAPTER: TypeAdapter[ChatEvent] = TypeAdapter(ChatEvent)
+
+
+def chat_event(message: Message) -> ChatEvent | None:
+    """Return the event in a message of a run: plain text is `Text`, and other data None."""
+    if message.event is not None:
+        return None
+    if not message.is_json:
+        return Text(text=message.data)
+    try:
+        return _ADAPTER.validate_json(message.data)
+    except ValidationError:
+        return None
+
+
+def compact(messages: list[Message]) -> list[Message]:
+    """Merge successive pieces of text, of reasoning, and of one tool call."""
+    events = [(message, chat_event(message)) for message in messages]
+    compacted: list[Message] = []
+    for kind, group in groupby(events, _kind):
+        found = list(group)
+        if kind is None or len(found) == 1:
+            compacted += [message for message, _ in found]
+        else:
+            compacted.append(_merged([event for _, event in found], found[0][0].is_json))
+    return compacted
+
+
+def _kind(found: tuple[Message, ChatEvent | None]) -> tuple[str, ...] | None:
+    """Return what pieces that can be merged have in common; None for anything else."""
+    message, event = found
+    match event:
+        case Text() | Reasoning():
+            return (event.type, str(message.is_json))
+        case ToolCall():
+            return (event.type, event.id)
+    return None
+
+
+def _merged(events: list[Any], is_json: bool) -> Message:
+    member = "arguments" if isinstance(events[0], ToolCall) else "text"
+    text = "".join([getattr(event, member) for event in events])
+    return message_of(events[0].model_copy(update={member: text}) if is_json else text)

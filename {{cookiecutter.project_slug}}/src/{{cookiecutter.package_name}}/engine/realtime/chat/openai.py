@@ -1,0 +1,124 @@
+"""Chat completions, which OpenAI and many other services and clients understand.
+
+Source: OpenAI API reference, "Chat completions" and "Streaming".
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, FailFast, Field
+
+from ..messages import Message
+from ..runs.readers import End
+from .events import ChatEvent, Reasoning, Text, Usage, chat_event
+from .readers import ChatReader, Record, sse_json
+from .requests import ChatMessage, ChatRequest, Name, Tools
+
+
+class StreamOptions(BaseModel):
+    """What a stream contains besides the answer."""
+
+    include_usage: bool | None = False
+
+
+class ChatCompletionRequest(ChatRequest):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1), FailFast()]
+    model: Name = ""
+    tools: Tools | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        options = {"model": self.model, **(self.model_extra or {})}
+        return {"messages": self.messages, "tools": self.tools or [], "options": options}
+
+    def reader(self, run_id: str) -> "ChunkReader":
+        """Return the reader of the run for `stream`."""
+        usage = self.stream_options is not None and bool(self.stream_options.include_usage)
+        return ChunkReader(run_id, self.model, usage)
+
+    def render(self, run_id: str) -> Callable[[list[Message]], Record]:
+        """Return the function that makes the response without `stream`."""
+        return lambda messages: _completion(run_id, self.model, messages)
+
+
+class ChunkReader(ChatReader):
+    """Chunks of a chat completion; the last event is `[DONE]`, or has an `error`."""
+
+    def __init__(self, run_id: str, model: str, include_usage: bool = False) -> None:
+        super().__init__()
+        self._head = _head(run_id, model, "chat.completion.chunk")
+        self._include_usage = include_usage
+
+    def begin(self, retry: float) -> bytes:
+        return sse_json(self._chunk({"role": "assistant", "content": ""}))
+
+    def records(self, item: ChatEvent) -> Iterator[Record]:
+        match item:
+            case Text(text=text):
+                yield self._chunk({"content": text})
+            case Reasoning(text=text):
+                yield self._chunk({"reasoning_content": text})
+
+    def ended(self, end: End) -> bytes:
+        if end.status != "complete":
+            error = {"message": end.detail, "type": "server_error", "code": end.status}
+            return sse_json({"error": {**error, "param": None}})
+        body = b""
+        # Not earlier: the client would run the tools that the service itself has run.
+        for index, call in enumerate(_calls(self)):
+            body += sse_json(self._chunk({"tool_calls": [{"index": index, **call}]}))
+        body += sse_json(self._chunk({}, self.reason))
+        if self._include_usage and self.usage is not None:
+            body += sse_json({**self._head, "choices": [], "usage": _usage(self.usage)})
+        return body + b"data: [DONE]\n\n"
+
+    def _chunk(self, delta: Record, reason: str | None = None) -> Record:
+        return {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+
+
+def _completion(run_id: str, model: str, messages: list[Message]) -> Record:
+    state = ChatReader()
+    texts: dict[str, list[str]] = {"text": [], "reasoning": []}
+    for item in (chat_event(message) for message in messages):
+        if isinstance(item, Text | Reasoning):
+            texts[item.type].append(item.text)
+        elif item is not None:
+            state.note(item)
+    text, reasoning = "".join(texts["text"]), "".join(texts["reasoning"])
+    calls = _calls(state)
+    message: Record = {"role": "assistant", "content": text or (None if calls else "")}
+    message |= {"reasoning_content": reasoning} if reasoning else {}
+    message |= {"tool_calls": calls} if calls else {}
+    choice = {"index": 0, "message": message, "finish_reason": state.reason}
+    usage = {"usage": _usage(state.usage)} if state.usage is not None else {}
+    return {**_head(run_id, model, "chat.completion"), "choices": [choice], **usage}
+
+
+def _head(run_id: str, model: str, kind: str) -> Record:
+    return {
+        "id": f"chatcmpl-{run_id}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": model,
+    }
+
+
+def _calls(state: ChatReader) -> list[Record]:
+    return [
+        {
+            "id": call_id,
+            "type": "function",
+            "function": {"name": name, "arguments": "".join(pieces)},
+        }
+        for call_id, (name, *pieces) in state.calls.items()
+    ]
+
+
+def _usage(usage: Usage) -> Record:
+    total = usage.prompt_tokens + usage.completion_tokens
+    return {**usage.model_dump(exclude={"type"}), "total_tokens": total}

@@ -1,0 +1,129 @@
+"""What the readers of a chat have in common: JSON in server-sent events, and what is open."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ..ring import Event
+from ..runs.readers import Reader
+from .events import ChatEvent, Finish, Reasoning, Text, ToolCall, ToolResult, Usage, chat_event
+
+Record = dict[str, Any]
+
+
+def sse_json(record: Record) -> bytes:
+    """Encode an event with JSON, in ASCII: some clients end a line at U+2028."""
+    return b"data: %b\n\n" % json.dumps(record, separators=(",", ":")).encode()
+
+
+class ChatReader(Reader):
+    """A format of JSON events; a subclass returns the `records` of an event."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        #: The name of each tool call that has no result, and the pieces of its arguments.
+        self.calls: dict[str, list[str]] = {}
+        self._reason: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the model stopped, in the words of OpenAI."""
+        return self._reason or ("tool_calls" if self.calls else "stop")
+
+    def note(self, item: ChatEvent) -> None:
+        """Remember what the end of the answer needs."""
+        match item:
+            case Usage():
+                self.usage = item
+            case Finish(reason=reason):
+                self._reason = reason
+            case ToolCall():
+                self.calls.setdefault(item.id, [item.name]).append(item.arguments)
+            case ToolResult():
+                self.calls.pop(item.id, None)
+
+    def encode(self, event: Event) -> bytes:
+        item = chat_event(event.message)
+        if item is None:
+            return b""
+        body = b"".join([sse_json(record) for record in self.records(item)])
+        self.note(item)
+        return body
+
+    def records(self, item: ChatEvent) -> Iterator[Record]:
+        """Return the events of the format for an event of the run."""
+        raise NotImplementedError
+
+
+class Step(NamedTuple):
+    """A part of an answer.
+
+    `text-start`, `text-delta` (with `text`), `text-end`, and the same with `reasoning`;
+    `call-start` (with the name), `call-delta`, `call-end` (with all arguments) for the call `id`;
+    `result` of the call `id`; `next` before what follows the results of tools.
+    """
+
+    action: str
+    id: str = ""
+    text: str = ""
+    name: str = ""
+    result: Any = None
+
+
+class BlockReader(ChatReader):
+    """A format that announces the beginning and the end of each text and each tool call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._block = ""
+        #: The ids of the tool calls that are open: pieces of several ones may alternate.
+        self._open: list[str] = []
+        self._has_result = False
+
+    def records(self, item: ChatEvent) -> Iterator[Record]:
+        for step in self._steps(item):
+            yield from self.encode_step(step)
+
+    def encode_step(self, step: Step) -> Iterator[Record]:
+        """Return the events of the format for a step."""
+        raise NotImplementedError
+
+    def _steps(self, item: ChatEvent) -> Iterator[Step]:
+        if self._has_result and isinstance(item, Text | Reasoning | ToolCall):
+            self._has_result = False
+            yield Step("next")
+        match item:
+            case Text() | Reasoning() if item.text:
+                if self._block != item.type:
+                    yield from self._close()
+                    self._block = item.type
+                    yield Step(f"{item.type}-start")
+                yield Step(f"{item.type}-delta", text=item.text)
+            case ToolCall():
+                if item.id not in self._open:
+                    yield from self._close_block()
+                    self._open.append(item.id)
+                    yield Step("call-start", item.id, name=item.name)
+                if item.arguments:
+                    yield Step("call-delta", item.id, item.arguments)
+            case ToolResult():
+                yield from self._close()
+                self._has_result = True
+                yield Step("result", item.id, result=item.result)
+
+    def _close_block(self) -> Iterator[Step]:
+        if self._block:
+            yield Step(f"{self._block}-end")
+        self._block = ""
+
+    def _close(self) -> Iterator[Step]:
+        yield from self._close_block()
+        for call_id in self._open:
+            name, *pieces = self.calls[call_id]
+            yield Step("call-end", call_id, "".join(pieces), name)
+        self._open.clear()
+
+    def close(self, *, is_complete: bool = True) -> bytes:
+        """Return the end of what is open; a call that may not be complete stays open."""
+        steps = self._close() if is_complete else self._close_block()
+        return b"".join([sse_json(each) for step in steps for each in self.encode_step(step)])

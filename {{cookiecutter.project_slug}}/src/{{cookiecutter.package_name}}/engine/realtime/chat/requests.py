@@ -1,0 +1,66 @@
+"""The neutral form of a request, which is that of OpenAI: messages, tools, and other options."""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator, with_config
+from typing_extensions import TypeAliasType, TypedDict  # Python 3.11 has none that serve.
+
+_OPEN = ConfigDict(extra="allow")
+
+#: A longer list of errors would cost more than the request.
+Objects = TypeAliasType("Objects", Annotated[list[dict[str, Any]], FailFast()])
+#: It is repeated in the response.
+Name = Annotated[str, Field(max_length=256)]
+
+
+@with_config(_OPEN)
+class ChatMessage(TypedDict):
+    """A message in the form of OpenAI; its other members are kept."""
+
+    role: Literal["developer", "system", "user", "assistant", "tool"]
+    content: NotRequired[str | Objects | None]
+    tool_calls: NotRequired[Objects | None]
+    tool_call_id: NotRequired[str]
+
+
+@with_config(_OPEN)
+class ChatFunction(TypedDict):
+    """What a model knows of a tool: `description` and `parameters` (JSON Schema) are optional."""
+
+    name: str
+
+
+class ChatTool(TypedDict):
+    """A tool in the form of OpenAI."""
+
+    type: Literal["function"]
+    function: ChatFunction
+
+
+Tools = TypeAliasType("Tools", Annotated[list[ChatTool], FailFast()])
+
+
+class ChatRequest(BaseModel):
+    """A request; its members that the format does not define are options for the model."""
+
+    model_config = _OPEN
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_json(cls, value: object) -> object:
+        # Python's parser accepts NaN, half surrogate pairs, and lists that are nested too deeply.
+        pydantic_core.to_json(value)
+        return value
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters of the run: `messages`, `tools` and `options`."""
+        raise NotImplementedError
+
+
+def text_of(message: ChatMessage) -> str:
+    """Return the text of a message, without its images and files."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join([str(part.get("text", "")) for part in content])
+    return content or ""
