@@ -48,7 +48,7 @@ def tokens(package: str) -> APIRouter:
         reader: str, count: int, pause: float, request: Request, runs: realtime.RunsDep
     ) -> Response:
         run = await runs.attach(generate, {"count": count, "pause": pause}, client_of(request))
-        response: Response = realtime.RunStream(runs, run.id, reader=makers[reader]())
+        response: Response = realtime.RunStream(runs, run.id, reader=makers[reader](run.id))
         return response
 
     made: APIRouter = router
@@ -56,19 +56,16 @@ def tokens(package: str) -> APIRouter:
 
 
 def makers_of(package: str) -> dict[str, Any]:
-    """Return the readers by the names that the benchmark gives them."""
+    """Return functions that make a reader of a run, by the names of the formats."""
     readers: Any = import_module(f"{package}.engine.realtime.runs.readers")
-    chat = f"{package}.engine.realtime.chat"
-    openai: Any = import_module(f"{chat}.openai")
-    ai_sdk: Any = import_module(f"{chat}.ai_sdk")
-    ag_ui: Any = import_module(f"{chat}.ag_ui")
+    chat: Any = import_module(f"{package}.engine.realtime.chat")
     return {
-        "events": readers.EventStreamReader,
-        "lines": readers.JsonLinesReader,
-        "text": readers.TextReader,
-        "openai": openai.ChunkReader,
-        "ai-sdk": ai_sdk.UiMessageReader,
-        "ag-ui": ag_ui.AgUiReader,
+        "events": lambda _: readers.EventStreamReader(),
+        "lines": lambda _: readers.JsonLinesReader(),
+        "text": lambda _: readers.TextReader(),
+        "openai": lambda run_id: chat.ChunkReader(run_id, "model"),
+        "ai-sdk": chat.UIMessageReader,
+        "ag-ui": lambda run_id: chat.AGUIReader(run_id, {"threadId": "1", "runId": "1"}),
     }
 
 
