@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.realtime import runs as runs_module
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message
-from {{cookiecutter.package_name}}.engine.realtime.runs.runs import ALIVE, BEGIN, LOST_AFTER
+from {{cookiecutter.package_name}}.engine.realtime.runs import runs as runs_module
+from {{cookiecutter.package_name}}.engine.realtime.runs.log import BEGIN
+from {{cookiecutter.package_name}}.engine.realtime.runs.others import ALIVE, LOST_AFTER
 from {{cookiecutter.package_name}}.engine.realtime.topics import Position
 
 from ..service import SOAK, Service, ServiceProcess

@@ -9,15 +9,32 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.realtime import runs as runs_module
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message
-from {{cookiecutter.package_name}}.engine.realtime.runs.runs import LOST_AFTER
+from {{cookiecutter.package_name}}.engine.realtime.runs import router as router_module, runs as runs_module
+from {{cookiecutter.package_name}}.engine.realtime.runs.others import LOST_AFTER
 
 from ..service import Service, ServiceProcess
 from .redis import RedisServer, redis, stopped_redis
 from .runs import Follower, Script, follow, start
+from .test_runs_attach import (  # noqa: F401  (Again, on Redis.)
+    service,
+    test_a_client_chooses_the_id_of_a_run,
+    test_a_key_is_for_one_body,
+    test_a_repeated_request_gets_the_run_of_the_first,
+    test_a_run_that_has_ended_is_not_started_again,
+    test_a_start_is_not_cut_short_by_a_client_that_leaves,
+    test_requests_at_the_same_time_start_one_run,
+    test_the_active_run_of_a_key_is_found_until_it_ends,
+    test_the_newest_active_run_of_a_key_is_found,
+)
 
 __all__ = ["redis", "stopped_redis"]
+
+
+@pytest.fixture
+def sections(sections: dict[str, dict[str, Any]], redis: RedisServer) -> dict[str, dict[str, Any]]:
+    """The default settings, with Redis."""
+    return {**sections, "realtime": {"broker_url": redis.url}}
 
 
 @pytest.fixture
@@ -86,7 +103,7 @@ async def test_runs_of_a_process_that_was_killed_are_ended_by_one_that_follows_t
             await follower.block()
             killed.kill()
             await killed.exit_code()
-    monkeypatch.setattr(runs_module, "ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(router_module, "ALIVE_SECONDS", 0.01)
     others = [await serve(realtime={"broker_url": redis.url}) for _ in range(2)]
     async with others[0].raw_connection() as one, others[1].raw_connection() as two:
         followers = [Follower(one), Follower(two)]

@@ -2,7 +2,8 @@
 
 * `router`: the part, `POST` and `GET /topics/{topic}/events`; `streams`: the responses.
 * `websocket`: `WS /topics/{topics}/ws`.
-* `runs`: `POST /runs/{name}`, which starts a job; its events are those of a topic.
+* `runs`: `POST /runs/{name}`, which starts a job; its events are those of a topic. `chat`: the
+  formats of clients that show the answers of a model.
 * `hub`: the subscriptions of a process; `limits`: the limits of a client; `messages`: published
   content; `topics`: names and positions; `files`: the events of stored files.
 * `subscription`: the position of a client; `ring`: the events of a topic; `store`: all rings.
@@ -14,17 +15,26 @@ Settings: `APP_REALTIME__…`. Source: WHATWG HTML, section 9.2 (server-sent eve
 
 from .messages import Message
 from .router import Events, Publisher, Realtime
-from .runs.runs import RunRouter, RunsDep, RunStream, read_json
+from .runs.readers import End, EventStreamReader, JsonLinesReader, Reader, TextReader
+from .runs.responses import RunResult, RunStream
+from .runs.router import IdempotencyKey, RunRouter, RunsDep, read_json
 from .settings import RealtimeSettings
 
 __all__ = [
+    "End",
+    "EventStreamReader",
     "Events",
+    "IdempotencyKey",
+    "JsonLinesReader",
     "Message",
     "Publisher",
+    "Reader",
     "Realtime",
     "RealtimeSettings",
+    "RunResult",
     "RunRouter",
     "RunStream",
     "RunsDep",
+    "TextReader",
     "read_json",
 ]

@@ -76,9 +76,19 @@ class Hub:
 
     async def publish(self, topic: str, message: Message, once: Once | None = None) -> str:
         """Publish a message and return its id; see `Backend.publish`."""
-        event_id = await self.backend.publish(topic, message, once)
+        published = await self.backend.publish(topic, message, once)
         self.counters.published += 1
-        return event_id
+        return published.id
+
+    async def claim(self, topic: str, message: Message, once: Once) -> bool:
+        """Publish a message once; return whether it was this attempt, which has a nonce."""
+        return (await self.backend.publish(topic, message, once)).is_mine
+
+    async def kept(self, topic: str) -> Ring:
+        """Return the events of a topic that are kept now; raises Problem 503."""
+        subscription = await self.subscribe((topic,))
+        subscription.close()
+        return subscription.ring
 
     async def subscribe(
         self,

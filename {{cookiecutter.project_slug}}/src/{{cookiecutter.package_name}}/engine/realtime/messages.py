@@ -15,8 +15,8 @@ from ..kernel.problem import INVALID, Problem, ProblemType
 KEY_REUSED = ProblemType(
     "idempotency-key-reused",
     "The idempotency key was used before",
-    "An `Idempotency-Key` identifies one event, and this key was sent with a different event."
-    " Repeat an event without changes, and send a new event with a new key.",
+    "An `Idempotency-Key` identifies one event or run, and this key was sent with a different one."
+    " Repeat a request without changes, and send a new one with a new key.",
 )
 
 JSON = "application/json"
@@ -55,17 +55,24 @@ class Message:
 class Once(NamedTuple):
     """Identifies a publication, so that it has an effect only once.
 
-    `key` is the sender's, `fingerprint` a digest of the content.
+    `key` is the sender's, `fingerprint` a digest of the content, and `nonce` is of one attempt.
     """
 
     key: str
     fingerprint: str
+    nonce: str = ""
 
-    def check(self, fingerprint: str) -> None:
-        """Raise Problem 422 if the key was used with another fingerprint."""
+    @property
+    def stored(self) -> str:
+        """The text that a broker keeps with the key; it has no spaces."""
+        return f"{self.fingerprint}.{self.nonce}" if self.nonce else self.fingerprint
+
+    def is_mine(self, stored: str) -> bool:
+        """Whether this attempt was the first; raises Problem 422 for another fingerprint."""
+        fingerprint, _, nonce = stored.partition(".")
         if fingerprint != self.fingerprint:
-            detail = "This Idempotency-Key was used for another event."
-            raise Problem(422, detail, type=KEY_REUSED)
+            raise Problem(422, "This Idempotency-Key was used before.", type=KEY_REUSED)
+        return nonce == self.nonce
 
 
 def check_names(event: str | None, key: str | None = None) -> None:

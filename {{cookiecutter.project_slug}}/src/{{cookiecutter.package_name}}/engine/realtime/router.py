@@ -32,7 +32,8 @@ from .backends import UNAVAILABLE, check_backend
 from .hub import Hub, open_hub
 from .limits import TOO_MANY_EVENTS, TOO_MANY_OF_CLIENT, TOO_MANY_TOPICS, TOPIC_FULL
 from .messages import KEY_REUSED, MEDIA_TYPES, NAME, RESERVED, Once, message_of, parse_message
-from .runs.runs import TOO_MANY_RUNS, router as runs_router
+from .runs.router import router as runs_router
+from .runs.runs import TOO_MANY_RUNS
 from .settings import RealtimeSettings
 from .streams import (
     JSON_EVENT,

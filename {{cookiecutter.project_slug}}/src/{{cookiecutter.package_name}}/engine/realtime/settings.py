@@ -52,6 +52,8 @@ class RealtimeSettings(ModuleLimits):
     """Idempotency keys that are remembered; they count in `history_total`."""
     max_event_size: Size = 64 << 10
     """Bytes of one event."""
+    max_run_size: Size = 1 << 20
+    """Bytes of the body that starts a run."""
     max_per_topic: Annotated[int, Field(ge=1)] | None = None
     """Subscribers of one topic."""
     max_runs: Annotated[int, Field(ge=1)] = 1000

@@ -94,11 +94,8 @@ class Subscription:
                 raise SlowClient("behind the history of the topic") from None
             events, self._gap, self.replay = [], "evicted", None
             self.position = max(self._store.top, self.ring.last)
-        reset = None
-        if self._gap is not None:
-            reset = Reset(",".join(self.names), self._gap, self.event_id)
-            self._counters.resumes["reset"] += 1
-            self._gap = None
+        gap = self.take_gap()
+        reset = Reset(",".join(self.names), gap, self.event_id) if gap else None
         if len(events) > 1:
             events = events[: _share(events)]
         if events:
@@ -111,6 +108,13 @@ class Subscription:
         if self.personal:
             events = [self._as_asked(event) for event in events]
         return reset, events
+
+    def take_gap(self) -> str | None:
+        """Return the reason of a gap, which the caller reports."""
+        gap, self._gap = self._gap, None
+        if gap is not None:
+            self._counters.resumes["reset"] += 1
+        return gap
 
     @property
     def is_exhausted(self) -> bool:

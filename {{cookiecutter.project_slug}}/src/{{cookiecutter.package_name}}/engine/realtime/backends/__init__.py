@@ -5,7 +5,7 @@
 
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ...kernel.problem import ProblemType
 from ..messages import Message, Once
@@ -22,6 +22,13 @@ UNAVAILABLE = ProblemType(
     "Events cannot be published or read now. Try again after the seconds in `Retry-After`, with the"
     " same `Idempotency-Key`: the event may have been published.",
 )
+
+
+class Published(NamedTuple):
+    """The id of an event, and whether this attempt has published it."""
+
+    id: str
+    is_mine: bool
 
 
 class Listener(Protocol):
@@ -69,8 +76,8 @@ class Backend(Protocol):
     def publishes(self) -> bool:
         """Whether the broker accepts events: it may only deliver them."""
 
-    async def publish(self, topic: str, message: Message, once: Once | None) -> str:
-        """Number a message, keep it, and deliver it to all processes; return its id.
+    async def publish(self, topic: str, message: Message, once: Once | None) -> Published:
+        """Number a message, keep it, and deliver it to all processes.
 
         A repeated publication with an equal `once` only returns the id of the first one. Raises
         Problem 422 if its key was used with another content.

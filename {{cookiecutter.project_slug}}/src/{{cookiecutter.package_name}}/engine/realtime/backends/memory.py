@@ -11,7 +11,7 @@ from ..messages import Message, Once
 from ..ring import Event, History
 from ..settings import RealtimeSettings
 from ..topics import Position
-from . import Listener
+from . import Listener, Published
 
 #: The divisor of the memory for history that gives the share of idempotency keys, and the bytes of
 #: a key without its text.
@@ -32,22 +32,21 @@ class MemoryBackend:
 
     def __init__(self, listener: Listener, settings: RealtimeSettings) -> None:
         self._listener = listener
-        #: The fingerprint and the event's id of each idempotency key, the oldest first.
+        #: The stored text and the event's id of each idempotency key, the oldest first.
         self._published: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._max_keys = settings.max_keys
         self._keys_size, self._keys_limit = 0, settings.history_total // KEYS_SHARE
         listener.heard(Position(secrets.token_hex(4), 0))
 
-    async def publish(self, topic: str, message: Message, once: Once | None) -> str:
+    async def publish(self, topic: str, message: Message, once: Once | None) -> Published:
         if once is not None and (known := self._published.get(once.key)) is not None:
-            once.check(known[0])
-            return known[1]
+            return Published(known[1], once.is_mine(known[0]))
         position = Position(self._listener.epoch, self._listener.top + 1)
         event = Event(str(position), position.sequence, 0, topic, message, expiry_time())
         if once is not None:
             self._remember(once, event.id)
         self._listener.deliver(event)
-        return event.id
+        return Published(event.id, is_mine=True)
 
     async def history(self, name: str) -> dict[str, History]:
         return {name: History(0, [])}  # The listener has all events.
@@ -62,7 +61,7 @@ class MemoryBackend:
         """Do nothing."""
 
     def _remember(self, once: Once, event_id: str) -> None:
-        self._published[once.key] = (once.fingerprint, event_id)
+        self._published[once.key] = (once.stored, event_id)
         self._count(KEY_COST + len(once.key))
         while len(self._published) > self._max_keys or self._keys_size > self._keys_limit:
             BOUNDS["realtime.max_keys"] += 1

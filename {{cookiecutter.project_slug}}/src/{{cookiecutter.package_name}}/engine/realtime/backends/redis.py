@@ -29,7 +29,7 @@ from ..messages import Message, Once
 from ..ring import Event, History
 from ..settings import RealtimeSettings
 from ..topics import Position, parts_of
-from . import Listener
+from . import Listener, Published
 from .redis_data import Reading, check_format, parse_event
 from .redis_lua import LOOK, PUBLISH
 from .redis_pool import COMMAND_SECONDS, PREFIX, ask, pool_of, refusal_of, unavailable
@@ -118,11 +118,11 @@ class RedisBackend:
         """Whether Redis accepts events: it can be full, a replica, or unable to save."""
         return not self._refusal
 
-    async def publish(self, topic: str, message: Message, once: Once | None) -> str:
+    async def publish(self, topic: str, message: Message, once: Once | None) -> Published:
         packed = pydantic_core.to_json([message.data, message.event, message.is_json, message.key])
         keys = [f"{PREFIX}keys", f"{PREFIX}topic:{topic}"]
         keys += [f"{PREFIX}once:{once.key}"] if once else []
-        args = (topic, self._channels + topic, packed, once.fingerprint if once else "-")
+        args = (topic, self._channels + topic, packed, once.stored if once else "-")
         try:
             reply, *dropped = await self._run(
                 PUBLISH, keys, *args, REMEMBER_SECONDS, *self._bounds, may_repeat=once is not None
@@ -134,13 +134,12 @@ class RedisBackend:
         for bound, count in zip(("max_topics", "history_total", "max_keys"), dropped, strict=True):
             if count:
                 BOUNDS[f"realtime.{bound}"] += count
-        fingerprint, event_id = reply.decode().split(" ")
-        if once is not None:
-            once.check(fingerprint)
+        stored, event_id = reply.decode().split(" ")
+        is_mine = once is None or once.is_mine(stored)
         position = Position.parse(event_id)
         if position.epoch == self._listener.epoch:  # Another epoch is reported by its first event.
             self._listener.heard(position)
-        return str(position)
+        return Published(event_id, is_mine)
 
     async def history(self, name: str) -> dict[str, History]:
         listener, floor, topics = self._listener, 0, [name]

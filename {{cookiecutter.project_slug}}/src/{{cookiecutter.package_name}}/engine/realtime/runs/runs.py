@@ -1,42 +1,46 @@
-"""Runs: jobs that continue when the client has left, and are followed as an event stream.
+"""Runs: jobs that continue when the client has left.
 
 The events of a run are those of the topic `run:ID`, so that any process of a shared broker can
-follow and resume it; no client can name such a topic. The last event is always `end`: if the
-process of a run is gone, another process publishes it.
+follow and stop it; no client can name such a topic. The last event is always `end`: if the process
+of a run is gone, another process publishes it, or continues the run.
 """
 
 import asyncio
 import hashlib
-import inspect
 import logging
 import re
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager, nullcontext
-from typing import Annotated, Any, TypeVar, cast
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import pydantic_core
-from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response, Security
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ...kernel.access import current_principal, owner_seen_by
-from ...kernel.admission import Admission, client_of
-from ...kernel.body import RequestBody, whole_request
-from ...kernel.exchange import Exchange, Outcome
-from ...kernel.kernel import BOUNDS, Measure
-from ...kernel.origins import base_of
-from ...kernel.part import opened
+from ...kernel.kernel import BOUNDS
 from ...kernel.problem import Problem, ProblemType
-from ...kernel.threads import repeating
-from ...streams.content import require_text
 from ..hub import Hub
-from ..messages import JSON, Message, Once, message_of
-from ..ring import Ring
-from ..settings import RealtimeSettings
-from ..streams import SSE_EVENT, EventStream, EventStreamChannel, LastEventId
+from ..messages import Message, Once, message_of
+from ..ring import Event, Ring
 from ..subscription import Subscription
+from .definition import Definition, definition_of, json_of
+from .following import Followed, follow, result
+from .log import (
+    BEGIN,
+    END,
+    EVENTS,
+    LOG,
+    STOP,
+    Keeper,
+    Kept,
+    all_events,
+    beginning,
+    has_ended,
+    messages_of,
+    resumption,
+)
+from .others import ALIVE, LEFT, Others
 
 TOO_MANY_RUNS = ProblemType(
     "too-many-runs",
@@ -44,42 +48,66 @@ TOO_MANY_RUNS = ProblemType(
     "The number of runs is limited, for all clients together (503) and for each client (429), so"
     " this one was not started. Stop a run, or try again after the seconds in `Retry-After`.",
 )
-#: The topics of a run's events and of its stop signal, and the topic of the runs that are alive.
-EVENTS, STOP, ALIVE = "run:", "stop:", "runs:alive"
-#: The types of the first event of a run, which is not sent to clients, and of the last.
-BEGIN, END = "(begin)", "end"
-#: Seconds between two reports of a process about its runs, and the number of missing reports
-#: after which a run is lost.
-ALIVE_SECONDS, LOST_AFTER = 5.0, 4
+#: The topics of the runs of a key.
+KEYED = "runs:"
+#: The signal on a stop topic that another process continues the run.
+MOVED = "moved"
 #: Seconds between two attempts to publish an event.
 RETRY_SECONDS = 1.0
 #: Seconds that runs have to end when the service ends.
 CLOSE_SECONDS = 1.0
+#: The newest runs of a key among which the active one is searched.
+NEWEST = 3
 
 #: Random digits, and those of the owner, if there is one.
 _ID = re.compile(r"[0-9a-f]{32}([0-9a-f]{16})?", re.ASCII)
 
 T = TypeVar("T")
-Run = TypeVar("Run", bound=Callable[..., AsyncGenerator[Any]])
-
 logger = logging.getLogger(__name__)
+
+
+class Run(NamedTuple):
+    """A run that was asked for, and whether it was started by that."""
+
+    id: str
+    is_new: bool
+
+
+@dataclass
+class _Start:
+    """What starts a run; `log` is the first event of the log that is kept, if there is one."""
+
+    run_id: str
+    client: str
+    messages: AsyncGenerator[Any]
+    definition: Definition | None = None
+    log: Message | None = None
+    keeper: Keeper | None = None
 
 
 class Runs:
     """Starts, follows and stops runs."""
 
-    def __init__(self, hub: Hub, have_owners: bool) -> None:
+    def __init__(
+        self, hub: Hub, have_owners: bool, definitions: Mapping[str, Definition] | None = None
+    ) -> None:
         self.hub = hub
         self._have_owners = have_owners
+        #: The registered runs, by the id of the definition.
+        self._definitions = dict(definitions or {})
         #: The runs of each client that are starting, active, or publishing their end.
         self._clients: Counter[str] = Counter()
         self._running: dict[str, asyncio.Task[None]] = {}
         #: The active runs, and those that are publishing their end.
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Known runs of all processes, with the number of successive reports without each.
-        self._silent: dict[str, int] = {}
-        self._heard: set[str] = set()
-        self._alive: Subscription | None = None
+        #: Starts and stops, which a client that leaves does not cancel.
+        self._actions: set[asyncio.Task[Any]] = set()
+        #: The active runs of this process that other processes can continue.
+        self._resumable: set[str] = set()
+        self._is_closing = False
+        self._others = Others(hub)
+
+    # ---- Start
 
     async def start(self, messages: AsyncGenerator[Any], client: str = "") -> str:
         """Publish the items of a generator, until its end, and return the id of this run.
@@ -89,27 +117,111 @@ class Runs:
         An empty `client` has no limit of its own. With access control, a `client` is the id of a
         principal, and only that and `admin` can use the engine's routes of the run.
         """
-        self._check(client)
-        self._clients[client] += 1
+        started = _Start(self._id(secrets.token_hex(16), client), client, messages)
+        await self.unbroken(self._start(started, None, None))
+        return started.run_id
+
+    async def attach(
+        self,
+        function: Callable[..., AsyncGenerator[Any]],
+        parameters: Mapping[str, Any] | bytes,
+        client: str = "",
+        *,
+        once: str | None = None,
+        key: str | None = None,
+    ) -> Run:
+        """Start a registered run, or return the one that has been started with the same `once`.
+
+        `parameters` are those of the function, also as JSON. `key` names what the run is about,
+        such as a conversation: see `active`. `once` and `key` are a principal's own. Raises what
+        `start` raises, RequestValidationError (422) for wrong parameters, and Problem 422 if `once`
+        was used with others.
+        """
+        definition = definition_of(function)
+        body = parameters if isinstance(parameters, bytes) else json_of(parameters)
+        messages, claim = definition.open(body), None
         digits = secrets.token_hex(16)
-        run_id = _owned(digits, client) if client and self._have_owners else digits
+        if once is not None:
+            digits = _digest(self._owner(client), definition.id, once)[:32]
+            canonical = pydantic_core.to_json(pydantic_core.from_json(body or b"{}"))
+            claim = Once(f"{EVENTS}{digits} {BEGIN}", _digest(canonical)[:32], secrets.token_hex(8))
+        started = _Start(self._id(digits, client), client, messages, definition)
+        if definition.keeps_log:
+            started.log, started.keeper = beginning(definition, body), Keeper(self.hub, definition)
+        return await self.unbroken(self._start(started, claim, key))
+
+    async def active(self, client: str, key: str) -> str | None:
+        """Return the id of the newest run of a client that is active and was started with `key`."""
+        found = await self.find(client, key)
+        return found[0] if found else None
+
+    async def find(self, client: str, key: str) -> tuple[str, str] | None:
+        """Return the id and the name of the active run; raises Problem 503."""
+        newest = all_events(await self.hub.kept(self._topic_of(client, key)))[: -NEWEST - 1 : -1]
+        for event in newest:
+            run_id, name = pydantic_core.from_json(event.message.data)
+            ring = await self.hub.kept(EVENTS + run_id)
+            if self._knows(run_id, ring) and not has_ended(ring):
+                return run_id, name
+        return None
+
+    async def unbroken(self, action: Coroutine[Any, Any, T]) -> T:
+        """Run an action to its end, also if the client leaves meanwhile."""
+        task = asyncio.create_task(action)
+        self._actions.add(task)
+        task.add_done_callback(self._acted)
+        return await asyncio.shield(task)
+
+    def _acted(self, task: asyncio.Task[Any]) -> None:
+        self._actions.discard(task)
+        if not task.cancelled():
+            task.exception()  # Retrieved, as the client may have left.
+
+    async def _start(self, run: _Start, claim: Once | None, key: str | None) -> Run:
+        topic = EVENTS + run.run_id
+        if claim is not None and (first := (await self.hub.kept(topic)).first()):
+            # A broker forgets a key earlier than the events of a long run.
+            if first.message.event == BEGIN and first.message.data != claim.fingerprint:
+                claim.is_mine("")
+            return Run(run.run_id, is_new=False)
+        self._check(run.client)
+        self._clients[run.client] += 1
         try:
-            await self.hub.publish(EVENTS + run_id, Message("", BEGIN))
-            stop = await self.hub.subscribe((STOP + run_id,))
+            stop = await self.hub.subscribe((STOP + run.run_id,))
+            try:
+                if claim is None:
+                    await self.hub.publish(topic, Message("", BEGIN))
+                elif not await self.hub.claim(topic, Message(claim.fingerprint, BEGIN), claim):
+                    stop.close()
+                    self._release(run.client)
+                    return Run(run.run_id, is_new=False)
+            except BaseException:
+                stop.close()
+                raise
         except BaseException:
-            self._release(client)
+            self._release(run.client)
             raise
-        task = self._running[run_id] = asyncio.create_task(self._run(run_id, messages, stop))
+        self._launch(run, stop)
+        if key is not None and run.definition is not None:
+            data = pydantic_core.to_json([run.run_id, run.definition.name]).decode()
+            topic = self._topic_of(run.client, key)
+            await self._publish(topic, Message(data, is_json=True))
+        return Run(run.run_id, is_new=True)
+
+    def _launch(self, run: _Start, stop: Subscription) -> None:
+        if run.definition is not None and run.definition.resume is not None:
+            self._resumable.add(run.run_id)
+        task = self._running[run.run_id] = asyncio.create_task(self._run(run, stop))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: self._release(client))
+        task.add_done_callback(lambda _: self._release(run.client))
 
         def cancel() -> None:
             if stop.lag:  # Otherwise it was woken because of a gap.
                 _cancel(task)
 
         stop.wake = cancel
-        return run_id
+        cancel()
 
     def _check(self, client: str) -> None:
         settings, soon = self.hub.settings, {"Retry-After": "5"}
@@ -123,27 +235,45 @@ class Runs:
     def _release(self, client: str) -> None:
         self._clients -= Counter((client,))  # Drops a count of 0.
 
-    async def follow(self, run_id: str, last_event_id: str | None = None) -> Subscription | None:
+    def _owner(self, client: str) -> str:
+        return client if self._have_owners else ""
+
+    def _id(self, digits: str, client: str) -> str:
+        owner = self._owner(client)
+        return owned(digits, owner) if owner else digits
+
+    def _topic_of(self, client: str, key: str) -> str:
+        return KEYED + _digest(self._owner(client), key)[:32]
+
+    # ---- Follow and stop
+
+    async def follow(self, run_id: str, last_event_id: str | None = None) -> Followed | None:
         """Follow a run from the event after `last_event_id`, or from its beginning.
 
         Returns None if there is no such run, or no event of it after that one. Raises Problem 503.
         """
         if not _ID.fullmatch(run_id):
             return None
-        subscription = await self.hub.subscribe((EVENTS + run_id,), last_event_id)
-        ring = subscription.ring
-        first = ring.first()
-        if subscription.event_id != last_event_id:
-            subscription.position = ring.floor
-        if first is not None and first.message.event == BEGIN:
-            subscription.position = max(subscription.position, first.sequence)
-        elif last_event_id is None:
-            _report_gap(subscription)
-        known = first or run_id in self._running or run_id in self._silent
-        if not known or (_has_ended(ring) and subscription.position >= ring.last):
+        followed = await follow(self.hub, self._definitions, run_id, last_event_id)
+        subscription = followed.subscription
+        has_read = has_ended(subscription.ring) and subscription.lag == 0 and not followed.past
+        if has_read or not self._knows(run_id, subscription.ring):
             subscription.close()
             return None
-        return subscription
+        return followed
+
+    async def result(self, run_id: str) -> tuple[list[Message], Event]:
+        """Wait for the end of a run; return its messages, compacted if possible, and the end.
+
+        Raises Problem 404 for an unknown run, 500 if events are missing, and 503.
+        """
+        followed = await self.follow(run_id)
+        if followed is None:
+            raise Problem(404, "There is no such run.")
+        return await result(followed)
+
+    def _knows(self, run_id: str, ring: Ring) -> bool:
+        return bool(ring) or run_id in self._running or self._others.knows(run_id)
 
     def count(self) -> int:
         """Return the number of active runs of this process."""
@@ -151,69 +281,95 @@ class Runs:
 
     async def stop(self, run_id: str) -> None:
         """Stop a run of any process; raises Problem 404 for an unknown one, and 503."""
-        subscription = await self.follow(run_id)
-        if subscription is None:
+        if not _ID.fullmatch(run_id):
             raise Problem(404, "There is no such run.")
-        subscription.close()
-        if not _has_ended(subscription.ring):
+        ring = await self.hub.kept(EVENTS + run_id)
+        if not self._knows(run_id, ring):
+            raise Problem(404, "There is no such run.")
+        if not has_ended(ring):
             await self.hub.publish(STOP + run_id, Message(""))
 
+    def stop_later(self, run_id: str) -> None:
+        """Stop a run whose only client has left; without effect if that fails."""
+        task = asyncio.ensure_future(self.stop(run_id))
+        self._actions.add(task)
+        task.add_done_callback(self._acted)
+
+    # ---- Other processes
+
     async def tend(self) -> None:
-        """Report the runs of this process; end followed runs of processes that are gone."""
-        backend = self.hub.backend
-        # Otherwise no report can arrive, so a missing one means nothing.
-        if not (backend.up and backend.publishes):
-            self._silent = dict.fromkeys(self._silent, 0)
-            return
-        # A process without runs also publishes while it counts missing reports, so that it knows
-        # whether reports arrive.
-        if self._running or self._silent:
-            await self.hub.publish(ALIVE, Message(" ".join(self._running)))
-        if self._alive is None:
-            alive = self._alive = await self.hub.subscribe((ALIVE,))
-            alive.wake = lambda: self._hear(alive)
-        heard, self._heard = self._heard.union(self._running), set()
-        followed = {
-            subscription.names[0].removeprefix(EVENTS)
-            for subscription in self.hub.subscriptions()
-            if subscription.names[0].startswith(EVENTS) and not _has_ended(subscription.ring)
-        }
-        # Reports are counted, not seconds: a process that was suspended has received none.
-        silent = {run_id: self._silent.get(run_id, 0) + 1 for run_id in followed | {*self._silent}}
-        lost = {run_id for run_id, rounds in silent.items() if rounds > LOST_AFTER} - heard
-        self._silent = {run_id: silent[run_id] for run_id in silent.keys() - lost}
-        self._silent |= dict.fromkeys(heard, 0)
-        for run_id in lost & followed:
+        """Report the runs of this process; end or continue those of processes that are gone."""
+        lost, followed = await self._others.listen(self._running)
+        for run_id in lost:
+            if await self._continue(run_id) or run_id not in followed:
+                continue
             await self.hub.publish(STOP + run_id, Message(""))  # In case it is still alive.
             await self._end(run_id, "interrupted")
 
-    def _hear(self, alive: Subscription) -> None:
-        for event in alive.take()[1]:
-            self._heard.update(event.message.data.split())
+    async def _continue(self, run_id: str) -> bool:
+        """Continue a run of a process that is gone; False if it cannot be continued."""
+        if not any(each.resume for each in self._definitions.values()):
+            return False
+        kept = Kept.of(await self.hub.kept(LOG + run_id))
+        definition = self._definitions.get(kept.definition) if kept else None
+        if kept is None or definition is None or definition.resume is None:
+            return False
+        if not await self.hub.claim(LOG + run_id, *resumption(run_id, kept)):
+            return True  # Another process continues it.
+        # The process of the run may only have been suspended.
+        await self.hub.publish(STOP + run_id, Message(MOVED))
+        stop = await self.hub.subscribe((STOP + run_id,))
+        ring = await self.hub.kept(EVENTS + run_id)
+        try:
+            if has_ended(ring) or kept.last < ring.floor:
+                raise LookupError("Events of the run are missing.")
+            tail = [each for each in all_events(ring) if each.sequence > kept.last]
+            messages = definition.merged(kept.messages() + messages_of(tail))
+            again = _Start(run_id, "", definition.reopen(kept.body, messages), definition)
+        except Exception:
+            stop.close()
+            if not has_ended(ring):
+                logger.exception("Run %s cannot be continued", run_id)
+            return False
+        again.keeper = Keeper(self.hub, definition, tail)
+        self._clients[""] += 1
+        self._launch(again, stop)
+        logger.warning("Run %s of another process is continued", run_id)
+        return True
 
     async def close(self) -> None:
-        """Interrupt all runs, and wait until they have ended."""
+        """Leave runs to other processes that can continue them; interrupt all others, and wait."""
+        self._is_closing = True
+        if self.hub.settings.broker_url == "memory:":
+            self._resumable.clear()
+        elif self._resumable:
+            with suppress(Problem):  # Otherwise they notice it later.
+                await self.hub.publish(ALIVE, Message(" ".join(self._resumable), LEFT))
         for task in self._running.values():
             _cancel(task)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
-        for task in self._tasks:
+        for task in self._tasks | self._actions:
             task.cancel()  # The broker is unavailable, or the generator does not end.
 
-    async def _run(self, run_id: str, messages: AsyncGenerator[Any], stop: Subscription) -> None:
+    # ---- Run
+
+    async def _run(self, run: _Start, stop: Subscription) -> None:
         status, problem = "complete", None
-        loop, age = asyncio.get_running_loop(), self.hub.settings.max_run_age
+        loop, age, run_id = asyncio.get_running_loop(), self.hub.settings.max_run_age, run.run_id
         ends_at = loop.time() + age
         # A timeout would cancel the cleanup of a generator that was stopped before.
         timer = loop.call_at(ends_at, _cancel, self._running[run_id])
         try:
-            async with aclosing(messages):
-                async for message in messages:
-                    await self._publish(EVENTS + run_id, message_of(message))
-                    await asyncio.sleep(0)  # Let other tasks run: the generator may never wait.
+            await self._produce(run)
         except asyncio.CancelledError:
-            status = "stopped" if stop.lag else "interrupted"
-            if not stop.lag and loop.time() >= ends_at:
+            signals = [event.message.data for event in stop.take()[1]]
+            status = "stopped" if signals else "interrupted"
+            if signals and {*signals} == {MOVED}:
+                status = MOVED
+            elif not signals and self._is_closing and run_id in self._resumable:
+                status = LEFT
+            elif not signals and loop.time() >= ends_at:
                 BOUNDS["realtime.max_run_age"] += 1
                 status = "failed"
                 problem = Problem(504, f"A run is ended after {age:g} seconds.")
@@ -225,8 +381,22 @@ class Runs:
             # From here on it cannot be cancelled.
             timer.cancel()
             stop.close()
+            self._resumable.discard(run_id)
             del self._running[run_id]
-        await self._end(run_id, status, problem)
+        if status not in (MOVED, LEFT):
+            await self._end(run_id, status, problem)
+
+    async def _produce(self, run: _Start) -> None:
+        topic, keeper = EVENTS + run.run_id, run.keeper
+        async with aclosing(run.messages):
+            if run.log is not None:
+                await self._publish(LOG + run.run_id, run.log)
+            async for item in run.messages:
+                message = message_of(item)
+                event_id = await self._publish(topic, message)
+                if keeper is not None and (part := keeper.add(message, event_id)) is not None:
+                    await self._publish(LOG + run.run_id, part)
+                await asyncio.sleep(0)  # Let other tasks run: the generator may never wait.
 
     async def _end(self, run_id: str, status: str, problem: Problem | None = None) -> None:
         end: dict[str, Any] = {"status": status}
@@ -236,236 +406,27 @@ class Runs:
         once = Once(EVENTS + run_id, END)
         await self._publish(EVENTS + run_id, Message(text, END, is_json=True), once)
 
-    async def _publish(self, topic: str, message: Message, once: Once | None = None) -> None:
+    async def _publish(self, topic: str, message: Message, once: Once | None = None) -> str:
         """Publish a message, and repeat that until the broker is available."""
         while True:
             try:
-                await self.hub.publish(topic, message, once)
+                return await self.hub.publish(topic, message, once)
             except Problem as problem:
                 if problem.status_code != 503:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return
 
 
-def _owned(digits: str, owner: str) -> str:
+def owned(digits: str, owner: str) -> str:
     """Return the id of a run, which has the owner in it: the events can be evicted."""
     return digits + hashlib.sha256(f"{digits} {owner}".encode()).hexdigest()[:16]
 
 
-def _has_ended(ring: Ring) -> bool:
-    """Whether the newest event of a run's topic is its last."""
-    newest = ring.after(max(ring.floor, ring.last - 1))
-    return bool(newest) and newest[-1].message.event == END
-
-
-def _report_gap(subscription: Subscription) -> None:
-    """Report that events are gone, and continue with all that are left, which include the end."""
-    subscription.report_gap("evicted")
-    subscription.position = subscription.ring.floor
+def _digest(*parts: str | bytes) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _cancel(task: "asyncio.Task[None]") -> None:
     """Cancel a task once: a second time would cancel the cleanup of the generator."""
     if not task.cancelling():
         task.cancel()
-
-
-# ---- Routes
-
-
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    hub: Hub = app.state.hub
-    runs = app.state.runs = Runs(hub, have_owners=app.state.kernel.challenge is not None)
-    measure = Measure("realtime_runs", "Active runs.", "sum", runs.count)
-    app.state.kernel.measures.append(measure)
-    shared = hub.settings.broker_url != "memory:"
-    async with repeating(ALIVE_SECONDS, runs.tend) if shared else nullcontext():
-        try:
-            yield
-        finally:
-            await runs.close()
-
-
-router = APIRouter(tags=["runs"], lifespan=_lifespan)
-
-_START = "runs:start"
-_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
-
-
-async def runs_of(request: Request) -> Runs:
-    """Return the runs of the application, as a dependency."""
-    runs: Runs = opened(request.app, "runs")
-    return runs
-
-
-RunsDep = Annotated[Runs, Depends(runs_of)]
-"""The runs of the service, as a parameter of a path operation: `start`, `follow`, `stop`."""
-
-
-async def _visible(
-    request: Request,
-    run_id: Annotated[str, Path(description="The `id` of the response that started the run.")],
-) -> str:
-    """Return the id of a run; raises Problem 404 for a run of another owner."""
-    owner = owner_seen_by(request)
-    if owner is not None and run_id != _owned(run_id[:32], owner):
-        raise Problem(404, "There is no such run.")
-    return run_id
-
-
-RunId = Annotated[str, Depends(_visible)]
-
-
-class Started(BaseModel):
-    """A run, and the address of its events."""
-
-    id: str
-    name: str
-    events: str
-
-
-_STARTED: dict[str, Any] = {
-    "headers": {"Location": {"required": True, "schema": {"type": "string", "format": "uri"}}},
-    "links": {
-        name: {"operationRef": reference, "parameters": {"run_id": "$response.body#/id"}}
-        for name, reference in [
-            ("follow", "#/paths/~1runs~1{run_id}~1events/get"),
-            ("stop", "#/paths/~1runs~1{run_id}~1stop/post"),
-        ]
-    },
-}
-
-
-class RunChannel(EventStreamChannel):
-    """A follower of a run, whose response ends after the last event."""
-
-    __slots__ = ()
-
-    def greeting(self, subscription: Subscription, settings: RealtimeSettings) -> bytes:
-        # Unlike other streams, send no event that has an id and no data: some clients of runs parse
-        # the data of every event, and a client without a position begins at the beginning anyway.
-        return f"retry: {settings.retry * 1000:.0f}\n".encode()
-
-    def take(self) -> bytes:
-        subscription = self.subscription
-        if subscription.position < subscription.ring.floor:
-            _report_gap(subscription)
-        body = super().take()
-        if not body and _has_ended(subscription.ring):
-            self.finish(b"", Outcome.COMPLETE)
-        return body
-
-
-class RunStream(EventStream):
-    """Send the events of a run as Server-Sent Events, from the event after `last_event_id`.
-
-    Without `last_event_id` from its beginning. Raises Problem 204 if there is nothing to follow. It
-    does not check to whom the run belongs, unlike the engine's routes.
-    """
-
-    def __init__(self, runs: Runs, run_id: str, last_event_id: str | None = None) -> None:
-        super().__init__(runs.hub, (EVENTS + run_id,), last_event_id)
-        self._runs = runs
-        self._run_id = run_id
-
-    async def open(self, exchange: Exchange) -> RunChannel:
-        subscription = await self._runs.follow(self._run_id, self._last_event_id)
-        if subscription is None:
-            raise Problem(204)
-        return RunChannel(exchange, subscription, self._hub.settings)
-
-
-class RunRouter(APIRouter):
-    """An APIRouter with one more decorator, for asynchronous generators of events."""
-
-    def run(self, path: str, **options: Any) -> Callable[[Run], Run]:
-        """Register a generator, `async def …(…) -> AsyncGenerator[…]`, for POST.
-
-        Its parameters become the members of the JSON body that starts it, its docstring the
-        documentation; its items (text, a `Message`, or anything that pydantic serializes to JSON)
-        are the events. Stopping the run closes the generator: open resources with `async with` or
-        `try … finally`. `options` are those of `APIRouter.post`.
-        """
-
-        def register(function: Run) -> Run:
-            adapter: TypeAdapter[AsyncGenerator[Any]] = TypeAdapter(cast(Any, function))
-            body = {"content": {"application/json": {"schema": adapter.json_schema()}}}
-            status = options.get("status_code", 201)
-            usual: dict[str, Any] = {
-                "name": f"run_{function.__name__}",
-                "status_code": status,
-                "description": inspect.getdoc(function),
-                "responses": {status: _STARTED, 413: {}, 415: {}, 422: {}, 429: {}, 503: {}},
-                "openapi_extra": {"requestBody": body},
-            }
-            admission = Depends(Admission("realtime", _START))
-            dependencies = [admission, *options.get("dependencies", ())]
-
-            @self.post(path, **(usual | options | {"dependencies": dependencies}))
-            async def start(request: Request, response: Response, runs: RunsDep) -> Started:
-                # The adapter of a function calls it with the members of the body.
-                messages = await read_json(request, adapter)
-                run_id = await runs.start(messages, client_of(request))
-                events = f"{base_of(request.scope)}/runs/{run_id}/events"
-                response.headers["Location"] = events
-                return Started(id=run_id, name=path.strip("/"), events=events)
-
-            return function
-
-        return register
-
-
-async def read_json(request: Request, adapter: TypeAdapter[T]) -> T:
-    """Return the JSON body as validated by a pydantic adapter; an empty body counts as `{}`.
-
-    Raises Problem 413 above `APP_REALTIME__MAX_EVENT_SIZE`, 415 for other media types, 408 for a
-    stalled body, and RequestValidationError (422).
-    """
-    limit = request.app.state.settings.realtime.max_event_size
-    body = await RequestBody(request, limit=limit).read()
-    if body:
-        require_text(request, JSON)
-    try:
-        # The adapter of a function accepts a list, too, as positional arguments.
-        _OBJECT.validate_json(body or b"{}")
-        return adapter.validate_json(body or b"{}", strict=True)
-    except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-        found = [{**each, "loc": ("body", *each["loc"])} for each in errors]
-        raise RequestValidationError(found) from None
-
-
-@router.get(
-    "/runs/{run_id}/events",
-    status_code=200,
-    response_class=Response,
-    responses={
-        200: {"content": {"text/event-stream": {"itemSchema": SSE_EVENT}}},
-        204: {"description": "There is no such run (any more), or no event after that one."},
-        503: {},
-    },
-    dependencies=[Depends(Admission("realtime", "runs:follow"))],
-)
-async def follow_run(run_id: RunId, runs: RunsDep, last_event_id: LastEventId) -> RunStream:
-    """Follow a run as Server-Sent Events, from its beginning or after the last event received.
-
-    The last event is `end`, with `{"status": "complete" | "stopped" | "failed" | "interrupted"}`,
-    and a `problem` when it failed.
-    """
-    return RunStream(runs, run_id, last_event_id)
-
-
-@router.post(
-    "/runs/{run_id}/stop",
-    status_code=202,
-    response_class=Response,
-    responses={404: {}, 503: {}},
-    dependencies=[Security(current_principal, scopes=[_START]), Depends(whole_request)],
-)
-async def stop_run(run_id: RunId, runs: RunsDep) -> Response:
-    """Stop a run; its `end` reports when it has stopped. A run that has ended stays unchanged."""
-    await runs.stop(run_id)
-    return Response(status_code=202)
