@@ -4,11 +4,8 @@ Sources: WHATWG HTML, section 9.2.6 (interpreting an event stream); jsonlines.or
 """
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-
-_LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r(?=[^\n]))", re.DOTALL)
 
 
 class Record(NamedTuple):
@@ -32,13 +29,14 @@ class EventStreamParser:
         self.last_event_id = ""
 
     def feed(self, data: bytes) -> Iterator[Record]:
-        """Return the events that are complete; a CR at the end may be half of a CRLF."""
-        self._unread += data
-        end = 0
-        for match in _LINE.finditer(self._unread):
-            end = match.end()
-            yield from self._line(match[1].decode())  # Strict: not UTF-8 is an error.
-        self._unread = self._unread[end:]
+        """Return the events that are complete."""
+        data = self._unread + data
+        half = data[-1:] if data.endswith(b"\r") else b""  # It may be the half of a CRLF.
+        data = data.removesuffix(half).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, rest = data.split(b"\n")
+        self._unread = rest + half
+        for line in lines:
+            yield from self._line(line.decode())  # Strict: not UTF-8 is an error.
 
     def _line(self, line: str) -> Iterator[Record]:
         if self._is_first:

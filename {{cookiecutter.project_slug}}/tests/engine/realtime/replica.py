@@ -9,12 +9,13 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pydantic_core
-from fastapi import FastAPI
 
 from {{cookiecutter.package_name}} import app
 from {{cookiecutter.package_name}}.engine.realtime import RunRouter
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message, message_of
+from {{cookiecutter.package_name}}.engine.realtime.runs import router as runs_router
 from {{cookiecutter.package_name}}.engine.server import cli
+from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.settings import Settings
 
 #: A line for each generation: the process, the name of the answer, and its first word.
@@ -61,7 +62,8 @@ async def once(answer: str, count: int, pause: float = 0.0) -> AsyncGenerator[di
         yield item
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings) -> Service:
+    runs_router.ALIVE_SECONDS = 0.5  # So that a test need not wait for half a minute.
     made = app.create_app(settings)
     made.include_router(router)
     return made

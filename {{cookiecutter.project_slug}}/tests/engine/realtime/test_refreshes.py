@@ -51,7 +51,7 @@ async def test_an_answer_is_generated_once_and_whole_in_every_page_that_is_loade
                 for _ in range(5)
             ]
             restarted = restart(follower, chance.uniform(0, WORDS * PAUSE))
-            _, *pages = await asyncio.gather(restarted, *visits)
+            _, pages = await asyncio.gather(restarted, asyncio.gather(*visits))
 
             assert [page.text for page in pages] == [transcript(WORDS)] * 5
             assert {page.end for page in pages} == {"complete"}
