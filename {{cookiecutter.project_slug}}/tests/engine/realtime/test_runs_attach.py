@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from {{cookiecutter.package_name}}.engine.realtime import RunRouter
+from {{cookiecutter.package_name}}.runs import counter
 
 from ..service import Service
 from .runs import Script, follow, start
@@ -122,35 +124,36 @@ async def test_the_newest_active_run_of_a_key_is_found(service: Service) -> None
         assert (await client.get("/runs?key=talk")).json() == old
 
 
-async def test_a_start_is_not_cut_short_by_a_client_that_leaves(service: Service) -> None:
-    """The key is claimed, so nobody else would start the run."""
+async def test_a_start_is_not_cut_short_by_a_request_that_is_cancelled(service: Service) -> None:
+    """The key is claimed then, so no other request would start the run."""
     runs = service.app.state.runs
-    claimed, may_go_on = asyncio.Event(), asyncio.Event()
-    claim, loop = runs.hub.claim, asyncio.get_running_loop()
+    claim, claimed = runs.hub.claim, threading.Event()
 
     async def slow(*arguments: Any) -> bool:
         is_mine: bool = await claim(*arguments)
-        loop.call_soon_threadsafe(claimed.set)
-        while not may_go_on.is_set():
-            await asyncio.sleep(0.01)
+        claimed.set()
+        for _ in range(100):
+            await asyncio.sleep(0)
         return is_mine
 
-    runs.hub.claim = slow
-    async with service.raw_connection() as peer:
-        await peer.send(
-            b"POST /runs/counter HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: a\r\n"
-            b"Content-Type: application/json\r\nContent-Length: 15\r\n\r\n"
-            b'{"interval":60}'
-        )
-        await claimed.wait()
-        peer.reset()
-    assert await service.outcome_of("POST /runs/counter")
-    may_go_on.set()
-    runs.hub.claim = claim
+    async def cancelled() -> None:
+        runs.hub.claim = slow
+        task = asyncio.ensure_future(runs.attach(counter, {"interval": 60}, once="a"))
+        while not claimed.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        runs.hub.claim = claim
 
-    again = await post(service, "a")
-    assert again.status_code == 200
-    assert service.app.state.runs.count() == 1
+    async def launched() -> None:
+        while runs.count() != 1:
+            await asyncio.sleep(0)
+
+    await service.in_server(cancelled())
+    again = await service.in_server(runs.attach(counter, {"interval": 60}, once="a"))
+    assert not again.is_new
+    await service.in_server(launched())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Runs of several processes on one Redis: started here, followed, stopped and ended there."""
 
 import asyncio
-from collections.abc import Callable
+import secrets
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.realtime.messages import Message
+from {{cookiecutter.package_name}}.engine.realtime import Message, RunRouter
 from {{cookiecutter.package_name}}.engine.realtime.runs import router as router_module, runs as runs_module
 from {{cookiecutter.package_name}}.engine.realtime.runs.others import LOST_AFTER
 
@@ -22,7 +23,7 @@ from .test_runs_attach import (  # noqa: F401  (Again, on Redis.)
     test_a_key_is_for_one_body,
     test_a_repeated_request_gets_the_run_of_the_first,
     test_a_run_that_has_ended_is_not_started_again,
-    test_a_start_is_not_cut_short_by_a_client_that_leaves,
+    test_a_start_is_not_cut_short_by_a_request_that_is_cancelled,
     test_requests_at_the_same_time_start_one_run,
     test_the_active_run_of_a_key_is_found_until_it_ends,
     test_the_newest_active_run_of_a_key_is_found,
@@ -219,3 +220,115 @@ async def test_whoever_publishes_can_be_cancelled_at_any_moment(
         return is_lost
 
     assert [turns for turns in range(100) if await one.in_server(is_lost(turns))] == []
+
+
+class Counting:
+    """The run `count`, of which every process has one; `stops_at` says where it waits."""
+
+    def __init__(self, stops_at: int | None) -> None:
+        self.router = RunRouter(prefix="/runs")
+        self.starts: list[int] = []
+
+        async def again(messages: list[Message], to: int) -> AsyncGenerator[str]:
+            self.starts.append(len(messages))
+            for number in range(len(messages), to):
+                yield f"{number}"
+
+        @self.router.run("/count", resume=again)
+        async def count(to: int) -> AsyncGenerator[str]:
+            for number in range(to):
+                if number == stops_at:
+                    await asyncio.Event().wait()
+                yield f"{number}"
+
+
+@pytest.fixture
+async def pair(
+    serve: Callable[..., Any], redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Service, Service, Counting]:
+    """A service whose runs wait, and one that continues them; tended by the test."""
+    monkeypatch.setattr(router_module, "ALIVE_SECONDS", 3600)
+    realtime = {"broker_url": redis.url, "history_size": 30}
+    waiting, going_on = Counting(stops_at=100), Counting(stops_at=None)
+    services = [await serve(each.router, realtime=realtime) for each in (waiting, going_on)]
+    return services[0], services[1], going_on
+
+
+async def published(process: Service, run_id: str, last: str) -> None:
+    """Return when a process has heard an event with this text."""
+
+    async def heard() -> None:
+        subscription = await process.app.state.hub.subscribe((f"run:{run_id}",))
+        ring = subscription.ring
+        while not ring or ring.after(ring.last - 1)[-1].message.data != last:
+            await asyncio.sleep(0.001)
+        subscription.close()
+
+    await process.in_server(heard())
+
+
+@pytest.mark.parametrize("is_orderly", [False, True])
+async def test_another_process_continues_after_the_last_event(
+    pair: tuple[Service, Service, Counting], is_orderly: bool
+) -> None:
+    one, other, going_on = pair
+    async with one.client() as client:
+        run_id = (await client.post("/runs/count", json={"to": 150})).json()["id"]
+    await published(other, run_id, "99")
+    runs = other.app.state.runs
+    await other.in_server(runs.tend())  # It begins to hear of runs.
+    await one.in_server(one.app.state.runs.tend())
+    if is_orderly:
+        await one.in_server(one.app.state.runs.close())
+        await other.in_server(asyncio.sleep(0.1))
+    for _ in range(2 if is_orderly else LOST_AFTER + 3):
+        await other.in_server(runs.tend())
+    blocks = await follow(other, run_id)
+
+    assert [block["data"] for block in blocks] == [
+        *map(str, range(150)), '{"status":"complete"}',
+    ]  # fmt: skip
+    assert going_on.starts == [100]
+    assert not one.app.state.runs._running or not is_orderly
+
+
+async def test_a_process_that_was_only_suspended_does_not_go_on(
+    pair: tuple[Service, Service, Counting],
+) -> None:
+    one, other, going_on = pair
+    key = secrets.token_hex(8)
+    async with one.client() as client:
+        headers = {"Idempotency-Key": key}
+        body = {"to": 150}
+        run_id = (await client.post("/runs/count", json=body, headers=headers)).json()["id"]
+    await published(other, run_id, "99")
+    await other.in_server(other.app.state.runs._continue(run_id))
+    blocks = await follow(one, run_id)
+
+    assert [block["data"] for block in blocks][:-1] == [*map(str, range(150))]
+    assert going_on.starts == [100]
+    while one.app.state.runs.count():
+        await asyncio.sleep(0)
+    again = await follow(other, run_id)
+    assert [block["data"] for block in again] == [block["data"] for block in blocks]
+    async with one.client() as client:
+        repeated = await client.post("/runs/count", json=body, headers=headers)
+    assert (repeated.status_code, repeated.json()["id"]) == (200, run_id)
+
+
+async def test_one_process_continues_a_run(
+    serve: Callable[..., Any], pair: tuple[Service, Service, Counting], redis: RedisServer
+) -> None:
+    one, other, going_on = pair
+    third = Counting(stops_at=None)
+    last = await serve(third.router, realtime={"broker_url": redis.url, "history_size": 30})
+    async with one.client() as client:
+        run_id = (await client.post("/runs/count", json={"to": 150})).json()["id"]
+    await published(other, run_id, "99")
+    await asyncio.gather(
+        *(each.in_server(each.app.state.runs._continue(run_id)) for each in (other, last))
+    )
+    blocks = await follow(one, run_id)
+
+    assert [block["data"] for block in blocks][:-1] == [*map(str, range(150))]
+    assert sorted([going_on.starts, third.starts]) == [[], [100]]

@@ -61,7 +61,10 @@ def _whole(
     """Return the whole log, and move the position behind it."""
     ring = subscription.ring
     tail = [each for each in all_events(ring) if each.sequence > kept.last]
-    read = [each for each in tail if each.message.event != END]
+    if definition.compact is None:  # The subscription returns these events, each with its id.
+        read = [each for each in tail if each.message.event == BEGIN]
+    else:
+        read = [each for each in tail if each.message.event != END]
     followed = Followed(subscription, is_kept=True)
     reason = subscription.take_gap()
     if last_event_id is not None:

@@ -45,8 +45,9 @@ class Kept:
     definition: str
     body: bytes
     parts: list[Part] = field(default_factory=list)
-    #: How often another process has continued the run.
+    #: How often another process has continued the run, and when it did the last time.
     resumed: int = 0
+    resumed_at: float = 0.0
 
     @property
     def last(self) -> int:
@@ -66,7 +67,7 @@ class Kept:
         kept = cls(name, body.encode())
         for event in all_events(ring):
             if event.message.event == RESUMED:
-                kept.resumed += 1
+                kept.resumed, kept.resumed_at = kept.resumed + 1, event.at
             elif event.message.event is None:
                 last, messages = pydantic_core.from_json(event.message.data)
                 kept.parts.append(Part(last, [Message(*each) for each in messages]))

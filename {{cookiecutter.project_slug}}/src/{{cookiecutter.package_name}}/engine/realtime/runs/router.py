@@ -143,7 +143,8 @@ class RunRouter(APIRouter):
         """
 
         def register(function: Function) -> Function:
-            definition = Definition(path.strip("/"), function, compact, resume)
+            name = path.strip("/").removeprefix("runs/")
+            definition = Definition(name, function, compact, resume)
             define(definition)
             self._add(path, definition, options)
             return function

@@ -20,6 +20,7 @@ import pydantic_core
 
 from ...kernel.kernel import BOUNDS
 from ...kernel.problem import Problem, ProblemType
+from ...streams.clock import expiry_time
 from ..hub import Hub
 from ..messages import Message, Once, message_of
 from ..ring import Event, Ring
@@ -52,6 +53,8 @@ TOO_MANY_RUNS = ProblemType(
 KEYED = "runs:"
 #: The signal on a stop topic that another process continues the run.
 MOVED = "moved"
+#: Seconds after which a run that was continued can be lost again.
+RESUME_SECONDS = 10.0
 #: Seconds between two attempts to publish an event.
 RETRY_SECONDS = 1.0
 #: Seconds that runs have to end when the service ends.
@@ -314,8 +317,9 @@ class Runs:
         definition = self._definitions.get(kept.definition) if kept else None
         if kept is None or definition is None or definition.resume is None:
             return False
-        if not await self.hub.claim(LOG + run_id, *resumption(run_id, kept)):
-            return True  # Another process continues it.
+        is_continued = expiry_time() - kept.resumed_at < RESUME_SECONDS
+        if is_continued or not await self.hub.claim(LOG + run_id, *resumption(run_id, kept)):
+            return True  # By another process.
         # The process of the run may only have been suspended.
         await self.hub.publish(STOP + run_id, Message(MOVED))
         stop = await self.hub.subscribe((STOP + run_id,))
