@@ -13,13 +13,15 @@ import pydantic_core
 from {{cookiecutter.package_name}} import app
 from {{cookiecutter.package_name}}.engine.realtime import RunRouter
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message, message_of
-from {{cookiecutter.package_name}}.engine.realtime.runs import router as runs_router
+from {{cookiecutter.package_name}}.engine.realtime.runs import router as runs_router, runs
 from {{cookiecutter.package_name}}.engine.server import cli
 from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.settings import Settings
 
 #: A line for each generation: the process, the name of the answer, and its first word.
 GENERATIONS = Path("generations")
+#: Seconds between two reports of a process, so that a test need not wait for half a minute.
+ALIVE_SECONDS = 0.5
 router = RunRouter(prefix="/runs")
 
 
@@ -62,8 +64,23 @@ async def once(answer: str, count: int, pause: float = 0.0) -> AsyncGenerator[di
         yield item
 
 
+async def deadly_again(messages: list[Message], answer: str) -> AsyncGenerator[dict[str, str]]:
+    async for item in continued(messages, answer, 100, 0):
+        yield item
+        await asyncio.sleep(2 * ALIVE_SECONDS)  # Long enough to be known to other processes.
+        os._exit(1)
+
+
+@router.run("/deadly", resume=deadly_again)
+async def deadly(answer: str) -> AsyncGenerator[dict[str, str]]:
+    """Kill the process after a word."""
+    async for item in deadly_again([], answer):
+        yield item
+
+
 def create_app(settings: Settings) -> Service:
-    runs_router.ALIVE_SECONDS = 0.5  # So that a test need not wait for half a minute.
+    runs_router.ALIVE_SECONDS = ALIVE_SECONDS
+    runs.RESUME_SECONDS, runs.MOST_RESUMED = 0.1, 2
     made = app.create_app(settings)
     made.include_router(router)
     return made

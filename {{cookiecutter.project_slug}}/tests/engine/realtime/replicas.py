@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import cycle
@@ -14,6 +15,7 @@ from ..peer import PATIENCE, keep_port
 from ..service import ServiceProcess
 from . import replica
 from .parsers import EventStreamParser, JsonLinesParser, Record
+from .redis import until
 
 Parser = EventStreamParser | JsonLinesParser
 
@@ -31,6 +33,12 @@ class Replica:
     async def start(self) -> None:
         self.process = ServiceProcess(self._directory, "-m", "replica", **self._settings)
         await self.process.__aenter__()
+
+    def suspend(self) -> None:
+        self.process.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
         """Kill it with SIGKILL."""
@@ -52,6 +60,15 @@ async def replicas(directory: Path, url: str, **settings: str) -> AsyncIterator[
     finally:
         for each in both:
             await each.end()
+
+
+async def until_generations(directory: Path, answer: str, count: int) -> None:
+    """Wait until an answer has so many generations."""
+
+    async def are_there() -> bool:
+        return len(generations(directory, answer)) >= count
+
+    await until(are_there)
 
 
 def generations(directory: Path, answer: str) -> list[int]:
@@ -79,6 +96,7 @@ class Page:
         self.text, self.end, self._last = "", "", ""
         #: The number of connections, and of texts on the last one.
         self.connections = self.frames = 0
+        self._news = asyncio.Event()
 
     async def read(self) -> str:
         """Read to the end; return the transcript."""
@@ -89,6 +107,12 @@ class Page:
                 except httpx.TransportError:
                     await asyncio.sleep(0.02)
         return self.text
+
+    async def has(self, words: int) -> None:
+        """Wait until a number of words have arrived."""
+        while self.text.count(" ") < words:
+            await asyncio.wait_for(self._news.wait(), PATIENCE)
+            self._news.clear()
 
     async def _connect(self, client: httpx.AsyncClient) -> None:
         if not self._resumes:
@@ -116,4 +140,5 @@ class Page:
             case None:
                 self.text += json.loads(record.data)["text"]
                 self.frames += 1
+        self._news.set()
         self._last = record.id

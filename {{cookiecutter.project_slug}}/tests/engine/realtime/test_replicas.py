@@ -12,7 +12,14 @@ import pytest
 from ..service import SOAK
 from .parsers import EventStreamParser
 from .redis import RedisServer, redis, stopped_redis
-from .replicas import Page, Replica, generations, replicas, transcript
+from .replicas import (
+    Page,
+    Replica,
+    generations,
+    replicas,
+    transcript,
+    until_generations,
+)
 
 __all__ = ["redis", "stopped_redis"]  # Fixtures.
 
@@ -57,12 +64,12 @@ async def test_requests_that_start_the_same_run_on_two_replicas_start_one_genera
         key = f"key-{number}"
         path = "/runs/once" if method == "POST" else f"/runs/once/{key}"
         headers = {"Idempotency-Key": key} if method == "POST" else {}
-        body = {"answer": key, "count": 5, "pause": 0.1}
+        body = {"answer": key, "count": 5, "pause": 0.05}
         responses = await send_all(two, method, path, body, headers=headers)
         statuses = sorted(response.status_code for response in responses)
         assert statuses == [200] * (REQUESTS - 1) + [201]
         [(run_id, name)] = {(each.json()["id"], each.json()["name"]) for each in responses}
-        assert name == "runs/once"
+        assert name == "once"
 
         async with two[1].process.client() as client:
             other = {**body, "count": 6}
@@ -91,37 +98,101 @@ async def test_requests_with_two_bodies_and_one_key_start_one_of_them(
     assert sorted(len(generations(tmp_path, name)) for name in ("a", "b", "c")) == [0, 0, 1]
 
 
+def page_of(replica: Replica, run_id: str) -> Page:
+    return Page([replica.url], f"/runs/{run_id}/events", EventStreamParser, resumes=True)
+
+
 @pytest.mark.parametrize("count", [40, 10_000])
 async def test_a_run_whose_process_is_killed_is_continued_by_another(
     count: int, two: list[Replica], tmp_path: Path
 ) -> None:
     one, other = two
     run_id = await start(one, "words", answer="a", count=count, pause=2 / count)
-    reading = asyncio.create_task(read([other], run_id))
-    await asyncio.sleep(1)
+    page = page_of(other, run_id)
+    reading = asyncio.create_task(page.read())
+    await page.has(count // 4)
     await one.kill()
-    page = await reading
+    await reading
 
     assert (page.text, page.end) == (transcript(count), "complete")
     assert page.connections == 1
     first, second = generations(tmp_path, "a")
     assert first == 0 < second < count
-    assert (await read([other], run_id)).text == transcript(count)
+    late = await read([other], run_id)
+    assert late.text == transcript(count)
+    assert late.frames == 1
 
 
-async def test_a_run_is_taken_over_at_once_when_its_process_is_terminated(
+async def test_a_run_is_taken_over_when_its_process_is_terminated(
     two: list[Replica], tmp_path: Path
 ) -> None:
     one, other = two
     run_id = await start(one, "words", answer="a", count=60, pause=0.05)
-    reading = asyncio.create_task(read([other], run_id))
-    await asyncio.sleep(1)
+    page = page_of(other, run_id)
+    reading = asyncio.create_task(page.read())
+    await page.has(10)
     one.process.terminate()
     assert await one.process.exit_code() == 0
-    page = await asyncio.wait_for(reading, 10)
+    await reading
 
     assert (page.text, page.end) == (transcript(60), "complete")
     assert len(generations(tmp_path, "a")) == 2
+
+
+@pytest.mark.parametrize("pause", [0, 0.0005])
+async def test_a_process_that_was_suspended_leaves_its_run_to_the_one_that_continued_it(
+    pause: float, two: list[Replica], tmp_path: Path
+) -> None:
+    one, other = two
+    run_id = await start(one, "words", answer="a", count=100_000, pause=pause)
+    page = page_of(other, run_id)
+    reading = asyncio.create_task(page.read())
+    await page.has(300)
+    one.suspend()
+    await until_generations(tmp_path, "a", 2)
+    one.resume()
+    words = page.text.count(" ")
+    await page.has(words + 1000)
+    async with one.process.client() as client:
+        await client.post(f"/runs/{run_id}/stop")
+    await reading
+
+    assert page.end == "stopped"
+    assert transcript(100_000).startswith(page.text)
+    assert (await read([other], run_id)).text == page.text
+    assert len(generations(tmp_path, "a")) == 2
+
+
+async def test_a_run_that_is_stopped_while_its_process_is_dead_is_not_continued(
+    two: list[Replica], tmp_path: Path
+) -> None:
+    one, other = two
+    run_id = await start(one, "words", answer="a", count=100, pause=0.05)
+    page = page_of(other, run_id)
+    reading = asyncio.create_task(page.read())
+    await page.has(10)
+    await one.kill()
+    async with other.process.client() as client:
+        assert (await client.post(f"/runs/{run_id}/stop")).status_code == 202
+    await reading
+
+    assert page.end == "stopped"
+    assert generations(tmp_path, "a") == [0]
+
+
+async def test_a_run_that_kills_its_processes_is_ended(two: list[Replica], tmp_path: Path) -> None:
+    """The limit of the replicas is 2; the last one that dies is not started again."""
+    one, other = two
+    run_id = await start(one, "deadly", answer="a")
+    for number, dying in enumerate([one, other, one]):
+        await until_generations(tmp_path, "a", number + 1)
+        await dying.process.exit_code()
+        if number < 2:
+            await dying.start()
+    page = await read([other], run_id)
+
+    assert (page.text, page.end) == (transcript(3), "interrupted")
+    assert generations(tmp_path, "a") == [0, 1, 2]
 
 
 async def start(replica: Replica, name: str, **parameters: Any) -> str:

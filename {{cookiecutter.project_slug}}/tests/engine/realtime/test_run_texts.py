@@ -46,9 +46,7 @@ async def records(service: Service, run_id: str, parser: Any) -> list[Record]:
 
 
 @pytest.mark.parametrize("format_", [EventStreamParser, JsonLinesParser])
-async def test_texts_in_json_arrive_exactly(
-    format_: Any, service: Service, script: Script
-) -> None:
+async def test_texts_in_json_arrive_exactly(format_: Any, service: Service, script: Script) -> None:
     run_id = await start(service)
     await script.say(service, *({"type": "text", "text": text} for text in TEXTS), None)
     found = await records(service, run_id, format_())
