@@ -40,7 +40,7 @@ except (OSError, OverflowError, ValueError) as error:
 endef
 export CHECK_PORT
 
-.PHONY: serve port test soak prove-faults bench-upload bench-download bench-realtime bench-overhead bench-hostile bench-single bench-compare lint format clean caches
+.PHONY: serve port test soak prove-faults bench-upload bench-download bench-realtime bench-runs bench-overhead bench-hostile bench-single bench-compare lint format clean caches
 
 serve: port caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
@@ -81,6 +81,10 @@ bench-download: | $(UV)
 # Compare events with other servers, with up to 10,000 subscribers.
 bench-realtime: | $(UV)
 	@$(RUN) python benchmarks/realtime.py $(ARGS)
+
+# Compare the tokens of a run, in each of its formats, with FastAPI's own SSE.
+bench-runs: | $(UV)
+	@$(RUN) python benchmarks/runs.py $(ARGS)
 
 # Compare the overhead around a path operation with a bare application.
 bench-overhead: | $(UV)

@@ -62,7 +62,7 @@ def measure(tools: Tools, variant: Realtime, scenario: Scenario) -> Delivery:
             redis, address = stack.enter_context(running_redis())
             variant = replace(variant, start=partial(start_ours, broker=address))
         servers = [
-            stack.enter_context(running(_beside(tools, number), variant))
+            stack.enter_context(running(beside(tools, number), variant))
             for number in range(variant.servers)
         ]
         plan = Plan(
@@ -81,7 +81,7 @@ def measure(tools: Tools, variant: Realtime, scenario: Scenario) -> Delivery:
     return _sample(FanOut(**json.loads(loaded.output)))
 
 
-def _beside(tools: Tools, number: int) -> Tools:
+def beside(tools: Tools, number: int) -> Tools:
     """Return a separate directory for every server except the first."""
     if number == 0:
         return tools

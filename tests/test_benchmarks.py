@@ -124,6 +124,18 @@ def test_a_smoke_run_writes_its_report_and_its_chart(
         assert all(number(row[figure]) > 0 for row in table.values())
 
 
+def test_every_format_of_a_run_is_measured_beside_that_of_fastapi() -> None:
+    report = bench("runs", "--smoke --only events,lines,text,openai,ai-sdk,ag-ui,native")
+
+    tables = tables_with("CPU-µs per token", report)
+    assert len(tables) == 2
+    for table in tables:
+        assert len(table) == 7
+        assert all(number(row["CPU-µs per token"]) > 0 for row in table.values())
+    (targets,) = tables_with("target", report)
+    assert len(targets) == 14
+
+
 def test_hostile_clients_are_measured_on_our_service_and_on_a_bare_one() -> None:
     report = bench("hostile", "--smoke --only gets --sides ours,bare")
 

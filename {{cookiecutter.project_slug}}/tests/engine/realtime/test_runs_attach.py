@@ -53,6 +53,17 @@ async def test_requests_at_the_same_time_start_one_run(service: Service) -> None
     assert service.app.state.runs.count() == 1
 
 
+async def test_a_key_is_for_one_body_also_when_the_beginning_of_the_run_was_evicted(
+    serve: Callable[..., Any],
+) -> None:
+    service: Service = await serve(realtime={"history_size": 5})
+    first = await post(service, "a", interval=0)
+    await follow(service, first.json()["id"])
+
+    assert (await post(service, "a", interval=0)).status_code == 200
+    assert (await post(service, "a", interval=0, count=4)).status_code == 422
+
+
 async def test_a_key_is_for_one_body(service: Service) -> None:
     assert (await post(service, "a", count=3)).status_code == 201
     refused = await post(service, "a", count=4)

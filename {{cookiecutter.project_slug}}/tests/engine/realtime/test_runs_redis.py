@@ -2,8 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from {{cookiecutter.package_name}}.engine.realtime.runs import router as router_
 from {{cookiecutter.package_name}}.engine.realtime.runs.others import LOST_AFTER
 
 from ..service import Service, ServiceProcess
-from .redis import RedisServer, redis, stopped_redis
+from .redis import Proxy, RedisServer, redis, stopped_redis, until
 from .runs import Follower, Script, follow, start
 from .test_runs_attach import (  # noqa: F401  (Again, on Redis.)
     service,
@@ -152,6 +152,38 @@ async def test_a_run_waits_for_a_redis_that_is_away_and_loses_nothing(
         blocks = await follower.rest()
 
     assert [block["data"] for block in blocks] == ["b", "c", '{"status":"complete"}']
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+async def test_an_event_whose_reply_is_lost_is_not_published_twice(
+    is_followed: bool,
+    serve: Callable[..., Any],
+    script: Script,
+    redis: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runs_module, "RETRY_SECONDS", 0.05)
+    async with Proxy(redis) as proxy, AsyncExitStack() as stack:
+        service = await serve(script.router, realtime={"broker_url": proxy.url})
+        run_id = await start(service)
+        if is_followed:
+            peer = await stack.enter_async_context(service.raw_connection())
+            await Follower(peer).follow(run_id)
+        for word in ("a", "b", "b"):
+            proxy.losses = 1
+            await script.say(service, word)
+            await until(has_lost(proxy))
+        await script.say(service, None)
+        blocks = await follow(service, run_id)
+
+    assert [block["data"] for block in blocks] == ["a", "b", "b", '{"status":"complete"}']
+
+
+def has_lost(proxy: Proxy) -> Callable[[], Awaitable[bool]]:
+    async def check() -> bool:
+        return not proxy.losses
+
+    return check
 
 
 async def test_a_run_goes_on_when_redis_has_lost_everything(

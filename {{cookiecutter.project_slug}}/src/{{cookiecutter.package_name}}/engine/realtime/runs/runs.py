@@ -59,6 +59,8 @@ RESUME_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 #: Seconds that runs have to end when the service ends.
 CLOSE_SECONDS = 1.0
+#: How often a run is continued at most.
+MOST_RESUMED = 10
 #: The newest runs of a key among which the active one is searched.
 NEWEST = 3
 
@@ -183,9 +185,11 @@ class Runs:
     async def _start(self, run: _Start, claim: Once | None, key: str | None) -> Run:
         topic = EVENTS + run.run_id
         if claim is not None and (first := (await self.hub.kept(topic)).first()):
-            # A broker forgets a key earlier than the events of a long run.
-            if first.message.event == BEGIN and first.message.data != claim.fingerprint:
-                claim.is_mine("")
+            # A broker can forget a key earlier than the events of a run.
+            if first.message.event == BEGIN:
+                claim.is_mine(first.message.data)
+            else:  # Only the key knows the parameters; if it is forgotten, it is remembered again.
+                await self.hub.claim(ALIVE, Message(""), claim)
             return Run(run.run_id, is_new=False)
         self._check(run.client)
         self._clients[run.client] += 1
@@ -317,13 +321,19 @@ class Runs:
         definition = self._definitions.get(kept.definition) if kept else None
         if kept is None or definition is None or definition.resume is None:
             return False
+        if kept.resumed >= MOST_RESUMED:
+            return False  # It may be what kills its processes.
         is_continued = expiry_time() - kept.resumed_at < RESUME_SECONDS
         if is_continued or not await self.hub.claim(LOG + run_id, *resumption(run_id, kept)):
             return True  # By another process.
         # The process of the run may only have been suspended.
         await self.hub.publish(STOP + run_id, Message(MOVED))
-        stop = await self.hub.subscribe((STOP + run_id,))
         ring = await self.hub.kept(EVENTS + run_id)
+        stop = await self.hub.subscribe((STOP + run_id,))
+        if any(not each.message.data for each in all_events(stop.ring)):
+            stop.close()  # It was stopped while no process could hear that.
+            await self._end(run_id, "stopped")
+            return True
         try:
             if has_ended(ring) or kept.last < ring.floor:
                 raise LookupError("Events of the run are missing.")
@@ -391,13 +401,13 @@ class Runs:
             await self._end(run_id, status, problem)
 
     async def _produce(self, run: _Start) -> None:
-        topic, keeper = EVENTS + run.run_id, run.keeper
+        topic, keeper, event_id = EVENTS + run.run_id, run.keeper, ""
         async with aclosing(run.messages):
             if run.log is not None:
                 await self._publish(LOG + run.run_id, run.log)
             async for item in run.messages:
                 message = message_of(item)
-                event_id = await self._publish(topic, message)
+                event_id = await self._publish(topic, message, previous=event_id)
                 if keeper is not None and (part := keeper.add(message, event_id)) is not None:
                     await self._publish(LOG + run.run_id, part)
                 await asyncio.sleep(0)  # Let other tasks run: the generator may never wait.
@@ -410,14 +420,28 @@ class Runs:
         once = Once(EVENTS + run_id, END)
         await self._publish(EVENTS + run_id, Message(text, END, is_json=True), once)
 
-    async def _publish(self, topic: str, message: Message, once: Once | None = None) -> str:
-        """Publish a message, and repeat that until the broker is available."""
+    async def _publish(
+        self, topic: str, message: Message, once: Once | None = None, previous: str = ""
+    ) -> str:
+        """Publish a message, and repeat that until the broker is available; return the event's id.
+
+        `previous` is the id of the event before it, which may be an equal one.
+        """
+        is_repeated = False
         while True:
             try:
+                if is_repeated and once is None:  # Only the reply may have been lost.
+                    ring = await self.hub.kept(topic)
+                    newest = ring.get(ring.last)
+                    if newest and newest.message == message and newest.id != previous:
+                        return newest.id
                 return await self.hub.publish(topic, message, once)
             except Problem as problem:
                 if problem.status_code != 503:
                     raise
+            is_repeated = True
+            await asyncio.sleep(RETRY_SECONDS)
+            while not self.hub.backend.up:  # noqa: ASYNC110  # Until then, a ring may lack events.
                 await asyncio.sleep(RETRY_SECONDS)
 
 
