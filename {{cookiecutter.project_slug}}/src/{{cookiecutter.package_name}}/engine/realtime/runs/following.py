@@ -58,7 +58,7 @@ async def follow(
 def _whole(
     subscription: Subscription, definition: Definition, kept: Kept, last_event_id: str | None
 ) -> Followed:
-    """Return the whole log, and move the position behind it."""
+    """Return the whole log, and move the position to the end of it."""
     ring = subscription.ring
     tail = [each for each in all_events(ring) if each.sequence > kept.last]
     if definition.compact is None:  # The subscription returns these events, each with its id.

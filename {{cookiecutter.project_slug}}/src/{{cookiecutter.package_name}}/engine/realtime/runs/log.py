@@ -40,7 +40,7 @@ class Part(NamedTuple):
 
 @dataclass
 class Kept:
-    """The parts of a log, and what is needed to continue the run; `definition` is an id."""
+    """The parts of a log; a process continues the run with the definition that has this id."""
 
     definition: str
     body: bytes

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import pydantic_core
 
+from ...streams.rows import escape_line_ends
 from ..ring import Event
 from ..streams import STREAMED, sse_event, sse_frame
 from ..subscription import Reset
@@ -35,7 +36,7 @@ class End(NamedTuple):
 
 
 class Reader:
-    """Encodes the events of a run for one follower, so it may keep what it has sent in mind.
+    """Encodes the events of a run for one follower, so it may remember the events before.
 
     A subclass is a format. One whose clients cannot continue after an event is always read from the
     beginning, and ends with a failure if events are missing.
@@ -57,7 +58,7 @@ class Reader:
         raise NotImplementedError
 
     def ended(self, end: End) -> bytes | None:
-        """Return the last bytes; None aborts the connection, if the format cannot say it."""
+        """Return the last bytes; None aborts the connection, if the format has no form for it."""
         raise NotImplementedError
 
     def gap(self, reset: Reset) -> bytes:
@@ -157,7 +158,7 @@ def _end_of(end: End) -> str:
     document: dict[str, Any] = {"status": end.status}
     if end.problem is not None:
         document["problem"] = end.problem
-    return pydantic_core.to_json(document, fallback=str).decode()
+    return escape_line_ends(pydantic_core.to_json(document, fallback=str).decode())
 
 
 def _line(event_id: str, event: str | None, data: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The routes of runs, and the router with which owners register theirs."""
+"""The routes of runs, and the router that registers the runs of an owner."""
 
 import inspect
 from collections.abc import AsyncGenerator, Callable

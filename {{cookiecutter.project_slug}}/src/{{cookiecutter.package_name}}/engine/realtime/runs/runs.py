@@ -80,7 +80,7 @@ class Run(NamedTuple):
 
 @dataclass
 class _Start:
-    """What starts a run; `log` is the first event of the log that is kept, if there is one."""
+    """A run to be started; `log` is the first event of its log, if that is kept."""
 
     run_id: str
     client: str
@@ -185,10 +185,10 @@ class Runs:
     async def _start(self, run: _Start, claim: Once | None, key: str | None) -> Run:
         topic = EVENTS + run.run_id
         if claim is not None and (first := (await self.hub.kept(topic)).first()):
-            # A broker can forget a key earlier than the events of a run.
+            # A broker can delete a key earlier than the events of a run.
             if first.message.event == BEGIN:
                 claim.is_mine(first.message.data)
-            else:  # Only the key knows the parameters; if it is forgotten, it is remembered again.
+            else:  # Only the key has the parameters; if it was deleted, it is stored again.
                 await self.hub.claim(ALIVE, Message(""), claim)
             return Run(run.run_id, is_new=False)
         self._check(run.client)
