@@ -21,7 +21,7 @@ from {{cookiecutter.package_name}}.engine.realtime.runs.readers import End
 from ..service import Service
 from .runs import Follower, follow, start
 
-#: The words of a run, and what they are together.
+#: The words of a run, and its whole text.
 WORDS = [f"{number} " for number in range(1000)]
 TEXT = "".join(WORDS)
 

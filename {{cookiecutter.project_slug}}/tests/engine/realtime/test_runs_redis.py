@@ -255,7 +255,7 @@ async def test_whoever_publishes_can_be_cancelled_at_any_moment(
 
 
 class Counting:
-    """The run `count`, of which every process has one; `stops_at` says where it waits."""
+    """The run `count` of a process, which waits before the number `stops_at`."""
 
     def __init__(self, stops_at: int | None) -> None:
         self.router = RunRouter(prefix="/runs")
