@@ -37,8 +37,10 @@ router = RunRouter(tags=["chat"])
 MODEL = "echo"
 START = Depends(Admission("realtime", "runs:start"))
 FOLLOW = Depends(Admission("realtime", "runs:follow"))
-STREAM: dict[int | str, Any] = {200: {"content": {"text/event-stream": {}}}}
-NOTHING: dict[int | str, Any] = {204: {"description": "There is no active reply."}}
+OBJECT = {"type": "object"}
+EVENTS = {"text/event-stream": {"itemSchema": OBJECT}}
+STREAM: dict[int | str, Any] = {200: {"content": EVENTS}}
+NOTHING: dict[int | str, Any] = {204: {"description": "No reply is being generated."}}
 
 
 @router.run("/runs/chat", compact=compact)
@@ -68,13 +70,13 @@ async def chat(
 @router.post(
     "/v1/chat/completions",
     response_class=Response,
-    responses={200: {"content": {"text/event-stream": {}, "application/json": {}}}},
+    responses={200: {"content": {**EVENTS, "application/json": {"schema": OBJECT}}}},
     dependencies=[START],
 )
 async def completions(
     body: ChatCompletionRequest, request: Request, runs: RunsDep, once: IdempotencyKey = None
 ) -> Response:
-    """Reply like OpenAI: the reply is stopped when the client disconnects.
+    """Reply as OpenAI does: the reply is stopped when the client leaves.
 
     With an `Idempotency-Key` it continues, and a repeated request receives the same reply.
     """
@@ -94,7 +96,7 @@ async def models() -> dict[str, Any]:
 
 @router.post("/chat", response_class=Response, responses=STREAM, dependencies=[START])
 async def ui_chat(body: UIChatRequest, request: Request, runs: RunsDep) -> RunStream:
-    """Reply to a message of `useChat`; the reply continues when the client disconnects."""
+    """Reply to a message of `useChat`; the reply continues when the client leaves."""
     parameters, client = body.parameters(), client_of(request)
     run = await runs.attach(chat, parameters, client, once=body.once, key=body.id)
     return RunStream(runs, run.id, reader=body.reader(run.id))
@@ -107,7 +109,7 @@ async def ui_chat(body: UIChatRequest, request: Request, runs: RunsDep) -> RunSt
     dependencies=[FOLLOW],
 )
 async def resume_ui_chat(chat_id: str, request: Request, runs: RunsDep) -> Response:
-    """Send the active reply, from its beginning; 204 if there is none."""
+    """Send the reply that is being generated, from its beginning; 204 if there is none."""
     run_id = await runs.active(client_of(request), chat_id)
     if run_id is None:
         return Response(status_code=204)
@@ -123,7 +125,7 @@ async def resume_ui_chat(chat_id: str, request: Request, runs: RunsDep) -> Respo
     ],
 )
 async def stop_ui_chat(chat_id: str, request: Request, runs: RunsDep) -> None:
-    """Stop the active reply."""
+    """Stop the reply that is being generated."""
     run_id = await runs.active(client_of(request), chat_id)
     if run_id is not None:
         await runs.stop(run_id)
@@ -133,7 +135,7 @@ async def stop_ui_chat(chat_id: str, request: Request, runs: RunsDep) -> None:
 async def ag_ui(
     body: RunAgentInput, request: Request, runs: RunsDep, once: IdempotencyKey = None
 ) -> RunStream:
-    """Reply as an agent of AG-UI; stopped like the route for clients of OpenAI."""
+    """Reply as an agent of AG-UI, like the route for clients of OpenAI."""
     parameters, client = body.parameters(), client_of(request)
     run = await runs.attach(chat, parameters, client, once=once, key=body.threadId)
     return RunStream(runs, run.id, reader=body.reader(run.id), stop_on_leave=once is None)
