@@ -32,7 +32,7 @@ OWNED = [
     (REALTIME, [f"{ENGINE}/streams/push.py", f"{ENGINE}/server/direct.py", "docs/realtime.md"]),
     (REALTIME, [f"{TESTS}/{name}/test_direct.py" for name in ("observability", "streams")]),
     (REALTIME, [f"{SRC}/runs.py", "tests/test_runs.py", "docs/runs.md", "tests/test_events.py"]),
-    (CHAT, [f"{ENGINE}/realtime/chat", f"{SRC}/chat.py", "docs/chat.md", f"{TESTS}/realtime/chat"]),
+    (CHAT, [f"{ENGINE}/realtime/chat", f"{SRC}/chat.py", f"{TESTS}/realtime/chat", "docs/chat.md"]),
     (CHAT, ["tests/test_chat.py", f"{SRC}/web/chat.js", f"{TESTS}/realtime/access/test_chat.py"]),
     (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/test_files.py"]),
     (REALTIME and UPLOAD, [f"{TESTS}/realtime/access/test_files.py"]),

@@ -1,9 +1,9 @@
-"""Chat: answers of a model, which continue when their client disconnects.
+"""Chat: replies of a model, which continue when their client disconnects.
 
 * `POST /v1/chat/completions`, `GET /v1/models`: clients of OpenAI.
 * `POST /chat`, `GET /chat/{id}/stream`, `POST /chat/{id}/stop`: `useChat` of the AI SDK.
 * `POST /ag-ui`: clients of AG-UI.
-* `POST /runs/chat`: any other client, which follows the answer as a run.
+* `POST /runs/chat`: any other client, which follows the reply as a run.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ FOLLOW = Depends(Admission("realtime", "runs:follow"))
 OBJECT = {"type": "object"}
 EVENTS = {"text/event-stream": {"itemSchema": OBJECT}}
 STREAM: dict[int | str, Any] = {200: {"content": EVENTS}}
-NOTHING: dict[int | str, Any] = {204: {"description": "No answer is being generated."}}
+NOTHING: dict[int | str, Any] = {204: {"description": "No reply is being generated."}}
 
 
 @router.run("/runs/chat", compact=compact)
@@ -49,7 +49,7 @@ async def chat(
     tools: Annotated[ChatTools, Field(default_factory=list)],
     options: Annotated[dict[str, Any], Field(default_factory=dict)],
 ) -> AsyncGenerator[ChatEvent]:
-    """Answer the last message."""
+    """Reply to the last message."""
     # YOUR MODEL: replace the rest of this function by a request to a provider. `messages` and
     # `tools` have the form of OpenAI, and `options` contains the other members of the request.
     # This one repeats the message, or calls a tool that it names.
@@ -76,9 +76,9 @@ async def chat(
 async def completions(
     body: ChatCompletionRequest, request: Request, runs: RunsDep, once: IdempotencyKey = None
 ) -> Response:
-    """Answer as OpenAI does: the answer is stopped when the client leaves.
+    """Reply as OpenAI does: the reply is stopped when the client leaves.
 
-    With an `Idempotency-Key` it continues, and a repeated request receives the same answer.
+    With an `Idempotency-Key` it continues, and a repeated request receives the same reply.
     """
     run = await runs.attach(chat, body.parameters(), client_of(request), once=once)
     leave = once is None
@@ -96,7 +96,7 @@ async def models() -> dict[str, Any]:
 
 @router.post("/chat", response_class=Response, responses=STREAM, dependencies=[START])
 async def ui_chat(body: UIChatRequest, request: Request, runs: RunsDep) -> RunStream:
-    """Answer a message of `useChat`; the answer continues when the client leaves."""
+    """Reply to a message of `useChat`; the reply continues when the client leaves."""
     parameters, client = body.parameters(), client_of(request)
     run = await runs.attach(chat, parameters, client, once=body.once, key=body.id)
     return RunStream(runs, run.id, reader=body.reader(run.id))
@@ -109,7 +109,7 @@ async def ui_chat(body: UIChatRequest, request: Request, runs: RunsDep) -> RunSt
     dependencies=[FOLLOW],
 )
 async def resume_ui_chat(chat_id: str, request: Request, runs: RunsDep) -> Response:
-    """Send the answer that is being generated, from its beginning; 204 if there is none."""
+    """Send the reply that is being generated, from its beginning; 204 if there is none."""
     run_id = await runs.active(client_of(request), chat_id)
     if run_id is None:
         return Response(status_code=204)
@@ -125,7 +125,7 @@ async def resume_ui_chat(chat_id: str, request: Request, runs: RunsDep) -> Respo
     ],
 )
 async def stop_ui_chat(chat_id: str, request: Request, runs: RunsDep) -> None:
-    """Stop the answer that is being generated."""
+    """Stop the reply that is being generated."""
     run_id = await runs.active(client_of(request), chat_id)
     if run_id is not None:
         await runs.stop(run_id)
@@ -135,7 +135,7 @@ async def stop_ui_chat(chat_id: str, request: Request, runs: RunsDep) -> None:
 async def ag_ui(
     body: RunAgentInput, request: Request, runs: RunsDep, once: IdempotencyKey = None
 ) -> RunStream:
-    """Answer as an agent of AG-UI, like the route for clients of OpenAI."""
+    """Reply as an agent of AG-UI, like the route for clients of OpenAI."""
     parameters, client = body.parameters(), client_of(request)
     run = await runs.attach(chat, parameters, client, once=once, key=body.threadId)
     return RunStream(runs, run.id, reader=body.reader(run.id), stop_on_leave=once is None)

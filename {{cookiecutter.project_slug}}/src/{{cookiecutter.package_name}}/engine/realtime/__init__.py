@@ -3,7 +3,7 @@
 * `router`: the part, `POST` and `GET /topics/{topic}/events`; `streams`: the responses.
 * `websocket`: `WS /topics/{topics}/ws`.
 * `runs`: `POST /runs/{name}`, which starts a job; its events are those of a topic. `chat`: the
-  formats of clients that show the answers of a model.
+  formats of clients that show the replies of a model.
 * `hub`: the subscriptions of a process; `limits`: the limits of a client; `messages`: published
   content; `topics`: names and positions; `files`: the events of stored files.
 * `subscription`: the position of a client; `ring`: the events of a topic; `store`: all rings.

@@ -1,4 +1,4 @@
-"""The answers of a chat belong to the principal that has asked."""
+"""The replies of a chat belong to the principal that has asked."""
 
 import asyncio
 import json

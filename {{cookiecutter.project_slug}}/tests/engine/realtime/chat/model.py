@@ -1,4 +1,4 @@
-"""A model whose answer the test chooses, and clients of its formats."""
+"""A model whose reply the test chooses, and clients of its formats."""
 
 import asyncio
 import json
@@ -57,36 +57,7 @@ class Model:
             finally:
                 self._closed.set()
 
-        @self.router.post(OPENAI)
-        async def openai(
-            body: ChatCompletionRequest,
-            request: Request,
-            runs: RunsDep,
-            once: IdempotencyKey = None,
-        ) -> Response:
-            run = await runs.attach(model, body.parameters(), client_of(request), once=once)
-            leave = once is None
-            if body.stream:
-                return RunStream(runs, run.id, reader=body.reader(run.id), stop_on_leave=leave)
-            return RunResult(runs, run.id, body.render(run.id), stop_on_leave=leave)
-
-        @self.router.post(UI)
-        async def ui(body: UIChatRequest, request: Request, runs: RunsDep) -> Response:
-            parameters, client = body.parameters(), client_of(request)
-            run = await runs.attach(model, parameters, client, once=body.once, key=body.id)
-            return RunStream(runs, run.id, reader=body.reader(run.id))
-
-        @self.router.get(UI + "/{chat}/stream")
-        async def resume(chat: str, request: Request, runs: RunsDep) -> Response:
-            run_id = await runs.active(client_of(request), chat)
-            if run_id is None:
-                return Response(status_code=204)
-            return RunStream(runs, run_id, reader=UIMessageReader(run_id))
-
-        @self.router.post(AG_UI)
-        async def ag_ui(body: RunAgentInput, request: Request, runs: RunsDep) -> Response:
-            run = await runs.attach(model, body.parameters(), client_of(request))
-            return RunStream(runs, run.id, reader=body.reader(run.id))
+        _add_routes(self.router, model)
 
     async def say(self, service: Service, *words: Any) -> None:
         def put() -> None:
@@ -102,6 +73,39 @@ class Model:
     async def closed(self) -> bool:
         """Wait until the run has ended."""
         return await anyio.to_thread.run_sync(self._closed.wait, PATIENCE)
+
+
+def _add_routes(router: RunRouter, model: Any) -> None:
+    @router.post(OPENAI)
+    async def openai(
+        body: ChatCompletionRequest,
+        request: Request,
+        runs: RunsDep,
+        once: IdempotencyKey = None,
+    ) -> Response:
+        run = await runs.attach(model, body.parameters(), client_of(request), once=once)
+        leave = once is None
+        if body.stream:
+            return RunStream(runs, run.id, reader=body.reader(run.id), stop_on_leave=leave)
+        return RunResult(runs, run.id, body.render(run.id), stop_on_leave=leave)
+
+    @router.post(UI)
+    async def ui(body: UIChatRequest, request: Request, runs: RunsDep) -> Response:
+        parameters, client = body.parameters(), client_of(request)
+        run = await runs.attach(model, parameters, client, once=body.once, key=body.id)
+        return RunStream(runs, run.id, reader=body.reader(run.id))
+
+    @router.get(UI + "/{chat}/stream")
+    async def resume(chat: str, request: Request, runs: RunsDep) -> Response:
+        run_id = await runs.active(client_of(request), chat)
+        if run_id is None:
+            return Response(status_code=204)
+        return RunStream(runs, run_id, reader=UIMessageReader(run_id))
+
+    @router.post(AG_UI)
+    async def ag_ui(body: RunAgentInput, request: Request, runs: RunsDep) -> Response:
+        run = await runs.attach(model, body.parameters(), client_of(request))
+        return RunStream(runs, run.id, reader=body.reader(run.id))
 
 
 def question(path: str, text: str = "Hello", **members: Any) -> dict[str, Any]:
@@ -148,7 +152,7 @@ async def until(text: str, events: AsyncIterator[Any]) -> list[Any]:
 
 
 def text_of(events: list[Any]) -> str:
-    """Return the text of an answer in any format."""
+    """Return the text of a reply in any format."""
     found = ""
     for event in events:
         if "choices" in event:
@@ -159,7 +163,7 @@ def text_of(events: list[Any]) -> str:
 
 
 async def ask(service: Service, path: str, **members: Any) -> list[Any]:
-    """Send a request and return all events of the answer."""
+    """Send a request and return all events of the reply."""
     headers = members.pop("headers", {})
     async with service.client() as client:
         body = question(path, **members)

@@ -194,21 +194,39 @@ def test_an_answer_continues_the_last_message_if_that_is_an_answer() -> None:
     assert b'"messageId":"m0"' in answered.reader("run").begin(1)
 
 
-def test_the_input_of_an_agent_is_a_request_of_openai() -> None:
-    def part(kind: str, **source: str) -> dict[str, Any]:
-        return {"type": kind, "source": source}
+def source(kind: str, **members: str) -> dict[str, Any]:
+    return {"type": kind, "source": members}
 
-    parts = [
-        {"type": "text", "text": "see"},
-        part("image", type="url", value="http://x/a.png"),
-        part("image", type="data", value="AA==", mimeType="image/png"),
-        part("audio", type="data", value="AA==", mimeType="audio/wav"),
-        part("document", type="data", value="AA==", mimeType="application/pdf"),
-        part("document", type="file", value="f1"),
-    ]
+
+PARTS: list[Any] = [
+    {"type": "text", "text": "see"},
+    source("image", type="url", value="http://x/a.png"),
+    source("image", type="data", value="AA==", mimeType="image/png"),
+    source("audio", type="data", value="AA==", mimeType="audio/wav"),
+    source("document", type="data", value="AA==", mimeType="application/pdf"),
+    source("document", type="file", value="f1"),
+]
+#: The same in the form of OpenAI.
+CONVERTED: list[Any] = [
+    {"type": "text", "text": "see"},
+    {"type": "image_url", "image_url": {"url": "http://x/a.png"}},
+    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+    {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
+    {
+        "type": "file",
+        "file": {
+            "filename": "file",
+            "file_data": "data:application/pdf;base64,AA==",
+        },
+    },
+    {"type": "file", "file": {"file_id": "f1"}},
+]
+
+
+def test_the_input_of_an_agent_is_a_request_of_openai() -> None:
     request = agent(
         {"id": "1", "role": "developer", "content": "Be brief."},
-        {"id": "2", "role": "user", "content": parts},
+        {"id": "2", "role": "user", "content": PARTS},
         {"id": "3", "role": "reasoning", "content": "Hm."},
         {"id": "4", "role": "activity", "activityType": "PLAN", "content": {"steps": []}},
         {"id": "5", "role": "assistant", "toolCalls": [CALL]},
@@ -222,23 +240,7 @@ def test_the_input_of_an_agent_is_a_request_of_openai() -> None:
         "messages": [
             {"role": "system", "content": "page: home"},
             {"role": "developer", "content": "Be brief."},
-            {
-                "role": "user",
-                "content": [
-                    {"type": "text", "text": "see"},
-                    {"type": "image_url", "image_url": {"url": "http://x/a.png"}},
-                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
-                    {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
-                    {
-                        "type": "file",
-                        "file": {
-                            "filename": "file",
-                            "file_data": "data:application/pdf;base64,AA==",
-                        },
-                    },
-                    {"type": "file", "file": {"file_id": "f1"}},
-                ],
-            },
+            {"role": "user", "content": CONVERTED},
             {"role": "assistant", "content": None, "tool_calls": [CALL]},
             {"role": "tool", "content": "3", "tool_call_id": "a"},
         ],

@@ -1,8 +1,8 @@
-"""Chat: what a model yields, and the formats of the clients that show it.
+"""Chat: the events of a model, and the formats of clients.
 
 * `events`: the items of the run of a chat. The messages and tools of a request are those of OpenAI.
 * `openai`: chat completions; `ai_sdk`: UI message streams; `ag_ui`: the events of AG-UI.
-* `requests`, `readers`: what these have in common.
+* `requests`, `readers`: the parts that these share.
 
 Sources: OpenAI API reference (chat completions); AI SDK, "Stream protocol"; AG-UI, "Events".
 """

@@ -26,7 +26,7 @@ class UIMessage(TypedDict):
 
 
 class UIChatRequest(ChatRequest):
-    """The request of `useChat`; what its `body` adds are options."""
+    """The request of `useChat`; members that its `body` option adds are options of the model."""
 
     id: Annotated[Name, Field(min_length=1)]
     messages: Annotated[list[UIMessage], Field(min_length=1), FailFast()]
@@ -39,19 +39,19 @@ class UIChatRequest(ChatRequest):
 
     @property
     def once(self) -> str | None:
-        """The key with which a submission starts one run; None to generate an answer again."""
+        """The key with which a submission starts one run; None to generate a reply again."""
         if self.trigger == "regenerate-message":
             return None
         return f"{self.id} {hashlib.sha256(pydantic_core.to_json(self.messages)).hexdigest()}"
 
     def reader(self, run_id: str) -> "UIMessageReader":
-        """Return the reader of the run, which continues the last message if that is an answer."""
+        """Return the reader of the run, which continues the last message if that is a reply."""
         last = self.messages[-1]
         return UIMessageReader(last["id"] if last["role"] == "assistant" else run_id)
 
 
 def _neutral(message: UIMessage) -> Iterator[Record]:
-    """Convert a message; each step of an answer is followed by the results of its tools."""
+    """Convert a message; each step of a reply is followed by the results of its tools."""
     role, parts = message["role"], message["parts"]
     if role == "assistant":
         begin = 0
@@ -115,7 +115,7 @@ def _json(value: object) -> str:
 
 
 class UIMessageReader(BlockReader):
-    """A UI message stream; `message_id` is that of the answer, also after a reload."""
+    """A UI message stream; `message_id` is that of the reply, also after a reload."""
 
     headers: ClassVar[Mapping[str, str]] = {**STREAMED, "x-vercel-ai-ui-message-stream": "v1"}
 
@@ -142,7 +142,7 @@ class UIMessageReader(BlockReader):
                 yield _input({**call, "toolName": step.name}, step.text)
             case "result":
                 yield {"type": "tool-output-available", **call, "output": step.result}
-            case action:  # Of text or reasoning.
+            case action:  # Text or reasoning.
                 self._count += action.endswith("start")
                 delta = {"delta": step.text} if step.text else {}
                 yield {"type": action, "id": str(self._count), **delta}

@@ -1,4 +1,4 @@
-"""What a model yields: the events of a chat, which the readers of all formats understand."""
+"""The events of a chat, which a model yields and the readers of all formats understand."""
 
 from itertools import groupby
 from typing import Annotated, Any, Literal
@@ -9,14 +9,14 @@ from ..messages import Message, message_of
 
 
 class Text(BaseModel):
-    """A piece of the answer."""
+    """A piece of the reply."""
 
     type: Literal["text"] = "text"
     text: str
 
 
 class Reasoning(BaseModel):
-    """A piece of what the model thinks before it answers."""
+    """A piece of the model's reasoning before it replies."""
 
     type: Literal["reasoning"] = "reasoning"
     text: str
@@ -35,7 +35,7 @@ class ToolCall(BaseModel):
 
 
 class ToolResult(BaseModel):
-    """What a tool that the service itself ran has returned; clients of OpenAI see neither."""
+    """The result of a tool that the service itself has called; clients of OpenAI see neither of both."""
 
     type: Literal["tool_result"] = "tool_result"
     id: str
@@ -43,7 +43,7 @@ class ToolResult(BaseModel):
 
 
 class Usage(BaseModel):
-    """The number of tokens of the request and of the answer."""
+    """The number of tokens of the request and of the reply."""
 
     type: Literal["usage"] = "usage"
     prompt_tokens: int
@@ -51,7 +51,7 @@ class Usage(BaseModel):
 
 
 class Finish(BaseModel):
-    """Why the model stopped, by default because its answer is complete, or calls tools."""
+    """Why the model stopped, by default because its reply is complete, or calls tools."""
 
     type: Literal["finish"] = "finish"
     reason: Literal["stop", "length", "tool_calls", "content_filter"] = "stop"

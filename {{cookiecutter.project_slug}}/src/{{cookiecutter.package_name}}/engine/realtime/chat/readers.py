@@ -1,4 +1,4 @@
-"""What the readers of a chat have in common: JSON in server-sent events, and what is open."""
+"""The base of the readers of a chat: JSON in server-sent events, and the state of a reply."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class ChatReader(Reader):
         return self._reason or ("tool_calls" if self.calls else "stop")
 
     def note(self, item: ChatEvent) -> None:
-        """Remember what the end of the answer needs."""
+        """Remember the parts that the end of the reply needs."""
         match item:
             case Usage():
                 self.usage = item
@@ -56,7 +56,7 @@ class ChatReader(Reader):
 
 
 class Step(NamedTuple):
-    """A part of an answer.
+    """A part of a reply.
 
     `text-start`, `text-delta` (with `text`), `text-end`, and the same with `reasoning`;
     `call-start` (with the name), `call-delta`, `call-end` (with all arguments) for the call `id`;
@@ -124,6 +124,6 @@ class BlockReader(ChatReader):
         self._open.clear()
 
     def close(self, *, is_complete: bool = True) -> bytes:
-        """Return the end of what is open; a call that may not be complete stays open."""
+        """Return the end of open texts, and of open calls if they are complete."""
         steps = self._close() if is_complete else self._close_block()
         return b"".join([sse_json(each) for step in steps for each in self.encode_step(step)])

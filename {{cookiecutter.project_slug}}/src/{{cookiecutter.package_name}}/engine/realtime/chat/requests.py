@@ -28,7 +28,7 @@ class ChatMessage(TypedDict):
 
 @with_config(OPEN)
 class ChatFunction(TypedDict):
-    """What a model knows of a tool: `description` and `parameters` (JSON Schema) are optional."""
+    """The function of a tool; `description` and `parameters` (JSON Schema) are optional."""
 
     name: str
 
@@ -41,9 +41,11 @@ class ChatTool(TypedDict):
 
 
 ChatMessages = TypeAliasType("ChatMessages", Annotated[list[ChatMessage], FailFast()])
+"""The messages of a conversation, as the parameter of a run."""
 ChatTools = TypeAliasType(
     "ChatTools", Annotated[list[ChatTool], Field(max_length=MOST), FailFast()]
 )
+"""The tools that a model may call, as the parameter of a run."""
 
 
 class ChatRequest(BaseModel):
