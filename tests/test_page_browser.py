@@ -147,7 +147,7 @@ PARTS = [
     "ReasoningFirst <i>this</i>, then that.",
     'Call: weather{"city": "Bonn"}',
     'Result: weather{\n  "degrees": 12\n}',
-    "It is cold.",
+    "It is cold: 12",
 ]
 
 

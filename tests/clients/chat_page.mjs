@@ -120,6 +120,7 @@ shown.returned = (await field(late).inputValue()).length;
 
 // Events of other models: reasoning, calls of tools, a reset, and a failure.
 const event = (type, data) => `event: ${type}\nid: 0-1\ndata: ${JSON.stringify(data)}\n\n`;
+const plain = (text) => `id: 0-1\ndata: ${text}\n\n`;
 const body = [
   event("message", { type: "text", text: "discarded" }),
   event("reset", { reason: "evicted" }),
@@ -129,7 +130,8 @@ const body = [
   event("message", { type: "tool_call", id: "1", name: "", arguments: '"Bonn"}' }),
   event("message", { type: "tool_result", id: "1", result: { degrees: 12 } }),
   event("message", { type: "text", text: "It is" }),
-  event("message", { type: "text", text: " cold." }),
+  plain(" cold: "),
+  plain("12"),
   event("end", { status: "failed", problem: { title: "Bad gateway", status: 502 } }),
 ].join("");
 await late.route(/\/runs\/.*\/events/, (route) =>

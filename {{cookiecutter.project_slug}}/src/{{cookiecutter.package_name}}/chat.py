@@ -37,7 +37,9 @@ router = RunRouter(tags=["chat"])
 MODEL = "echo"
 START = Depends(Admission("realtime", "runs:start"))
 FOLLOW = Depends(Admission("realtime", "runs:follow"))
-STREAM: dict[int | str, Any] = {200: {"content": {"text/event-stream": {}}}}
+OBJECT = {"type": "object"}
+EVENTS = {"text/event-stream": {"itemSchema": OBJECT}}
+STREAM: dict[int | str, Any] = {200: {"content": EVENTS}}
 NOTHING: dict[int | str, Any] = {204: {"description": "No answer is being generated."}}
 
 
@@ -68,7 +70,7 @@ async def chat(
 @router.post(
     "/v1/chat/completions",
     response_class=Response,
-    responses={200: {"content": {"text/event-stream": {}, "application/json": {}}}},
+    responses={200: {"content": {**EVENTS, "application/json": {"schema": OBJECT}}}},
     dependencies=[START],
 )
 async def completions(

@@ -120,6 +120,15 @@ function put(message) {
   };
 }
 
+/** Return an event of a run; data that is not an object is text. */
+function parse(data) {
+  try {
+    const event = JSON.parse(data);
+    if (event instanceof Object) return event;
+  } catch {} // not JSON
+  return { type: "text", text: data };
+}
+
 /** Add an event of a run to the parts of a message; all parts but the text have a label. */
 function collect(message, { type, id, name, text, arguments: piece = "", result, reason }) {
   const { parts } = message;
@@ -202,14 +211,13 @@ async function receive(isNew) {
     draw();
     add(message, once);
   };
-  const onevent = (event, text) => {
-    const data = JSON.parse(text);
+  const onevent = (event, data) => {
     if (event === "reset") message.parts = []; // all of it is sent again
-    if (event === "message") collect(message, data);
-    if (event === "end")
-      finish(ENDS[data.status] ?? `Failed: ${describe(data.problem)}.`, !ENDS[data.status]);
+    if (event === "message") collect(message, parse(data));
     // One update per frame: a fast reply must not freeze the page.
-    else frame ||= requestAnimationFrame(() => draw((frame = 0)));
+    if (event !== "end") return (frame ||= requestAnimationFrame(() => draw((frame = 0))));
+    const { status, problem } = JSON.parse(data);
+    finish(ENDS[status] ?? `Failed: ${describe(problem)}.`, !ENDS[status]);
   };
   const onstate = (isLive) => report("chat-status", isLive ? "Replying…" : LOST, !isLive);
   report("chat-status", "Sending…");

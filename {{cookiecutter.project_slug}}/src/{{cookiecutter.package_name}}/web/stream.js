@@ -19,7 +19,7 @@ let position = ""; // the id of the last delivered event
 let turn = Promise.resolve(); // resolves when the previous change is complete
 
 /** Whether the same request can succeed later: no connection, a limit, or a proxy or a drain. */
-export const isTemporary = ({ status }) => !status || status === 429 || status > 500;
+export const isTemporary = ({ status }) => !status || [408, 429].includes(status) || status > 500;
 
 const number = (id) => Number(id.split("-")[1]);
 const covers = (one, topic) =>

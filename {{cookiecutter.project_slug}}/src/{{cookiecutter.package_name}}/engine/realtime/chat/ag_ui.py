@@ -5,7 +5,7 @@ Source: AG-UI 1.0, "Events" and "Messages"; `RunAgentInput`.
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import FailFast, Field, with_config
 from typing_extensions import TypedDict
@@ -32,7 +32,7 @@ _EVENTS: dict[str, list[Record]] = {
 class AGUIMessage(TypedDict):
     """A message; those of activities and reasoning are ignored."""
 
-    role: str
+    role: Literal["developer", "system", "user", "assistant", "tool", "activity", "reasoning"]
 
 
 class RunAgentInput(ChatRequest):

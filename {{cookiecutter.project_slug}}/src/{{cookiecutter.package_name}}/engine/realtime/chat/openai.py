@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from ..messages import Message
 from ..runs.readers import End
@@ -22,7 +22,7 @@ class ChatCompletionRequest(ChatRequest):
     messages: Annotated[ChatMessages, Field(min_length=1)]
     model: Name = ""
     tools: ChatTools | None = None
-    stream: bool | None = False
+    stream: StrictBool | None = False
     stream_options: dict[str, Any] | None = None
     n: Literal[1] | None = None
 
