@@ -27,6 +27,8 @@ from running import running
 from texts import TEXTS
 from tools import program
 
+pytestmark = pytest.mark.long
+
 #: Maximum seconds for all scenarios of a client on a busy machine.
 PATIENCE = 100
 BUSY = "The model is busy."
