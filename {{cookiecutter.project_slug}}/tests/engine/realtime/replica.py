@@ -79,7 +79,7 @@ async def deadly(answer: str) -> AsyncGenerator[dict[str, str]]:
 
 
 def create_app(settings: Settings) -> Service:
-    runs_router.ALIVE_SECONDS = ALIVE_SECONDS
+    vars(runs_router)["ALIVE_SECONDS"] = ALIVE_SECONDS
     runs.RESUME_SECONDS, runs.MOST_RESUMED = 0.1, 2
     made = app.create_app(settings)
     made.include_router(router)
