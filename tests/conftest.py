@@ -76,6 +76,16 @@ def complete(bake_once: Bake) -> Project:
     return bake_once(**EVERYTHING)
 
 
+@pytest.fixture(autouse=True)
+def _shared_projects_keep_their_files(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that adds files to a project of other tests, or removes some."""
+    names = {"full", "complete"} & {*request.fixturenames}
+    projects: list[Project] = [request.getfixturevalue(name) for name in sorted(names)]
+    before = [project.files() for project in projects]
+    yield
+    assert [project.files() for project in projects] == before
+
+
 @pytest.fixture(scope="session")
 def environment(full: Project) -> Environment:
     """Install the dependencies of all generated projects."""

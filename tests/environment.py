@@ -35,14 +35,22 @@ class Environment:
         self.python = path / ("Scripts" if os.name == "nt" else "bin") / "python"
 
     def run(
-        self, project: Project, *command: str, timeout: float = 600, **variables: str
+        self,
+        project: Project,
+        *command: str,
+        folder: str | Path | None = None,
+        timeout: float = 600,
+        **variables: str,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of this environment in a project's folder; stderr is part of its output."""
+        """Run a command of this environment; stderr is part of its output.
+
+        It runs in the project's folder. If it writes files, give it another `folder`.
+        """
         bare = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
         source = str(project.path / "src")
         done = subprocess.run(
             [str(self.python.parent / command[0]), *command[1:]],
-            cwd=project.path,
+            cwd=folder or project.path,
             env={**bare, "PYTHONPATH": source, "MYPYPATH": source, **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

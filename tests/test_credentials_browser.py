@@ -41,20 +41,10 @@ def test_chromium_uses_a_key_without_headers_until_it_is_revoked(
     complete: Project, environment: Environment, node: str, scripts: Path, chromium: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    database = str(tmp_path / "access.sqlite3")
-    serve = ("python", "-m", complete.package)
-    created = environment.run(
-        complete,
-        *serve,
-        "keys",
-        "create",
-        "phone",
-        "member",
-        "files:read",
-        APP_ACCESS__DATABASE=database,
-    )
-    key = created.stdout.split()[-1]
-    with running(complete, environment, tmp_path, ACCESS__DATABASE=database) as port:
+    keys = ("python", "-m", complete.package, "keys")
+    create = (*keys, "create", "phone", "member", "files:read")
+    key = environment.run(complete, *create, folder=tmp_path).stdout.split()[-1]
+    with running(complete, environment, tmp_path) as port:
         service = f"http://127.0.0.1:{port}"
         with subprocess.Popen(
             [node, str(scripts / "credentials.mjs"), chromium, service, key, upload(port, key)],
@@ -63,9 +53,7 @@ def test_chromium_uses_a_key_without_headers_until_it_is_revoked(
         ) as browser:
             assert browser.stdout is not None
             assert browser.stdout.readline() == "open\n"
-            revoked = environment.run(
-                complete, *serve, "keys", "revoke", "phone", APP_ACCESS__DATABASE=database
-            )
+            revoked = environment.run(complete, *keys, "revoke", "phone", folder=tmp_path)
             results = json.loads(browser.stdout.read())
 
     assert revoked.returncode == 0

@@ -80,6 +80,7 @@ CHAT = {
     "src/streaming_service/chat.py",
     "src/streaming_service/web/chat.js",
     "tests/test_chat.py",
+    "tests/engine/realtime/access/test_chat.py",
     *generated("src/streaming_service/engine/realtime/chat", "tests/engine/realtime/chat"),
 }
 NOTHING_ELSE: Answers = {"use_demo_page": False, "use_docker": False, "ci": "none"}

@@ -21,7 +21,7 @@ FULL: Answers = EVERYTHING | {"engine_tests": False}
 ERRORS: Answers = only("use_error_handling") | {"use_demo_page": False}
 #: The code of each example in `app.py`, except for its import, and its replacement.
 EXAMPLES: dict[str, tuple[str, str]] = {
-    "chat": ("    app.include_router(chat.runs)\n    app.include_router(chat.router)\n", ""),
+    "chat": ("    app.include_router(chat.router)\n", ""),
     "exports": ("    app.include_router(exports.router)\n", ""),
     "files": ("Files(files.callbacks, file_events)", "Files(file_events)"),
     "ingest": ("    app.include_router(ingest.router)\n", ""),

@@ -2,12 +2,19 @@
 
 import json
 import os
+import re
+import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from baking import Project
 from environment import Environment
-from running import LINK, running, started
+from running import LINK, RUNNING, running, started
+from tools import program
 
 #: Runs in the same process of pytest as the other tests with this browser.
 
@@ -132,4 +139,102 @@ def test_the_documentation_shows_the_security_schemes_and_sends_a_key(
     assert shown == {
         "/docs": {**CONFINED, "used": "200"},
         "/redoc": {**CONFINED, "refused": [LOGO], "used": "Authorizations:bearerapiKey"},
+    }
+
+
+PARTS = [
+    "Assistant · Failed: Bad gateway (HTTP 502).",
+    "ReasoningFirst <i>this</i>, then that.",
+    'Call: weather{"city": "Bonn"}',
+    'Result: weather{\n  "degrees": 12\n}',
+    "It is cold: 12",
+]
+
+
+@pytest.mark.parametrize(
+    ("project", "until", "stored"),
+    [("full", RUNNING, ["chat of /"]), ("complete", LINK, [])],
+    ids=["open", "keys"],
+)
+def test_a_conversation_is_the_same_after_reloads_and_in_two_tabs_and_no_reply_starts_twice(
+    project: str,
+    until: re.Pattern[str],
+    stored: list[str],
+    request: pytest.FixtureRequest,
+    environment: Environment,
+    node: str,
+    scripts: Path,
+    chromium: str,
+    tmp_path: Path,
+) -> None:
+    found: Project = request.getfixturevalue(project)
+    small = {"REALTIME__MAX_RUN_SIZE": "65536"}
+    with started(found, environment, tmp_path, until, **small) as service:
+        address = service.line.removeprefix("running on ")
+        shown = script(node, scripts / "chat_page.mjs", chromium, address, tmp_path)
+
+    assert shown == {
+        "exact": [True, True],
+        "once": [201],
+        "keys": "a\nb",
+        "focus": ["chat-text", "chat-send"],
+        "stopped": True,
+        "same": [True, True],
+        "late": True,
+        "retried": [True, True, ["lost", 200]],
+        "reloaded": [True, True, ["lost"]],
+        "empty": 0,
+        "returned": 100_000,
+        "parts": PARTS,
+        "isTooWide": False,
+        "others": 0,
+        "stored": stored,
+        "errors": [],
+    }
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[str]:
+    """The address of a Redis."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    options = f"--port {port} --bind 127.0.0.1 --dir {tmp_path} --save".split()
+    command = [program("redis-server", "valkey-server"), *options, ""]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        assert process.stdout is not None
+        assert any("Ready to accept connections" in line for line in process.stdout)
+        yield f"redis://127.0.0.1:{port}/0"
+        process.terminate()
+
+
+def test_a_reply_continues_when_the_replica_of_its_reader_is_killed(
+    full: Project,
+    environment: Environment,
+    node: str,
+    scripts: Path,
+    chromium: str,
+    broker: str,
+    tmp_path: Path,
+) -> None:
+    shared = {"REALTIME__BROKER_URL": broker, "REALTIME__RETRY": "0.1"}
+    with (
+        started(full, environment, tmp_path, RUNNING, **shared) as own,
+        started(full, environment, tmp_path, RUNNING, **shared) as other,
+    ):
+        replicas = json.dumps([[each.port, each.process.pid] for each in (own, other)])
+        shown = script(node, scripts / "chat_replicas.mjs", chromium, replicas)
+
+    assert shown == {"exact": [True, True], "runs": 2, "resumed": True, "errors": []}
+
+
+def test_the_page_ends_lines_where_the_standard_does(
+    full: Project, environment: Environment, node: str, scripts: Path, chromium: str, tmp_path: Path
+) -> None:
+    with running(full, environment, tmp_path) as port:
+        address = f"http://127.0.0.1:{port}"
+        shown = script(node, scripts / "stream_lines.mjs", chromium, address)
+
+    assert shown == {
+        "splits": [["a", "b\u2028", "c", "", "d", "", "", "é"]],
+        "event": ["message", "a\u2028b\x85c\nd", "7"],
     }

@@ -100,6 +100,28 @@ def test_a_client_that_is_dropped_before_its_first_event_misses_none(
         assert output_of(process) == published
 
 
+#: Prints the data of the first event.
+FIRST = """
+import sys, httpx
+from httpx_sse import connect_sse
+with httpx.Client(timeout=60) as client, connect_sse(client, "GET", sys.argv[1]) as source:
+    print(repr(next(source.iter_sse()).data))
+"""
+
+
+@pytest.mark.parametrize(("query", "first"), [("", ""), ("&opening=false", f"№ 0\nof {EVENTS}")])
+def test_a_client_that_reports_the_opening_as_an_empty_event_can_omit_it(
+    query: str, first: str, python: Path, service: int
+) -> None:
+    topic = "opening"
+    position = position_of(service, topic)
+    publish(service, topic)
+    url = f"http://127.0.0.1:{service}/topics/{topic}/events?last_event_id={position}{query}"
+    printed = subprocess.check_output([python, "-X", "utf8", "-c", FIRST, url], encoding="utf-8")
+
+    assert printed.strip() == repr(first)
+
+
 @contextmanager
 def following(
     line: DroppingLine, command: list[str], topic: str, query: str = ""

@@ -1,7 +1,10 @@
-"""The JSON Schemas of docs/realtime.md describe the real messages of a WebSocket."""
+"""The code of docs/realtime.md works, and its JSON Schemas describe the messages of a WebSocket."""
 
 import json
 import re
+import subprocess
+from contextlib import closing
+from http.client import HTTPConnection
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import pytest
 
 from answers import REPOSITORY
 from baking import TEMPLATE_FOLDER, Project
+from dropping import DroppingLine
 from environment import Environment
 from running import running
 from tools import run
@@ -87,3 +91,43 @@ def test_the_schema_of_commands_agrees_with_the_service(
 
     assert rejected == [value for kind, value in conversation if kind == "invalid"]
     assert refused("Command", sent, tmp_path) == rejected
+
+
+def ask(
+    port: int, method: str, path: str, headers: dict[str, str], body: str = ""
+) -> dict[str, str]:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request(method, path, body, headers | {"Content-Type": "text/plain"})
+        return dict(json.load(connection.getresponse()))
+
+
+@pytest.mark.xdist_group("download browser")
+@pytest.mark.parametrize("name", ["full", "complete"])
+def test_the_function_of_the_page_continues_after_lost_connections_and_refusals(
+    name: str, request: pytest.FixtureRequest, environment: Environment, node: str, scripts: Path,
+    chromium: str, tmp_path: Path,
+) -> None:  # fmt: skip
+    project: Project = request.getfixturevalue(name)
+    page = (project.path / "docs/realtime.md").read_text("utf-8")
+    [code] = re.findall(r"^```javascript\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "follow.js").write_text(code, "utf-8")
+    arguments, headers = ["news"], {}
+    if name == "complete":
+        create = ("python", "-m", project.package, "keys", "create", "one", "admin")
+        arguments += environment.run(project, *create, folder=tmp_path).stdout.split()
+        headers["Authorization"] = f"Bearer {arguments[-1]}"
+    with (
+        running(project, environment, tmp_path, REALTIME__RETRY="50 ms") as port,
+        DroppingLine(port, events=2) as line,
+    ):
+        path = "/topics/news/events"
+        start = ask(port, "GET", f"{path}?poll=0", headers)["last_event_id"]
+        texts = [str(number) for number in range(5)]
+        published = [[ask(port, "POST", path, headers, text)["id"], text] for text in texts]
+        command = [node, str(scripts / "follow_browser.mjs"), chromium, line.url]
+        command += [str(tmp_path / "follow.js"), str(len(texts)), start, *arguments]
+        found = json.loads(subprocess.check_output(command, timeout=90))
+
+    assert found["events"] == published
+    assert line.drops == 2
+    assert found["refusals"] >= 3

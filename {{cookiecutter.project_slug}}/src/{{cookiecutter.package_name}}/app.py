@@ -95,7 +95,6 @@ def create_app(settings: Settings | None = None) -> Service:
     # {% if cookiecutter.use_realtime %}
     app.include_router(runs.router)
     # {% if cookiecutter.use_chat %}
-    app.include_router(chat.runs)
     app.include_router(chat.router)
     # {% endif %}
     # {% endif %}

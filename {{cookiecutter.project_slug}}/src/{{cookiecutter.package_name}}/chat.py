@@ -10,17 +10,18 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response, Security
+from pydantic import Field
 
 from .engine.kernel import Admission, client_of, current_principal, whole_request
 from .engine.realtime import IdempotencyKey, RunResult, RunRouter, RunsDep, RunStream
 from .engine.realtime.chat import (
     ChatCompletionRequest,
     ChatEvent,
-    ChatMessage,
-    ChatTool,
+    ChatMessages,
+    ChatTools,
     RunAgentInput,
     Text,
     ToolCall,
@@ -36,24 +37,28 @@ router = RunRouter(tags=["chat"])
 MODEL = "echo"
 START = Depends(Admission("realtime", "runs:start"))
 FOLLOW = Depends(Admission("realtime", "runs:follow"))
-STREAM: dict[int | str, Any] = {200: {"content": {"text/event-stream": {}}}}
+OBJECT = {"type": "object"}
+EVENTS = {"text/event-stream": {"itemSchema": OBJECT}}
+STREAM: dict[int | str, Any] = {200: {"content": EVENTS}}
+NOTHING: dict[int | str, Any] = {204: {"description": "No answer is being generated."}}
 
 
 @router.run("/runs/chat", compact=compact)
 async def chat(
-    messages: list[ChatMessage], tools: list[ChatTool], options: dict[str, Any]
+    messages: ChatMessages,
+    tools: Annotated[ChatTools, Field(default_factory=list)],
+    options: Annotated[dict[str, Any], Field(default_factory=dict)],
 ) -> AsyncGenerator[ChatEvent]:
     """Answer the last message."""
     # YOUR MODEL: replace the rest of this function by a request to a provider. `messages` and
     # `tools` have the form of OpenAI, and `options` contains the other members of the request.
-    # This one repeats the message, or calls the tools that it names.
+    # This one repeats the message, or calls a tool that it names.
     prompt = text_of(messages[-1]) if messages else ""
     words = prompt.split()
-    called = {tool["function"]["name"] for tool in tools}.intersection(words)
-    if called and messages[-1]["role"] == "user":
-        for name in sorted(called):
-            arguments = json.dumps({"input": prompt})
-            yield ToolCall(id=f"call_{secrets.token_hex(8)}", name=name, arguments=arguments)
+    named = {tool["function"]["name"] for tool in tools}.intersection(words)
+    if named and messages[-1]["role"] == "user":
+        arguments = json.dumps({"input": prompt})
+        yield ToolCall(id=f"call_{secrets.token_hex(8)}", name=min(named), arguments=arguments)
     else:
         size = max(4, len(prompt) // 200)
         for begin in range(0, len(prompt), size):
@@ -63,7 +68,10 @@ async def chat(
 
 
 @router.post(
-    "/v1/chat/completions", response_class=Response, responses=STREAM, dependencies=[START]
+    "/v1/chat/completions",
+    response_class=Response,
+    responses={200: {"content": {**EVENTS, "application/json": {"schema": OBJECT}}}},
+    dependencies=[START],
 )
 async def completions(
     body: ChatCompletionRequest, request: Request, runs: RunsDep, once: IdempotencyKey = None
@@ -95,7 +103,10 @@ async def ui_chat(body: UIChatRequest, request: Request, runs: RunsDep) -> RunSt
 
 
 @router.get(
-    "/chat/{chat_id}/stream", response_class=Response, responses=STREAM, dependencies=[FOLLOW]
+    "/chat/{chat_id}/stream",
+    response_class=Response,
+    responses=STREAM | NOTHING,
+    dependencies=[FOLLOW],
 )
 async def resume_ui_chat(chat_id: str, request: Request, runs: RunsDep) -> Response:
     """Send the answer that is being generated, from its beginning; 204 if there is none."""

@@ -43,6 +43,7 @@ def _add(path: str, name: str, media_type: str, extra: dict[str, str] | None = N
 
 
 _add("/", "index.html", "text/html", {"Content-Security-Policy": _POLICY})
-for name in ("access", "app", "files", "page", "runs", "stream", "topics", "uploads"):
-    _add(f"/web/{name}.js", f"{name}.js", "text/javascript")
+for script in files(__name__).iterdir():
+    if script.name.endswith(".js"):
+        _add(f"/web/{script.name}", script.name, "text/javascript")
 _add("/web/style.css", "style.css", "text/css")

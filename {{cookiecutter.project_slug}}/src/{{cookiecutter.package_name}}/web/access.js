@@ -6,11 +6,12 @@ import { $, Problem, describe, report } from "./page.js";
 // Not in sessionStorage: the link with the first key is shown once, and another tab needs the key
 // as well. The path distinguishes services that share a host.
 const STORED = `key of ${location.pathname}`;
+export const CHAT = `chat of ${location.pathname}`; // the conversation, deleted with the key
 const SENDABLE = /^[!-~]+$/; // other characters cannot be in a header
 let key = stored((storage) => storage.getItem(STORED));
 
-/** Use localStorage; in a browser that blocks it, the key is lost when the page is closed. */
-function stored(use) {
+/** Use localStorage; null in a browser that blocks it, where the key is lost with the page. */
+export function stored(use) {
   try {
     return use(localStorage);
   } catch {
@@ -38,7 +39,7 @@ export function takeKey() {
 }
 
 export function forget() {
-  stored((storage) => storage.removeItem(STORED));
+  stored((storage) => [STORED, CHAT].forEach((each) => storage.removeItem(each)));
   location.reload();
 }
 
@@ -76,9 +77,10 @@ export async function call(url, { headers, ...options } = {}) {
   throw Object.assign(problem, { status: response.status });
 }
 
-export async function post(url, body) {
-  const headers = { "Content-Type": "application/json" };
-  return (await call(url, { method: "POST", headers, body: JSON.stringify(body) })).json();
+export async function post(url, body, { headers, ...options } = {}) {
+  const all = { "Content-Type": "application/json", ...headers };
+  const request = { ...options, method: "POST", headers: all, body: JSON.stringify(body) };
+  return (await call(url, request)).json();
 }
 
 /** Whether the scopes include one of the alternatives that an operation of the API requires. */

@@ -19,11 +19,11 @@ async function start() {
   document.title = $("title").textContent = info.title;
   report("page-status", "");
   let scopes = ["admin"];
+  let principal = "";
   if ("/access" in paths) {
     if (!hasKey()) return ask();
-    const sender = await (await call("access")).json();
-    scopes = sender.scopes;
-    $("principal").textContent = sender.principal;
+    ({ scopes, principal } = await (await call("access")).json());
+    $("principal").textContent = principal;
     $("sender").hidden = false;
   }
   for (const [path, methods] of Object.entries(paths)) {
@@ -39,8 +39,16 @@ async function start() {
   const none = "There is no part of the service that this page can show you.";
   report("page-status", some ? "" : none);
   if (routes.has("get /runs/*/events")) followRun();
+  if (routes.has("post /runs/chat")) await openChat(principal);
   if (paths["/files"]?.post && routes.has("get /topics/*/events")) await followFiles();
   if (routes.has("get /files")) loadFiles();
+}
+
+/** Load the script of the chat, which a service without the module does not have. */
+async function openChat(principal) {
+  const script = await import("./chat.js").catch(() => null);
+  if (script) script.openChat(principal);
+  else $("chat").hidden = true;
 }
 
 $("upload-input").onchange = ({ target }) => {

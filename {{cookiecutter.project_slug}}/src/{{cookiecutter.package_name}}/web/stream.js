@@ -7,16 +7,19 @@ import { call } from "./access.js";
 export const LOST = "Connection lost, trying again…";
 // The service ends the stream after these; after "reauth" the next request gets 401.
 const FAREWELLS = new Set(["reconnect", "error", "reauth"]);
-const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
+export const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
 
 const RETRY = 5_000; // milliseconds after a refusal, such as by a draining service
-const PATIENCE = 10_000; // milliseconds until a request is aborted
+export const PATIENCE = 10_000; // milliseconds until a request is aborted
 const followers = new Map(); // by part: { topics, onevent, ongap, onstate }
 let source = null; // the AbortController of the stream
 let isLive = false;
 let topics = []; // topics of the stream
 let position = ""; // the id of the last delivered event
 let turn = Promise.resolve(); // resolves when the previous change is complete
+
+/** Whether the same request can succeed later: no connection, a limit, or a proxy or a drain. */
+export const isTemporary = ({ status }) => !status || [408, 429].includes(status) || status > 500;
 
 const number = (id) => Number(id.split("-")[1]);
 const covers = (one, topic) =>
@@ -95,16 +98,18 @@ function deliver({ topic, event, data }) {
   }
 }
 
-/** Yield the lines of a body, without their ends. */
+/** Yield the lines of a body, without their ends: CR, LF or CRLF. */
 export async function* lines(body) {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   for (let rest = "", done = false; !done; ) {
     const chunk = await reader.read();
     done = chunk.done;
-    const parts = (rest + decoder.decode(chunk.value, { stream: !done })).split("\n");
-    if (!done) rest = parts.pop(); // an incomplete line
+    rest += decoder.decode(chunk.value, { stream: !done });
+    const parts = rest.split(/\r\n|\n|\r(?!$)/); // a CR at the end may be the half of a CRLF
+    rest = parts.pop(); // an incomplete line
     yield* parts;
+    if (done && rest) yield rest.replace(/\r$/, "");
   }
 }
 
@@ -112,7 +117,7 @@ export async function* lines(body) {
 async function* parse(body) {
   let fields = {};
   for await (const line of lines(body)) {
-    const [, name, value] = /^([^:]*):? ?(.*)$/.exec(line);
+    const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line); // "s", as text may have a U+2028
     if (!line) {
       yield fields;
       fields = {};
@@ -143,7 +148,7 @@ export async function subscribe(url, id, { signal, onevent, onstate }) {
           onevent(fields.event ?? "message", fields.data, id);
       }
     } catch (error) {
-      if (error.status && !signal.aborted) throw error;
+      if (!isTemporary(error) && !signal.aborted) throw error;
     }
     if (!signal.aborted) onstate(false);
   }

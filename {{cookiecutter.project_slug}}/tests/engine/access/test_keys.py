@@ -150,6 +150,15 @@ async def test_a_wrong_command_ends_with_one_line(
     assert (await command(tmp_path, *arguments, code=1)).startswith(reason)
 
 
+async def test_a_command_creates_nothing_but_what_it_uses(tmp_path: Path) -> None:
+    await command(tmp_path, name="routes")
+    routes = {*tmp_path.rglob("*")}
+    await command(tmp_path, "create", "one", "reader")
+
+    assert routes == set()
+    assert {*tmp_path.rglob("*")} == {tmp_path / "data", tmp_path / "data/access.sqlite3"}
+
+
 async def test_the_routes_are_listed_with_what_they_need(tmp_path: Path) -> None:
     lines = (await command(tmp_path, name="routes")).splitlines()
 

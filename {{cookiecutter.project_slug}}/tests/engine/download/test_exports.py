@@ -360,6 +360,26 @@ async def test_an_export_may_look_at_the_request(serve: Any) -> None:
     assert json.loads(response.text.splitlines()[0])["text"] == "a /exports/asked b"
 
 
+async def test_json_lines_are_the_same_lines_for_clients_that_split_at_more_characters(
+    serve: Any,
+) -> None:
+    router = ExportRouter(prefix="/exports")
+    text = "a\x85b\u2028c\u2029é"
+
+    @router.export("/failing")
+    async def failing() -> AsyncGenerator[Row]:
+        yield Row(text=text)
+        raise Problem(500, text)
+
+    service: Service = await serve(router)
+    async with service.raw_connection() as peer:
+        await peer.get("/exports/failing")
+        lines = (await peer.read_until(b"}}\n")).decode().splitlines()
+
+    row, last = [json.loads(line) for line in lines if line.startswith("{")]
+    assert (row["text"], last["$error"]["detail"]) == (text, text)
+
+
 async def test_a_problem_before_the_first_row_is_the_answer(serve: Any) -> None:
     router = ExportRouter(prefix="/exports")
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -152,6 +152,7 @@ class Proxy:
         self.dropped = self.connections = 0
         self.has_subscription, self.lets_through = asyncio.Event(), asyncio.Event()
         self.lets_through.set()
+        self._links: list[asyncio.Task[Any]] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
@@ -161,12 +162,25 @@ class Proxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for link in self._links:
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
 
     async def _pass_on(self, reader: StreamReader, writer: StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self.redis.port)
-        self.connections += 1
-        number, is_lost = self.connections, asyncio.Event()
-        answers = asyncio.create_task(self._answer(there, writer, is_lost))
+        link = asyncio.current_task()
+        assert link is not None
+        self._links.append(link)
+        async with closing(writer):
+            there, back = await asyncio.open_connection("127.0.0.1", self.redis.port)
+            async with closing(back), asyncio.TaskGroup() as group:
+                self.connections += 1
+                is_lost = asyncio.Event()
+                group.create_task(self._answer(there, writer, is_lost))
+                await self._ask(self.connections, reader, back, is_lost)
+
+    async def _ask(
+        self, number: int, reader: StreamReader, writer: StreamWriter, is_lost: asyncio.Event
+    ) -> None:
         while data := await reader.read(1 << 16):
             if number <= self.dropped:
                 continue
@@ -176,9 +190,8 @@ class Proxy:
             if re.search(rb"\nSUBSCRIBE\r\n\S+\r\n\S+:\w", data):  # To a topic.
                 self.has_subscription.set()
                 await self.lets_through.wait()
-            back.write(data)
-        back.close()
-        await answers
+            writer.write(data)
+        writer.close()
 
     async def _answer(
         self, reader: StreamReader, writer: StreamWriter, is_lost: asyncio.Event
@@ -186,6 +199,17 @@ class Proxy:
         while (data := await reader.read(1 << 16)) and not is_lost.is_set():
             writer.write(data)
         writer.close()
+
+
+@asynccontextmanager
+async def closing(writer: StreamWriter) -> AsyncIterator[None]:
+    """Close the connection: one that is left open would warn in a later test."""
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ class Subscriber:
             if not line.endswith("\r\n") and not line.startswith(":"):
                 text += line
         fields: dict[str, str] = {}
-        for line in text.splitlines():
+        for line in text.split("\n"):
             name, _, value = line.partition(": ")
             if name:
                 fields[name] = f"{fields[name]}\n{value}" if name in fields else value

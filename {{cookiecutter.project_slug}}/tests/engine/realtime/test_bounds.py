@@ -1,6 +1,7 @@
 """The work and the memory that one client can cost the hub are bounded."""
 
 import asyncio
+import shutil
 import sys
 import time
 import tracemalloc
@@ -15,23 +16,20 @@ from {{cookiecutter.package_name}}.engine.realtime.messages import Message
 
 from ..peer import Peer
 from ..service import SOAK, Service, ServiceProcess
-from .conversation import converse, refusal
+from . import filling
+from .conversation import Conversation, converse, refusal
 from .subscriber import Subscriber, publish
 
+#: Events that are published before all of them are received, so that no follower is too slow.
+ROUND = 800
 
-async def publish_small(service: ServiceProcess, count: int) -> None:
-    """Publish events of 100 bytes on 200 topics, with 16 requests at a time."""
-    async with service.raw_connection() as peer:
-        for first in range(0, count, 16):
-            heads = [
-                f"POST /topics/t.{number % 200}/events HTTP/1.1\r\nHost: test\r\n"
-                f"Content-Type: text/plain\r\nContent-Length: 100\r\n\r\n{number:0100}"
-                for number in range(first, first + 16)
-            ]
-            await peer.send("".join(heads).encode())
-            for _ in heads:
-                assert (await peer.read_head()).startswith(b"HTTP/1.1 202 ")
-                await peer.read_until(b"}")
+
+async def publish_small(service: ServiceProcess, client: Conversation, rounds: int) -> None:
+    """Publish small events, which the client follows."""
+    async with service.client() as http:
+        for _ in range(rounds):
+            assert (await http.post(f"/fill?count={ROUND}")).status_code == 200
+            await client.data(ROUND)
 
 
 async def drain(peer: Peer) -> None:
@@ -293,17 +291,18 @@ async def test_small_events_take_no_more_of_a_process_than_may_be_kept(
 ) -> None:
     total = (4 << 20) * SOAK
     settings = {"STORAGE__URL": "file:data", "REALTIME__HISTORY_TOTAL": str(total)}
-    async with ServiceProcess(tmp_path, **settings) as service, AsyncExitStack() as stack:
+    shutil.copy(filling.__file__, tmp_path)
+    process = ServiceProcess(tmp_path, "-m", "filling", **settings)
+    async with process as service, AsyncExitStack() as stack:
         readers: list[asyncio.Task[Any]] = []
         for names, accept in (("t.*", "text/event-stream"), ("t.7,t.8", "application/jsonl")):
             peer = await stack.enter_async_context(service.raw_connection())
             await peer.get(f"/topics/{names}/events", f"Accept: {accept}")
             readers.append(asyncio.create_task(drain(peer)))
         client = await stack.enter_async_context(converse(service, "t.*,t.9"))
-        readers.append(asyncio.create_task(client.closed()))
-        await publish_small(service, 1600)
+        await publish_small(service, client, 2)
         before = service.peak_memory()
-        await publish_small(service, 20_000 * SOAK)
+        await publish_small(service, client, 25 * SOAK)
         growth = service.peak_memory() - before
         assert not any(reader.done() for reader in readers)
         for reader in readers:

@@ -4,7 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from fastapi import APIRouter, Response
 
+from {{cookiecutter.package_name}}.engine.realtime import Publisher
+from {{cookiecutter.package_name}}.engine.realtime.router import HubDep
+from {{cookiecutter.package_name}}.engine.realtime.streams import EventStream
 from {{cookiecutter.package_name}}.engine.realtime.subscription import Subscription
 
 from ..peer import Peer
@@ -176,6 +180,53 @@ async def test_the_first_words_of_an_event_stream_are_when_and_where_to_come_bac
     assert subscriber.greeting == {"retry": "1500", "id": top}
 
 
+@pytest.mark.parametrize("path", ["topics/news/events?opening=false", "own"])
+async def test_a_stream_without_an_opening_begins_with_its_first_event(
+    serve: Any, path: str
+) -> None:
+    router = APIRouter()
+
+    @router.get("/own")
+    async def own(hub: HubDep) -> Response:
+        return EventStream(hub, ("news",), opening=False)
+
+    service: Service = await serve(router, realtime={"retry": "1.5 s"})
+    async with service.raw_connection() as peer:
+        await peer.get(f"/{path}")
+        await peer.read_head()
+        await peer.read_until(b"\nretry: 1500\n")  # Sent at once: proxies hold headers until then.
+        [event_id] = await publish(service, "news", "a")
+        assert await Subscriber(peer).block() == {"id": event_id, "data": "a"}
+
+
+UNICODE = "\x85 \u2028 \u2029 é"
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/jsonl"])
+@pytest.mark.parametrize("topics", ["news", "news,other"])
+async def test_json_has_no_characters_that_some_clients_take_for_line_ends(
+    service: Service, accept: str, topics: str
+) -> None:
+    async with service.raw_connection() as peer, service.client() as client:
+        await peer.get(f"/topics/{topics}/events", f"Accept: {accept}")
+        await peer.read_head()
+        url, body = "/topics/news/events?event=x", json.dumps([UNICODE], ensure_ascii=False)
+        await client.post(url, content=body.encode(), headers=JSON)
+        await service.in_server(Publisher(service.app).publish("news", {"a": UNICODE}, event="y"))
+        found = b"".join([await peer.read_until(mark) for mark in (b"\\u2029 \xc3\xa9",) * 2])
+
+    assert not {"\x85", "\u2028", "\u2029"} & {*found.decode()}
+    assert found.count(b"\\u0085 \\u2028 \\u2029") == 2
+
+
+async def test_text_of_an_event_stream_is_unchanged(service: Service) -> None:
+    async with service.raw_connection() as peer:
+        subscriber = Subscriber(peer)
+        await subscriber.open("news")
+        await publish(service, "news", UNICODE)
+        assert (await subscriber.block())["data"] == UNICODE
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_a_client_of_any_version_of_http_gets_plain_events(
     service: Service, version: str
@@ -220,6 +271,7 @@ async def test_the_description_of_the_api_names_the_formats_and_the_refusals(
     assert line["properties"].keys() == {"id", "topic", "event", "data"}
     assert {"422", "429", "503"} <= subscribing.keys()
     assert operations.keys() == {"get", "post"}
+    assert "opening" in {each["name"] for each in operations["get"]["parameters"]}
     publishing = operations["post"]
     assert publishing["requestBody"]["content"].keys() == {"application/json", "text/plain"}
     assert {"202", "413", "415", "422", "429"} <= publishing["responses"].keys()

@@ -23,13 +23,18 @@ def permissions(root: Path) -> dict[str, int]:
     return {str(path.relative_to(root)): stat.S_IMODE(path.stat().st_mode) for path in paths}
 
 
-async def stored(folder: Path, **environment: str) -> dict[str, int]:
-    """Store a file, and return the permissions while the service runs."""
+def store(folder: Path, **environment: str) -> None:
+    """Run `serve import`."""
     (folder / "a.txt").write_bytes(b"hello")
     arguments = ["import", *OWNER, "a.txt"]
     command = [sys.executable, "-m", "{{cookiecutter.package_name}}", *arguments]
     settings = {f"APP_{name}": value for name, value in environment.items()}
     subprocess.run(command, cwd=folder, env={**os.environ, **settings}, check=True)
+
+
+async def stored(folder: Path, **environment: str) -> dict[str, int]:
+    """Store a file, and return the permissions while the service runs."""
+    store(folder, **environment)
     async with ServiceProcess(folder, **environment):
         return permissions(folder / "data")
 
@@ -52,3 +57,10 @@ async def test_a_directory_that_others_could_read_is_closed_to_them(tmp_path: Pa
     found = await stored(tmp_path)
 
     assert (found["."], found["catalogue.sqlite3"], found["files"]) == (0o700, 0o600, 0o755)
+
+
+def test_an_import_closes_such_a_directory_too(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o755)
+    store(tmp_path)
+
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700

@@ -33,7 +33,7 @@ class Part:
     commands: Mapping[str, Any] = MappingProxyType({})
 
     def check(self, settings: Any) -> None:
-        """Exit with one line if the service cannot run; called before the server listens."""
+        """Exit with one line if the service cannot run; called as `prepare` is, and before it."""
 
     def prepare(self, app: FastAPI) -> None:
         """Called once by `serve`, before the server listens; not by its commands."""

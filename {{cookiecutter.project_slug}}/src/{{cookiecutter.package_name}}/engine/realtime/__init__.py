@@ -14,6 +14,7 @@ Settings: `APP_REALTIME__…`. Source: WHATWG HTML, section 9.2 (server-sent eve
 """
 
 from .messages import Message
+from .ring import Event
 from .router import Events, Publisher, Realtime
 from .runs.readers import End, EventStreamReader, JsonLinesReader, Reader, TextReader
 from .runs.responses import RunResult, RunStream
@@ -22,6 +23,7 @@ from .settings import RealtimeSettings
 
 __all__ = [
     "End",
+    "Event",
     "EventStreamReader",
     "Events",
     "IdempotencyKey",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pydantic_core
 
 from ..kernel.problem import INVALID, Problem, ProblemType
+from ..streams.rows import escape_line_ends
 
 KEY_REUSED = ProblemType(
     "idempotency-key-reused",
@@ -33,7 +34,7 @@ _NAME = re.compile(NAME, re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One published message; `data` is JSON text when `is_json`, else any text.
+    """One published message; `data` is JSON when `is_json`, with escaped line ends, else any text.
 
     `event` is its type, of letters, digits, `_`, `.`, `:` and `-`; `message` is the same as none.
     `reset`, `reconnect`, `error`, `end`, `open` and `reauth` are reserved. Raises
@@ -50,6 +51,8 @@ class Message:
         self.data.encode()  # Checked here: the error would end the stream of every subscriber.
         if self.event == DEFAULT:
             object.__setattr__(self, "event", None)
+        if self.is_json:
+            object.__setattr__(self, "data", escape_line_ends(self.data))
 
 
 class Once(NamedTuple):

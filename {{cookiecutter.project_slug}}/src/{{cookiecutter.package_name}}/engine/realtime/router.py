@@ -116,6 +116,13 @@ EventKey = Annotated[
 PollSeconds = Annotated[
     float | None, Query(ge=0, le=60, description="Respond once, within this number of seconds.")
 ]
+Opening = Annotated[
+    bool,
+    Query(
+        description="Whether Server-Sent Events begin with a block that has only an `id`, which"
+        " some clients report as an empty event."
+    ),
+]
 IdempotencyKey = Annotated[
     str | None,
     Header(description="Requests with the same key publish one event.", pattern="^[!-~]{1,255}$"),
@@ -210,12 +217,15 @@ async def subscribe(
     hub: HubDep,
     last_event_id: LastEventId,
     poll: PollSeconds = None,
+    opening: Opening = True,
 ) -> Response:
     """Follow topics as Server-Sent Events or JSON Lines; every gap is reported (`reset`)."""
     check_readable(request, names := parse_topics(topics), hub.personal)
     if poll is not None:
         return Poll(hub, names, last_event_id, poll)
-    return _wanted(request)(hub, names, last_event_id)
+    if _wanted(request) is EventLines:
+        return EventLines(hub, names, last_event_id)
+    return EventStream(hub, names, last_event_id, opening=opening)
 
 
 @router.head("/{topics}/events", include_in_schema=False)

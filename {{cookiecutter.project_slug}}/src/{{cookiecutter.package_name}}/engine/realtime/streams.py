@@ -188,19 +188,32 @@ class EventStreamChannel(TopicChannel):
         return sse_event_with_topic if subscription.several else sse_event
 
     def greeting(self, subscription: Subscription, settings: RealtimeSettings) -> bytes:
-        return f"retry: {settings.retry * 1000:.0f}\nid: {subscription.event_id}\n\n".encode()
+        return _retry(settings.retry) + f"id: {subscription.event_id}\n\n".encode()
 
     def reset(self, reset: Reset) -> bytes:
         return sse_frame(json.dumps(reset._asdict()), event="reset", event_id=reset.top)
 
     def farewell(self, retry_after: float) -> bytes:
-        return f"retry: {retry_after * 1000:.0f}\n".encode() + sse_frame("{}", event="reconnect")
+        return _retry(retry_after) + sse_frame("{}", event="reconnect")
 
     def reauth(self) -> bytes:
         return sse_frame("{}", event="reauth")
 
     def failure(self, document: dict[str, Any]) -> bytes:
         return sse_frame(json.dumps(document), event="error")
+
+
+class UnopenedEventStreamChannel(EventStreamChannel):
+    """A subscriber whose client would report the opening block as an empty event."""
+
+    __slots__ = ()
+
+    def greeting(self, subscription: Subscription, settings: RealtimeSettings) -> bytes:
+        return _retry(settings.retry)  # A field of the first event.
+
+
+def _retry(seconds: float) -> bytes:
+    return f"retry: {seconds * 1000:.0f}\n".encode()
 
 
 class JsonLinesChannel(TopicChannel):
@@ -302,7 +315,22 @@ class EventStream(TopicResponse):
     """Server-Sent Events."""
 
     media_type = "text/event-stream"
-    channel = EventStreamChannel
+
+    def __init__(
+        self,
+        hub: Hub,
+        names: tuple[str, ...],
+        last_event_id: str | None = None,
+        *,
+        opening: bool = True,
+    ) -> None:
+        """`opening` begins with a block that has only the current position, as `id`.
+
+        A client that follows the standard reconnects with it, and dispatches no event. Others
+        report an empty event, and need `opening=False`.
+        """
+        super().__init__(hub, names, last_event_id)
+        self.channel = EventStreamChannel if opening else UnopenedEventStreamChannel
 
 
 class EventLines(TopicResponse):

@@ -65,10 +65,10 @@ def main(
         wrapper = f"{type(app).__module__}.{type(app).__name__}"
         sys.exit(f"{name} returned {wrapper}: add middleware with add_middleware of the Service")
     options = _parse(["check", *sorted(app.commands)], arguments)
-    app.check()
     if options.command:
         app.commands[options.command](settings, options.arguments)
         return
+    app.check()
     _check_access(app)
     for part in reversed(app.parts):  # The first key is created once no other part refuses.
         part.prepare(app)

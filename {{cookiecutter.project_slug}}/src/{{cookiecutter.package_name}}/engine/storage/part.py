@@ -73,17 +73,19 @@ def import_files(
         owner, paths = paths[1], paths[2:]
     if not paths:
         sys.exit("serve import PATH…: name at least one file")
+    check_store(settings)
     sys.exit(asyncio.run(_import(settings.storage, paths, owner, limit, accept)))
 
 
 def check_store(
-    settings: StorageSettings, use: Callable[[LocalStorage], object] = lambda storage: None
+    settings: Any, use: Callable[[LocalStorage], object] = lambda storage: None
 ) -> None:
-    """Open and `use` the store; exit with one line if that fails."""
+    """Open the store, restrict its permissions, and `use` it; exit with one line if that fails."""
 
     async def open_and_close() -> None:
-        storage = LocalStorage(settings)
+        storage = LocalStorage(settings.storage)
         try:
+            _restrict(storage.root, int(settings.server.umask, 8))
             use(storage)
         finally:
             await storage.close()
@@ -93,7 +95,7 @@ def check_store(
     except (OSError, sqlite3.Error) as error:
         name, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or error
         reason = f"{name}: {reason}" if name else reason
-        sys.exit(f"APP_STORAGE__URL: {settings.url} cannot be used: {reason}")
+        sys.exit(f"APP_STORAGE__URL: {settings.storage.url} cannot be used: {reason}")
 
 
 class Files(Part):
@@ -112,11 +114,9 @@ class Files(Part):
         self._callbacks = callbacks
 
     def check(self, settings: Any) -> None:
-        def restrict(storage: LocalStorage) -> None:
-            _restrict(storage.root, int(settings.server.umask, 8))
-            os.environ[CREATED] = str((storage.root / "catalogue.sqlite3").absolute())
-
-        check_store(settings.storage, restrict)
+        check_store(settings)
+        catalogue = settings.storage.directory / "catalogue.sqlite3"
+        os.environ[CREATED] = str(catalogue.absolute())
 
     def prepare(self, app: FastAPI) -> None:
         """Exit with one line if files from before access control have no owner."""
@@ -128,10 +128,10 @@ class Files(Part):
 
         if app.state.kernel.challenge:
             url = app.state.settings.storage.url
-            check_store(app.state.settings.storage, refuse)
+            check_store(app.state.settings, refuse)
 
     def adopt(self, settings: Any, owner: str) -> None:
-        check_store(settings.storage, lambda storage: storage.catalogue.adopt(owner))
+        check_store(settings, lambda storage: storage.catalogue.adopt(owner))
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)

@@ -151,6 +151,18 @@ class _Batch:
             self._timer = None
 
 
+def escape_line_ends(document: str) -> str:
+    """Escape the characters of JSON that `str.splitlines` takes for line ends.
+
+    Many clients split lines with it, or with a reader that treats U+0085, U+2028 and U+2029 alike.
+    Outside of strings JSON has none of them, and the other line ends are always escaped.
+    """
+    if document.isascii():
+        return document
+    document = document.replace("\x85", "\\u0085")
+    return document.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
 def described(model: type[BaseModel]) -> dict[str, Any]:
     """Return the `content` of OpenAPI for JSON Lines of a model."""
     row = model.model_json_schema(mode="serialization", by_alias=False)
@@ -158,7 +170,7 @@ def described(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _error_line(document: dict[str, Any]) -> bytes:
-    return pydantic_core.to_json({"$error": document}) + b"\n"
+    return escape_line_ends(pydantic_core.to_json({"$error": document}).decode()).encode() + b"\n"
 
 
 class _Lines:
@@ -170,7 +182,7 @@ class _Lines:
 
     def encode(self, row: BaseModel) -> bytes:
         self.count += 1
-        return row.model_dump_json(by_alias=False).encode() + b"\n"
+        return escape_line_ends(row.model_dump_json(by_alias=False)).encode() + b"\n"
 
     def end(self) -> bytes:
         cursor = self._following()

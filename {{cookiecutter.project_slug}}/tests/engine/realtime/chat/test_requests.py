@@ -156,7 +156,7 @@ def test_each_step_of_an_answer_is_followed_by_the_results_of_its_tools() -> Non
     ]
 
     def call(number: int, name: str = "add") -> dict[str, Any]:
-        function = {"name": name, "arguments": '{"x": 1}'}
+        function = {"name": name, "arguments": '{"x":1}'}
         return {"id": f"{number}", "type": "function", "function": function}
 
     def result(number: int, content: str) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def test_each_step_of_an_answer_is_followed_by_the_results_of_its_tools() -> Non
             "reasoning_content": "Hm.",
             "tool_calls": [call(1), call(2), call(3, "sub")],
         },
-        result(1, '{"sum": 1}'),
+        result(1, '{"sum":1}'),
         result(2, "No."),
         result(3, "1"),
         {"role": "assistant", "content": "So 1.", "tool_calls": [call(4)]},

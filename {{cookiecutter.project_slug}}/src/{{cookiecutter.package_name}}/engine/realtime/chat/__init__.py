@@ -11,14 +11,16 @@ from .ag_ui import AGUIReader, RunAgentInput
 from .ai_sdk import UIChatRequest, UIMessageReader
 from .events import ChatEvent, Finish, Reasoning, Text, ToolCall, ToolResult, Usage, compact
 from .openai import ChatCompletionRequest, ChunkReader
-from .requests import ChatMessage, ChatTool, text_of
+from .requests import ChatMessage, ChatMessages, ChatTool, ChatTools, text_of
 
 __all__ = [
     "AGUIReader",
     "ChatCompletionRequest",
     "ChatEvent",
     "ChatMessage",
+    "ChatMessages",
     "ChatTool",
+    "ChatTools",
     "ChunkReader",
     "Finish",
     "Reasoning",

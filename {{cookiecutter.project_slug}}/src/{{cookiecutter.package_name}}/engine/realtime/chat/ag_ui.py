@@ -1,58 +1,62 @@
 """The events of AG-UI, the protocol between agents and user interfaces.
 
-Source: AG-UI, "Events" and "Messages"; `RunAgentInput`.
+Source: AG-UI 1.0, "Events" and "Messages"; `RunAgentInput`.
 """
 
 import json
-from collections.abc import Iterator
-from typing import Annotated, Any, NotRequired, Required
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import FailFast, Field
+from pydantic import FailFast, Field, with_config
 from typing_extensions import TypedDict
 
 from ..runs.readers import End
 from .readers import BlockReader, Record, Step, sse_json
-from .requests import ChatRequest, Name, Objects
+from .requests import MOST, OPEN, ChatFunction, ChatRequest, Name, Objects
+
+#: The events of texts.
+_EVENTS: dict[str, list[Record]] = {
+    "text-start": [{"type": "TEXT_MESSAGE_START", "role": "assistant"}],
+    "text-delta": [{"type": "TEXT_MESSAGE_CONTENT"}],
+    "text-end": [{"type": "TEXT_MESSAGE_END"}],
+    "reasoning-start": [
+        {"type": "REASONING_START"},
+        {"type": "REASONING_MESSAGE_START", "role": "reasoning"},
+    ],
+    "reasoning-delta": [{"type": "REASONING_MESSAGE_CONTENT"}],
+    "reasoning-end": [{"type": "REASONING_MESSAGE_END"}, {"type": "REASONING_END"}],
+}
 
 
-class AGUIMessage(TypedDict, total=False):
+@with_config(OPEN)
+class AGUIMessage(TypedDict):
     """A message; those of activities and reasoning are ignored."""
 
-    role: Required[str]
-    content: str | Objects | dict[str, Any] | None
-    toolCalls: Objects | None
-    toolCallId: str
-
-
-class AGUIContext(TypedDict):
-    """What the model should know about the user interface."""
-
-    description: str
-    value: str
-
-
-class AGUITool(TypedDict):
-    """A tool that the user interface runs."""
-
-    name: str
-    description: str
-    parameters: NotRequired[Any]
+    role: Literal["developer", "system", "user", "assistant", "tool", "activity", "reasoning"]
 
 
 class RunAgentInput(ChatRequest):
-    """The body of a request; members of an object in `forwardedProps` are options."""
+    """The request of an agent; the members of an object in `forwardedProps` are options."""
 
     threadId: Name  # noqa: N815  # The names of the members.
     runId: Name  # noqa: N815
     messages: Annotated[list[AGUIMessage], FailFast()]
-    tools: Annotated[list[AGUITool], FailFast()] = Field(default_factory=list)
-    context: Annotated[list[AGUIContext], FailFast()] = Field(default_factory=list)
+    tools: Annotated[list[ChatFunction], Field(max_length=MOST), FailFast()] = Field(
+        default_factory=list
+    )
+    context: Annotated[Objects, Field(max_length=MOST)] = Field(default_factory=list)
     forwardedProps: Any = None  # noqa: N815
 
     def parameters(self) -> dict[str, Any]:
-        known = "\n".join([f"{each['description']}: {each['value']}" for each in self.context])
+        known = "\n".join(
+            [f"{each.get('description')}: {each.get('value')}" for each in self.context]
+        )
         messages: list[Record] = [{"role": "system", "content": known}] if known else []
-        messages += [each for message in self.messages for each in _neutral(message)]
+        messages += [
+            _neutral(message)
+            for message in self.messages
+            if message["role"] not in ("activity", "reasoning")
+        ]
         tools = [{"type": "function", "function": tool} for tool in self.tools]
         properties = self.forwardedProps
         options = properties if isinstance(properties, dict) else {}
@@ -63,37 +67,36 @@ class RunAgentInput(ChatRequest):
         return AGUIReader(run_id, {"threadId": self.threadId, "runId": self.runId})
 
 
-def _neutral(message: AGUIMessage) -> Iterator[Record]:
-    role, content = message["role"], message.get("content")
-    if role in ("activity", "reasoning"):
-        return
-    if isinstance(content, list):
-        content = [_part(part) for part in content]
-    neutral: Record = {"role": role, "content": content}
+def _neutral(message: Mapping[str, Any]) -> Record:
+    content = message.get("content")
+    neutral = {
+        "role": message["role"],
+        "content": [_part(part) for part in content] if isinstance(content, list) else content,
+    }
     if calls := message.get("toolCalls"):
         neutral["tool_calls"] = calls
-    if role == "tool":
-        neutral["tool_call_id"] = message.get("toolCallId", "")
-    yield neutral
+    if "toolCallId" in message:
+        neutral["tool_call_id"] = message["toolCallId"]
+    return neutral
 
 
-def _part(part: Record) -> Record:
+def _part(part: Any) -> Any:
     """Convert a part of a content; one that is not known passes through."""
-    source = part.get("source")
-    if not isinstance(source, dict):
-        return part
-    value, mime_type = str(source.get("value", "")), str(source.get("mimeType", ""))
-    match source.get("type"):
-        case "file":
+    match part:
+        case {"source": {"type": "file", "value": value}}:
             return {"type": "file", "file": {"file_id": value}}
-        case "data" if part.get("type") == "audio":
-            audio = {"data": value, "format": mime_type.rpartition("/")[2]}
+        case {"type": "audio", "source": {"type": "data", "value": value, "mimeType": str(mime)}}:
+            audio = {"data": value, "format": mime.rpartition("/")[2]}
             return {"type": "input_audio", "input_audio": audio}
-        case "data":
-            value = f"data:{mime_type};base64,{value}"
+        case {"source": {"type": "data", "value": value, "mimeType": mime}}:
+            url = f"data:{mime};base64,{value}"
+        case {"source": {"type": "url", "value": url}}:
+            pass
+        case _:
+            return part
     if part.get("type") == "image":
-        return {"type": "image_url", "image_url": {"url": value}}
-    return {"type": "file", "file": {"filename": part.get("id", "file"), "file_data": value}}
+        return {"type": "image_url", "image_url": {"url": url}}
+    return {"type": "file", "file": {"filename": part.get("id", "file"), "file_data": url}}
 
 
 class AGUIReader(BlockReader):
@@ -129,28 +132,13 @@ class AGUIReader(BlockReader):
                 result = {"messageId": self._new_id(), **call, "content": content, "role": "tool"}
                 yield {"type": "TOOL_CALL_RESULT", **result}
             case action:
-                yield from self._text(action, step.text)
-
-    def _text(self, action: str, text: str) -> Iterator[Record]:
-        if action.endswith("start"):
-            self._text_id = self._new_id()
-        message = {"messageId": self._text_id}
-        match action:
-            case "text-start":
-                self._message = self._text_id
-                yield {"type": "TEXT_MESSAGE_START", **message, "role": "assistant"}
-            case "text-delta":
-                yield {"type": "TEXT_MESSAGE_CONTENT", **message, "delta": text}
-            case "text-end":
-                yield {"type": "TEXT_MESSAGE_END", **message}
-            case "reasoning-start":
-                yield {"type": "REASONING_START", **message}
-                yield {"type": "REASONING_MESSAGE_START", **message, "role": "reasoning"}
-            case "reasoning-delta":
-                yield {"type": "REASONING_MESSAGE_CONTENT", **message, "delta": text}
-            case "reasoning-end":
-                yield {"type": "REASONING_MESSAGE_END", **message}
-                yield {"type": "REASONING_END", **message}
+                if action.endswith("start"):
+                    self._text_id = self._new_id()
+                if action == "text-start":
+                    self._message = self._text_id
+                delta = {"delta": step.text} if step.text else {}
+                for record in _EVENTS[action]:
+                    yield {**record, "messageId": self._text_id, **delta}
 
     def _new_id(self) -> str:
         self._count += 1
@@ -159,8 +147,8 @@ class AGUIReader(BlockReader):
     def ended(self, end: End) -> bytes:
         if end.status != "complete":
             return sse_json({"type": "RUN_ERROR", "message": end.detail, "code": end.status})
-        used = {}
+        last: Record = {"type": "RUN_FINISHED", **self._ids}
         if self.usage is not None:
             prompt, completion = self.usage.prompt_tokens, self.usage.completion_tokens
-            used["usage"] = [{"inputTokens": prompt, "outputTokens": completion}]
-        return self.close() + sse_json({"type": "RUN_FINISHED", **self._ids, **used})
+            last["usage"] = [{"inputTokens": prompt, "outputTokens": completion}]
+        return self.close() + sse_json(last)

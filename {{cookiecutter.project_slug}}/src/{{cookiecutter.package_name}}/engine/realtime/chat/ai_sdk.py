@@ -4,9 +4,8 @@ Source: AI SDK 5 and 6, "Stream protocol" (data streams) and `UIMessage`.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Required
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic_core
 from pydantic import FailFast, Field
@@ -15,26 +14,7 @@ from typing_extensions import TypedDict
 from ..runs.readers import End
 from ..streams import STREAMED
 from .readers import BlockReader, Record, Step, sse_json
-from .requests import ChatRequest, Name
-
-DONE = b"data: [DONE]\n\n"
-
-
-class UIPart(TypedDict, total=False):
-    """A part of a message: text, reasoning, a file, a tool call, or one that is ignored."""
-
-    type: Required[str]
-    text: str
-    url: str
-    mediaType: str
-    filename: str | None
-    toolCallId: str
-    toolName: str
-    state: str
-    input: Any
-    rawInput: Any
-    output: Any
-    errorText: str | None
+from .requests import ChatRequest, Name, Objects, call_of
 
 
 class UIMessage(TypedDict):
@@ -42,7 +22,7 @@ class UIMessage(TypedDict):
 
     id: Name
     role: Literal["system", "user", "assistant"]
-    parts: Annotated[list[UIPart], FailFast()]
+    parts: Objects
 
 
 class UIChatRequest(ChatRequest):
@@ -75,70 +55,63 @@ def _neutral(message: UIMessage) -> Iterator[Record]:
     role, parts = message["role"], message["parts"]
     if role == "assistant":
         begin = 0
-        for end in [index for index, part in enumerate(parts) if part["type"] == "step-start"]:
+        for end in [at for at, part in enumerate(parts) if part.get("type") == "step-start"]:
             yield from _step(parts[begin:end])
             begin = end
         yield from _step(parts[begin:])
         return
-    content = [each for part in parts if (each := _content(part))]
-    is_text = all(each["type"] == "text" for each in content)
-    text = "".join([each["text"] for each in content if is_text])
-    yield {"role": role, "content": text if is_text else content}
+    content = [_file(part) for part in parts if part.get("type") == "file"]
+    text = _text(parts, "text")
+    yield {"role": role, "content": [*content, {"type": "text", "text": text}] if content else text}
 
 
-def _content(part: UIPart) -> Record | None:
-    url = part.get("url", "")
-    match part["type"]:
-        case "text":
-            return {"type": "text", "text": part.get("text", "")}
-        case "file" if part.get("mediaType", "").startswith("image/"):
-            return {"type": "image_url", "image_url": {"url": url}}
-        case "file":
-            file = {"filename": part.get("filename") or "file", "file_data": url}
-            return {"type": "file", "file": file}
-    return None
+def _text(parts: list[Record], kind: str) -> str:
+    return "".join([str(part.get("text", "")) for part in parts if part.get("type") == kind])
 
 
-def _step(parts: list[UIPart]) -> Iterator[Record]:
-    texts = {
-        kind: "".join([part.get("text", "") for part in parts if part["type"] == kind])
-        for kind in ("text", "reasoning")
-    }
+def _file(part: Record) -> Record:
+    if str(part.get("mediaType")).startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": part.get("url")}}
+    file = {"filename": part.get("filename") or "file", "file_data": part.get("url")}
+    return {"type": "file", "file": file}
+
+
+def _step(parts: list[Record]) -> Iterator[Record]:
+    text, reasoning = _text(parts, "text"), _text(parts, "reasoning")
     # A model refuses a call without a result.
     results = [(part, result) for part in parts if (result := _result(part)) is not None]
-    if not results and not texts["text"]:
-        return
-    message: Record = {"role": "assistant", "content": texts["text"] or None}
-    if texts["reasoning"]:
-        message["reasoning_content"] = texts["reasoning"]
-    if results:
-        message["tool_calls"] = [_call(part) for part, _ in results]
-    yield message
+    if text or results:
+        message = {"role": "assistant", "content": text or None}
+        if reasoning:
+            message["reasoning_content"] = reasoning
+        yield message | ({"tool_calls": [_call(part) for part, _ in results]} if results else {})
     for part, result in results:
-        yield {"role": "tool", "tool_call_id": part.get("toolCallId", ""), "content": result}
+        yield {"role": "tool", "tool_call_id": str(part.get("toolCallId")), "content": result}
 
 
-def _call(part: UIPart) -> Record:
-    name = part.get("toolName") or part["type"].removeprefix("tool-")
-    arguments = part.get("input", part.get("rawInput"))
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    function = {"name": name, "arguments": text}
-    return {"id": part.get("toolCallId", ""), "type": "function", "function": function}
+def _call(part: Record) -> Record:
+    name = part.get("toolName") or str(part.get("type")).removeprefix("tool-")
+    return call_of(
+        str(part.get("toolCallId")), name, _json(part.get("input", part.get("rawInput")))
+    )
 
 
-def _result(part: UIPart) -> str | None:
+def _result(part: Record) -> str | None:
     """Return the result of a tool call, None for anything else and for a call without one."""
-    if part["type"] != "dynamic-tool" and not part["type"].startswith("tool-"):
+    if not str(part.get("type")).startswith(("tool-", "dynamic-tool")):
         return None
     match part.get("state"):
         case "output-available":
-            output = part.get("output")
-            return output if isinstance(output, str) else json.dumps(output)
+            return _json(part.get("output"))
         case "output-error":
-            return part.get("errorText") or "The tool failed."
+            return str(part.get("errorText") or "The tool failed.")
         case "output-denied":
             return "The user has denied the call."
     return None
+
+
+def _json(value: object) -> str:
+    return value if isinstance(value, str) else pydantic_core.to_json(value).decode()
 
 
 class UIMessageReader(BlockReader):
@@ -166,7 +139,7 @@ class UIMessageReader(BlockReader):
             case "call-delta":
                 yield {"type": "tool-input-delta", **call, "inputTextDelta": step.text}
             case "call-end":
-                yield _input(step)
+                yield _input({**call, "toolName": step.name}, step.text)
             case "result":
                 yield {"type": "tool-output-available", **call, "output": step.result}
             case action:  # Of text or reasoning.
@@ -176,23 +149,20 @@ class UIMessageReader(BlockReader):
 
     def ended(self, end: End) -> bytes:
         body = self.close(is_complete=end.status == "complete")
-        match end.status:
-            case "complete":
-                reason = self.reason.replace("_", "-")
-                body += sse_json({"type": "finish-step"})
-                body += sse_json({"type": "finish", "finishReason": reason})
-            case "stopped":
-                body += sse_json({"type": "abort"})
-            case _:
-                body += sse_json({"type": "error", "errorText": end.detail})
-        return body + DONE
+        if end.status == "complete":
+            body += sse_json({"type": "finish-step"})
+            last = {"type": "finish", "finishReason": self.reason.replace("_", "-")}
+        elif end.status == "stopped":
+            last = {"type": "abort"}
+        else:
+            last = {"type": "error", "errorText": end.detail}
+        return body + sse_json(last) + b"data: [DONE]\n\n"
 
 
-def _input(step: Step) -> Record:
-    call = {"toolCallId": step.id, "toolName": step.name}
+def _input(call: Record, text: str) -> Record:
     try:
-        value = pydantic_core.from_json(step.text or "{}")
+        value = pydantic_core.from_json(text or "{}")
     except ValueError:
-        error = {"input": step.text, "errorText": "The arguments are not JSON."}
+        error = {"input": text, "errorText": "The arguments are not JSON."}
         return {"type": "tool-input-error", **call, **error}
     return {"type": "tool-input-available", **call, "input": value}

@@ -57,6 +57,7 @@ class Finish(BaseModel):
     reason: Literal["stop", "length", "tool_calls", "content_filter"] = "stop"
 
 
+#: One of the events above, by its `type`.
 ChatEvent = Annotated[
     Text | Reasoning | ToolCall | ToolResult | Usage | Finish, Field(discriminator="type")
 ]

@@ -7,29 +7,23 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, FailFast, Field
+from pydantic import Field, StrictBool
 
 from ..messages import Message
 from ..runs.readers import End
 from .events import ChatEvent, Reasoning, Text, Usage, chat_event
 from .readers import ChatReader, Record, sse_json
-from .requests import ChatMessage, ChatRequest, Name, Tools
-
-
-class StreamOptions(BaseModel):
-    """What a stream contains besides the answer."""
-
-    include_usage: bool | None = False
+from .requests import ChatMessages, ChatRequest, ChatTools, Name, call_of
 
 
 class ChatCompletionRequest(ChatRequest):
     """The body of `POST /v1/chat/completions`."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1), FailFast()]
+    messages: Annotated[ChatMessages, Field(min_length=1)]
     model: Name = ""
-    tools: Tools | None = None
-    stream: bool | None = False
-    stream_options: StreamOptions | None = None
+    tools: ChatTools | None = None
+    stream: StrictBool | None = False
+    stream_options: dict[str, Any] | None = None
     n: Literal[1] | None = None
 
     def parameters(self) -> dict[str, Any]:
@@ -38,8 +32,8 @@ class ChatCompletionRequest(ChatRequest):
 
     def reader(self, run_id: str) -> "ChunkReader":
         """Return the reader of the run for `stream`."""
-        usage = self.stream_options is not None and bool(self.stream_options.include_usage)
-        return ChunkReader(run_id, self.model, usage)
+        options = self.stream_options or {}
+        return ChunkReader(run_id, self.model, options.get("include_usage") is True)
 
     def render(self, run_id: str) -> Callable[[list[Message]], Record]:
         """Return the function that makes the response without `stream`."""
@@ -110,12 +104,7 @@ def _head(run_id: str, model: str, kind: str) -> Record:
 
 def _calls(state: ChatReader) -> list[Record]:
     return [
-        {
-            "id": call_id,
-            "type": "function",
-            "function": {"name": name, "arguments": "".join(pieces)},
-        }
-        for call_id, (name, *pieces) in state.calls.items()
+        call_of(call_id, name, "".join(pieces)) for call_id, (name, *pieces) in state.calls.items()
     ]
 
 

@@ -47,9 +47,9 @@ class Definition:
         """Calls the function with the members of a JSON object."""
         return TypeAdapter(cast(Any, self.function))
 
-    def open(self, body: bytes) -> AsyncGenerator[Any]:
-        """Return the generator for a JSON object; raises RequestValidationError (422)."""
-        return validated(self.adapter, body)
+    def open(self, parameters: bytes | Mapping[str, Any]) -> AsyncGenerator[Any]:
+        """Return the generator for parameters, or JSON; raises RequestValidationError (422)."""
+        return validated(self.adapter, parameters)
 
     def reopen(self, body: bytes, messages: list[Message]) -> AsyncGenerator[Any]:
         """Return the generator that continues after the messages."""
@@ -74,11 +74,14 @@ def definition_of(function: Any) -> Definition:
     return definition
 
 
-def validated(adapter: TypeAdapter[T], body: bytes) -> T:
+def validated(adapter: TypeAdapter[T], body: bytes | Mapping[str, Any]) -> T:
     """Return a JSON object as a pydantic adapter validates it; raises RequestValidationError."""
     try:
-        # The adapter of a function accepts a list, too, as positional arguments.
-        _OBJECT.validate_json(body or b"{}")
+        if not isinstance(body, bytes):
+            return adapter.validate_python(body)  # Parsing it again would cost more than the rest.
+        if body and not body.lstrip().startswith(b"{"):
+            # The adapter of a function accepts a list, too, as positional arguments.
+            _OBJECT.validate_json(body)
         return adapter.validate_json(body or b"{}", strict=True)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)

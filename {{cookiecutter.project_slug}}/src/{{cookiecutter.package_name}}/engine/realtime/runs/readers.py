@@ -162,4 +162,4 @@ def _end_of(end: End) -> str:
 
 def _line(event_id: str, event: str | None, data: str) -> bytes:
     first = f'"id":"{event_id}",' if event_id else ""
-    return f'{{{first}"event":{json.dumps(event)},"data":{data}}}\n'.encode()
+    return b"{" + f'{first}"event":{json.dumps(event)},"data":{data}'.encode() + b"}\n"

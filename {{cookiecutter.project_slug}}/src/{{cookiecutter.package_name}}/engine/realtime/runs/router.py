@@ -153,7 +153,9 @@ class RunRouter(APIRouter):
 
     def _add(self, path: str, definition: Definition, options: dict[str, Any]) -> None:
         function, status = definition.function, options.get("status_code", 201)
-        body = {"content": {"application/json": {"schema": definition.adapter.json_schema()}}}
+        schema = definition.adapter.json_schema()
+        content = {"application/json": {"schema": schema}}
+        body = {"content": content, "required": bool(schema.get("required"))}
         refusals: dict[int, Any] = {413: {}, 415: {}, 422: {}, 429: {}, 503: {}}
         usual: dict[str, Any] = {
             "name": f"run_{function.__name__}",
@@ -184,7 +186,7 @@ class RunRouter(APIRouter):
         ) -> Started:  # fmt: skip
             return await begin(request, response, runs, once, key)
 
-        @self.put(f"{path}/{{id}}", **(combined | {"name": f"put_{function.__name__}"}))
+        @self.put(path + "/{id}", **(combined | {"name": f"put_{function.__name__}"}))
         async def put(
             request: Request, response: Response, runs: RunsDep, run: PutId, key: Key = None
         ) -> Started:

@@ -152,7 +152,7 @@ class Runs:
         """
         definition = definition_of(function)
         body = parameters if isinstance(parameters, bytes) else json_of(parameters)
-        messages, claim = definition.open(body), None
+        messages, claim = definition.open(parameters), None
         digits = secrets.token_hex(16)
         if once is not None:
             digits = _digest(self._owner(client), definition.id, once)[:32]

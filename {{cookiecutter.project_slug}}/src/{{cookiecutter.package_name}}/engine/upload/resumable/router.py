@@ -229,7 +229,7 @@ class ResumableUploads(Part):
     problem_types = (BUSY, INCONSISTENT_LENGTH, MISMATCHING_OFFSET, TAKEN_OVER, TOO_MANY)
 
     def check(self, settings: Any) -> None:
-        check_store(settings.storage, lambda storage: LocalPartials(storage, 1))
+        check_store(settings, lambda storage: LocalPartials(storage, 1))
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)
