@@ -56,6 +56,20 @@ class EventStreamParser:
             self._fields[name] = value
 
 
+class UIMessageParser(EventStreamParser):
+    """A UI message stream of the AI SDK, as the records of texts and of the end."""
+
+    def feed(self, data: bytes) -> Iterator[Record]:
+        for record in super().feed(data):
+            part = {"type": "done"} if record.data == "[DONE]" else json.loads(record.data)
+            match part["type"]:
+                case "text-delta":
+                    yield Record("", None, json.dumps({"text": part["delta"]}))
+                case "finish" | "abort" | "error":
+                    status = "complete" if part["type"] == "finish" else part["type"]
+                    yield Record("", "end", json.dumps({"status": status}))
+
+
 class JsonLinesParser:
     """JSON Lines; lines end only with LF, and an empty one is a heartbeat."""
 

@@ -6,14 +6,16 @@ It is copied into that directory and started as `-m replica`.
 import asyncio
 import os
 from collections.abc import AsyncGenerator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pydantic_core
 
 from {{cookiecutter.package_name}} import app
-from {{cookiecutter.package_name}}.engine.realtime import RunRouter
+from {{cookiecutter.package_name}}.engine.realtime import RunRouter, RunsDep, RunStream
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message, message_of
-from {{cookiecutter.package_name}}.engine.realtime.runs import router as runs_router, runs
+from {{cookiecutter.package_name}}.engine.realtime.runs import router as runs_router, runs as runs_module
 from {{cookiecutter.package_name}}.engine.server import cli
 from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.settings import Settings
@@ -78,9 +80,18 @@ async def deadly(answer: str) -> AsyncGenerator[dict[str, str]]:
         yield item
 
 
+CHAT = f"{app.__package__}.engine.realtime.chat"
+if find_spec(CHAT):
+
+    @router.get("/{run_id}/parts")
+    async def parts(run_id: str, runs: RunsDep) -> RunStream:
+        """Send a run to a client of the AI SDK."""
+        return RunStream(runs, run_id, reader=import_module(CHAT).UIMessageReader(run_id))
+
+
 def create_app(settings: Settings) -> Service:
-    runs_router.ALIVE_SECONDS = ALIVE_SECONDS
-    runs.RESUME_SECONDS, runs.MOST_RESUMED = 0.1, 2
+    vars(runs_router)["ALIVE_SECONDS"] = ALIVE_SECONDS
+    runs_module.RESUME_SECONDS, runs_module.MOST_RESUMED = 0.1, 2
     made = app.create_app(settings)
     made.include_router(router)
     return made

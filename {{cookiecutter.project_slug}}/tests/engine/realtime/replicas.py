@@ -17,7 +17,7 @@ from . import replica
 from .parsers import EventStreamParser, JsonLinesParser, Record
 from .redis import until
 
-Parser = EventStreamParser | JsonLinesParser
+Parser = EventStreamParser | JsonLinesParser  # UIMessageParser is one, too.
 
 
 class Replica:

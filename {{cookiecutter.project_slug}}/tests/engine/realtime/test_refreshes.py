@@ -3,15 +3,16 @@
 import asyncio
 import random
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ..service import SOAK
-from .parsers import EventStreamParser, JsonLinesParser
+from . import replica
+from .parsers import EventStreamParser, JsonLinesParser, UIMessageParser
 from .redis import RedisServer, redis, stopped_redis
-from .replicas import Page, Replica, generations, replicas, transcript
+from .replicas import Page, Parser, Replica, generations, replicas, transcript
 
 __all__ = ["redis", "stopped_redis"]  # Fixtures.
 
@@ -24,11 +25,12 @@ WORDS, PAUSE = 300, 0.005
 #: Seconds until a page is loaded again: some are after the end.
 LONGEST = 1.2 * WORDS * PAUSE
 #: How pages read: the format, and whether they continue after the last event of a lost connection.
-READERS = [
+READERS: list[tuple[type[Parser], bool]] = [
     (EventStreamParser, True),
     (EventStreamParser, False),
     (JsonLinesParser, True),
     (JsonLinesParser, False),
+    *([(UIMessageParser, False)] * 2 if find_spec(replica.CHAT) else []),
 ]
 
 
@@ -44,10 +46,10 @@ async def test_an_answer_is_generated_once_and_whole_in_every_page_that_is_loade
             async with generator.process.client() as client:
                 started = await client.put(f"/runs/once/{answer}", json=body)
             assert started.status_code == 201
-            path = f"/runs/{started.json()['id']}/events"
+            run_id = started.json()["id"]
             urls = [follower.url, generator.url]
             visits = [
-                load_twice(urls, path, chance.choice(READERS), chance.uniform(0, LONGEST))
+                load_twice(urls, run_id, chance.choice(READERS), chance.uniform(0, LONGEST))
                 for _ in range(5)
             ]
             restarted = restart(follower, chance.uniform(0, WORDS * PAUSE))
@@ -58,9 +60,12 @@ async def test_an_answer_is_generated_once_and_whole_in_every_page_that_is_loade
             assert generations(tmp_path, answer) == [0]
 
 
-async def load_twice(urls: list[str], path: str, reader: Any, seconds: float) -> Page:
+async def load_twice(
+    urls: list[str], run_id: str, reader: tuple[type[Parser], bool], seconds: float
+) -> Page:
     """Read an answer for some seconds, then load the page again, and read it to its end."""
     parser, resumes = reader
+    path = f"/runs/{run_id}/{'parts' if parser is UIMessageParser else 'events'}"
     reading = asyncio.create_task(Page(urls, path, parser, resumes=resumes).read())
     await asyncio.wait({reading}, timeout=seconds)
     reading.cancel()
@@ -70,7 +75,7 @@ async def load_twice(urls: list[str], path: str, reader: Any, seconds: float) ->
     return page
 
 
-async def restart(replica: Replica, seconds: float) -> None:
+async def restart(killed: Replica, seconds: float) -> None:
     await asyncio.sleep(seconds)
-    await replica.kill()
-    await replica.start()
+    await killed.kill()
+    await killed.start()

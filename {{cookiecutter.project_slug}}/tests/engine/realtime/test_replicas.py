@@ -184,12 +184,13 @@ async def test_a_run_that_kills_its_processes_is_ended(two: list[Replica], tmp_p
     """The limit of the replicas is 2; the last one that dies is not started again."""
     one, other = two
     run_id = await start(one, "deadly", answer="a")
+    reading = asyncio.create_task(read(two, run_id))
     for number, dying in enumerate([one, other, one]):
         await until_generations(tmp_path, "a", number + 1)
         await dying.process.exit_code()
         if number < 2:
             await dying.start()
-    page = await read([other], run_id)
+    page = await reading
 
     assert (page.text, page.end) == (transcript(3), "interrupted")
     assert generations(tmp_path, "a") == [0, 1, 2]

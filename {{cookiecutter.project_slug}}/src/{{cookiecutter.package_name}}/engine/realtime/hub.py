@@ -80,9 +80,16 @@ class Hub:
         self.counters.published += 1
         return published.id
 
-    async def claim(self, topic: str, message: Message, once: Once) -> bool:
-        """Publish a message once; return whether it was this attempt, which has a nonce."""
-        return (await self.backend.publish(topic, message, once)).is_mine
+    async def claim(self, topic: str, message: Message, once: Once) -> str | None:
+        """Publish a message once; None if it was not this attempt, which has a nonce."""
+        published = await self.backend.publish(topic, message, once)
+        return published.id if published.is_mine else None
+
+    async def extend(self, topic: str, message: Message, last: int) -> str | None:
+        """Publish a message after event `last` of a topic; None if there is a newer one."""
+        published = await self.backend.publish(topic, message, None, last)
+        self.counters.published += published.is_mine
+        return published.id if published.is_mine else None
 
     async def kept(self, topic: str) -> Ring:
         """Return the events of a topic that are kept now; raises Problem 503."""

@@ -76,9 +76,13 @@ class Backend(Protocol):
     def publishes(self) -> bool:
         """Whether the broker accepts events: it may only deliver them."""
 
-    async def publish(self, topic: str, message: Message, once: Once | None) -> Published:
+    async def publish(
+        self, topic: str, message: Message, once: Once | None, last: int | None = None
+    ) -> Published:
         """Number a message, keep it, and deliver it to all processes.
 
+        With `last`, the number of the newest event of the topic that the caller knows, nothing is
+        published if another process has published a newer one.
         A repeated publication with an equal `once` only returns the id of the first one. Raises
         Problem 422 if its key was used with another content.
         """

@@ -38,7 +38,9 @@ class MemoryBackend:
         self._keys_size, self._keys_limit = 0, settings.history_total // KEYS_SHARE
         listener.heard(Position(secrets.token_hex(4), 0))
 
-    async def publish(self, topic: str, message: Message, once: Once | None) -> Published:
+    async def publish(
+        self, topic: str, message: Message, once: Once | None, last: int | None = None
+    ) -> Published:
         if once is not None and (known := self._published.get(once.key)) is not None:
             return Published(known[1], once.is_mine(known[0]))
         position = Position(self._listener.epoch, self._listener.top + 1)

@@ -118,14 +118,22 @@ class RedisBackend:
         """Whether Redis accepts events: it can be full, a replica, or unable to save."""
         return not self._refusal
 
-    async def publish(self, topic: str, message: Message, once: Once | None) -> Published:
+    async def publish(
+        self, topic: str, message: Message, once: Once | None, last: int | None = None
+    ) -> Published:
         packed = pydantic_core.to_json([message.data, message.event, message.is_json, message.key])
         keys = [f"{PREFIX}keys", f"{PREFIX}topic:{topic}"]
         keys += [f"{PREFIX}once:{once.key}"] if once else []
         args = (topic, self._channels + topic, packed, once.stored if once else "-")
         try:
             reply, *dropped = await self._run(
-                PUBLISH, keys, *args, REMEMBER_SECONDS, *self._bounds, may_repeat=once is not None
+                PUBLISH,
+                keys,
+                *args,
+                REMEMBER_SECONDS,
+                *self._bounds,
+                "" if last is None else last,
+                may_repeat=once is not None,
             )
         except Problem as problem:
             if code := refusal_of(problem.__cause__):
@@ -135,7 +143,7 @@ class RedisBackend:
             if count:
                 BOUNDS[f"realtime.{bound}"] += count
         stored, event_id = reply.decode().split(" ")
-        is_mine = once is None or once.is_mine(stored)
+        is_mine = stored == "-" if once is None else once.is_mine(stored)
         position = Position.parse(event_id)
         if position.epoch == self._listener.epoch:  # Another epoch is reported by its first event.
             self._listener.heard(position)
@@ -270,7 +278,7 @@ class RedisBackend:
         names = ("position", "topics", "names", "keys", "events:", f"once:{secrets.token_hex(4)}")
         keys = [f"{PREFIX}probe:{name}" for name in names]
         seen = (f"{PREFIX}probe:events:", secrets.token_hex(4), "", 0)
-        event = ("", self._channels, "", "-", 1, 1, 0, 1, 1, 10_000, 1)
+        event = ("", self._channels, "", "-", 1, 1, 0, 1, 1, 10_000, 1, "")
         try:
             await ask(self._redis, partial(self._scripts[PUBLISH], keys, [*seen, *event]))
         except Problem as problem:

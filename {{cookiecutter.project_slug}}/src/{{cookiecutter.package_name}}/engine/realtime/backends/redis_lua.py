@@ -48,7 +48,8 @@ end
 
 #: KEYS: position, topics, names, keys, the topic's stream, and that of the Idempotency-Key if there
 #: is one. Returns the fingerprint of the key's first use and the event's id, and how many topics
-#: were dropped because of `max_topics` and `max_total`, and keys because of `max_keys`.
+#: were dropped because of `max_topics` and `max_total`, and keys because of `max_keys`; or "newer"
+#: and the id of the topic's newest event, if the caller knows only an older one.
 PUBLISH = (
     _POSITION
     + """
@@ -57,6 +58,7 @@ local channel, message, fingerprint, remember = unpack(ARGV, 6, 9)
 local events, bytes, age = ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])
 local max_topics, max_total = tonumber(ARGV[13]), tonumber(ARGV[14])
 local max_keys = tonumber(ARGV[15])
+local newest_known = tonumber(ARGV[16])
 
 local first = once and redis.call('GET', once)
 if first then return {first, 0, 0, 0} end
@@ -64,6 +66,9 @@ if first then return {first, 0, 0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local last = redis.call('ZSCORE', topics, topic)
+if newest_known and tonumber(last or 0) > newest_known then
+  return {'newer ' .. epoch .. '-' .. last, 0, 0, 0}
+end
 top = top + 1
 -- A full Redis checks only the first write of a script, so that must be one that it refuses (like
 -- `XADD` for known topics), not the `UNLINK`.

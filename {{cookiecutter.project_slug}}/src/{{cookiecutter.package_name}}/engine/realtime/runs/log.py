@@ -87,7 +87,7 @@ class Keeper:
         self._waiting = messages_of(tail)
         self._size = 0
 
-    def add(self, message: Message, event_id: str) -> Message | None:
+    def add(self, message: Message, last: int) -> Message | None:
         """Add a message that was published; return a part if it is time to publish one."""
         self._waiting.append(message)
         self._size += EVENT_COST + 4 * len(message.data)
@@ -95,7 +95,6 @@ class Keeper:
             return None
         part = self._definition.merged(self._waiting)
         self._waiting, self._size = [], 0
-        last = Position.parse(event_id).sequence
         packed = [last, [[each.data, each.event, each.is_json, each.key] for each in part]]
         return Message(pydantic_core.to_json(packed).decode(), is_json=True)
 

@@ -11,8 +11,8 @@ import logging
 import re
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +25,7 @@ from ..hub import Hub
 from ..messages import Message, Once, message_of
 from ..ring import Event, Ring
 from ..subscription import Subscription
+from ..topics import Position
 from .definition import Definition, definition_of, json_of
 from .following import Followed, follow, result
 from .log import (
@@ -71,6 +72,10 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+class Superseded(Exception):
+    """Another process has continued or ended the run."""
+
+
 class Run(NamedTuple):
     """A run that was asked for, and whether it was started by that."""
 
@@ -88,6 +93,9 @@ class _Start:
     definition: Definition | None = None
     log: Message | None = None
     keeper: Keeper | None = None
+    #: The numbers of the newest events of the run and of its log.
+    last: int = 0
+    last_of_log: int = 0
 
 
 class Runs:
@@ -197,11 +205,14 @@ class Runs:
             stop = await self.hub.subscribe((STOP + run.run_id,))
             try:
                 if claim is None:
-                    await self.hub.publish(topic, Message("", BEGIN))
-                elif not await self.hub.claim(topic, Message(claim.fingerprint, BEGIN), claim):
+                    begun: str | None = await self.hub.publish(topic, Message("", BEGIN))
+                else:
+                    begun = await self.hub.claim(topic, Message(claim.fingerprint, BEGIN), claim)
+                if begun is None:
                     stop.close()
                     self._release(run.client)
                     return Run(run.run_id, is_new=False)
+                run.last = number_of(begun)
             except BaseException:
                 stop.close()
                 raise
@@ -323,9 +334,11 @@ class Runs:
             return False
         if kept.resumed >= MOST_RESUMED:
             return False  # It may be what kills its processes.
-        is_continued = expiry_time() - kept.resumed_at < RESUME_SECONDS
-        if is_continued or not await self.hub.claim(LOG + run_id, *resumption(run_id, kept)):
+        if expiry_time() - kept.resumed_at < RESUME_SECONDS:
             return True  # By another process.
+        claimed = await self.hub.claim(LOG + run_id, *resumption(run_id, kept))
+        if claimed is None:
+            return True
         # The process of the run may only have been suspended.
         await self.hub.publish(STOP + run_id, Message(MOVED))
         ring = await self.hub.kept(EVENTS + run_id)
@@ -346,6 +359,7 @@ class Runs:
                 logger.exception("Run %s cannot be continued", run_id)
             return False
         again.keeper = Keeper(self.hub, definition, tail)
+        again.last, again.last_of_log = ring.last, number_of(claimed)
         self._clients[""] += 1
         self._launch(again, stop)
         logger.warning("Run %s of another process is continued", run_id)
@@ -387,6 +401,8 @@ class Runs:
                 BOUNDS["realtime.max_run_age"] += 1
                 status = "failed"
                 problem = Problem(504, f"A run is ended after {age:g} seconds.")
+        except Superseded:
+            status = MOVED
         except Exception as error:
             status, problem = "failed", Problem.of(error)
             if problem is not error:
@@ -401,15 +417,15 @@ class Runs:
             await self._end(run_id, status, problem)
 
     async def _produce(self, run: _Start) -> None:
-        topic, keeper, event_id = EVENTS + run.run_id, run.keeper, ""
+        topic, log, keeper = EVENTS + run.run_id, LOG + run.run_id, run.keeper
         async with aclosing(run.messages):
             if run.log is not None:
-                await self._publish(LOG + run.run_id, run.log)
+                run.last_of_log = number_of(await self._publish(log, run.log))
             async for item in run.messages:
                 message = message_of(item)
-                event_id = await self._publish(topic, message, previous=event_id)
-                if keeper is not None and (part := keeper.add(message, event_id)) is not None:
-                    await self._publish(LOG + run.run_id, part)
+                run.last = await self._extend(topic, message, run.last)
+                if keeper is not None and (part := keeper.add(message, run.last)) is not None:
+                    run.last_of_log = await self._extend(log, part, run.last_of_log)
                 await asyncio.sleep(0)  # Let other tasks run: the generator may never wait.
 
     async def _end(self, run_id: str, status: str, problem: Problem | None = None) -> None:
@@ -420,29 +436,46 @@ class Runs:
         once = Once(EVENTS + run_id, END)
         await self._publish(EVENTS + run_id, Message(text, END, is_json=True), once)
 
-    async def _publish(
-        self, topic: str, message: Message, once: Once | None = None, previous: str = ""
-    ) -> str:
-        """Publish a message, and repeat that until the broker is available; return the event's id.
+    async def _publish(self, topic: str, message: Message, once: Once | None = None) -> str:
+        """Publish a message, and repeat that until the broker is available."""
+        while True:
+            with waiting_for_the_broker():
+                return await self.hub.publish(topic, message, once)
+            await asyncio.sleep(RETRY_SECONDS)
 
-        `previous` is the id of the event before it, which may be an equal one.
+    async def _extend(self, topic: str, message: Message, last: int) -> int:
+        """Publish the event after `last`, and repeat that until the broker is available.
+
+        Return its number. Raises Superseded if another process has published a newer one.
         """
         is_repeated = False
         while True:
-            try:
-                if is_repeated and once is None:  # Only the reply may have been lost.
-                    ring = await self.hub.kept(topic)
-                    newest = ring.get(ring.last)
-                    if newest and newest.message == message and newest.id != previous:
-                        return newest.id
-                return await self.hub.publish(topic, message, once)
-            except Problem as problem:
-                if problem.status_code != 503:
-                    raise
+            with waiting_for_the_broker():
+                event_id = await self.hub.extend(topic, message, last)
+                if event_id is None and is_repeated:  # Only the reply may have been lost.
+                    event = (await self.hub.kept(topic)).first_after(last)
+                    event_id = event.id if event and event.message == message else None
+                if event_id is None:
+                    raise Superseded
+                return number_of(event_id)
             is_repeated = True
             await asyncio.sleep(RETRY_SECONDS)
             while not self.hub.backend.up:  # noqa: ASYNC110  # Until then, a ring may lack events.
                 await asyncio.sleep(RETRY_SECONDS)
+
+
+@contextmanager
+def waiting_for_the_broker() -> Iterator[None]:
+    """Suppress the failure of a broker that is unavailable."""
+    try:
+        yield
+    except Problem as problem:
+        if problem.status_code != 503:
+            raise
+
+
+def number_of(event_id: str) -> int:
+    return Position.parse(event_id).sequence
 
 
 def owned(digits: str, owner: str) -> str:
