@@ -12,9 +12,8 @@ RESUME, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-
 ERRORS, CHAT = ANSWERS["use_error_handling"], REALTIME and ANSWERS["use_chat"]
 STREAMS, SHARED = UPLOAD or DOWNLOAD or REALTIME, REALTIME and ANSWERS["broker"] == "redis"
 REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
-REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults", "access/test_redis"]
-REDIS_TESTS += ["test_redis_bounds", "test_redis_refusals", "test_redis_workers", "test_runs_redis"]
-REDIS_TESTS += ["replica", "replicas", "test_refreshes", "test_replicas"]
+REDIS_TESTS = [f"test_redis_{x}" for x in ("bounds", "data", "faults", "refusals", "two", "workers")]
+REDIS_TESTS += ["redis", "replicas", "words", "test_redis", "access/test_redis", "test_runs_redis"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
 #: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
 OWNED = [
