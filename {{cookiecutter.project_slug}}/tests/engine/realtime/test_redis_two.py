@@ -252,7 +252,7 @@ async def test_an_answer_is_generated_once_and_whole_in_every_page_that_is_loade
 async def load_twice(
     urls: list[str], run_id: str, reader: tuple[type[Parser], bool], seconds: float
 ) -> Page:
-    """Read an answer for some seconds, then load the page again, and read it to its end."""
+    """Read a run for some seconds, then load the page again, and read it to its end."""
     parser, resumes = reader
     path = f"/runs/{run_id}/{'parts' if parser is UIMessageParser else 'events'}"
     reading = asyncio.create_task(Page(urls, path, parser, resumes=resumes).read())
