@@ -193,10 +193,10 @@ class Runs:
     async def _start(self, run: _Start, claim: Once | None, key: str | None) -> Run:
         topic = EVENTS + run.run_id
         if claim is not None and (first := (await self.hub.kept(topic)).first()):
-            # A broker can delete a key earlier than the events of a run.
+            # A broker can evict a key earlier than the events of a run.
             if first.message.event == BEGIN:
                 claim.is_mine(first.message.data)
-            else:  # Only the key has the parameters; if it was deleted, it is stored again.
+            else:  # Compare with the broker's key, which is stored again if it was evicted.
                 await self.hub.claim(ALIVE, Message(""), claim)
             return Run(run.run_id, is_new=False)
         self._check(run.client)
