@@ -50,7 +50,7 @@ async def follow(
         subscription.position = ring.floor
     if first is not None and first.message.event == BEGIN:
         subscription.position = max(subscription.position, first.sequence)
-    elif last_event_id is None:
+    elif last_event_id is None or subscription.position < ring.floor:
         report_gap(subscription)
     return Followed(subscription, is_kept=keeps_logs)
 
