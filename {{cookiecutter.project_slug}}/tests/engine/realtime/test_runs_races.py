@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.realtime import Message, RunRouter, RunsDep, RunStream
+from {{cookiecutter.package_name}}.engine.realtime import Message, RunRouter
 from {{cookiecutter.package_name}}.engine.realtime.runs.log import END, EVENTS, STOP
 
 from ..service import Service
 from .runs import Script, follow, start
-from .test_runs_log import Once, Talk
+from .test_runs_log import Talk
 
 LATE = "?last_event_id="
 
@@ -103,3 +103,35 @@ async def test_the_end_is_the_last_event_for_all_readers(serve: Callable[..., An
 
     assert ([each.data for each in messages], end.message.event) == (["a"], END)
     assert [block["data"] for block in blocks[:-1]] == ["a"]
+
+
+async def test_a_key_that_the_broker_has_lost_starts_no_second_run(
+    serve: Callable[..., Any], script: Script
+) -> None:
+    service = await serve(script.router)
+    hub, headers = service.app.state.hub, {"Idempotency-Key": "a"}
+    async with service.client() as client:
+        first = await client.post("/runs/script", headers=headers)
+        # Evicted, as the run was silent for a long time while others were not.
+        hub.backend._published.clear()
+        await service.call(lambda: hub._store.drop(EVENTS + first.json()["id"]))
+        second = await client.post("/runs/script", headers=headers)
+
+    assert [each.status_code for each in (first, second)] == [201, 200]
+    assert service.app.state.runs.count() == 1
+
+
+async def test_a_run_whose_client_must_authenticate_again_is_stopped(
+    serve: Callable[..., Any],
+) -> None:
+    talk = Talk()
+    service = await serve(talk.router)
+    async with service.raw_connection() as peer:
+        await peer.send(b"POST /runs/once HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        await peer.read_head()
+        run_id = await service.in_server(service.app.state.runs.active("", "once"))
+        await service.call(lambda: [each.expire() for each in service.app.state.kernel.channels])
+        await peer.read_until(b"0\r\n\r\n")
+    blocks = await follow(service, run_id)
+
+    assert blocks[-1]["data"] == '{"status":"stopped"}'

@@ -39,7 +39,7 @@ from .log import (
     Kept,
     all_events,
     beginning,
-    has_ended,
+    end_in,
     messages_of,
     resumption,
 )
@@ -175,7 +175,7 @@ class Runs:
         for event in newest:
             run_id, name = pydantic_core.from_json(event.message.data)
             ring = await self.hub.kept(EVENTS + run_id)
-            if self._knows(run_id, ring) and not has_ended(ring):
+            if self._knows(run_id, ring) and end_in(ring) is None:
                 return run_id, name
         return None
 
@@ -199,6 +199,8 @@ class Runs:
                 claim.is_mine(first.message.data)
             else:  # Only the key has the parameters; if it was deleted, it is stored again.
                 await self.hub.claim(ALIVE, Message(""), claim)
+            return Run(run.run_id, is_new=False)
+        if run.run_id in self._running:  # The broker has lost the key and the events.
             return Run(run.run_id, is_new=False)
         self._check(run.client)
         self._clients[run.client] += 1
@@ -275,7 +277,8 @@ class Runs:
             return None
         followed = await follow(self.hub, self._definitions, run_id, last_event_id)
         subscription = followed.subscription
-        has_read = has_ended(subscription.ring) and subscription.lag == 0 and not followed.past
+        end = end_in(subscription.ring)
+        has_read = end and subscription.position >= end.sequence and not followed.past
         if has_read or not self._knows(run_id, subscription.ring):
             subscription.close()
             return None
@@ -305,7 +308,7 @@ class Runs:
         ring = await self.hub.kept(EVENTS + run_id)
         if not self._knows(run_id, ring):
             raise Problem(404, "There is no such run.")
-        if not has_ended(ring):
+        if end_in(ring) is None:
             await self.hub.publish(STOP + run_id, Message(""))
 
     def stop_later(self, run_id: str) -> None:
@@ -349,14 +352,14 @@ class Runs:
             await self._end(run_id, "stopped")
             return True
         try:
-            if has_ended(ring) or kept.last < ring.floor:
+            if end_in(ring) or kept.last < ring.floor:
                 raise LookupError("Events of the run are missing.")
             tail = [each for each in all_events(ring) if each.sequence > kept.last]
             messages = definition.merged(kept.messages() + messages_of(tail))
             again = _Start(run_id, "", definition.reopen(kept.body, messages), definition)
         except Exception:
             stop.close()
-            if not has_ended(ring):
+            if end_in(ring) is None:
                 logger.exception("Run %s cannot be continued", run_id)
             return False
         again.keeper = Keeper(self.hub, definition, tail)
