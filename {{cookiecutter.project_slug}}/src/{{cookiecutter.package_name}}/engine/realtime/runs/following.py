@@ -11,7 +11,7 @@ from ..ring import Event
 from ..subscription import Reset, Subscription
 from ..topics import Position
 from .definition import Definition
-from .log import BEGIN, END, EVENTS, LOG, PARTIAL, Kept, all_events, compacted, end_in, messages_of
+from .log import BEGIN, END, EVENTS, LOG, LOGGED, PARTIAL, Kept, all_events, compacted, messages_of
 
 MISSING = "Events of the run are missing."
 
@@ -50,6 +50,7 @@ async def follow(
         subscription.position = ring.floor
     if first is not None and first.message.event == BEGIN:
         subscription.position = max(subscription.position, first.sequence)
+        keeps_logs = first.message.key == LOGGED
     elif last_event_id is None or subscription.position < ring.floor:
         report_gap(subscription)
     return Followed(subscription, is_kept=keeps_logs)
@@ -60,23 +61,20 @@ def _whole(
 ) -> Followed:
     """Return the whole log, and move the position to the end of it."""
     ring = subscription.ring
-    end = end_in(ring)
-    tail = [
-        each
-        for each in all_events(ring)
-        if each.sequence > kept.last and (end is None or each.sequence < end.sequence)
-    ]
-    if definition.compact is None:  # The subscription returns the others, each with its id.
-        tail = [each for each in tail if each.message.event == BEGIN]
+    tail = [each for each in all_events(ring) if each.sequence > kept.last]
+    if definition.compact is None:  # The subscription returns these events, each with its id.
+        read = [each for each in tail if each.message.event == BEGIN]
+    else:
+        read = [each for each in tail if each.message.event != END]
     followed = Followed(subscription, is_kept=True)
     reason = subscription.take_gap()
     if last_event_id is not None:
         # The client gets all of it, also if it is cut off before the end of that.
         name = subscription.names[0]
         followed.reset = Reset(name, reason or "evicted", f"{PARTIAL}-0")
-    subscription.position = max(kept.last, tail[-1].sequence if tail else ring.floor)
+    subscription.position = max(kept.last, read[-1].sequence if read else ring.floor)
     last = Position.parse(subscription.event_id)
-    followed.past = compacted(definition, kept.messages() + messages_of(tail), last)
+    followed.past = compacted(definition, kept.messages() + messages_of(read), last)
     return followed
 
 
@@ -96,10 +94,9 @@ async def result(followed: Followed) -> tuple[list[Message], Event]:
             reset, events = subscription.take()
             if reset is not None:
                 raise Problem(500, MISSING)
-            end = next((each for each in events if each.message.event == END), None)
-            messages += messages_of(events[: events.index(end)] if end else events)
-            if end is not None:
-                return messages, end
+            messages += messages_of(events)
+            if events and events[-1].message.event == END:
+                return messages, events[-1]
             if not events:
                 await woken.wait()
     finally:

@@ -22,10 +22,10 @@ from .readers import End
 EVENTS, LOG, STOP = "run:", "log:", "stop:"
 #: The types of the first event of a run, which is not sent to clients, and of the last.
 BEGIN, END = "(begin)", "end"
+#: The key of the first event of a run whose log is kept.
+LOGGED = "logged"
 #: The type of an event of the log's topic: another process continues the run.
 RESUMED = "(resumed)"
-#: The end is searched among the events with this many of the highest numbers.
-LATE = 100
 #: Messages of a part, at most.
 PART = 200
 #: The ids of all but the last event of a compacted log. A client cannot continue after them: it
@@ -139,10 +139,10 @@ def compacted(definition: Definition, messages: list[Message], last: Position) -
     ]
 
 
-def end_in(ring: Ring) -> Event | None:
-    """Return the end of a run; a process that was suspended may have published more after it."""
-    newest = ring.after(max(ring.floor, ring.last - LATE))
-    return next((each for each in newest if each.message.event == END), None)
+def has_ended(ring: Ring) -> bool:
+    """Whether the newest event of a run's topic is its last."""
+    newest = ring.after(max(ring.floor, ring.last - 1))
+    return bool(newest) and newest[-1].message.event == END
 
 
 def end_of(event: Event) -> End:

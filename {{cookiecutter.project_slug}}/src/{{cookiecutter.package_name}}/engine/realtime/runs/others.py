@@ -5,7 +5,7 @@ from collections.abc import Collection
 from ..hub import Hub
 from ..messages import Message
 from ..subscription import Subscription
-from .log import EVENTS, end_in
+from .log import EVENTS, has_ended
 
 #: The topic of the runs that are alive, and the type of its events about runs that a process leaves
 #: to others.
@@ -47,7 +47,7 @@ class Others:
         followed = {
             subscription.names[0].removeprefix(EVENTS)
             for subscription in self._hub.subscriptions()
-            if subscription.names[0].startswith(EVENTS) and end_in(subscription.ring) is None
+            if subscription.names[0].startswith(EVENTS) and not has_ended(subscription.ring)
         }
         # Reports are counted, not seconds: a process that was suspended has received none.
         silent = {run_id: self._silent.get(run_id, 0) + 1 for run_id in followed | {*self._silent}}

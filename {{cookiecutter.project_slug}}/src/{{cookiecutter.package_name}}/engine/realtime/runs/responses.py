@@ -78,8 +78,7 @@ class RunChannel(Channel):
         for event in events:
             if event.message.event == END:
                 self._finish(self._reader.ended(end_of(event)), Outcome.COMPLETE)
-                break
-            if event.message.event != BEGIN:
+            elif event.message.event != BEGIN:
                 body += self._reader.encode(event)
         return body
 

@@ -34,12 +34,13 @@ from .log import (
     END,
     EVENTS,
     LOG,
+    LOGGED,
     STOP,
     Keeper,
     Kept,
     all_events,
     beginning,
-    end_in,
+    has_ended,
     messages_of,
     resumption,
 )
@@ -175,7 +176,7 @@ class Runs:
         for event in newest:
             run_id, name = pydantic_core.from_json(event.message.data)
             ring = await self.hub.kept(EVENTS + run_id)
-            if self._knows(run_id, ring) and end_in(ring) is None:
+            if self._knows(run_id, ring) and not has_ended(ring):
                 return run_id, name
         return None
 
@@ -207,10 +208,12 @@ class Runs:
         try:
             stop = await self.hub.subscribe((STOP + run.run_id,))
             try:
+                key_of_log = LOGGED if run.log is not None else None
+                begin = Message(claim.fingerprint if claim else "", BEGIN, key=key_of_log)
                 if claim is None:
-                    begun: str | None = await self.hub.publish(topic, Message("", BEGIN))
+                    begun: str | None = await self.hub.publish(topic, begin)
                 else:
-                    begun = await self.hub.claim(topic, Message(claim.fingerprint, BEGIN), claim)
+                    begun = await self.hub.claim(topic, begin, claim)
                 if begun is None:
                     stop.close()
                     self._release(run.client)
@@ -277,8 +280,7 @@ class Runs:
             return None
         followed = await follow(self.hub, self._definitions, run_id, last_event_id)
         subscription = followed.subscription
-        end = end_in(subscription.ring)
-        has_read = end and subscription.position >= end.sequence and not followed.past
+        has_read = has_ended(subscription.ring) and subscription.lag == 0 and not followed.past
         if has_read or not self._knows(run_id, subscription.ring):
             subscription.close()
             return None
@@ -308,7 +310,7 @@ class Runs:
         ring = await self.hub.kept(EVENTS + run_id)
         if not self._knows(run_id, ring):
             raise Problem(404, "There is no such run.")
-        if end_in(ring) is None:
+        if not has_ended(ring):
             await self.hub.publish(STOP + run_id, Message(""))
 
     def stop_later(self, run_id: str) -> None:
@@ -352,14 +354,14 @@ class Runs:
             await self._end(run_id, "stopped")
             return True
         try:
-            if end_in(ring) or kept.last < ring.floor:
+            if has_ended(ring) or kept.last < ring.floor:
                 raise LookupError("Events of the run are missing.")
             tail = [each for each in all_events(ring) if each.sequence > kept.last]
             messages = definition.merged(kept.messages() + messages_of(tail))
             again = _Start(run_id, "", definition.reopen(kept.body, messages), definition)
         except Exception:
             stop.close()
-            if end_in(ring) is None:
+            if not has_ended(ring):
                 logger.exception("Run %s cannot be continued", run_id)
             return False
         again.keeper = Keeper(self.hub, definition, tail)
