@@ -176,7 +176,7 @@ def test_the_component_of_the_page_is_typed(modules: Path) -> None:
 
 
 def test_the_provider_of_the_page_passes_texts_and_usage_on(relay: Chat, service: Chat) -> None:
-    options = {"temperature": 0.5, "extra_headers": {"X": "y"}}
+    options = {"temperature": 0.5, "unknown": 1}  # The client has no such parameter.
     _, direct = service.ask(TEXT, **options)
     status, relayed = relay.ask(TEXT, **options)
 

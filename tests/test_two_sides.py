@@ -36,9 +36,9 @@ WITHOUT: dict[str, Answers] = {
 
 
 #: Lines of Python in the engine with every module, and with error handling alone.
-FULL_ENGINE, SMALL_ENGINE = 20_050, 7_600
-#: Lines of the access control.
-ACCESS = 1_000
+FULL_ENGINE, SMALL_ENGINE = 21_400, 7_600
+#: Lines of the access control, and of the formats of a chat.
+ACCESS, CHAT = 1_000, 800
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_the_owner_s_side_is_smaller_with_one_module(module: str, bake: Bake) ->
 @pytest.mark.parametrize(
     ("answers", "limit"),
     [
-        (OPEN, FULL_ENGINE),
+        (OPEN | {"use_chat": False}, FULL_ENGINE),
         (only("use_error_handling") | {"auth": "none"}, SMALL_ENGINE),
     ],
 )
@@ -110,8 +110,12 @@ def test_the_access_control_does_not_grow(complete: Project) -> None:
     assert 0 < lines_of(python_below(complete.src / "engine/access")) <= ACCESS
 
 
-def test_a_project_with_every_module_is_no_more_than_190_files(bake: Bake) -> None:
-    assert len(bake(**OPEN | {"engine_tests": False}).files()) <= 190
+def test_the_formats_of_a_chat_do_not_grow(full: Project) -> None:
+    assert 0 < lines_of(python_below(full.src / "engine/realtime/chat")) <= CHAT
+
+
+def test_a_project_with_every_module_is_no_more_than_200_files(bake: Bake) -> None:
+    assert len(bake(**OPEN | {"engine_tests": False}).files()) <= 200
 
 
 def test_a_folder_of_the_engine_that_may_be_missing_is_explained(engine: Path) -> None:

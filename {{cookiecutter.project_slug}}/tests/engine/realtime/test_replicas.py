@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PREFIX
+
 from ..service import SOAK
 from .parsers import EventStreamParser
 from .redis import RedisServer, redis, stopped_redis
@@ -104,7 +106,7 @@ def page_of(replica: Replica, run_id: str) -> Page:
 
 @pytest.mark.parametrize("count", [40, 10_000])
 async def test_a_run_whose_process_is_killed_is_continued_by_another(
-    count: int, two: list[Replica], tmp_path: Path
+    count: int, two: list[Replica], redis: RedisServer, tmp_path: Path
 ) -> None:
     one, other = two
     run_id = await start(one, "words", answer="a", count=count, pause=2 / count)
@@ -121,6 +123,8 @@ async def test_a_run_whose_process_is_killed_is_continued_by_another(
     late = await read([other], run_id)
     assert late.text == transcript(count)
     assert late.frames == 1
+    keys = [f"{PREFIX}topic:{kind}:{run_id}" for kind in ("run", "log")]
+    assert sum([await redis.run("MEMORY", "USAGE", key) for key in keys]) <= 4 << 20
 
 
 async def test_a_run_is_taken_over_when_its_process_is_terminated(

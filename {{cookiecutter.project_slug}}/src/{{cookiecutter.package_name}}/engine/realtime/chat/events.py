@@ -35,7 +35,7 @@ class ToolCall(BaseModel):
 
 
 class ToolResult(BaseModel):
-    """The result of a tool that the service itself has called; clients of OpenAI see neither of both."""
+    """The result of a tool that the service has called; OpenAI clients see neither of both."""
 
     type: Literal["tool_result"] = "tool_result"
     id: str
