@@ -348,6 +348,23 @@ async def test_a_process_that_was_only_suspended_does_not_go_on(
     assert (repeated.status_code, repeated.json()["id"]) == (200, run_id)
 
 
+async def test_a_run_that_was_stopped_while_no_process_had_it_is_not_continued(
+    pair: tuple[Service, Service, Counting],
+) -> None:
+    one, other, going_on = pair
+    async with one.client() as client:
+        run_id = (await client.post("/runs/count", json={"to": 150})).json()["id"]
+    await published(other, run_id, "99")
+    await one.in_server(one.app.state.runs.close())
+    async with other.client() as client:
+        assert (await client.post(f"/runs/{run_id}/stop")).status_code == 202
+    await other.in_server(other.app.state.runs._continue(run_id))
+    blocks = await follow(other, run_id)
+
+    assert blocks[-1]["data"] == '{"status":"stopped"}'
+    assert going_on.starts == []
+
+
 async def test_one_process_continues_a_run(
     serve: Callable[..., Any], pair: tuple[Service, Service, Counting], redis: RedisServer
 ) -> None:

@@ -62,14 +62,15 @@ class ChunkReader(ChatReader):
         if end.status != "complete":
             error = {"message": end.detail, "type": "server_error", "code": end.status}
             return sse_json({"error": {**error, "param": None}})
-        body = b""
         # Not earlier: the client would run the tools that the service itself has run.
-        for index, call in enumerate(_calls(self)):
-            body += sse_json(self._chunk({"tool_calls": [{"index": index, **call}]}))
-        body += sse_json(self._chunk({}, self.reason))
+        records = [
+            self._chunk({"tool_calls": [{"index": index, **call}]})
+            for index, call in enumerate(_calls(self))
+        ]
+        records.append(self._chunk({}, self.reason))
         if self._include_usage and self.usage is not None:
-            body += sse_json({**self._head, "choices": [], "usage": _usage(self.usage)})
-        return body + b"data: [DONE]\n\n"
+            records.append({**self._head, "choices": [], "usage": _usage(self.usage)})
+        return b"".join([sse_json(record) for record in records]) + b"data: [DONE]\n\n"
 
     def _chunk(self, delta: Record, reason: str | None = None) -> Record:
         return {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}

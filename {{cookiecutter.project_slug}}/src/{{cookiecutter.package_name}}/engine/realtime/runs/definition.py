@@ -1,5 +1,6 @@
 """The definition of a run: its generator, and how its events are merged and continued."""
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -9,14 +10,18 @@ import pydantic_core
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 
-from ..messages import Message
+from ..messages import Message, message_of
 
 T = TypeVar("T")
 
 #: Returns fewer messages, which mean the same as consecutive messages of a run.
 Compact = Callable[[list[Message]], list[Message]]
 
+logger = logging.getLogger(__name__)
+
 _OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+#: Errors of a body that are listed: each takes far more memory than the byte that causes it.
+MAX_ERRORS = 100
 #: The attribute of a generator function that has its definition.
 _ATTRIBUTE = "run_definition"
 
@@ -58,7 +63,13 @@ class Definition:
 
     def merged(self, messages: list[Message]) -> list[Message]:
         """Return messages that mean the same, compacted if the run can do that."""
-        return self.compact(messages) if self.compact is not None and messages else messages
+        if self.compact is None or not messages:
+            return messages
+        try:
+            return [message_of(each) for each in self.compact(messages)] or messages
+        except Exception:
+            logger.exception("The events of the run %s cannot be compacted", self.name)
+            return messages
 
 
 def define(definition: Definition) -> None:
@@ -84,6 +95,10 @@ def validated(adapter: TypeAdapter[T], body: bytes | Mapping[str, Any]) -> T:
             _OBJECT.validate_json(body)
         return adapter.validate_json(body or b"{}", strict=True)
     except ValidationError as error:
+        found: list[dict[str, Any]]
+        if (count := error.error_count()) > MAX_ERRORS:
+            found = [{"type": "too_many", "loc": ("body",), "msg": f"{count} errors."}]
+            raise RequestValidationError(found) from None
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         found = [{**each, "loc": ("body", *each["loc"])} for each in errors]
         raise RequestValidationError(found) from None

@@ -11,7 +11,7 @@ from ..ring import Event
 from ..subscription import Reset, Subscription
 from ..topics import Position
 from .definition import Definition
-from .log import BEGIN, END, EVENTS, LOG, PARTIAL, Kept, all_events, compacted, messages_of
+from .log import BEGIN, END, EVENTS, LOG, LOGGED, PARTIAL, Kept, all_events, compacted, messages_of
 
 MISSING = "Events of the run are missing."
 
@@ -50,7 +50,8 @@ async def follow(
         subscription.position = ring.floor
     if first is not None and first.message.event == BEGIN:
         subscription.position = max(subscription.position, first.sequence)
-    elif last_event_id is None:
+        keeps_logs = first.message.key == LOGGED
+    elif last_event_id is None or subscription.position < ring.floor:
         report_gap(subscription)
     return Followed(subscription, is_kept=keeps_logs)
 

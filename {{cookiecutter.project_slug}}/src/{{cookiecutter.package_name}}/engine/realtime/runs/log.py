@@ -22,6 +22,8 @@ from .readers import End
 EVENTS, LOG, STOP = "run:", "log:", "stop:"
 #: The types of the first event of a run, which is not sent to clients, and of the last.
 BEGIN, END = "(begin)", "end"
+#: The key of the first event of a run whose log is kept.
+LOGGED = "logged"
 #: The type of an event of the log's topic: another process continues the run.
 RESUMED = "(resumed)"
 #: Messages of a part, at most.

@@ -42,7 +42,7 @@ class RunChannel(Channel):
         settings: RealtimeSettings,
         left: Callable[[], None],
     ) -> None:
-        """`left` is called if the client leaves before the end."""
+        """`left` is called if the client leaves before the end, or is left without it."""
         max_age = settings.max_age * random.uniform(0.8, 1.0) if reader.resumes else inf  # noqa: S311
         super().__init__(exchange, settings.heartbeat, max_age)
         self.heartbeat = reader.heartbeat
@@ -97,6 +97,7 @@ class RunChannel(Channel):
             return self._reader.gap(reset)
         problem = Problem(500, MISSING).document()
         self._finish(self._reader.failed(problem), Outcome.SERVER_ERROR)
+        self._left()
         return b""
 
     def close(self) -> None:
@@ -123,6 +124,8 @@ class RunChannel(Channel):
 
     def expire(self) -> None:
         self._finish(self._reader.reauth(), Outcome.REJECTED)
+        if not self._reader.resumes:
+            self._left()
 
     def farewell(self, retry_after: float) -> bytes:
         return self._reader.reconnect(retry_after)

@@ -7,6 +7,7 @@ of a run is gone, another process publishes it, or continues the run.
 
 import asyncio
 import hashlib
+import inspect
 import logging
 import re
 import secrets
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import pydantic_core
 
@@ -33,6 +34,7 @@ from .log import (
     END,
     EVENTS,
     LOG,
+    LOGGED,
     STOP,
     Keeper,
     Kept,
@@ -199,15 +201,19 @@ class Runs:
             else:  # Compare with the broker's key, which is stored again if it was evicted.
                 await self.hub.claim(ALIVE, Message(""), claim)
             return Run(run.run_id, is_new=False)
+        if run.run_id in self._running:  # The broker has lost the key and the events.
+            return Run(run.run_id, is_new=False)
         self._check(run.client)
         self._clients[run.client] += 1
         try:
             stop = await self.hub.subscribe((STOP + run.run_id,))
             try:
+                key_of_log = LOGGED if run.log is not None else None
+                begin = Message(claim.fingerprint if claim else "", BEGIN, key=key_of_log)
                 if claim is None:
-                    begun: str | None = await self.hub.publish(topic, Message("", BEGIN))
+                    begun: str | None = await self.hub.publish(topic, begin)
                 else:
-                    begun = await self.hub.claim(topic, Message(claim.fingerprint, BEGIN), claim)
+                    begun = await self.hub.claim(topic, begin, claim)
                 if begun is None:
                     stop.close()
                     self._release(run.client)
@@ -422,6 +428,8 @@ class Runs:
             if run.log is not None:
                 run.last_of_log = number_of(await self._publish(log, run.log))
             async for item in run.messages:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise asyncio.CancelledError  # The generator has ignored it.
                 message = message_of(item)
                 run.last = await self._extend(topic, message, run.last)
                 if keeper is not None and (part := keeper.add(message, run.last)) is not None:
@@ -489,5 +497,8 @@ def _digest(*parts: str | bytes) -> str:
 
 def _cancel(task: "asyncio.Task[None]") -> None:
     """Cancel a task once: a second time would cancel the cleanup of the generator."""
-    if not task.cancelling():
+    if inspect.getcoroutinestate(cast(Any, task.get_coro())) == inspect.CORO_CREATED:
+        # A task that is cancelled before its first step would not publish the end.
+        asyncio.get_running_loop().call_soon(_cancel, task)
+    elif not task.cancelling():
         task.cancel()
