@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pydantic_core
 
 from ..kernel.problem import INVALID, Problem, ProblemType
-from ..streams.rows import escape_line_ends
+from ..streams.content import escape_line_ends
 
 KEY_REUSED = ProblemType(
     "idempotency-key-reused",

@@ -1,4 +1,4 @@
-"""The headers that describe a body: media type, parameters, charset, coding.
+"""The content of bodies: media type, parameters, charset, coding, and line ends of JSON.
 
 Sources: RFC 9110, sections 5.6.6 (parameters), 8.3 (Content-Type), 8.4 (Content-Encoding), 12.5.3
 (Accept-Encoding), 15.5.16 (415); RFC 6266, section 4.1 (repeated parameters); RFC 8187 (`name*`);
@@ -163,3 +163,15 @@ def _in_charset(value: str) -> tuple[str, bytes]:
 def decode(octets: bytes, charset: str) -> str:
     """Decode text; raises LookupError for an unknown charset, UnicodeError for invalid bytes."""
     return octets.decode(_CODECS[charset.strip().lower()])
+
+
+def escape_line_ends(document: str) -> str:
+    """Escape the characters of JSON that `str.splitlines` takes for line ends.
+
+    Many clients split lines with it, or with a reader that treats U+0085, U+2028 and U+2029 alike.
+    Outside of strings JSON has none of them, and the other line ends are always escaped.
+    """
+    if document.isascii():
+        return document
+    document = document.replace("\x85", "\\u0085")
+    return document.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

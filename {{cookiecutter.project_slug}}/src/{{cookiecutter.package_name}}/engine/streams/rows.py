@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import pydantic_core
 from pydantic import BaseModel
 
+from .content import escape_line_ends
 from .pull import ByteStream
 
 Row = TypeVar("Row")
@@ -149,18 +150,6 @@ class _Batch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def escape_line_ends(document: str) -> str:
-    """Escape the characters of JSON that `str.splitlines` takes for line ends.
-
-    Many clients split lines with it, or with a reader that treats U+0085, U+2028 and U+2029 alike.
-    Outside of strings JSON has none of them, and the other line ends are always escaped.
-    """
-    if document.isascii():
-        return document
-    document = document.replace("\x85", "\\u0085")
-    return document.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def described(model: type[BaseModel]) -> dict[str, Any]:

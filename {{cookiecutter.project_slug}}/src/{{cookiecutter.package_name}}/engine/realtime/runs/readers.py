@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import pydantic_core
 
-from ...streams.rows import escape_line_ends
+from ...streams.content import escape_line_ends
 from ..ring import Event
 from ..streams import STREAMED, sse_event, sse_frame
 from ..subscription import Reset
