@@ -76,7 +76,7 @@ def describe(_: Scenario, sample: Sample) -> str:
 
 
 def costs(samples: Samples) -> Iterator[Figure]:
-    """Yield the cost of each format at full speed, and its ratio to FastAPI's own with pauses."""
+    """Yield the cost of each format at full speed, and with pauses its ratio to FastAPI's own."""
     cpu = {key: summary(found).cpu for key, found in samples.items()}
     native = {scenario: each for (variant, scenario), each in cpu.items() if not variant.ours}
     for (variant, scenario), each in cpu.items():

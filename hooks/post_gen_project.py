@@ -12,9 +12,8 @@ RESUME, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-
 ERRORS, CHAT = ANSWERS["use_error_handling"], REALTIME and ANSWERS["use_chat"]
 STREAMS, SHARED = UPLOAD or DOWNLOAD or REALTIME, REALTIME and ANSWERS["broker"] == "redis"
 REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
-REDIS_TESTS = ["redis", "test_redis", "test_redis_data", "test_redis_faults", "access/test_redis"]
-REDIS_TESTS += ["test_redis_bounds", "test_redis_refusals", "test_redis_workers", "test_runs_redis"]
-REDIS_TESTS += ["replica", "replicas", "test_refreshes", "test_replicas"]
+OF_REDIS = [f"test_redis_{x}" for x in ("bounds", "data", "faults", "refusals", "two", "workers")]
+OF_REDIS += ["redis", "replicas", "words", "test_redis", "access/test_redis", "test_runs_redis"]
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
 #: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
 OWNED = [
@@ -37,7 +36,7 @@ OWNED = [
     (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/test_files.py"]),
     (REALTIME and UPLOAD, [f"{TESTS}/realtime/access/test_files.py"]),
     (SHARED, [f"{ENGINE}/realtime/backends/{name}.py" for name in REDIS]),
-    (SHARED, [f"{TESTS}/realtime/{name}.py" for name in REDIS_TESTS]),
+    (SHARED, [f"{TESTS}/realtime/{name}.py" for name in OF_REDIS]),
     (ERRORS, [f"{ENGINE}/errors", f"{TESTS}/errors", "tests/test_errors.py", "docs/problems.md"]),
     (KEYS, [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access"]),
     (KEYS and RESUME and DOWNLOAD, [f"{TESTS}/access/files"]),

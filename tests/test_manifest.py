@@ -47,7 +47,7 @@ REDIS = {
     f"{folder}/{name}.py"
     for folder, names in {
         "src/streaming_service/engine/realtime/backends": hook("post_gen_project").REDIS,
-        "tests/engine/realtime": hook("post_gen_project").REDIS_TESTS,
+        "tests/engine/realtime": hook("post_gen_project").OF_REDIS,
     }.items()
     for name in names
 }

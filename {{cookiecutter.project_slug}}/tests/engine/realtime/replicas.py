@@ -13,7 +13,7 @@ import httpx
 
 from ..peer import PATIENCE, keep_port
 from ..service import ServiceProcess
-from . import replica
+from . import words
 from .parsers import EventStreamParser, JsonLinesParser, Record
 from .redis import until
 
@@ -31,7 +31,7 @@ class Replica:
         self._settings = {"SERVER__DRAIN_NOTICE": "0.1", "SERVER__PORT": str(port), **settings}
 
     async def start(self) -> None:
-        self.process = ServiceProcess(self._directory, "-m", "replica", **self._settings)
+        self.process = ServiceProcess(self._directory, "-m", "words", **self._settings)
         await self.process.__aenter__()
 
     def suspend(self) -> None:
@@ -52,7 +52,7 @@ class Replica:
 @asynccontextmanager
 async def replicas(directory: Path, url: str, **settings: str) -> AsyncIterator[list[Replica]]:
     """Start two processes in a directory, with the broker at `url`."""
-    shutil.copy(replica.__file__, directory)
+    shutil.copy(words.__file__, directory)
     both = [Replica(directory, REALTIME__BROKER_URL=url, **settings) for _ in range(2)]
     await asyncio.gather(*(each.start() for each in both))
     try:
@@ -63,7 +63,7 @@ async def replicas(directory: Path, url: str, **settings: str) -> AsyncIterator[
 
 
 async def until_generations(directory: Path, answer: str, count: int) -> None:
-    """Wait until an answer has so many generations."""
+    """Wait until a text has been generated `count` times."""
 
     async def are_there() -> bool:
         return len(generations(directory, answer)) >= count
@@ -72,18 +72,18 @@ async def until_generations(directory: Path, answer: str, count: int) -> None:
 
 
 def generations(directory: Path, answer: str) -> list[int]:
-    """Return the first word of each generation of an answer."""
-    lines = (directory / replica.GENERATIONS).read_text().splitlines()
+    """Return the first word of each generation of a text."""
+    lines = (directory / words.GENERATIONS).read_text().splitlines()
     return [int(line.split()[2]) for line in lines if line.split()[1] == answer]
 
 
 def transcript(count: int) -> str:
-    """Return the whole answer."""
-    return "".join(map(replica.word, range(count)))
+    """Return the whole text."""
+    return "".join(map(words.word, range(count)))
 
 
 class Page:
-    """A client that reads one answer to its end, over any number of connections.
+    """A client that reads one run to its end, over any number of connections.
 
     After the loss of a connection it continues after the last event that it has received, like
     EventSource, or begins again if it does not `resume`. It uses the addresses in turn.
@@ -108,9 +108,9 @@ class Page:
                     await asyncio.sleep(0.02)
         return self.text
 
-    async def has(self, words: int) -> None:
+    async def has(self, count: int) -> None:
         """Wait until a number of words have arrived."""
-        while self.text.count(" ") < words:
+        while self.text.count(" ") < count:
             await asyncio.wait_for(self._news.wait(), PATIENCE)
             self._news.clear()
 

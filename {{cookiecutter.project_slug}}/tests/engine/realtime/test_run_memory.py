@@ -37,7 +37,7 @@ async def test_a_run_of_10_000_tokens_holds_at_most_4_mib(serve: Callable[..., A
             yield f"token{number} "
 
     service: Service = await serve(router)
-    await follow(service, await start(service, "long"))  # Allocates what is needed once.
+    await follow(service, await start(service, "long"))  # Fills caches.
     ledger = service.app.state.hub.ledger
     gc.collect()
     before, known = tracemalloc.get_traced_memory()[0], ledger.size

@@ -44,6 +44,27 @@ async def test_a_run_of_another_owner_is_not_there(
     assert await script.closed()
 
 
+async def test_two_owners_with_one_idempotency_key_have_a_run_each(
+    service: Service, client: AsyncClient
+) -> None:
+    alice, bob = (key_of(service, owner, *RUNS) for owner in ("alice", "bob"))
+    again = key_of(service, "alice", *RUNS)
+    found = []
+    for key in (alice, bob, again):
+        headers = {**bearer(key), "Idempotency-Key": "1"}
+        posted = await client.post("/runs/script?key=talk", headers=headers)
+        put = await client.put("/runs/script/1?key=talk", headers=bearer(key))
+        active = await client.get("/runs?key=talk", headers=bearer(key))
+        found.append((posted.status_code, put.status_code, posted.json(), active.json()))
+        assert posted.json() == put.json()
+        assert active.json() == posted.json()
+    of_alice, of_bob, of_alice_again = found
+
+    assert (of_alice[0], of_bob[0], of_alice_again[0]) == (201, 201, 200)
+    assert of_alice[2] == of_alice_again[2] != of_bob[2]
+    assert await statuses(client, of_alice[2]["id"], bob) == [404, 404]
+
+
 async def test_a_run_that_has_ended_is_still_that_of_its_owner(
     service: Service, client: AsyncClient, script: Script
 ) -> None:

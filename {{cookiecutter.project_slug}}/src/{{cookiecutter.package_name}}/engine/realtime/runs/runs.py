@@ -197,10 +197,10 @@ class Runs:
         topic = EVENTS + run.run_id
         begin = Message(claim.fingerprint if claim else "", BEGIN, key=LOGGED if run.log else None)
         if claim is not None and (first := (await self.hub.kept(topic)).first()):
-            # A broker can delete a key earlier than the events of a run.
+            # A broker can evict a key earlier than the events of a run.
             if first.message.event == BEGIN:
                 claim.is_mine(first.message.data)
-            else:  # Only the key has the parameters; if it was deleted, it is stored again.
+            else:  # Compare with the broker's key, which is stored again if it was evicted.
                 await self.hub.claim(ALIVE, Message(""), claim)
             return Run(run.run_id, is_new=False)
         if run.run_id in self._running:  # The broker has lost the key and the events.

@@ -1,6 +1,6 @@
 """A service with a run whose generations are recorded; several processes of it share a directory.
 
-It is copied into that directory and started as `-m replica`.
+It is copied into that directory and started as `-m words`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from {{cookiecutter.package_name}}.engine.server import cli
 from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.settings import Settings
 
-#: A line for each generation: the process, the name of the answer, and its first word.
+#: A line for each generation: the process, the name of the text, and its first word.
 GENERATIONS = Path("generations")
 #: Seconds between two reports of a process, so that a test need not wait for half a minute.
 ALIVE_SECONDS = 0.5

@@ -1,8 +1,10 @@
-"""Runs on two replicas: started once, taken over when one ends or is killed, and read by both."""
+"""Runs of two processes: started once, read by pages that are loaded again, and taken over."""
 
 import asyncio
+import random
 import sys
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import pytest
 from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PREFIX
 
 from ..service import SOAK
-from .parsers import EventStreamParser
+from . import words
+from .parsers import EventStreamParser, JsonLinesParser, UIMessageParser
 from .redis import RedisServer, redis, stopped_redis
 from .replicas import (
     Page,
+    Parser,
     Replica,
     generations,
     replicas,
@@ -30,6 +34,18 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM"),
 ]
 REQUESTS = 50
+#: Words of a text, and seconds between two of them.
+WORDS, PAUSE = 300, 0.005
+#: Seconds until a page is loaded again: some are after the end.
+LONGEST = 1.2 * WORDS * PAUSE
+#: How pages read: the format, and whether they continue after the last event of a lost connection.
+READERS: list[tuple[type[Parser], bool]] = [
+    (EventStreamParser, True),
+    (EventStreamParser, False),
+    (JsonLinesParser, True),
+    (JsonLinesParser, False),
+    *([(UIMessageParser, False)] * 2 if find_spec(words.CHAT) else []),
+]
 
 
 @pytest.fixture
@@ -155,8 +171,8 @@ async def test_a_process_that_was_suspended_leaves_its_run_to_the_one_that_conti
     one.suspend()
     await until_generations(tmp_path, "a", 2)
     one.resume()
-    words = page.text.count(" ")
-    await page.has(words + 1000)
+    count = page.text.count(" ")
+    await page.has(count + 1000)
     async with one.process.client() as client:
         await client.post(f"/runs/{run_id}/stop")
     await reading
@@ -205,3 +221,50 @@ async def start(replica: Replica, name: str, **parameters: Any) -> str:
         response = await client.post(f"/runs/{name}", json=parameters)
         assert response.status_code == 201
         return str(response.json()["id"])
+
+
+async def test_an_answer_is_generated_once_and_whole_in_every_page_that_is_loaded_again(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    """Five pages at a time are loaded again once each, while a replica is killed: 100 in a soak."""
+    chance = random.Random(SOAK)
+    async with replicas(tmp_path, redis.url) as (generator, follower):
+        for number in range(SOAK):
+            answer = f"answer-{number}"
+            body = {"answer": answer, "count": WORDS, "pause": PAUSE}
+            async with generator.process.client() as client:
+                started = await client.put(f"/runs/once/{answer}", json=body)
+            assert started.status_code == 201
+            run_id = started.json()["id"]
+            urls = [follower.url, generator.url]
+            visits = [
+                load_twice(urls, run_id, chance.choice(READERS), chance.uniform(0, LONGEST))
+                for _ in range(5)
+            ]
+            restarted = restart(follower, chance.uniform(0, WORDS * PAUSE))
+            _, pages = await asyncio.gather(restarted, asyncio.gather(*visits))
+
+            assert [page.text for page in pages] == [transcript(WORDS)] * 5
+            assert {page.end for page in pages} == {"complete"}
+            assert generations(tmp_path, answer) == [0]
+
+
+async def load_twice(
+    urls: list[str], run_id: str, reader: tuple[type[Parser], bool], seconds: float
+) -> Page:
+    """Read a run for some seconds, then load the page again, and read it to its end."""
+    parser, resumes = reader
+    path = f"/runs/{run_id}/{'parts' if parser is UIMessageParser else 'events'}"
+    reading = asyncio.create_task(Page(urls, path, parser, resumes=resumes).read())
+    await asyncio.wait({reading}, timeout=seconds)
+    reading.cancel()
+    await asyncio.wait({reading})
+    page = Page(urls, path, parser, resumes=resumes)
+    await page.read()
+    return page
+
+
+async def restart(killed: Replica, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    await killed.kill()
+    await killed.start()
