@@ -183,6 +183,6 @@ async def test_a_client_has_the_whole_text_wherever_it_was_cut_off(
     for last_event_id, text in cuts:
         blocks = await follow(service, run_id, LATE + last_event_id if last_event_id else "")
         whole = shown(blocks, text)
-        # Of a log that is too small a client knows, by a `reset`, that its beginning is missing.
+        # If the history is too small, a `reset` reports that the beginning is missing.
         assert "".join(words).endswith(whole)
         assert whole == "".join(words) or size < 30

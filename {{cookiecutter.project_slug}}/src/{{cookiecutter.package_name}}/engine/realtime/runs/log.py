@@ -4,6 +4,7 @@ A topic keeps its latest events only. So the process of a run that has a `compac
 publishes every few hundred messages once more, compacted, as a part of the log.
 """
 
+import hashlib
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -149,3 +150,8 @@ def end_of(event: Event) -> End:
     """Return how a run has ended, from its last event."""
     document: dict[str, Any] = pydantic_core.from_json(event.message.data)
     return End(event.id, document["status"], document.get("problem"))
+
+
+def digest(*parts: str | bytes) -> str:
+    """Return 64 digits that only these parts have."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -40,6 +40,7 @@ from .log import (
     Kept,
     all_events,
     beginning,
+    digest,
     has_ended,
     messages_of,
     resumption,
@@ -157,9 +158,9 @@ class Runs:
         messages, claim = definition.open(parameters), None
         digits = secrets.token_hex(16)
         if once is not None:
-            digits = _digest(self._owner(client), definition.id, once)[:32]
+            digits = digest(self._owner(client), definition.id, once)[:32]
             canonical = pydantic_core.to_json(pydantic_core.from_json(body or b"{}"))
-            claim = Once(f"{EVENTS}{digits} {BEGIN}", _digest(canonical)[:32], secrets.token_hex(8))
+            claim = Once(f"{EVENTS}{digits} {BEGIN}", digest(canonical)[:32], secrets.token_hex(8))
         started = _Start(self._id(digits, client), client, messages, definition)
         if definition.keeps_log:
             started.log, started.keeper = beginning(definition, body), Keeper(self.hub, definition)
@@ -194,6 +195,7 @@ class Runs:
 
     async def _start(self, run: _Start, claim: Once | None, key: str | None) -> Run:
         topic = EVENTS + run.run_id
+        begin = Message(claim.fingerprint if claim else "", BEGIN, key=LOGGED if run.log else None)
         if claim is not None and (first := (await self.hub.kept(topic)).first()):
             # A broker can evict a key earlier than the events of a run.
             if first.message.event == BEGIN:
@@ -208,8 +210,6 @@ class Runs:
         try:
             stop = await self.hub.subscribe((STOP + run.run_id,))
             try:
-                key_of_log = LOGGED if run.log is not None else None
-                begin = Message(claim.fingerprint if claim else "", BEGIN, key=key_of_log)
                 if claim is None:
                     begun: str | None = await self.hub.publish(topic, begin)
                 else:
@@ -267,7 +267,7 @@ class Runs:
         return owned(digits, owner) if owner else digits
 
     def _topic_of(self, client: str, key: str) -> str:
-        return KEYED + _digest(self._owner(client), key)[:32]
+        return KEYED + digest(self._owner(client), key)[:32]
 
     # ---- Follow and stop
 
@@ -489,10 +489,6 @@ def number_of(event_id: str) -> int:
 def owned(digits: str, owner: str) -> str:
     """Return the id of a run, which has the owner in it: the events can be evicted."""
     return digits + hashlib.sha256(f"{digits} {owner}".encode()).hexdigest()[:16]
-
-
-def _digest(*parts: str | bytes) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _cancel(task: "asyncio.Task[None]") -> None:
