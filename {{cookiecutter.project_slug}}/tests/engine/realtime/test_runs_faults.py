@@ -13,7 +13,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message
-from {{cookiecutter.package_name}}.engine.realtime.runs import runs as runs_module
+from {{cookiecutter.package_name}}.engine.realtime.runs import writer as writer_module
 from {{cookiecutter.package_name}}.engine.realtime.runs.log import BEGIN
 from {{cookiecutter.package_name}}.engine.realtime.runs.others import ALIVE, LOST_AFTER
 from {{cookiecutter.package_name}}.engine.realtime.topics import Position
@@ -279,7 +279,7 @@ async def test_a_run_waits_for_a_broker_that_is_away(
         return await publish(topic, message, *rest)
 
     run_id = await start(service)
-    monkeypatch.setattr(runs_module, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0)
     monkeypatch.setattr(backend, "publish", unreliable)
     await script.say(service, "a", "b", None)
     blocks = await follow(service, run_id)
@@ -340,6 +340,6 @@ async def test_a_run_ends_only_once_whoever_says_so(service: Service, script: Sc
     run_id = await start(service)
     await script.say(service, "a", None)
     blocks = await follow(service, run_id)
-    await service.in_server(service.app.state.runs._end(run_id, "interrupted"))
+    await service.in_server(service.app.state.runs._writer.end(run_id, "interrupted"))
 
     assert await follow(service, run_id) == blocks

@@ -227,7 +227,7 @@ async def test_a_run_that_is_stopped_has_no_document(service: Service, talk: Tal
         await client.post(f"/runs/{run_id}/stop")
         response: httpx.Response = await waiting
 
-    assert response.status_code == 503
+    assert response.status_code == 410
 
 
 async def test_a_client_that_does_not_wait_for_the_document_stops_the_run(

@@ -11,7 +11,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.realtime import Message, RunRouter
-from {{cookiecutter.package_name}}.engine.realtime.runs import router as router_module, runs as runs_module
+from {{cookiecutter.package_name}}.engine.realtime.runs import router as router_module, writer as writer_module
 from {{cookiecutter.package_name}}.engine.realtime.runs.others import LOST_AFTER
 
 from ..service import Service, ServiceProcess
@@ -138,7 +138,7 @@ async def test_a_run_waits_for_a_redis_that_is_away_and_loses_nothing(
     redis: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runs_module, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.05)
     one, other = two
     run_id = await start(one)
     async with other.raw_connection() as peer:
@@ -162,7 +162,7 @@ async def test_an_event_whose_reply_is_lost_is_not_published_twice(
     redis: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runs_module, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.05)
     async with Proxy(redis) as proxy, AsyncExitStack() as stack:
         service = await serve(script.router, realtime={"broker_url": proxy.url})
         run_id = await start(service)

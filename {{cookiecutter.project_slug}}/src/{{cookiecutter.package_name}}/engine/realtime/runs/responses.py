@@ -22,10 +22,10 @@ from ..settings import RealtimeSettings
 from ..subscription import Reset
 from .following import MISSING, Followed, report_gap
 from .log import BEGIN, END, end_of
-from .readers import End, EventStreamReader, Reader
+from .readers import EventStreamReader, Reader
 from .runs import Runs
 
-#: Seconds before the end of a drain at which followers learn that their run will be interrupted.
+#: Seconds before the end of a drain at which responses end that clients would not repeat.
 LAST_SECONDS = 1.0
 
 
@@ -120,7 +120,8 @@ class RunChannel(Channel):
             later(max(timeout - LAST_SECONDS, 0), self._interrupt)
 
     def _interrupt(self) -> None:
-        self._finish(self._reader.ended(End("", "interrupted")), Outcome.DRAINED)
+        problem = kernel_of(self.exchange.scope).drain.refusal()
+        self._finish(self._reader.failed(problem.document()), Outcome.DRAINED)
 
     def expire(self) -> None:
         self._finish(self._reader.reauth(), Outcome.REJECTED)
@@ -179,7 +180,7 @@ class RunResult(Response):
     """Wait for the end of a run, and send one JSON document.
 
     `render` returns it from the messages of the run, which are compacted if the run can do that. A
-    run that was not complete is a Problem: its own if it failed, otherwise 503.
+    run that was not complete is a Problem: its own if it failed, 410 if it was stopped, otherwise 503.
     """
 
     def __init__(
@@ -222,7 +223,9 @@ class RunResult(Response):
         end = end_of(last)
         if end.status == "complete":
             return self._render(messages)
-        problem = dict(end.problem or {"status": 503, "detail": end.detail})
+        # Clients repeat a request after 503, but nobody wants a run again that was stopped.
+        status = 410 if end.status == "stopped" else 503
+        problem = dict(end.problem or {"status": status})
         raise Problem(int(problem["status"]), end.detail)
 
 

@@ -12,8 +12,8 @@ import logging
 import re
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -26,12 +26,10 @@ from ..hub import Hub
 from ..messages import Message, Once, message_of
 from ..ring import Event, Ring
 from ..subscription import Subscription
-from ..topics import Position
 from .definition import Definition, definition_of, json_of
 from .following import Followed, follow, result
 from .log import (
     BEGIN,
-    END,
     EVENTS,
     LOG,
     LOGGED,
@@ -46,6 +44,7 @@ from .log import (
     resumption,
 )
 from .others import ALIVE, LEFT, Others
+from .writer import Superseded, Writer, number_of
 
 TOO_MANY_RUNS = ProblemType(
     "too-many-runs",
@@ -59,8 +58,6 @@ KEYED = "runs:"
 MOVED = "moved"
 #: Seconds after which a run that was continued can be lost again.
 RESUME_SECONDS = 10.0
-#: Seconds between two attempts to publish an event.
-RETRY_SECONDS = 1.0
 #: Seconds that runs have to end when the service ends.
 CLOSE_SECONDS = 1.0
 #: How often a run is continued at most.
@@ -73,10 +70,6 @@ _ID = re.compile(r"[0-9a-f]{32}([0-9a-f]{16})?", re.ASCII)
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-
-class Superseded(Exception):
-    """Another process has continued or ended the run."""
 
 
 class Run(NamedTuple):
@@ -99,6 +92,8 @@ class _Start:
     #: The numbers of the newest events of the run and of its log.
     last: int = 0
     last_of_log: int = 0
+    #: How often other processes have continued it.
+    resumed: int = 0
 
 
 class Runs:
@@ -122,6 +117,7 @@ class Runs:
         self._resumable: set[str] = set()
         self._is_closing = False
         self._others = Others(hub)
+        self._writer = Writer(hub)
 
     # ---- Start
 
@@ -229,7 +225,7 @@ class Runs:
         if key is not None and run.definition is not None:
             data = pydantic_core.to_json([run.run_id, run.definition.name]).decode()
             topic = self._topic_of(run.client, key)
-            await self._publish(topic, Message(data, is_json=True))
+            await self._writer.publish(topic, Message(data, is_json=True))
         return Run(run.run_id, is_new=True)
 
     def _launch(self, run: _Start, stop: Subscription) -> None:
@@ -328,7 +324,7 @@ class Runs:
             if await self._continue(run_id) or run_id not in followed:
                 continue
             await self.hub.publish(STOP + run_id, Message(""))  # In case it is still alive.
-            await self._end(run_id, "interrupted")
+            await self._writer.end(run_id, "interrupted")
 
     async def _continue(self, run_id: str) -> bool:
         """Continue a run of a process that is gone; False if it cannot be continued."""
@@ -351,7 +347,7 @@ class Runs:
         stop = await self.hub.subscribe((STOP + run_id,))
         if any(not each.message.data for each in all_events(stop.ring)):
             stop.close()  # It was stopped while no process could hear that.
-            await self._end(run_id, "stopped")
+            await self._writer.end(run_id, "stopped")
             return True
         try:
             if has_ended(ring) or kept.last < ring.floor:
@@ -366,6 +362,7 @@ class Runs:
             return False
         again.keeper = Keeper(self.hub, definition, tail)
         again.last, again.last_of_log = ring.last, number_of(claimed)
+        again.resumed = kept.resumed + 1
         self._clients[""] += 1
         self._launch(again, stop)
         logger.warning("Run %s of another process is continued", run_id)
@@ -419,71 +416,29 @@ class Runs:
             stop.close()
             self._resumable.discard(run_id)
             del self._running[run_id]
-        if status not in (MOVED, LEFT):
-            await self._end(run_id, status, problem)
+        if status not in (MOVED, LEFT) and not await self._is_moved(run):
+            await self._writer.end(run_id, status, problem)
+
+    async def _is_moved(self, run: _Start) -> bool:
+        """Whether another process has continued a run while this one was suspended."""
+        if run.definition is None or run.definition.resume is None:
+            return False
+        kept = Kept.of(await self._writer.kept(LOG + run.run_id))
+        return kept is not None and kept.resumed > run.resumed
 
     async def _produce(self, run: _Start) -> None:
         topic, log, keeper = EVENTS + run.run_id, LOG + run.run_id, run.keeper
         async with aclosing(run.messages):
             if run.log is not None:
-                run.last_of_log = number_of(await self._publish(log, run.log))
+                run.last_of_log = number_of(await self._writer.publish(log, run.log))
             async for item in run.messages:
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise asyncio.CancelledError  # The generator has ignored it.
                 message = message_of(item)
-                run.last = await self._extend(topic, message, run.last)
+                run.last = await self._writer.extend(topic, message, run.last)
                 if keeper is not None and (part := keeper.add(message, run.last)) is not None:
-                    run.last_of_log = await self._extend(log, part, run.last_of_log)
+                    run.last_of_log = await self._writer.extend(log, part, run.last_of_log)
                 await asyncio.sleep(0)  # Let other tasks run: the generator may never wait.
-
-    async def _end(self, run_id: str, status: str, problem: Problem | None = None) -> None:
-        end: dict[str, Any] = {"status": status}
-        if problem is not None:
-            end["problem"] = problem.document()
-        text = pydantic_core.to_json(end, fallback=str).decode()
-        once = Once(EVENTS + run_id, END)
-        await self._publish(EVENTS + run_id, Message(text, END, is_json=True), once)
-
-    async def _publish(self, topic: str, message: Message, once: Once | None = None) -> str:
-        """Publish a message, and repeat that until the broker is available."""
-        while True:
-            with waiting_for_the_broker():
-                return await self.hub.publish(topic, message, once)
-            await asyncio.sleep(RETRY_SECONDS)
-
-    async def _extend(self, topic: str, message: Message, last: int) -> int:
-        """Publish the event after `last`, and repeat that until the broker is available.
-
-        Return its number. Raises Superseded if another process has published a newer one.
-        """
-        is_repeated = False
-        while True:
-            with waiting_for_the_broker():
-                event_id = await self.hub.extend(topic, message, last)
-                if event_id is None and is_repeated:  # Only the reply may have been lost.
-                    event = (await self.hub.kept(topic)).first_after(last)
-                    event_id = event.id if event and event.message == message else None
-                if event_id is None:
-                    raise Superseded
-                return number_of(event_id)
-            is_repeated = True
-            await asyncio.sleep(RETRY_SECONDS)
-            while not self.hub.backend.up:  # noqa: ASYNC110  # Until then, a ring may lack events.
-                await asyncio.sleep(RETRY_SECONDS)
-
-
-@contextmanager
-def waiting_for_the_broker() -> Iterator[None]:
-    """Suppress the failure of a broker that is unavailable."""
-    try:
-        yield
-    except Problem as problem:
-        if problem.status_code != 503:
-            raise
-
-
-def number_of(event_id: str) -> int:
-    return Position.parse(event_id).sequence
 
 
 def owned(digits: str, owner: str) -> str:
