@@ -180,7 +180,7 @@ class RunResult(Response):
     """Wait for the end of a run, and send one JSON document.
 
     `render` returns it from the messages of the run, which are compacted if the run can do that. A
-    run that was not complete is a Problem: its own if it failed, 410 if it was stopped, otherwise 503.
+    run that is not complete is a Problem: its own if it failed, 410 if it was stopped, else 503.
     """
 
     def __init__(
