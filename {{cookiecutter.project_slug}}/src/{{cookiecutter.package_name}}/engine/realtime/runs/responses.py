@@ -223,7 +223,7 @@ class RunResult(Response):
         end = end_of(last)
         if end.status == "complete":
             return self._render(messages)
-        # Clients repeat a request after 503, but nobody wants a run again that was stopped.
+        # Clients repeat a request after 503, and would start the run again that was stopped.
         status = 410 if end.status == "stopped" else 503
         problem = dict(end.problem or {"status": status})
         raise Problem(int(problem["status"]), end.detail)
