@@ -270,6 +270,8 @@ def _placed(definitions: Document, components: Document, outer: Names) -> Names:
         for name, schema in copy.deepcopy(definitions).items():
             _move_parts(schema, components, outer | names, is_component=True)
             placed = names[name]
+            if placed != clean[name] and "title" in schema:
+                schema["title"] = placed  # Some generators name a class after it.
             if moved.setdefault(placed, components.get(placed, schema)) != schema:
                 clashing.append(name)
         if not clashing:

@@ -73,7 +73,8 @@ async def until_generations(directory: Path, answer: str, count: int) -> None:
 
 def generations(directory: Path, answer: str) -> list[int]:
     """Return the first word of each generation of a text."""
-    lines = (directory / words.GENERATIONS).read_text().splitlines()
+    file = directory / words.GENERATIONS
+    lines = file.read_text().splitlines() if file.exists() else []
     return [int(line.split()[2]) for line in lines if line.split()[1] == answer]
 
 

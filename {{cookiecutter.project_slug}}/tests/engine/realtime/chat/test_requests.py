@@ -1,6 +1,7 @@
 """Requests in the formats of clients become the messages, tools and options of OpenAI."""
 
 import json
+import time
 from typing import Any
 
 import pytest
