@@ -1,6 +1,5 @@
 """The compacted log of a chat means the same as the log, and is short."""
 
-
 from {{cookiecutter.package_name}}.engine.realtime.chat import (
     Reasoning,
     Text,
