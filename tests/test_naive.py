@@ -42,7 +42,8 @@ def guarded(full: Project, tmp_path: Path) -> Project:
     # The guard leaves the engine's own path operations alone, so these are outside of it.
     shutil.copytree(engine / "tutorial", project.src / "tutorial")
     shutil.copy(engine / "streams" / "pull.py", project.src / "tutorial")
-    shutil.copy(engine / "realtime" / "runs.py", project.src / "engine" / "realtime")
+    runs = Path("engine", "realtime", "runs")
+    shutil.copy(NAIVE / "service" / runs / "router.py", project.src / runs)
     for overlay, place in (("service", project.src), ("tests", project.path / "tests")):
         shutil.copytree(NAIVE / "guarded" / overlay, place, dirs_exist_ok=True)
     shutil.copytree(NAIVE / "tests", project.path / "tests", dirs_exist_ok=True)

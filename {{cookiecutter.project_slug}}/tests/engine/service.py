@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self, TypeVar
 
 import anyio.to_thread
@@ -43,9 +44,20 @@ KNOWN: dict[str, Any] = {
 }
 
 
+#: The files of services whose tests choose no folder, until the end of the process.
+_folder = TemporaryDirectory(ignore_cleanup_errors=True)
+_FILES = {
+    "storage": {"url": f"file:{_folder.name}/data"},
+    "access": {"database": f"{_folder.name}/access.sqlite3"},
+}
+
+
 def make_settings(**sections: Any) -> Settings:
-    """Return settings from sections, without a `.env` file."""
+    """Return settings from sections, without a `.env` file, and without files in this folder."""
     make: Any = Settings
+    for name, files in _FILES.items():
+        if name in Settings.model_fields:
+            sections[name] = files | sections.get(name, {})
     sections["server"] = KNOWN | sections.get("server", {})
     settings: Settings = make(_env_file=None, **sections)
     return settings

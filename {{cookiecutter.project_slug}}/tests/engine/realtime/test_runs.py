@@ -215,7 +215,7 @@ async def test_a_response_ends_with_the_run_if_its_format_has_nothing_for_the_la
     service = await serve(router)
     run_id = await start(service, "numbers")
     await follow(service, run_id)
-    async with service.client() as client, asyncio.timeout(5):  # Before the first heartbeat.
+    async with service.client() as client, asyncio.timeout(10):  # Before the first heartbeat.
         response = await client.get(f"/runs/{run_id}/events", headers={"Accept": "text/plain"})
 
     assert response.text == "a" * 16 * 4096

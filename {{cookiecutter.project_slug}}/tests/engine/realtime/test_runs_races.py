@@ -31,12 +31,12 @@ async def test_a_client_whose_events_are_gone_gets_the_rest_of_a_log_that_is_not
     run_id = await start(service)
     await script.say(service, "first")
     runs = service.app.state.runs
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not len(ring := await service.in_server(runs.hub.kept(EVENTS + run_id))) > 1:
             await asyncio.sleep(0)
     first = ring.after(ring.last - 1)[0].id
     await script.say(service, *"abcdefgh", None)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while runs.count():
             await asyncio.sleep(0)
     blocks = await follow(service, run_id, f"{LATE}{first}")
@@ -59,7 +59,7 @@ async def test_a_stop_before_the_first_step_of_a_run_ends_it(
 
     monkeypatch.setattr(hub, "publish", stopped_at_once)
     run_id = await start(service)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         blocks = await follow(service, run_id)
 
     assert [block["data"] for block in blocks] == ['{"status":"stopped"}']
@@ -81,7 +81,7 @@ async def test_a_generator_that_ignores_the_stop_is_closed(serve: Callable[..., 
     run_id = await start(service, "stubborn")
     async with service.client() as client:
         await client.post(f"/runs/{run_id}/stop")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         blocks = await follow(service, run_id)
 
     assert blocks[-1]["data"] == '{"status":"stopped"}'
@@ -132,7 +132,7 @@ async def test_a_log_that_cannot_be_compacted_is_sent_as_it_is(
 
     service = await serve(router, realtime={"history_size": 60})
     run_id = await start(service, "count")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while service.app.state.runs.count():
             await asyncio.sleep(0)
     blocks = await follow(service, run_id)
@@ -177,7 +177,7 @@ async def test_a_client_has_the_whole_text_wherever_it_was_cut_off(
                 blocks.append(await follower.block())
         cuts.append((blocks[-1]["id"], shown(blocks, text)))
     await talk.say(service, None)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while service.app.state.runs.count():
             await asyncio.sleep(0)
     for last_event_id, text in cuts:

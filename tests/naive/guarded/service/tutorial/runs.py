@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from streaming_service.engine.realtime.runs import RunRouter
+from streaming_service.engine.realtime import RunRouter
 
 router = RunRouter(prefix="/runs")
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, WebSocket
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import StreamingResponse
 
-from streaming_service.engine.realtime.runs import RUNS
+from streaming_service.engine.realtime.runs.router import RUNS
 from streaming_service.engine.realtime.subscription import Subscription
 
 router = APIRouter()
