@@ -10,6 +10,7 @@ import pytest
 from {{cookiecutter.package_name}}.engine.realtime import Message, RunRouter
 from {{cookiecutter.package_name}}.engine.realtime.runs.log import EVENTS, STOP
 
+from ..peer import PATIENCE
 from .runs import Follower, Script, follow, start
 from .test_runs_log import Talk
 
