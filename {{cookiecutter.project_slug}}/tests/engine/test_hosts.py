@@ -4,6 +4,7 @@ Sources: RFC 9110, sections 4.2.3, 7.2 and 15.5.20; RFC 9112, section 3.2; RFC 6
 """
 
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,12 @@ from .service import Service
 
 router = APIRouter()
 done: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _other_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the files of `serve` out of the folder of the project."""
+    monkeypatch.chdir(tmp_path)
 
 
 @router.get("/it")

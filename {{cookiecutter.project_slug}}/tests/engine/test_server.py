@@ -19,6 +19,12 @@ from .peer import PATIENCE
 from .service import ServiceProcess, make_settings
 
 
+@pytest.fixture(autouse=True)
+def _other_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the files of `serve` out of the folder of the project."""
+    monkeypatch.chdir(tmp_path)
+
+
 def serve(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
