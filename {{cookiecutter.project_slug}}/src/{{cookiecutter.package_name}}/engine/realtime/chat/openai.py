@@ -12,7 +12,7 @@ from pydantic import Field, StrictBool
 from ..messages import Message
 from ..runs.readers import End
 from .events import ChatEvent, Reasoning, Text, Usage, chat_event
-from .readers import ChatReader, Record, sse_json
+from .readers import ChatReader, Record, sse_json, to_json
 from .requests import ChatMessages, ChatRequest, ChatTools, Name, call_of
 
 
@@ -47,16 +47,22 @@ class ChunkReader(ChatReader):
         super().__init__()
         self._head = _head(run_id, model, "chat.completion.chunk")
         self._include_usage = include_usage
+        # Most events are texts, so all but the text is encoded once.
+        content = b'"content":'
+        before, _, after = sse_json(self._chunk({"content": 0})).partition(content + b"0")
+        self._before, self._after = before + content, after
+
+    def encode_item(self, item: ChatEvent) -> bytes:
+        if isinstance(item, Text):
+            return self._before + to_json(item.text).encode() + self._after
+        return super().encode_item(item)
 
     def begin(self, retry: float) -> bytes:
         return sse_json(self._chunk({"role": "assistant", "content": ""}))
 
     def records(self, item: ChatEvent) -> Iterator[Record]:
-        match item:
-            case Text(text=text):
-                yield self._chunk({"content": text})
-            case Reasoning(text=text):
-                yield self._chunk({"reasoning_content": text})
+        if isinstance(item, Reasoning):
+            yield self._chunk({"reasoning_content": item.text})
 
     def ended(self, end: End) -> bytes:
         if end.status != "complete":

@@ -10,15 +10,14 @@ from .events import ChatEvent, Finish, Reasoning, Text, ToolCall, ToolResult, Us
 
 Record = dict[str, Any]
 
-
 #: Made once: `json.dumps` with these separators makes an encoder for each call, which takes longer
 #: than the encoding.
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def sse_json(record: Record) -> bytes:
     """Encode an event with JSON, in ASCII: some clients end a line at U+2028."""
-    return b"data: %b\n\n" % _encode(record).encode()
+    return b"data: %b\n\n" % to_json(record).encode()
 
 
 class ChatReader(Reader):
@@ -49,8 +48,10 @@ class ChatReader(Reader):
 
     def encode(self, event: Event) -> bytes:
         item = chat_event(event.message)
-        if item is None:
-            return b""
+        return b"" if item is None else self.encode_item(item)
+
+    def encode_item(self, item: ChatEvent) -> bytes:
+        """Return the bytes of an event of the run."""
         body = b"".join([sse_json(record) for record in self.records(item)])
         self.note(item)
         return body
