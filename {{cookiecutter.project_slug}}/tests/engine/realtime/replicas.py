@@ -54,8 +54,8 @@ async def replicas(directory: Path, url: str, **settings: str) -> AsyncIterator[
     """Start two processes in a directory, with the broker at `url`."""
     shutil.copy(words.__file__, directory)
     both = [Replica(directory, REALTIME__BROKER_URL=url, **settings) for _ in range(2)]
-    await asyncio.gather(*(each.start() for each in both))
     try:
+        await asyncio.gather(*(each.start() for each in both))
         yield both
     finally:
         for each in both:

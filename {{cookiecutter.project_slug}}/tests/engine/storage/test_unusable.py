@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.engine.settings import explain
+from {{cookiecutter.package_name}}.engine.storage.records import new_id
 from {{cookiecutter.package_name}}.engine.storage.settings import StorageSettings
 
 from ..service import make_settings
@@ -50,6 +51,15 @@ def test_a_folder_on_another_volume_is_refused(tmp_path: Path, volume: Path, nam
     assert name.partition("/")[0] in line
     assert "is on another volume than" in line
     assert not [*tmp_path.rglob("probe-*"), *volume.rglob("probe-*")]
+
+
+def test_two_processes_may_start_at_the_same_time(tmp_path: Path) -> None:
+    """The other one moves a file through the folders, too."""
+    files = tmp_path / "data" / "files"
+    files.mkdir(parents=True)
+    (files / f"probe-{new_id()}").touch()
+
+    create_app(make_settings(storage={"url": f"file:{tmp_path / 'data'}"})).check()
 
 
 @pytest.mark.fault("G20")

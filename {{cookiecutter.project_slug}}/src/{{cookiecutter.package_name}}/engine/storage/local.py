@@ -31,7 +31,7 @@ from ..kernel.threads import acquire, complete, in_thread
 from .catalogue import Catalogue, check_format
 from .claims import Claim, check_locks
 from .interface import Callbacks, Tap, Writer, notify
-from .place import NO_SPACE, Place, check_moves
+from .place import NO_SPACE, PROBE, Place, check_moves
 from .reading import LocalFile, OpenFiles, read_now, read_path
 from .records import Draft, FileRecord, checked_id, is_id, not_found
 from .reserve import Reserve
@@ -86,7 +86,9 @@ class LocalStorage:
         self._reserve.spend_if_full()  # The start needs some space, too.
         check_locks(self._parts)
         kept = root / "quarantine"
-        folders = [self._files, *self._files.iterdir(), *([kept] if kept.exists() else [])]
+        # A process that starts at the same time has a file of its own there.
+        inner = [each for each in self._files.iterdir() if not each.name.startswith(PROBE)]
+        folders = [self._files, *inner, *([kept] if kept.exists() else [])]
         check_moves(self._parts, *folders)
         self.place = Place(root, settings.keep_free)
         self.catalogue = Catalogue(root / "catalogue.sqlite3", self.place)

@@ -31,6 +31,8 @@ HUNG_SECONDS = 30.0
 RETRY_AFTER = 10
 #: Bytes that are written to find out whether a quota of the disk is exhausted.
 QUOTA_PROBE = 64 << 10
+#: The beginning of the name of a file that is only moved through the folders.
+PROBE = "probe-"
 #: Errors of a disk that cannot be written at all, whichever file was written.
 BROKEN = {errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE}
 BROKEN_DATABASE = {
@@ -183,7 +185,7 @@ class Place:
 def check_moves(*folders: Path) -> None:
     """Raise OSError when a file cannot be moved from each of these folders to the next."""
     folder = folders[0]
-    path = folders[0] / f"probe-{new_id()}"
+    path = folders[0] / f"{PROBE}{new_id()}"
     try:
         path.touch(exist_ok=False)
         for folder in folders[1:]:
