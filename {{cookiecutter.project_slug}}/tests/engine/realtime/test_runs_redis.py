@@ -11,7 +11,10 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.realtime import Message, RunRouter
-from {{cookiecutter.package_name}}.engine.realtime.runs import router as router_module, writer as writer_module
+from {{cookiecutter.package_name}}.engine.realtime.runs import (
+    router as router_module,
+    writer as writer_module,
+)
 from {{cookiecutter.package_name}}.engine.realtime.runs.others import LOST_AFTER
 
 from ..service import Service, ServiceProcess

@@ -15,7 +15,10 @@ import pydantic_core
 from {{cookiecutter.package_name}} import app
 from {{cookiecutter.package_name}}.engine.realtime import RunRouter, RunsDep, RunStream
 from {{cookiecutter.package_name}}.engine.realtime.messages import Message, message_of
-from {{cookiecutter.package_name}}.engine.realtime.runs import router as runs_router, runs as runs_module
+from {{cookiecutter.package_name}}.engine.realtime.runs import (
+    router as runs_router,
+    runs as runs_module,
+)
 from {{cookiecutter.package_name}}.engine.server import cli
 from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.settings import Settings

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.realtime.chat import Reasoning, Text, ToolCall, Usage
+from {{cookiecutter.package_name}}.engine.realtime.chat import (
+    Reasoning,
+    Text,
+    ToolCall,
+    Usage,
+)
 
 from ...service import Service
 from .model import AG_UI, OPENAI, UI, Model, ask, events_of, question, raw, text_of, until
