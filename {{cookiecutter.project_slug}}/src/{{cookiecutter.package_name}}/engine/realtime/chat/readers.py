@@ -13,6 +13,8 @@ Record = dict[str, Any]
 #: Made once: `json.dumps` with these separators makes an encoder for each call, which takes longer
 #: than the encoding.
 to_json = json.JSONEncoder(separators=(",", ":")).encode
+#: The end of an event after its last member.
+_AFTER = b"}\n\n"
 
 
 def sse_json(record: Record) -> bytes:
@@ -82,13 +84,23 @@ class BlockReader(ChatReader):
     def __init__(self) -> None:
         super().__init__()
         self._block = ""
+        #: The bytes before the next piece of the open text: all but that is encoded once.
+        self._before = b""
         #: The ids of the tool calls that are open: pieces of several ones may alternate.
         self._open: list[str] = []
         self._has_result = False
 
+    def encode_item(self, item: ChatEvent) -> bytes:
+        if isinstance(item, Text) and item.text and self._block == "text" and self._before:
+            return self._before + to_json(item.text).encode() + _AFTER
+        return super().encode_item(item)
+
     def records(self, item: ChatEvent) -> Iterator[Record]:
         for step in self._steps(item):
-            yield from self.encode_step(step)
+            for record in self.encode_step(step):
+                if step.action == "text-delta":  # Its last member is `delta`, the text.
+                    self._before = sse_json(record | {"delta": ""}).removesuffix(b'""' + _AFTER)
+                yield record
 
     def encode_step(self, step: Step) -> Iterator[Record]:
         """Return the events of the format for a step."""
@@ -120,7 +132,7 @@ class BlockReader(ChatReader):
     def _close_block(self) -> Iterator[Step]:
         if self._block:
             yield Step(f"{self._block}-end")
-        self._block = ""
+        self._block, self._before = "", b""
 
     def _close(self) -> Iterator[Step]:
         yield from self._close_block()
