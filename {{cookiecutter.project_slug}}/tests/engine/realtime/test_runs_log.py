@@ -192,6 +192,30 @@ async def test_a_format_without_positions_is_always_whole(service: Service, talk
     assert f"data: {TEXT}\n" in stream
 
 
+async def test_a_format_without_positions_ends_where_events_are_missing(
+    serve: Callable[..., Any],
+) -> None:
+    router = RunRouter(prefix="/runs")
+
+    @router.run("/short")
+    async def short() -> AsyncGenerator[str]:
+        for word in "abc":
+            yield word
+
+    @router.get("/once/{run_id}")
+    async def again(runs: RunsDep, run_id: str) -> RunStream:
+        return RunStream(runs, run_id, reader=Once())
+
+    service = await serve(router, realtime={"history_size": 2})
+    run_id = await start(service, "short")
+    await follow(service, run_id)
+    async with service.client() as client:
+        stream = (await client.get(f"/runs/once/{run_id}")).text
+
+    assert "event: error\n" in stream
+    assert stream.count("data: ") == 1
+
+
 async def test_a_run_whose_only_client_leaves_is_stopped(service: Service, talk: Talk) -> None:
     async with service.raw_connection() as peer:
         await peer.send(b"POST /runs/once HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")

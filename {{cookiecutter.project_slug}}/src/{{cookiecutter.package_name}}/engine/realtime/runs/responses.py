@@ -32,7 +32,9 @@ LAST_SECONDS = 1.0
 class RunChannel(Channel):
     """A follower of a run, whose response ends after the last event."""
 
-    __slots__ = ("_begin", "_followed", "_left", "_past", "_reader", "heartbeat", "subscription")
+    __slots__ = (
+        "_begin", "_followed", "_is_cut", "_left", "_past", "_reader", "heartbeat", "subscription",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -51,11 +53,15 @@ class RunChannel(Channel):
         self._past = deque(followed.past)
         self._reader = reader
         self._left = left
+        #: Set if events are missing in a format that cannot say it: the client gets no more.
+        self._is_cut = False
         # Sent at once: some proxies hold the headers until then.
         self._begin = reader.begin(settings.retry)
         self.subscription.wake = self.wake
 
     def take(self) -> bytes:
+        if self._is_cut:
+            return b""
         body, self._begin = self._begin, b""
         followed, subscription = self._followed, self.subscription
         if followed.reset is not None or self._past:
@@ -70,12 +76,12 @@ class RunChannel(Channel):
         while True:
             reset, events = subscription.take()
             body += self._encoded(reset, events)
-            if body or not events:  # The format may have nothing for some events.
+            if body or not events or self._is_cut:  # The format may have nothing for some events.
                 return body
 
     def _encoded(self, reset: Reset | None, events: list[Event]) -> bytes:
         body = b"" if reset is None else self._gap(reset)
-        for event in events:
+        for event in () if self._is_cut else events:
             if event.message.event == END:
                 self._finish(self._reader.ended(end_of(event)), Outcome.COMPLETE)
             elif event.message.event != BEGIN:
@@ -95,6 +101,7 @@ class RunChannel(Channel):
         """Return the record of missing events; a client that cannot read it gets no more."""
         if self._reader.resumes:
             return self._reader.gap(reset)
+        self._is_cut = True
         problem = Problem(500, MISSING).document()
         self._finish(self._reader.failed(problem), Outcome.SERVER_ERROR)
         self._left()
