@@ -2,16 +2,20 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread, Timer
 from typing import NamedTuple
 
 from baking import Project
 from environment import Environment
+from tools import program
 
 RUNNING = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
 #: The link to the demo page that the first start prints.
@@ -82,3 +86,29 @@ def shown(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         sys.stdout.write(line)  # pytest shows it when the test fails
         yield line
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[int]:
+    """Run a Redis that keeps nothing, with a folder of its own; yield its port."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port: int = free.getsockname()[1]
+    options = f"--port {port} --bind 127.0.0.1 --dir {folder} --save".split()
+    command = [program("redis-server", "valkey-server"), *options, ""]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        assert process.stdout is not None
+        assert any("Ready to accept connections" in line for line in process.stdout)
+        yield port
+        process.terminate()
+
+
+@contextmanager
+def web_site(folder: Path) -> Iterator[str]:
+    """Serve a folder on another origin than the service; yield its address."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()

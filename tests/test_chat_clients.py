@@ -12,9 +12,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread, Timer
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ from answers import OPEN
 from baking import Bake, Project
 from environment import Environment, uv
 from line import Line
-from running import running
+from running import running, web_site
 from texts import TEXTS
 from tools import program
 
@@ -217,13 +216,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def origin(chat: Path) -> Iterator[str]:
     """A web site with the pages, on another origin than the service."""
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(chat))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with web_site(chat) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import socket
-import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -23,8 +22,7 @@ import pytest
 from answers import REPOSITORY
 from baking import Project
 from environment import Environment
-from running import running
-from tools import program
+from running import redis_server, running
 
 DATA = REPOSITORY / "tests/data"
 FILES = json.loads((DATA / "files_of_0_1_0.json").read_text("utf-8"))
@@ -190,16 +188,9 @@ def test_a_part_can_still_become_a_part_of_a_file(client: Client) -> None:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[str]:
     """The address of a Redis with the keys of 0.1.0."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    options = f"--port {port} --bind 127.0.0.1 --dir {tmp_path} --save".split()
-    command = [program("redis-server", "valkey-server"), *options, ""]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
-        assert process.stdout is not None
-        assert any("Ready to accept connections" in line for line in process.stdout)
+    with redis_server(tmp_path) as port:
         replay(port, EVENTS["commands"])
         yield f"redis://127.0.0.1:{port}/0"
-        process.terminate()
 
 
 def replay(port: int, commands: list[list[str]]) -> None:

@@ -3,18 +3,15 @@
 import json
 import os
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from baking import Project
 from environment import Environment
-from running import LINK, RUNNING, running, started
-from tools import program
+from running import LINK, RUNNING, redis_server, running, started
 
 #: Runs in the same process of pytest as the other tests with this browser.
 
@@ -196,15 +193,8 @@ def test_a_conversation_is_the_same_after_reloads_and_in_two_tabs_and_no_reply_s
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[str]:
     """The address of a Redis."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    options = f"--port {port} --bind 127.0.0.1 --dir {tmp_path} --save".split()
-    command = [program("redis-server", "valkey-server"), *options, ""]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
-        assert process.stdout is not None
-        assert any("Ready to accept connections" in line for line in process.stdout)
+    with redis_server(tmp_path) as port:
         yield f"redis://127.0.0.1:{port}/0"
-        process.terminate()
 
 
 def test_a_reply_continues_when_the_replica_of_its_reader_is_killed(

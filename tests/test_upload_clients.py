@@ -3,7 +3,6 @@
 The tests install the newest versions of the clients, because the service must work with them.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -11,10 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -24,7 +21,7 @@ import pytest
 from baking import Bake, Project
 from environment import Environment, uv
 from line import Line
-from running import running
+from running import running, web_site
 from silent import SilentLine, StandingLine
 from tools import program
 
@@ -90,13 +87,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def origin(scripts: Path) -> Iterator[str]:
     """A web site with the page of the scripts, on another origin than the service."""
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(scripts))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with web_site(scripts) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

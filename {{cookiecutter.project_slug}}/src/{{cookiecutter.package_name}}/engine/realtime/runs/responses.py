@@ -53,7 +53,7 @@ class RunChannel(Channel):
         self._past = deque(followed.past)
         self._reader = reader
         self._left = left
-        #: Set if events are missing in a format that cannot say it: the client gets no more.
+        #: Set after a gap in a format that has no form for it: the client gets no more.
         self._is_cut = False
         # Sent at once: some proxies hold the headers until then.
         self._begin = reader.begin(settings.retry)
