@@ -10,6 +10,7 @@ SRC = f"src/{ANSWERS['package_name']}"
 UPLOAD, DOWNLOAD, REALTIME = (ANSWERS[f"use_{x}"] for x in ("upload", "download", "realtime"))
 RESUME, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-key"
 ERRORS, CHAT = ANSWERS["use_error_handling"], REALTIME and ANSWERS["use_chat"]
+S3 = (UPLOAD or DOWNLOAD) and ANSWERS["storage"] == "s3"
 STREAMS, SHARED = UPLOAD or DOWNLOAD or REALTIME, REALTIME and ANSWERS["broker"] == "redis"
 REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
 OF_REDIS = [f"test_redis_{x}" for x in ("bounds", "data", "faults", "refusals", "two", "workers")]
@@ -25,6 +26,7 @@ OWNED = [
     (DOWNLOAD, [f"{TESTS}/download", "tests/test_exports.py", "tests/test_transforms.py"]),
     (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),
     (UPLOAD or DOWNLOAD, [f"{ENGINE}/storage", f"{TESTS}/storage"]),
+    (S3, [f"{ENGINE}/objects", f"{ENGINE}/storage/s3", f"{TESTS}/objects", "docs/scaling.md"]),
     (STREAMS, [f"{ENGINE}/streams", f"{TESTS}/streams", f"{TESTS}/errors/test_rows.py"]),
     (STREAMS, [f"{TESTS}/observability/test_streams.py", f"{ENGINE}/server/chunk_sizes.py"]),
     (REALTIME, [f"{ENGINE}/realtime", f"{TESTS}/realtime", f"{TESTS}/errors/test_events.py"]),

@@ -1,0 +1,1 @@
+"""Tests of the bucket, the databases in it, and the leases."""
