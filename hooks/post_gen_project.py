@@ -10,35 +10,33 @@ SRC = f"src/{ANSWERS['package_name']}"
 UPLOAD, DOWNLOAD, REALTIME = (ANSWERS[f"use_{x}"] for x in ("upload", "download", "realtime"))
 RESUME, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-key"
 ERRORS, CHAT = ANSWERS["use_error_handling"], REALTIME and ANSWERS["use_chat"]
-S3 = (UPLOAD or DOWNLOAD) and ANSWERS["storage"] == "s3"
-STREAMS, SHARED = UPLOAD or DOWNLOAD or REALTIME, REALTIME and ANSWERS["broker"] == "redis"
-REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
-OF_REDIS = [f"test_redis_{x}" for x in ("bounds", "data", "faults", "refusals", "two", "workers")]
-OF_REDIS += ["redis", "replicas", "words", "test_redis", "access/test_redis", "test_runs_redis"]
+FILES, STREAMS = UPLOAD or DOWNLOAD, UPLOAD or DOWNLOAD or REALTIME
+S3, SHARED = FILES and ANSWERS["storage"] == "s3", REALTIME and ANSWERS["broker"] == "redis"
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
-#: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
+#: Paths and patterns that depend on answers; a test compares this with the tree. Other paths are
+#: always kept.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
-    (RESUME, [f"{ENGINE}/upload/resumable", f"{ENGINE}/storage/partials.py", f"{TESTS}/resumable"]),
-    (RESUME or REALTIME, [f"{ENGINE}/streams/clock.py"]),
-    (DOWNLOAD, [f"{ENGINE}/download", f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
-    (DOWNLOAD, [f"{ENGINE}/server/sendfile.py"]),
-    (DOWNLOAD, [f"{TESTS}/download", "tests/test_exports.py", "tests/test_transforms.py"]),
+    (RESUME, [f"{ENGINE}/upload/resumable", f"{TESTS}/resumable"]),
+    (RESUME, [f"{ENGINE}/storage/**/partials.py"]),
     (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),
-    (UPLOAD or DOWNLOAD, [f"{ENGINE}/storage", f"{TESTS}/storage"]),
+    (RESUME or REALTIME, [f"{ENGINE}/streams/clock.py"]),
+    (DOWNLOAD, [f"{ENGINE}/download", f"{ENGINE}/server/sendfile.py", f"{TESTS}/download"]),
+    (DOWNLOAD, [f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
+    (DOWNLOAD, ["tests/test_exports.py", "tests/test_transforms.py"]),
+    (FILES, [f"{ENGINE}/storage", f"{TESTS}/storage"]),
     (S3, [f"{ENGINE}/objects", f"{ENGINE}/storage/s3", f"{TESTS}/objects", "docs/scaling.md"]),
     (STREAMS, [f"{ENGINE}/streams", f"{TESTS}/streams", f"{TESTS}/errors/test_rows.py"]),
     (STREAMS, [f"{TESTS}/observability/test_streams.py", f"{ENGINE}/server/chunk_sizes.py"]),
     (REALTIME, [f"{ENGINE}/realtime", f"{TESTS}/realtime", f"{TESTS}/errors/test_events.py"]),
     (REALTIME, [f"{ENGINE}/streams/push.py", f"{ENGINE}/server/direct.py", "docs/realtime.md"]),
-    (REALTIME, [f"{TESTS}/{name}/test_direct.py" for name in ("observability", "streams")]),
     (REALTIME, [f"{SRC}/runs.py", "tests/test_runs.py", "docs/runs.md", "tests/test_events.py"]),
+    (REALTIME, [f"{TESTS}/*/test_direct.py"]),
     (CHAT, [f"{ENGINE}/realtime/chat", f"{SRC}/chat.py", f"{TESTS}/realtime/chat", "docs/chat.md"]),
     (CHAT, ["tests/test_chat.py", f"{SRC}/web/chat.js", f"{TESTS}/realtime/access/test_chat.py"]),
-    (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/test_files.py"]),
-    (REALTIME and UPLOAD, [f"{TESTS}/realtime/access/test_files.py"]),
-    (SHARED, [f"{ENGINE}/realtime/backends/{name}.py" for name in REDIS]),
-    (SHARED, [f"{TESTS}/realtime/{name}.py" for name in OF_REDIS]),
+    (REALTIME and UPLOAD, [f"{ENGINE}/realtime/files.py", f"{TESTS}/realtime/**/test_files.py"]),
+    (SHARED, [f"{ENGINE}/realtime/backends/redis*.py", f"{TESTS}/realtime/**/test_*redis*.py"]),
+    (SHARED, [f"{TESTS}/realtime/{name}.py" for name in ("redis", "replicas", "words")]),
     (ERRORS, [f"{ENGINE}/errors", f"{TESTS}/errors", "tests/test_errors.py", "docs/problems.md"]),
     (KEYS, [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access"]),
     (KEYS and RESUME and DOWNLOAD, [f"{TESTS}/access/files"]),
@@ -53,12 +51,12 @@ OWNED = [
 
 def prune():
     """Delete the paths that the answers do not include; missing paths are ignored."""
-    for wanted, paths in OWNED:
-        for path in [] if wanted else map(Path, paths):
+    for pattern in (pattern for wanted, patterns in OWNED if not wanted for pattern in patterns):
+        for path in list(Path().glob(pattern)):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
-                path.unlink(missing_ok=True)
+                path.unlink()
 
 
 def print_next_steps():

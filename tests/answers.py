@@ -18,9 +18,8 @@ ASKED = [key for key in QUESTIONS if not key.startswith("_")]
 MODULES = ("use_upload", "use_download", "use_realtime", "use_error_handling")
 #: The answers that generate most, with all modules, which are selected by default.
 EVERYTHING: dict[str, bool | str] = {
-    **{"storage": "s3", "broker": "redis"},
-    **{"use_chat": True, "engine_tests": True},
-}
+    "storage": "s3", "broker": "redis", "use_chat": True, "engine_tests": True,
+}  # fmt: skip
 #: The same without access control, for clients without a key.
 OPEN: dict[str, bool | str] = EVERYTHING | {"auth": "none"}
 Subset = tuple[str, ...]

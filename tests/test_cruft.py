@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from answers import Answers
 from baking import Bake, files_below
 from tools import Outcome, run
 
@@ -104,12 +105,19 @@ def test_an_update_without_news_changes_nothing(follow: Callable[..., Followed])
     assert git(project.path, "status", "--porcelain") == ""
 
 
-def test_a_module_can_be_turned_on_later(follow: Callable[..., Followed], bake: Bake) -> None:
-    project = follow(use_upload=False, use_realtime=False)
+@pytest.mark.parametrize(
+    ("before", "news"),
+    [({"use_upload": False}, {"use_upload": True}), ({}, {"storage": "s3"})],
+    ids=["upload", "s3"],
+)
+def test_a_module_can_be_turned_on_later(
+    before: Answers, news: Answers, follow: Callable[..., Followed], bake: Bake
+) -> None:
+    project = follow(use_realtime=False, **before)
 
-    project.update("--variables-to-update", json.dumps({"use_upload": True}))
+    project.update("--variables-to-update", json.dumps(news))
 
-    same = bake(use_realtime=False)
+    same = bake(use_realtime=False, **news)
     assert project.files() == same.files()
     for name in same.files():
         assert (project.path / name).read_bytes() == (same.path / name).read_bytes(), name

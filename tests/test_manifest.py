@@ -7,6 +7,7 @@ file is in it or in the core.
 import ast
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -42,15 +43,6 @@ FOLDERS = {
     "use_realtime": {"realtime", "streams"},
     "use_error_handling": {"errors"},
 }
-#: The files of a shared broker.
-REDIS = {
-    f"{folder}/{name}.py"
-    for folder, names in {
-        "src/streaming_service/engine/realtime/backends": hook("post_gen_project").REDIS,
-        "tests/engine/realtime": hook("post_gen_project").OF_REDIS,
-    }.items()
-    for name in names
-}
 
 
 def generated(*folders: str) -> set[str]:
@@ -63,6 +55,24 @@ def generated(*folders: str) -> set[str]:
     }
 
 
+#: The files of a shared broker.
+REDIS = {
+    *("tests/engine/realtime/replicas.py", "tests/engine/realtime/words.py"),
+    *(
+        path
+        for path in generated("src/streaming_service/engine/realtime", "tests/engine/realtime")
+        if "redis" in path
+    ),
+}
+#: The files of a store in S3.
+S3 = {
+    "docs/scaling.md",
+    *generated(
+        "src/streaming_service/engine/objects",
+        "src/streaming_service/engine/storage/s3",
+        "tests/engine/objects",
+    ),
+}
 #: The files of the access control.
 ACCESS = {
     "docs/access.md",
@@ -106,7 +116,9 @@ def everything(complete: Project, bake_once: Bake) -> set[str]:
 
 
 def below(path: str, entry: str) -> bool:
-    return path == entry or path.startswith(f"{entry}/")
+    """Return whether an entry is a path, one of its folders, or a pattern of either."""
+    pattern = entry.replace("**/", "*")
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}/*")
 
 
 def table() -> list[str]:
@@ -161,6 +173,7 @@ def test_one_module_alone_is_the_core_and_its_files(
         ({"auth": "none"}, ACCESS),
         ({"use_docker": False}, {"Dockerfile", ".dockerignore", "compose.yaml"}),
         ({"ci": "none"}, {".github/workflows/ci.yml"}),
+        ({"storage": "local"}, S3),
         ({"broker": "memory"}, REDIS),
         ({"use_chat": False}, CHAT),
     ],

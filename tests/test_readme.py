@@ -64,7 +64,11 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["use_upload", "broker", "use_chat", "license", "ci", "use_demo_page", "engine_tests"]
+    "key",
+    [
+        *("use_upload", "storage", "broker", "use_chat", "license", "ci", "use_demo_page"),
+        "engine_tests",
+    ],
 )
 def test_the_readme_names_every_question(key: str) -> None:
     assert f"`{key}`" in README

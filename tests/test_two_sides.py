@@ -5,13 +5,14 @@ that it does not depend on the project, and that the owner's side stays small.
 """
 
 import ast
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from answers import MODULES, OPEN, Answers, only
+from answers import EVERYTHING, MODULES, OPEN, Answers, only
 from baking import ENGINE, Bake, Project, files_below, python_below, tree_of
 from environment import Environment
 from imports import absolute, leading_out
@@ -19,16 +20,20 @@ from rendering import owned
 
 #: The delimiters and variables of a template.
 MARKS = re.compile(r"\{\{|\{%|\{#|cookiecutter\.")
+#: Words of a project that stores files in S3.
+OF_S3 = re.compile(r"(?i)\bs3\b|boto|\bmoto\b|seaweed|\baws_")
 #: Parts of the engine, with answers that do not generate them.
 WITHOUT: dict[str, Answers] = {
     "access": {"auth": "none"},
     "download": only("use_upload"),
     "errors": only("use_upload"),
+    "objects": only("use_upload"),
     "realtime": only("use_upload"),
     "realtime.backends.redis": only("use_realtime"),
     "realtime.chat": only("use_realtime"),
     "realtime.files": only("use_realtime"),
     "storage": only("use_realtime"),
+    "storage.s3": only("use_upload"),
     "streams": only("use_error_handling"),
     "upload": only("use_download"),
     "upload.resumable": only("use_upload") | {"resumable_uploads": False},
@@ -116,6 +121,43 @@ def test_the_formats_of_a_chat_do_not_grow(full: Project) -> None:
 
 def test_a_project_with_every_module_is_no_more_than_200_files(bake: Bake) -> None:
     assert len(bake(**OPEN | {"engine_tests": False}).files()) <= 200
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        *(only(module) for module in MODULES),
+        only("use_realtime", "use_error_handling") | {"storage": "s3"},
+        {"broker": "redis", "use_chat": True},
+    ],
+    ids=str,
+)
+def test_a_project_without_s3_has_nothing_of_it(answers: Answers, bake: Bake) -> None:
+    project = bake(**answers, engine_tests=True)
+    engine, tests = project.src / "engine", project.path / "tests/engine"
+    metadata = project.metadata
+    declared = [*metadata["project"]["dependencies"], *metadata["dependency-groups"]["dev"]]
+
+    named = {
+        path.relative_to(project.path).as_posix()
+        for path in files_below(project.path)
+        if not path.is_relative_to(engine) and not path.is_relative_to(tests)
+        if OF_S3.search(path.read_text("utf-8"))
+    }
+    assert [each for each in declared if OF_S3.search(each)] == []
+    assert named == set()
+    assert not (engine / "objects").exists()
+    assert not (engine / "storage/s3").exists()
+
+
+def test_a_project_with_every_answer_is_generated_in_a_second(bake: Bake, tmp_path: Path) -> None:
+    def seconds(number: int) -> float:
+        before = os.times()
+        bake(tmp_path / str(number), **EVERYTHING)
+        return sum(os.times()[:4]) - sum(before[:4])
+
+    # The time of the processor, which other processes of a busy machine do not prolong.
+    assert 0 < min(seconds(number) for number in range(3)) < 1
 
 
 def test_a_folder_of_the_engine_that_may_be_missing_is_explained(engine: Path) -> None:
