@@ -1,0 +1,480 @@
+"""Writing: the bytes of a file are collected into parts, which are sent while others are collected.
+
+Chunks are kept as they arrived, and sent without joining them. S3 accepts parts of 5 MiB to 5 GiB,
+and numbers up to 10,000 (Amazon S3 user guide, "Multipart upload limits").
+"""
+
+import asyncio
+import base64
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from botocore.exceptions import ClientError
+
+from ...kernel.kernel import BOUNDS
+from ...kernel.problem import Problem
+from ...kernel.threads import complete
+from ..interface import Callbacks, Chunk, Tap, notify
+from ..place import Place
+from ..records import Draft
+from ..writer import BLOCK, HEAD, MAX_CHUNKS
+
+#: Bytes of the smallest part but the last, and the highest number of a part.
+MIN_PART = 5 << 20
+MAX_NUMBER = 10_000
+#: Numbers that are not used when sizes are chosen, so that an upload can skip some.
+SPARE = 100
+#: Without a known length, sizes double after this many parts.
+DOUBLED_AFTER = 990
+#: Parts of one upload on their way at the same time.
+IN_FLIGHT = 2
+#: Threads that compute checksums and digests.
+THREADS = min(4, os.cpu_count() or 1)
+#: Seconds that an upload waits for its turn to use memory.
+WAIT_SECONDS = 60.0
+#: Seconds for a request with its repetitions, and more for its bytes at the lowest rate.
+REQUEST_SECONDS = 120.0
+LOWEST_RATE = 64 << 10
+#: Status codes with which S3 replies to the repetition of a request that has succeeded.
+REPEATED = {404, 409, 412}
+
+
+class S3Pool:
+    """The client, and the bytes that all uploads of the process hold in memory."""
+
+    def __init__(self, client: Any, bucket: str, max_buffered: int) -> None:
+        """`client` is that of `Bucket.connected`, `bucket` the name."""
+        self.client, self.bucket = client, bucket
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="checksum")
+        self.buffered = 0
+        self._max_buffered = max_buffered
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, size: int) -> None:
+        """Wait until memory for `size` bytes is free, in order; raises Problem 503.
+
+        More than the maximum is taken as soon as nobody else has any.
+        """
+        if not self._waiting and self._fits(size):
+            self.buffered += size
+            return
+        BOUNDS["storage.max_buffered"] += 1
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await turn
+        except BaseException as error:
+            # A turn that came together with the cancellation is passed on.
+            self.give(0 if turn.cancelled() else size)
+            if isinstance(error, TimeoutError):
+                detail = "Too many uploads are in progress."
+                raise Problem(503, detail, headers={"Retry-After": "10"}) from None
+            raise
+
+    def give(self, size: int) -> None:
+        """Free the memory of `size` bytes."""
+        self.buffered -= size
+        while self._waiting and (self._waiting[0][1].done() or self._fits(self._waiting[0][0])):
+            wanted, turn = self._waiting.popleft()
+            if not turn.done():
+                self.buffered += wanted
+                turn.set_result(None)
+
+    def _fits(self, size: int) -> bool:
+        return not self.buffered or self.buffered + size <= self._max_buffered
+
+
+class Body:
+    """Chunks that are sent as the body of a request, once or several times."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+        self.size = 0
+        #: The CRC-32 of the chunks that `update` has seen.
+        self.crc = 0
+
+    def add(self, chunk: Chunk) -> None:
+        self.chunks.append(chunk)
+        self.size += len(chunk)
+
+    def update(self, chunks: Sequence[Chunk]) -> None:
+        """Add chunks to the checksum; blocking."""
+        for chunk in chunks:
+            self.crc = crc32(chunk, self.crc)
+
+    @property
+    def checksum(self) -> str:
+        return base64.b64encode(self.crc.to_bytes(4)).decode()
+
+    # The client takes the length from `__len__`, repeats a request after `seek(0)`, and checks that
+    # there is a `read`; the HTTP client iterates.
+    def __len__(self) -> int:
+        return self.size
+
+    def read(self, size: int = -1) -> bytes:
+        raise NotImplementedError
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0
+
+    async def __aiter__(self) -> AsyncGenerator[Chunk]:
+        for chunk in self.chunks:
+            yield chunk
+
+
+class Part(NamedTuple):
+    """A part that S3 has stored."""
+
+    number: int
+    etag: str
+    size: int
+    #: The CRC-32 in base64; None if S3 does not list it.
+    checksum: str | None = None
+
+
+class Multipart:
+    """The parts of one object on their way to S3.
+
+    All methods raise the errors of the client and TimeoutError; the caller has to translate them.
+    After a part has failed, each further call raises its error, until `abort`.
+    """
+
+    def __init__(
+        self,
+        pool: S3Pool,
+        key: str,
+        about: Mapping[str, Any],
+        expected: int = 0,
+        upload_id: str | None = None,
+        parts: Sequence[Part] = (),
+        last: int = 0,
+    ) -> None:
+        """Continue the multipart upload `upload_id` after its `parts`, in order.
+
+        By default it begins with the first part. `about` are the arguments `ContentType` and
+        `Metadata` of the object. `expected` is its size in bytes, 0 if unknown. New parts get
+        numbers above `last`, and above those of `parts`.
+        """
+        self.pool, self.key = pool, key
+        self.upload_id = upload_id
+        #: The parts that S3 has stored, without a gap.
+        self.parts = list(parts)
+        #: Bytes of `parts`, and of these with all parts on their way.
+        self.stored = self.size = sum(part.size for part in parts)
+        self._number = max(last, parts[-1].number if parts else 0)
+        self.expected = expected
+        #: Whether the object may exist.
+        self.may_exist = False
+        self._about = about
+        self._sending: deque[asyncio.Task[Part]] = deque()
+
+    @property
+    def part_size(self) -> int:
+        """The size of the next part in bytes; equal parts if the size of the object is known."""
+        size = MIN_PART << self._number // DOUBLED_AFTER
+        if left := max(self.expected - self.size, 0):
+            mebibytes = -(-left // max(MAX_NUMBER - SPARE - self._number, 1)) - 1 >> 20
+            size = max(MIN_PART, mebibytes + 1 << 20)
+        return size
+
+    async def begin(self) -> str:
+        """Begin the multipart upload unless it has begun; return its id."""
+        if self.upload_id is None:
+            begun = await self._ask(
+                "create_multipart_upload", ChecksumAlgorithm="CRC32", **self._about
+            )
+            self.upload_id = begun["UploadId"]
+        return self.upload_id
+
+    async def add(self, body: Body) -> None:
+        """Begin to send a part, which becomes part of `parts` later.
+
+        At most two are sent at the same time; the call waits for the older one. When the part has
+        been sent, its chunks are removed, and `body.size` bytes are given back to the pool.
+        """
+        await self.settle(IN_FLIGHT - 1)
+        await self.begin()
+        self._number += 1
+        self.size += body.size
+        sending = asyncio.create_task(self._send(self._number, body))
+        self._sending.append(sending)
+
+        def free(_: object) -> None:  # Also if it was cancelled before it began.
+            body.chunks.clear()
+            self.pool.give(body.size)
+
+        sending.add_done_callback(free)
+
+    async def copy(self, key: str, start: int, stop: int) -> None:
+        """Begin to append bytes of another object of the bucket, 5 MiB to 5 GiB, or fewer last."""
+        await self.settle(IN_FLIGHT - 1)
+        await self.begin()
+        self._number += 1
+        self.size += stop - start
+        self._sending.append(asyncio.create_task(self._copy(self._number, key, start, stop)))
+
+    async def settle(self, most: int = 0) -> None:
+        """Wait until at most `most` parts are on their way; raises the error of one."""
+        while self._sending and (len(self._sending) > most or self._sending[0].done()):
+            await asyncio.wait({self._sending[0]})
+            part = self._sending[0].result()
+            self._sending.popleft()
+            self.parts.append(part)
+            self.stored += part.size
+
+    async def complete(self) -> None:
+        """Make an object of the parts; raises FileExistsError if there was one with another size.
+
+        If it is not known whether the request has succeeded, the object is looked at.
+        """
+        await self.settle()
+        parts = [
+            {"PartNumber": part.number, "ETag": part.etag}
+            | ({"ChecksumCRC32": part.checksum} if part.checksum else {})
+            for part in self.parts
+        ]
+        self.may_exist = True
+        try:
+            await self._ask(
+                "complete_multipart_upload",
+                UploadId=self.upload_id,
+                MultipartUpload={"Parts": parts},
+                IfNoneMatch="*",
+            )
+        except Exception as error:
+            await self._check_stored(error)
+
+    async def put(self, body: Body) -> None:
+        """Store an object that is too small for parts; raises as `complete`."""
+        self.size, self.may_exist = body.size, True
+        try:
+            await self._ask(
+                "put_object",
+                Body=body if body.size else b"",
+                ChecksumCRC32=body.checksum,
+                IfNoneMatch="*",
+                seconds=body.size / LOWEST_RATE,
+                **self._about,
+            )
+        except Exception as error:
+            await self._check_stored(error)
+        self.stored = body.size
+
+    async def abort(self) -> None:
+        """Remove the parts; an object that has been completed is kept."""
+        await self.cancel()
+        if self.upload_id is not None:
+            try:
+                await self._ask("abort_multipart_upload", UploadId=self.upload_id)
+            except ClientError as error:
+                if status_of(error) != 404:
+                    raise
+
+    async def remove(self) -> None:
+        """Remove the parts and the object."""
+        await self.abort()
+        if self.may_exist:
+            await self._ask("delete_object")
+
+    async def cancel(self) -> None:
+        """Stop the requests of parts that are on their way; their memory is free afterwards."""
+        for task in self._sending:
+            task.cancel()
+        if self._sending:
+            await asyncio.wait(self._sending)
+        for task in self._sending:
+            if not task.cancelled():
+                task.exception()  # Mark it as retrieved.
+
+    async def _send(self, number: int, body: Body) -> Part:
+        sent = await self._ask(
+            "upload_part",
+            UploadId=self.upload_id,
+            PartNumber=number,
+            Body=body,
+            ChecksumCRC32=body.checksum,
+            seconds=body.size / LOWEST_RATE,
+        )
+        return Part(number, sent["ETag"], body.size, body.checksum)
+
+    async def _copy(self, number: int, key: str, start: int, stop: int) -> Part:
+        copied = await self._ask(
+            "upload_part_copy",
+            UploadId=self.upload_id,
+            PartNumber=number,
+            CopySource={"Bucket": self.pool.bucket, "Key": key},
+            CopySourceRange=f"bytes={start}-{stop - 1}",
+            seconds=(stop - start) / LOWEST_RATE,
+        )
+        result = copied["CopyPartResult"]
+        return Part(number, result["ETag"], stop - start, result.get("ChecksumCRC32"))
+
+    async def _check_stored(self, error: Exception) -> None:
+        """Raise `error` unless the object exists and has all bytes."""
+        if isinstance(error, ClientError) and status_of(error) not in REPEATED | {500, 503}:
+            raise error
+        try:
+            found = await self._ask("head_object")
+        except ClientError:
+            raise error from None
+        if found["ContentLength"] != self.size:
+            raise FileExistsError(f"{self.key} exists already") from error
+
+    async def _ask(self, operation: str, *, seconds: float = 0, **arguments: Any) -> Any:
+        # The HTTP client has no timeout for a server that stops to read.
+        async with asyncio.timeout(REQUEST_SECONDS + seconds):
+            method = getattr(self.pool.client, operation)
+            return await method(Bucket=self.pool.bucket, Key=self.key, **arguments)
+
+
+class S3Writer:
+    """Writes the bytes of one file from the offset `size` on."""
+
+    def __init__(
+        self,
+        file_id: str,
+        draft: Draft,
+        multipart: Multipart,
+        place: Place,
+        callbacks: Sequence[Callbacks],
+        tap: Tap | None = None,
+        head: bytes | None = b"",
+    ) -> None:
+        """`head` are the first bytes, until `accept` has seen them; then None."""
+        self.id, self.draft, self.multipart = file_id, draft, multipart
+        self.size = multipart.size
+        self.head = head
+        self.committed = False
+        self._pool, self._place = multipart.pool, place
+        self._callbacks, self._tap = callbacks, tap
+        self._body = Body()
+        #: Bytes of memory that belong to `_body`.
+        self._held = 0
+        #: The end of `_body`, which is not in its checksum yet.
+        self._block: list[Chunk] = []
+        self._block_size = 0
+        self._checking: asyncio.Future[None] | None = None
+        self._checked = self.size
+
+    @property
+    def written(self) -> int:
+        """Bytes that S3 has stored."""
+        return self.multipart.stored
+
+    async def write(self, data: Chunk) -> None:
+        if self.head is not None:
+            self.head += data[: HEAD - len(self.head)]
+            if len(self.head) == HEAD:
+                self._accept(self.head)
+        self.size += len(data)
+        while data:
+            if self._held == self._body.size:
+                await self._reserve(len(data))
+            room = self._held - self._body.size
+            chunk = data if len(data) <= room else memoryview(data)[:room]
+            data = memoryview(data)[len(chunk) :]
+            self._body.add(chunk)
+            self._block.append(chunk)
+            self._block_size += len(chunk)
+            if self._block_size >= BLOCK or len(self._block) >= MAX_CHUNKS:
+                await self._settle()
+                self._check()
+            if self._body.size >= self.multipart.part_size:
+                await self._send()
+
+    async def flush(self) -> None:
+        """Send the rest: a part, or a small file as a whole; nothing can be written after it."""
+        await self._check_all()
+        with self._place.guarding():
+            if self.multipart.upload_id is None and not self.multipart.may_exist:
+                await self.multipart.put(self._body)
+                self._release()
+            elif self._body.size:
+                await self._send()
+            await self.multipart.settle()
+
+    async def finish(self) -> None:
+        """Make an object of the bytes; raises the Problem of `accept` for less than 4 KiB."""
+        await self.flush()
+        if self.head is not None:
+            self._accept(self.head)
+        if self.multipart.upload_id is not None:
+            with self._place.guarding():
+                await self.multipart.complete()
+
+    async def close(self) -> None:
+        """Stop what has not been sent, and free the memory."""
+        if self._checking is not None:
+            await asyncio.wait({self._checking})
+            self._checking.exception()  # Mark it as retrieved.
+        await self.multipart.cancel()
+        self._release()
+
+    def _accept(self, head: bytes) -> None:
+        for each in self._callbacks:
+            if each.accept is not None:
+                each.accept(self.draft, head)
+        self.head = None
+
+    async def _reserve(self, size: int) -> None:
+        """Wait for memory for the rest of a part, or for as much of it as is expected."""
+        missing = self.multipart.part_size - self._body.size
+        if not missing:  # It could not be sent, and each further call raises that again.
+            await self._send()
+        left = self.multipart.expected - self.multipart.size - self._body.size
+        more = min(missing, max(left, size)) if self.multipart.expected else missing
+        await self._pool.take(more)
+        self._held += more
+
+    async def _send(self) -> None:
+        await self._check_all()
+        with self._place.guarding():
+            await self.multipart.add(self._body)
+        self._held -= self._body.size  # The rest is freed when the part was sent.
+        self._body = Body()
+        self._release()
+
+    def _release(self) -> None:
+        self._pool.give(self._held)
+        self._body, self._held = Body(), 0
+
+    async def _check_all(self) -> None:
+        await self._settle()
+        if self._block:
+            self._check()
+            await self._settle()
+
+    def _check(self) -> None:
+        """Start to compute the digest and the checksum of the last chunks."""
+        body, block, size = self._body, self._block, self._block_size
+        if len(block) >= MAX_CHUNKS:  # Each has its own overhead.
+            body.chunks[-len(block) :] = block = [b"".join(block)]
+        self._block, self._block_size = [], 0
+
+        def check() -> None:
+            if self._tap is not None:
+                for chunk in block:
+                    self._tap(chunk)
+            body.update(block)
+            self._checked += size
+
+        loop = asyncio.get_running_loop()
+        self._checking = loop.run_in_executor(self._pool.threads, check)
+
+    async def _settle(self) -> None:
+        """Wait for the checksum; after a failure every further call raises it again."""
+        if self._checking is not None:
+            await complete(self._checking)
+            self._checking = None
+            progress = [each.on_progress for each in self._callbacks]
+            await notify(progress, self.id, self.id, self._checked)
+
+
+def status_of(error: ClientError) -> int:
+    """Return the HTTP status of an error that S3 has reported."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
