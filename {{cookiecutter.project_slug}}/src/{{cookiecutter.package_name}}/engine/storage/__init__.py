@@ -2,9 +2,12 @@
 
 * `interface`: the `Storage` protocol, which an object store can implement too, and `Callbacks`.
 * `records`: `FileRecord`, ids and file names.
+* `base`: what all stores have in common: records (`catalogue`), quotas and callbacks. `partials`
+  has the state of unfinished uploads.
 * `local`: the store of a directory. Its parts are `writer` (blocks of bytes), `reading` (open
-  files), `catalogue` (the records, in SQLite), `claims` (locks) and `place` (whether the directory
-  still exists, is writable and has space). `partials` stores unfinished uploads.
+  files), `local_catalogue` (the records, in SQLite), `claims` (locks), `place` (whether the
+  directory still exists, is writable and has space) and `local_partials` (unfinished uploads).
+* `s3`: the store of a bucket, if it was chosen.
 * `conditional`: preconditions of requests, as pure functions.
 * `part`: opens the store when the service starts; the command `serve import PATH…`.
 

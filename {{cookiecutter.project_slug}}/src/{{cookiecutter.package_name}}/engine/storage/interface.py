@@ -65,7 +65,10 @@ class Writer(Protocol):
 
     id: str
     draft: Draft
+    #: Bytes received, and those of them that the store has.
     size: int
+    written: int
+    committed: bool
 
     async def write(self, data: Chunk) -> None:
         """Take more bytes; raises Problem 507 when there is no space for them.
@@ -75,6 +78,9 @@ class Writer(Protocol):
 
     async def flush(self) -> None:
         """Write the collected bytes; the tap has seen all bytes when this returns."""
+
+    async def finish(self) -> None:
+        """Write the rest; raises the Problem of `accept` for a file smaller than 4 KiB."""
 
 
 class OpenFile(Protocol):

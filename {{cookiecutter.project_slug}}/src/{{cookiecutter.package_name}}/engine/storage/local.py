@@ -12,68 +12,52 @@ claim, so recovery reads only `parts/`, however many files there are.
 import asyncio
 import logging
 import os
+import shutil
 import sqlite3
+import stat
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from io import FileIO
 from itertools import starmap
 from pathlib import Path
 from typing import TypeVar
 
-from ..kernel.kernel import BOUNDS
-from ..kernel.problem import Problem, ProblemType
+from ..kernel.kernel import Measure
+from ..kernel.problem import Problem
 from ..kernel.threads import acquire, complete, in_thread
-from .catalogue import Catalogue, check_format
+from .base import BaseStorage
 from .claims import Claim, check_locks
-from .interface import Callbacks, Tap, Writer, notify
+from .interface import Callbacks, Tap, Writer
+from .local_catalogue import CREATED, LocalCatalogue, check_format
 from .place import NO_SPACE, PROBE, Place, check_moves
 from .reading import LocalFile, OpenFiles, read_now, read_path
-from .records import Draft, FileRecord, checked_id, is_id, not_found
+from .records import Draft, FileRecord, checked_id, is_id
 from .reserve import Reserve
 from .settings import StorageSettings
 from .writer import LocalWriter, WriterPool
 
 T = TypeVar("T")
-THREADS = 16
-#: Records per query of a listing.
-PAGE = 500
 #: Files that stay open after they have been read.
 OPEN_FILES = 512
-#: Seconds that the shutdown waits for cancelled writers.
-CLOSE_SECONDS = 5.0
 #: Seconds that a deletion waits for the claim of the file.
 CLAIM_SECONDS = 10.0
-
-QUOTA = ProblemType(
-    "quota-exceeded",
-    "The quota is exceeded",
-    "All files of one owner together may have at most `limit` bytes, and this file would exceed the"
-    " limit. Delete other files first.",
-)
-
-TOO_MANY_FILES = ProblemType(
-    "too-many-files",
-    "You have too many files",
-    "One owner may have at most `limit` files, including uploads that are unfinished. Delete other"
-    " files first.",
-)
 
 logger = logging.getLogger(__name__)
 
 
-class LocalStorage:
+class LocalStorage(BaseStorage):
     """The store of one directory; several processes may share it."""
+
+    place: Place
+    catalogue: LocalCatalogue
+    partials_module = ".local_partials"
 
     def __init__(self, settings: StorageSettings, callbacks: Sequence[Callbacks] = ()) -> None:
         """Open the store; blocking. Raises ValueError when several callbacks inspect files."""
-        if len([each for each in callbacks if each.inspect]) > 1:
-            raise ValueError("only one of the callbacks may have an `inspect`")
-        self.callbacks = callbacks
+        super().__init__(settings, callbacks)
         self.root = root = settings.directory
         check_format(root / "catalogue.sqlite3")
         self._files, self._parts = root / "files", root / "parts"
@@ -91,18 +75,23 @@ class LocalStorage:
         folders = [self._files, *inner, *([kept] if kept.exists() else [])]
         check_moves(self._parts, *folders)
         self.place = Place(root, settings.keep_free)
-        self.catalogue = Catalogue(root / "catalogue.sqlite3", self.place)
+        self.catalogue = LocalCatalogue(root / "catalogue.sqlite3", self.place)
         self.place.watch(root, self._files, self._parts)
         self._reserve.keep()
-        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
         self.writers = WriterPool(self.place)
-        self.quota, self.max_files = settings.quota, settings.max_files_per_owner
-        #: Whether every file must have an owner.
-        self.has_owners = False
-        self._quota_turn = asyncio.Lock()
-        self._announcing: set[str] = set()
-        self._working: set[asyncio.Future[None]] = set()
         self._open_files = OpenFiles(OPEN_FILES)
+
+    def prepare(self, umask: int) -> None:
+        # The permissions of a directory guard all files in it, and SQLite copies those of the
+        # catalogue to its `-wal` file.
+        for path in (self.root, self.root / "catalogue.sqlite3"):
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & umask and sys.platform != "win32":
+                try:
+                    path.chmod(mode & ~umask)
+                except PermissionError:
+                    logger.warning("%s belongs to another user: others may have access to it", path)
+        os.environ[CREATED] = str((self.root / "catalogue.sqlite3").absolute())
 
     def path(self, file_id: str) -> Path:
         """Return the path of a complete file; the last bits of an id are random."""
@@ -112,8 +101,7 @@ class LocalStorage:
     async def create(
         self, draft: Draft, tap: Tap | None = None, size: int = 0
     ) -> AsyncGenerator[LocalWriter]:
-        if self.has_owners and not draft.owner:
-            raise ValueError("the file needs an owner: Draft(..., owner=principal.id)")
+        self.check_owner(draft)
         await self.check_quota(draft.owner, size)
         with self.place.guarding():
             begin = partial(self._begin, size)
@@ -142,64 +130,17 @@ class LocalStorage:
             claim.release()
             raise
 
-    async def commit(self, writer: Writer, digest: dict[str, str] | None = None) -> FileRecord:
-        if not isinstance(writer, LocalWriter):
-            raise TypeError("the writer belongs to another store")
-        await writer.finish()
-        record = FileRecord(
-            **writer.draft.model_dump(),
-            id=writer.id,
-            size=writer.size,
-            created_at=datetime.now(UTC),
-            digest=digest,
-        )
-        with self.place.guarding():
-            await self._inspect(record, writer.path)
-            # One at a time, so that two files cannot both take the rest of a quota.
-            async with self._quota_turn if self.quota or self.max_files else nullcontext():
-                await self.check_quota(record.owner, record.size)
-                # This must not be cancelled: there must never be a record without its bytes.
-                await complete(self._publish(writer, record))
-        writer.committed = True
-        await self._announce(record)
-        return record
+    def _written(self, writer: Writer) -> AsyncGenerator[bytes]:
+        return read_path(_local(writer).path, 0, writer.size, self.threads)
 
-    async def check_quota(self, owner: str | None, size: int, files: int = 1) -> None:
-        """Raise Problem 413 when more files, with `size` bytes together, exceed an owner's limits.
+    async def _quarantine(self, writer: Writer) -> None:
+        quarantine = self.root / "quarantine"
+        await in_thread(self.threads, quarantine.mkdir, exist_ok=True)
+        await in_thread(self.threads, _local(writer).path.replace, quarantine / writer.id)
 
-        They are exact within a process, and approximate between several.
-        """
-        quota, most = self.quota, self.max_files
-        if not (quota or most):
-            return
-        stored, stored_bytes = await self.catalogue.stored_by(owner)
-        if most and stored + files > most:
-            BOUNDS["storage.max_files_per_owner"] += 1
-            detail = f"You may have at most {most} files."
-            raise Problem(413, detail, type=TOO_MANY_FILES, limit=most)
-        if quota and stored_bytes + size > quota:
-            detail = f"All files together may have at most {quota} bytes."
-            raise Problem(413, detail, type=QUOTA, limit=quota)
-
-    async def _inspect(self, record: FileRecord, part: Path) -> None:
-        """Call `inspect`, if there is one; move the file to the quarantine if it is refused."""
-        inspect = next(filter(None, (each.inspect for each in self.callbacks)), None)
-        if inspect is None:
-            return
-        try:
-            async with aclosing(read_path(part, 0, record.size, self.threads)) as chunks:
-                await inspect(record, chunks)
-        except Problem as problem:
-            if problem.status_code < 500:  # Otherwise the inspection itself failed.
-                quarantine = self.root / "quarantine"
-                await in_thread(self.threads, quarantine.mkdir, exist_ok=True)
-                await in_thread(self.threads, part.replace, quarantine / record.id)
-            raise
-
-    async def _publish(self, writer: LocalWriter, record: FileRecord) -> None:
-        """Make the bytes durable under their final name, then add the record."""
-        final = self.path(record.id)
-        await in_thread(self.threads, self._move_durably, writer.file, writer.path, final)
+    async def _publish(self, writer: Writer, record: FileRecord) -> None:
+        file, part, final = _local(writer).file, _local(writer).path, self.path(record.id)
+        await in_thread(self.threads, self._move_durably, file, part, final)
         await self.adopt(record)
 
     def _move_durably(self, file: FileIO, part: Path, final: Path) -> None:
@@ -214,45 +155,10 @@ class LocalStorage:
         part.replace(final)
         _sync_folder(folder)
 
-    async def adopt(self, record: FileRecord) -> None:
-        """Add the record of a file whose bytes are durable under their final name."""
-        announced = not any(each.on_stored for each in self.callbacks)
-        await self.catalogue.add(record, announced=announced)
-
-    async def _announce(self, record: FileRecord) -> None:
-        """Call `on_stored`; if it fails, the sweep calls it again."""
-        functions = [each.on_stored for each in self.callbacks if each.on_stored]
-        if not functions or record.id in self._announcing:
-            return
-        self._announcing.add(record.id)
-        try:
-            if await notify(functions, record.id, record):
-                with suppress(sqlite3.OperationalError, Problem):  # Then it is called once more.
-                    await self.catalogue.confirm(record.id)
-        finally:
-            self._announcing.discard(record.id)
-
-    @contextmanager
-    def working(self) -> Generator[None]:
-        """Keep the store open until the block has ended, for at most CLOSE_SECONDS."""
-        done = asyncio.get_running_loop().create_future()
-        self._working.add(done)
-        try:
-            yield
-        finally:
-            self._working.discard(done)
-            done.set_result(None)
-
     async def record(self, file_id: str) -> FileRecord:
         if found := self._open_files.find(file_id):
             return found[0]
-        record = await self.catalogue.get(checked_id(file_id))
-        if record is None:
-            raise not_found()
-        return record
-
-    async def find(self, file_ids: Sequence[str]) -> dict[str, FileRecord]:
-        return await self.catalogue.find(file_ids)
+        return await super().record(file_id)
 
     @asynccontextmanager
     async def open(self, record: FileRecord) -> AsyncGenerator[LocalFile]:
@@ -278,25 +184,6 @@ class LocalStorage:
     async def read_small(self, files: Sequence[tuple[str, int]]) -> list[bytes]:
         paths = [(self.path(file_id), 0, size) for file_id, size in files]
         return await in_thread(self.threads, lambda: list(starmap(read_now, paths)))
-
-    async def keep_crc32(self, values: Mapping[str, int]) -> None:
-        with suppress(sqlite3.OperationalError, Problem):  # It is computed again next time.
-            await self.catalogue.keep_crc32(values)
-
-    async def records(
-        self, after: int = 0, limit: int | None = None, owner: str | None = None
-    ) -> AsyncGenerator[tuple[int, FileRecord]]:
-        remaining = sys.maxsize if limit is None else limit
-        while page := await self.catalogue.page(after, min(PAGE, remaining), owner):
-            for after, record in page:
-                yield after, record
-            remaining -= len(page)
-
-    async def delete(self, file_id: str) -> None:
-        removed = await self.freeing(partial(self._delete, file_id))
-        if removed is None:
-            raise not_found()
-        await notify([each.on_deleted for each in self.callbacks], file_id, removed)
 
     async def freeing(self, deletion: Callable[[], Awaitable[T]]) -> T:
         """Run a deletion; on a full disk it may use the reserve of the store."""
@@ -337,15 +224,16 @@ class LocalStorage:
             return  # The path may lead to another store.
         await self.recover()
         await in_thread(self.threads, self._reserve.keep)
-        if any(each.on_stored for each in self.callbacks):
-            for file_id in await self.catalogue.unannounced():
-                # If it is claimed, its upload or another process is about to announce it.
-                if claim := await self._claim(file_id):
-                    try:
-                        if record := await self.catalogue.get(file_id):
-                            await self._announce(record)
-                    finally:
-                        await in_thread(self.threads, claim.release)
+        await self._announce_again(self._claimed)
+
+    @asynccontextmanager
+    async def _claimed(self, file_id: str) -> AsyncGenerator[object]:
+        claim = await self._claim(file_id)
+        try:
+            yield claim
+        finally:
+            if claim:
+                await in_thread(self.threads, claim.release)
 
     async def recover(self) -> None:
         """Finish or undo the work of writers that died."""
@@ -358,14 +246,19 @@ class LocalStorage:
         error = await self.catalogue.check()
         await in_thread(self.threads, self.place.look, error=error)
 
+    def measures(self) -> list[Measure]:
+        free = Measure("storage_free_bytes", "Free bytes of the disk.", "max", self._free_bytes)
+        help_, read = "Bytes received and not yet written.", lambda: self.writers.buffered
+        return [*super().measures(), free, Measure("storage_buffered_bytes", help_, "sum", read)]
+
+    def _free_bytes(self) -> int:
+        return shutil.disk_usage(self.root).free
+
     async def close(self) -> None:
-        """Close the store after cancelled writers have cleaned up."""
-        if self._working:
-            await asyncio.wait(self._working, timeout=CLOSE_SECONDS)
+        await self._settle()
         self._open_files.close()
-        await self.catalogue.close()
+        await super().close()
         self.place.close()
-        self.threads.shutdown(wait=False)
         self.writers.threads.shutdown(wait=False)
 
     async def _claim(self, file_id: str) -> Claim | None:
@@ -413,6 +306,12 @@ class LocalStorage:
 
     def _lock(self, file_id: str) -> Path:
         return self._parts / f"{file_id}.lock"
+
+
+def _local(writer: Writer) -> LocalWriter:
+    if not isinstance(writer, LocalWriter):
+        raise TypeError("the writer belongs to another store")
+    return writer
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,16 +2,15 @@
 
 import asyncio
 import errno
-import logging
 import math
 import mimetypes
 import os
-import shutil
 import sqlite3
 import stat
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from io import FileIO
 from pathlib import Path
 from types import MappingProxyType
@@ -20,36 +19,44 @@ from typing import Any, ClassVar
 from fastapi import FastAPI
 
 from ..kernel.access import NAME
-from ..kernel.kernel import Kernel, Measure
 from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..kernel.threads import repeating
-from .catalogue import CREATED
+from .base import QUOTA, TOO_MANY_FILES, BaseStorage
 from .interface import Callbacks
-from .local import QUOTA, TOO_MANY_FILES, LocalStorage
+from .local import LocalStorage
 from .place import LOOK_SECONDS, NO_SPACE, UNAVAILABLE
 from .records import Draft, clean_filename
 from .router import router
 from .settings import StorageSettings
 
-logger = logging.getLogger(__name__)
 #: Bytes per read of an imported file.
 CHUNK = 1 << 20
+
+
+def storage_class(settings: StorageSettings) -> type[BaseStorage]:
+    """Return the store of the settings' URL, which is a directory or a bucket."""
+    if not settings.url.startswith("s3:"):
+        return LocalStorage
+    # Imported by name, as it is not generated unless it was chosen.
+    chosen: type[BaseStorage] = import_module(f"{__package__}.s3").S3Storage
+    return chosen
 
 
 @asynccontextmanager
 async def open_storage(
     settings: StorageSettings, callbacks: Sequence[Callbacks] = ()
-) -> AsyncGenerator[LocalStorage]:
+) -> AsyncGenerator[BaseStorage]:
     """Open the store of the settings, recover from a crash, and sweep it while it is open."""
-    storage = LocalStorage(settings, callbacks)
-    await storage.recover()
+    storage = await asyncio.to_thread(storage_class(settings), settings, callbacks)
     try:
-        async with (
-            repeating(LOOK_SECONDS, storage.look),
-            repeating(settings.sweep_interval, storage.sweep),
-        ):
-            yield storage
+        async with storage.running():
+            await storage.recover()
+            async with (
+                repeating(LOOK_SECONDS, storage.look),
+                repeating(settings.sweep_interval, storage.sweep),
+            ):
+                yield storage
     finally:
         await storage.close()
 
@@ -77,15 +84,13 @@ def import_files(
     sys.exit(asyncio.run(_import(settings.storage, paths, owner, limit, accept)))
 
 
-def check_store(
-    settings: Any, use: Callable[[LocalStorage], object] = lambda storage: None
-) -> None:
+def check_store(settings: Any, use: Callable[[BaseStorage], object] = lambda storage: None) -> None:
     """Open the store, restrict its permissions, and `use` it; exit with one line if that fails."""
 
     async def open_and_close() -> None:
-        storage = LocalStorage(settings.storage)
+        storage = storage_class(settings.storage)(settings.storage, ())
         try:
-            _restrict(storage.root, int(settings.server.umask, 8))
+            storage.prepare(int(settings.server.umask, 8))
             use(storage)
         finally:
             await storage.close()
@@ -115,13 +120,11 @@ class Files(Part):
 
     def check(self, settings: Any) -> None:
         check_store(settings)
-        catalogue = settings.storage.directory / "catalogue.sqlite3"
-        os.environ[CREATED] = str(catalogue.absolute())
 
     def prepare(self, app: FastAPI) -> None:
         """Exit with one line if files from before access control have no owner."""
 
-        def refuse(storage: LocalStorage) -> None:
+        def refuse(storage: BaseStorage) -> None:
             if storage.catalogue.lacks_owners():
                 give = "`serve keys adopt OWNER` gives them one"
                 sys.exit(f"APP_STORAGE__URL: {url} has files or uploads without an owner: {give}")
@@ -142,33 +145,9 @@ class Files(Part):
         made = [each if isinstance(each, Callbacks) else each(app) for each in self._callbacks]
         async with open_storage(state.settings.storage, made) as state.storage:
             state.storage.has_owners = state.kernel.challenge is not None
-            _add_metrics(state.storage, state.kernel)
+            state.kernel.checks["storage"] = state.storage.place.is_up
+            state.kernel.measures += state.storage.measures()
             yield
-
-
-def _free_bytes(storage: LocalStorage) -> Callable[[], int]:
-    return lambda: shutil.disk_usage(storage.root).free
-
-
-def _add_metrics(storage: LocalStorage, kernel: Kernel) -> None:
-    place, counts, writers = storage.place, storage.catalogue.counts, storage.writers
-    kernel.checks["storage"] = place.is_up
-    kernel.measures += [
-        Measure("storage_free_bytes", "Free bytes of the disk.", "max", _free_bytes(storage)),
-        Measure(
-            "storage_files",
-            "Files by event: stored or removed.",
-            "counter",
-            lambda: counts,
-            "event",
-        ),
-        Measure(
-            "storage_buffered_bytes",
-            "Bytes received and not yet written.",
-            "sum",
-            lambda: writers.buffered,
-        ),
-    ]
 
 
 async def _import(
@@ -199,20 +178,6 @@ async def _import(
                 reason = error.detail if isinstance(error, Problem) else error.strerror
                 sys.stderr.write(f"{path}: {reason}\n")
     return exit_code
-
-
-def _restrict(root: Path, umask: int) -> None:
-    """Remove the permissions that the umask denies from an older directory.
-
-    They guard all files in it. SQLite copies the permissions of the catalogue to its `-wal` file.
-    """
-    for path in (root, root / "catalogue.sqlite3"):
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & umask and sys.platform != "win32":
-            try:
-                path.chmod(mode & ~umask)
-            except PermissionError:
-                logger.warning("%s belongs to another user: others may have access to it", path)
 
 
 def _open_regular(path: Path) -> FileIO:

@@ -92,7 +92,6 @@ class LocalWriter:
             await self._settle()
 
     async def finish(self) -> None:
-        """Write the rest; raises the Problem of `accept` for a file smaller than 4 KiB."""
         await self.flush()
         if self.head is not None:
             self._accept(self.head)

@@ -26,7 +26,7 @@ from ...kernel.part import Part
 from ...kernel.problem import Problem
 from ...kernel.threads import repeating
 from ...storage.part import Files, check_store
-from ...storage.partials import LocalPartials
+from ...storage.partials import open_partials
 from ...storage.records import FileId
 from ..router import WRITE, Uploads
 from . import draft, tus
@@ -229,7 +229,7 @@ class ResumableUploads(Part):
     problem_types = (BUSY, INCONSISTENT_LENGTH, MISMATCHING_OFFSET, TAKEN_OVER, TOO_MANY)
 
     def check(self, settings: Any) -> None:
-        check_store(settings, lambda storage: LocalPartials(storage, 1))
+        check_store(settings, lambda storage: open_partials(storage, 1))
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)
@@ -237,7 +237,7 @@ class ResumableUploads(Part):
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncGenerator[None]:
         settings = app.state.settings
-        partials = LocalPartials(app.state.storage, settings.upload.max_concatenations)
+        partials = open_partials(app.state.storage, settings.upload.max_concatenations)
         sessions = app.state.uploads = Sessions(partials, settings.upload)
         await sessions.sweep()  # Finishes the uploads that a crash interrupted.
         async with repeating(settings.storage.sweep_interval, sessions.sweep):

@@ -26,11 +26,10 @@ from ...kernel.origins import base_of
 from ...kernel.part import opened
 from ...kernel.problem import Problem, ProblemType
 from ...kernel.threads import complete
-from ...storage.claims import Claim
-from ...storage.partials import LocalPartials, Partial
+from ...storage.interface import Writer
+from ...storage.partials import Claim, Partial, Partials
 from ...storage.records import FileRecord, checked_id
 from ...storage.router import file_url
-from ...storage.writer import LocalWriter
 from ...streams.clock import expiry_time
 from ...streams.content import refuse_coding
 from ..metadata import owns
@@ -123,7 +122,7 @@ class _UploadLock:
 class Session:
     """One upload, held by one request."""
 
-    partials: LocalPartials
+    partials: Partials
     lock: _UploadLock
     claim: Claim
     max_size: int
@@ -202,9 +201,7 @@ class Session:
         with _logged(record.id):  # The file is stored: the next request tries again.
             await self._change(length=record.size, rollback=None, completed_at=self.changed_at)
 
-    async def _commit(
-        self, writer: LocalWriter, digest: dict[str, str] | None = None
-    ) -> FileRecord:
+    async def _commit(self, writer: Writer, digest: dict[str, str] | None = None) -> FileRecord:
         try:
             record = await self.partials.storage.commit(writer, digest)
         except Problem as problem:
@@ -227,7 +224,7 @@ class Session:
             await self._change(rollback=None, length=length)
 
     async def _write(
-        self, body: RequestBody, writer: LocalWriter | None, inform: Inform | None = None
+        self, body: RequestBody, writer: Writer | None, inform: Inform | None = None
     ) -> None:
         informed = self.offset
         try:
@@ -271,10 +268,10 @@ class Session:
         """Concatenate the parts of an upload; return False unless all of them are complete."""
         if not self.partial.parts:
             return False
-        length, files = 0, await self.partials.stats(self.partial.parts)
+        length, files = 0, await self.partials.received(self.partial.parts)
         for part in self.partial.parts:
             state, _ = await self.partials.load(part)
-            size = files[part].st_size if part in files else None
+            size = files[part].size if part in files else None
             if not state or size is None or state.rollback is not None or state.length != size:
                 return False
             length += size
@@ -290,7 +287,7 @@ class Session:
 class Sessions:
     """All resumable uploads of an application, at `app.state.uploads`."""
 
-    def __init__(self, partials: LocalPartials, settings: ResumableUploadSettings) -> None:
+    def __init__(self, partials: Partials, settings: ResumableUploadSettings) -> None:
         self.partials = partials
         self._settings = settings
         self._locks: dict[str, _UploadLock] = {}
@@ -345,16 +342,16 @@ class Sessions:
             raise Problem(404, _NOT_FOUND)
         if partial.expired_at is not None:
             raise Problem(410, _EXPIRED)
-        stat = None if record else (await self.partials.stats([upload_id])).get(upload_id)
-        if record is None and stat is None:
+        received = None if record else (await self.partials.received([upload_id])).get(upload_id)
+        if record is None and received is None:
             if partial.completed_at is None:
                 record = await self.partials.recover(partial)
             if record is None:  # Its file was deleted, or a power cut lost its bytes.
                 raise Problem(404, _NOT_FOUND)
-        changed_at = partial.completed_at or (stat.st_mtime if stat else time.time())
+        changed_at = partial.completed_at or (received.changed_at if received else time.time())
         if self.expires_at(changed_at) < expiry_time():
             raise Problem(410, _EXPIRED)
-        offset = record.size if record else stat.st_size if stat else 0
+        offset = record.size if record else received.size if received else 0
         size = self._settings.max_size
         session = Session(self.partials, lock, claim, size, partial, record, offset, changed_at)
         if record is None and partial.rollback is not None:
@@ -407,10 +404,10 @@ class Sessions:
         while page := await self.partials.unfinished(after):
             after = page[-1].id
             # Read after the page: an upload that is created meanwhile must not seem to be empty.
-            files = await self.partials.stats([partial.id for partial in page])
+            files = await self.partials.received([partial.id for partial in page])
             for partial in page:
                 file = files.get(partial.id)
-                whole = partial.parts or not file or file.st_size == partial.length
+                whole = partial.parts or not file or file.size == partial.length
                 if whole and partial.id not in self._locks:
                     await self._finish(partial)
 
