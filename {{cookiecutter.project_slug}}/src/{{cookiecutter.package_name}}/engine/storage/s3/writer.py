@@ -18,8 +18,8 @@ from botocore.exceptions import ClientError
 from ...kernel.kernel import BOUNDS
 from ...kernel.problem import Problem
 from ...kernel.threads import complete
+from ..catalogue import Place
 from ..interface import Callbacks, Chunk, Tap, notify
-from ..place import Place
 from ..records import Draft
 from ..writer import BLOCK, HEAD, MAX_CHUNKS
 
@@ -423,9 +423,9 @@ class S3Writer:
 
     async def _reserve(self, size: int) -> None:
         """Wait for memory for the rest of a part, or for as much of it as is expected."""
+        if self._body.size >= self.multipart.part_size:
+            await self._send()  # It could not be sent before; after an error this raises it again.
         missing = self.multipart.part_size - self._body.size
-        if not missing:  # It could not be sent, and each further call raises that again.
-            await self._send()
         left = self.multipart.expected - self.multipart.size - self._body.size
         more = min(missing, max(left, size)) if self.multipart.expected else missing
         await self._pool.take(more)
