@@ -17,7 +17,12 @@ PARTIALS = [f"{ENGINE}/storage/{name}partials.py" for name in ("", "local_", "s3
 #: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
-    (RESUME, [f"{ENGINE}/upload/resumable", f"{ENGINE}/**/*partials.py", f"{TESTS}/resumable"]),
+    (RESUME, [f"{ENGINE}/upload/resumable", f"{ENGINE}/storage/partials.py", f"{TESTS}/resumable"]),
+    (RESUME or REALTIME or S3, [f"{ENGINE}/streams/clock.py"]),
+    (SHARED or S3, [f"{TESTS}/redis_server.py"]),
+    (DOWNLOAD, [f"{ENGINE}/download", f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
+    (DOWNLOAD, [f"{ENGINE}/server/sendfile.py"]),
+    (DOWNLOAD, [f"{TESTS}/download", "tests/test_exports.py", "tests/test_transforms.py"]),
     (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),
     (RESUME or REALTIME, [f"{ENGINE}/streams/clock.py"]),
     (DOWNLOAD, [f"{ENGINE}/download", f"{ENGINE}/server/sendfile.py", f"{TESTS}/download"]),

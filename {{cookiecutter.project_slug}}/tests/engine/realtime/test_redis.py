@@ -15,7 +15,8 @@ from {{cookiecutter.package_name}}.engine.realtime.hub import open_hub
 
 from ..service import SOAK, Service, make_settings
 from .poller import position_of, replay
-from .redis import Proxy, RedisServer, following, redis, stopped_redis, texts, until
+from ..redis_server import RedisServer, redis, stopped_redis
+from .redis import Proxy, following, texts, until
 from .subscriber import TEXT, Subscriber, publish
 from .test_history import (  # noqa: F401  (Again, on Redis.)
     test_a_repeated_publication_has_the_same_id_and_is_delivered_once,

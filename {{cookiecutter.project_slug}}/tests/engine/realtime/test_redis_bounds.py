@@ -9,7 +9,8 @@ from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PR
 
 from ..service import Service
 from .poller import position_of, replay
-from .redis import RedisServer, hasty, redis, sections, stopped_redis, two, until, until_ready
+from ..redis_server import RedisServer, redis, stopped_redis
+from .redis import hasty, sections, two, until, until_ready
 from .subscriber import TEXT, publish
 
 __all__ = ["hasty", "redis", "sections", "stopped_redis", "two"]

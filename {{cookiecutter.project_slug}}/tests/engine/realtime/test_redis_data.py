@@ -13,20 +13,8 @@ from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PR
 
 from ..service import Service
 from .poller import position_of, replay
-from .redis import (
-    Proxy,
-    RedisServer,
-    following,
-    hasty,
-    redis,
-    reset_of,
-    sections,
-    stopped_redis,
-    texts,
-    two,
-    until,
-    until_ready,
-)
+from ..redis_server import RedisServer, redis, stopped_redis
+from .redis import Proxy, following, hasty, reset_of, sections, texts, two, until, until_ready
 from .subscriber import TEXT, publish
 
 JSON = {"Content-Type": "application/json"}

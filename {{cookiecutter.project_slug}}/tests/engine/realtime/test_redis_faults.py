@@ -14,19 +14,8 @@ from {{cookiecutter.package_name}}.engine.realtime.backends import redis as back
 
 from ..service import SOAK, Service, ServiceProcess
 from .poller import replay
-from .redis import (
-    RedisServer,
-    following,
-    hasty,
-    redis,
-    reset_of,
-    sections,
-    stopped_redis,
-    texts,
-    two,
-    until,
-    until_ready,
-)
+from ..redis_server import RedisServer, redis, stopped_redis
+from .redis import following, hasty, reset_of, sections, texts, two, until, until_ready
 from .subscriber import TEXT, Subscriber, publish
 
 __all__ = ["hasty", "redis", "sections", "stopped_redis", "two"]

@@ -25,18 +25,8 @@ from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import (
 
 from ..service import Service, ServiceProcess
 from .poller import position_of, replay
-from .redis import (
-    Proxy,
-    RedisServer,
-    following,
-    hasty,
-    redis,
-    sections,
-    stopped_redis,
-    texts,
-    until,
-    until_ready,
-)
+from ..redis_server import RedisServer, redis, stopped_redis
+from .redis import Proxy, following, hasty, sections, texts, until, until_ready
 from .subscriber import TEXT, publish
 
 __all__ = ["hasty", "redis", "sections", "stopped_redis"]

@@ -16,7 +16,7 @@ from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PR
 from ..service import SOAK
 from . import words
 from .parsers import EventStreamParser, JsonLinesParser, UIMessageParser
-from .redis import RedisServer, redis, stopped_redis
+from ..redis_server import RedisServer, redis, stopped_redis
 from .replicas import (
     Page,
     Parser,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ..service import ServiceProcess
-from .redis import RedisServer, redis, stopped_redis
+from ..redis_server import RedisServer, redis, stopped_redis
 from .subscriber import Subscriber
 from .test_deploys import CLIENTS, say_goodbye
 
