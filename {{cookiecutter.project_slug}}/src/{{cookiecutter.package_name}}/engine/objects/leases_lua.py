@@ -5,7 +5,7 @@ The keys, all with one prefix:
 * `lease:NAME`: the lease and its last holder, as `token fence taken_over`. It is held as long as it
   has more than KEEP - TTL left to live; later another may take it. `release` deletes it, so a key
   that is not held any more says that its holder has died.
-* `asks`, a sorted set: the newest ticket that was asked for, of each name. It is kept for a minute.
+* `asks`, a sorted set: the newest ticket that was asked for, of each of the last 10,000 names.
 * `state`, a hash: `number`, the highest fence and ticket so far; `server`, the run of Redis that
   wrote it; `id`, of these data.
 * `quiet`: exists for some time after Redis was started or lost its data.
@@ -51,7 +51,7 @@ ASK = (
     _BEGIN
     + """
 local ticket = next_number()
-redis.call('ZREMRANGEBYSCORE', asks, '-inf', number - 60000000)
+redis.call('ZREMRANGEBYRANK', asks, 0, -10000)
 redis.call('ZADD', asks, ticket, ARGV[2])
 return ticket
 """
