@@ -12,6 +12,7 @@ from fastapi import APIRouter
 
 from {{cookiecutter.package_name}}.settings import Settings
 
+from . import stores
 from .service import Service
 
 #: The tests that also run with access control, in which the clients of the others would need a key.
@@ -41,11 +42,23 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 OF_FASTAPI = "ignore::pydantic.warnings.UnsupportedFieldAttributeWarning"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Make warnings errors in this folder only."""
+def pytest_configure(config: pytest.Config) -> None:
+    if stores.SERVER:
+        config.add_cleanup(stores.start())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Make warnings errors in this folder only, and leave out what is about directories in S3."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.filterwarnings("error", OF_FASTAPI))
+    if stores.SERVER:
+        config.hook.pytest_deselected(items=[each for each in items if is_local(each)])
+        items[:] = [each for each in items if not is_local(each)]
+
+
+def is_local(item: pytest.Item) -> bool:
+    return item.get_closest_marker("local") is not None
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ from {{cookiecutter.package_name}}.engine.settings import ServerSettings
 from {{cookiecutter.package_name}}.engine.testing import LiveServer, client_of
 from {{cookiecutter.package_name}}.settings import Settings
 
+from . import stores
 from .peer import PATIENCE, connect
 
 T = TypeVar("T")
@@ -58,6 +59,8 @@ def make_settings(**sections: Any) -> Settings:
     for name, files in _FILES.items():
         if name in Settings.model_fields:
             sections[name] = files | sections.get(name, {})
+    if "storage" in sections and stores.SERVER:
+        sections["storage"]["url"] = stores.moved(sections["storage"]["url"])
     sections["server"] = KNOWN | sections.get("server", {})
     settings: Settings = make(_env_file=None, **sections)
     return settings
@@ -147,6 +150,9 @@ class ServiceProcess:
         serve = [] if command[:1] == ("-m",) else ["-m", "{{cookiecutter.package_name}}"]
         self._command = [sys.executable, *serve, *command]
         known = {f"SERVER__{name.upper()}": value for name, value in KNOWN.items()}
+        if stores.SERVER:
+            url = environment.get("STORAGE__URL", "file:data")
+            environment["STORAGE__URL"] = stores.moved(url, directory)
         settings = {f"APP_{name}": value for name, value in (known | environment).items()}
         self._environment = {**os.environ, "APP_SERVER__PORT": "0", **settings}
         self._directory = directory

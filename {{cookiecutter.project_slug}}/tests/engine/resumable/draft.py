@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from .. import stores
 from ..peer import Peer
 
 PARTIAL = "application/partial-upload"
@@ -96,7 +97,7 @@ def is_problem(response: httpx.Response, name: str, **members: int) -> bool:
 
 def unfinished(tmp_path: Path) -> set[str]:
     """Return the ids of the uploads whose bytes the service still keeps."""
-    return {path.name.partition(".")[0] for path in (tmp_path / "data" / "uploads").iterdir()}
+    return {name.partition(".")[0] for name in stores.left(tmp_path / "data", "uploads")}
 
 
 def bare(method: str, url: str, length: int | None, *headers: str, version: str = "1.1") -> bytes:

@@ -14,6 +14,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.streams import clock
 
+from .. import stores
 from ..peer import Peer
 
 VERSION = "1.0.0"
@@ -143,6 +144,5 @@ async def settle(service: Any) -> None:
 
 def unfinished(tmp_path: Path) -> list[str]:
     """Return the files of uploads in progress, without the lock of a sweep at the moment."""
-    folders = [tmp_path / "data" / "uploads", tmp_path / "data" / "parts"]
-    names = {path.name for folder in folders for path in folder.iterdir()}
-    return sorted(names - {"sweep.lock"})
+    names = stores.left(tmp_path / "data", "uploads", "parts")
+    return [name for name in names if name != "sweep.lock"]

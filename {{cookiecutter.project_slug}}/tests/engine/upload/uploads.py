@@ -4,6 +4,8 @@ import base64
 import hashlib
 from pathlib import Path
 
+from .. import stores
+
 
 def sha256(data: bytes) -> str:
     """Return a digest to compare instead of a large body, which a failure would print."""
@@ -22,4 +24,4 @@ def head(length: int, *headers: str) -> bytes:
 
 def left_behind(tmp_path: Path) -> list[str]:
     """Return the files of uploads in progress."""
-    return sorted(path.name for path in (tmp_path / "data" / "parts").iterdir())
+    return stores.left(tmp_path / "data", "parts")

@@ -1,0 +1,126 @@
+"""Where the services of the tests store their files: in a directory, or in S3.
+
+With TEST_STORAGE=moto or TEST_STORAGE=seaweedfs, a prefix in the bucket of such a server takes the
+place of each directory, and the services share a Redis. Tests that are marked `local` do not run.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+SERVER = os.environ.get("TEST_STORAGE", "")
+
+
+def start() -> Callable[[], None]:
+    """Start the servers, tell services their addresses, and return the function that ends them."""
+    servers = import_module(".objects.servers", __package__)
+    folder = TemporaryDirectory(ignore_cleanup_errors=True)
+    redis = import_module(".redis_server", __package__).RedisServer(Path(folder.name))
+    asyncio.run(redis.start())
+    os.environ |= servers.ENVIRONMENT
+    os.environ["APP_STORAGE__ENDPOINT_URL"] = servers.start(SERVER)
+    os.environ["APP_STORAGE__REDIS_URL"] = redis.url
+
+    def end() -> None:
+        redis.end()
+        folder.cleanup()
+
+    return end
+
+
+def moved(url: str, folder: Path = Path()) -> str:
+    """Return the URL of a store: this one, or that of the prefix in the place of its directory."""
+    return f"s3://files/{_prefix(folder / url.removeprefix('file:'))}" if SERVER else url
+
+
+def _prefix(directory: Path) -> str:
+    return hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
+
+
+def left(directory: Path, *folders: str) -> list[str]:
+    """Return the names of files in these folders of a store, in which uploads are in progress.
+
+    In S3, return the ids of uploads of which there are parts, pieces or bytes without a record.
+    """
+    if not SERVER:
+        return sorted(path.name for each in folders for path in (directory / each).iterdir())
+    known = {key.split("/")[1] for key in _objects(directory, "files/", "pieces/")}
+    return sorted((known | set(_multiparts(directory))) - _recorded(directory))
+
+
+def quarantined(directory: Path) -> list[bytes]:
+    """Return the files that were refused."""
+    if not SERVER:
+        folder = directory / "quarantine"
+        return [path.read_bytes() for path in folder.iterdir()] if folder.exists() else []
+    return [read(directory, key) for key in _objects(directory, "quarantine/")]
+
+
+def received(directory: Path, file_id: str) -> int:
+    """Return the stored bytes of an unfinished upload."""
+    if not SERVER:
+        return (directory / "uploads" / f"{file_id}.part").stat().st_size
+    size = sum(_multiparts(directory).get(file_id, []))
+    for key, length in _objects(directory, f"pieces/{file_id}/").items():
+        if int(key.rpartition("/")[2].partition(".")[0]) == size:
+            size += length
+    return size
+
+
+def read(directory: Path, key: str) -> bytes:
+    """Return an object of the prefix in the place of a directory."""
+    with closing(_client()) as s3:
+        body = s3.get_object(Bucket="files", Key=f"{_prefix(directory)}/{key}")["Body"]
+        return bytes(body.read())
+
+
+def replace(directory: Path, key: str, data: bytes | None) -> None:
+    """Replace an object of the prefix in the place of a directory, or delete it."""
+    where = {"Bucket": "files", "Key": f"{_prefix(directory)}/{key}"}
+    with closing(_client()) as s3:
+        s3.delete_object(**where) if data is None else s3.put_object(**where, Body=data)
+
+
+def _client() -> Any:
+    servers = import_module(".objects.servers", __package__)
+    return servers.client(os.environ["APP_STORAGE__ENDPOINT_URL"])
+
+
+def _objects(directory: Path, *folders: str) -> dict[str, int]:
+    """Return the keys of objects, without the prefix, and their sizes."""
+    found, prefix = {}, f"{_prefix(directory)}/"
+    with closing(_client()) as s3:
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket="files", Prefix=prefix):
+            for each in page.get("Contents", []):
+                found[each["Key"].removeprefix(prefix)] = each["Size"]
+    return {key: size for key, size in found.items() if key.startswith(folders)}
+
+
+def _multiparts(directory: Path) -> dict[str, list[int]]:
+    """Return the ids of files whose parts are being uploaded, and the sizes of the parts."""
+    prefix = f"{_prefix(directory)}/files/"
+    with closing(_client()) as s3:
+        pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket="files", Prefix=prefix)
+        uploads = [each for page in pages for each in page.get("Uploads", [])]
+        return {
+            each["Key"].removeprefix(prefix): [
+                part["Size"]
+                for page in s3.get_paginator("list_parts").paginate(
+                    Bucket="files", Key=each["Key"], UploadId=each["UploadId"]
+                )
+                for part in page.get("Parts", [])
+            ]
+            for each in uploads
+            if each["Key"].startswith(prefix)
+        }
+
+
+def _recorded(directory: Path) -> set[str]:
+    """Return the ids of the files in the catalogue of a bucket."""
+    raise NotImplementedError
