@@ -43,14 +43,17 @@ class State:
 def catalogue(package: str, directory: Path, count: int) -> list[str]:
     """Create the records of files, and the bytes of some; return the ids of the latter."""
     records = import_module(f"{package}.engine.storage.records")
-    table = import_module(f"{package}.engine.storage.catalogue")
+    try:
+        table = import_module(f"{package}.engine.storage.local_catalogue").LocalCatalogue
+    except ImportError:  # An older service, for a comparison.
+        table = import_module(f"{package}.engine.storage.catalogue").Catalogue
     place = import_module(f"{package}.engine.storage.place")
     directory.mkdir(parents=True, exist_ok=True)
     ids: list[str] = []
 
     async def fill() -> None:
         held = place.Place(directory, keep_free=0)
-        opened = table.Catalogue(directory / "catalogue.sqlite3", held)
+        opened = table(directory / "catalogue.sqlite3", held)
         opened.execute("BEGIN")
         for number in range(count):
             file_id = records.new_id()

@@ -10,9 +10,9 @@ import pytest
 
 from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.engine.server import cli
-from {{cookiecutter.package_name}}.engine.storage.catalogue import (
+from {{cookiecutter.package_name}}.engine.storage.local_catalogue import (
     FORMAT,
-    Catalogue,
+    LocalCatalogue,
     check_format,
 )
 from {{cookiecutter.package_name}}.engine.storage.place import Place
@@ -23,7 +23,7 @@ from ..peer import PATIENCE
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    catalogue = Catalogue(path, Place(path.parent, keep_free=0))
+    catalogue = LocalCatalogue(path, Place(path.parent, keep_free=0))
     with closing(catalogue._database), closing(catalogue._reader):
         yield catalogue._database
 

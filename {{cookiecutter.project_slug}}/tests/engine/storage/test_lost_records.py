@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage.catalogue import CREATED, check_format
+from {{cookiecutter.package_name}}.engine.storage.local_catalogue import CREATED, check_format
 from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
 
 from ..service import Service, make_settings

@@ -16,7 +16,7 @@ from contextlib import (
 )
 from datetime import UTC, datetime
 from functools import partial
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ..kernel.kernel import BOUNDS, Measure
 from ..kernel.problem import Problem, ProblemType
@@ -55,6 +55,8 @@ class BaseStorage(ABC):
     place: Place
     #: The module of the store's unfinished uploads, relative to this package.
     partials_module: ClassVar[str]
+    #: The type of the writers that `create` yields.
+    writer_type: ClassVar[type[Any]]
 
     def __init__(self, settings: StorageSettings, callbacks: Sequence[Callbacks]) -> None:
         """Raises ValueError when several callbacks inspect files."""
@@ -121,6 +123,8 @@ class BaseStorage(ABC):
             raise ValueError("the file needs an owner: Draft(..., owner=principal.id)")
 
     async def commit(self, writer: Writer, digest: dict[str, str] | None = None) -> FileRecord:
+        if not isinstance(writer, self.writer_type):
+            raise TypeError("the writer belongs to another store")
         await writer.finish()
         record = FileRecord(
             **writer.draft.model_dump(),
@@ -154,15 +158,15 @@ class BaseStorage(ABC):
             raise
 
     @abstractmethod
-    def _written(self, writer: Writer) -> AsyncGenerator[bytes]:
+    def _written(self, writer: Any) -> AsyncGenerator[bytes]:
         """Yield the bytes of a finished writer."""
 
     @abstractmethod
-    async def _quarantine(self, writer: Writer) -> None:
+    async def _quarantine(self, writer: Any) -> None:
         """Keep the bytes of a finished writer where no client sees them."""
 
     @abstractmethod
-    async def _publish(self, writer: Writer, record: FileRecord) -> None:
+    async def _publish(self, writer: Any, record: FileRecord) -> None:
         """Make the bytes durable under their final name, then add the record."""
 
     async def check_quota(self, owner: str | None, size: int, files: int = 1) -> None:

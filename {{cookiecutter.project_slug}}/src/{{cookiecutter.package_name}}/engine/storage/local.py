@@ -54,6 +54,7 @@ class LocalStorage(BaseStorage):
     place: Place
     catalogue: LocalCatalogue
     partials_module = ".local_partials"
+    writer_type = LocalWriter
 
     def __init__(self, settings: StorageSettings, callbacks: Sequence[Callbacks] = ()) -> None:
         """Open the store; blocking. Raises ValueError when several callbacks inspect files."""
@@ -130,16 +131,16 @@ class LocalStorage(BaseStorage):
             claim.release()
             raise
 
-    def _written(self, writer: Writer) -> AsyncGenerator[bytes]:
-        return read_path(_local(writer).path, 0, writer.size, self.threads)
+    def _written(self, writer: LocalWriter) -> AsyncGenerator[bytes]:
+        return read_path(writer.path, 0, writer.size, self.threads)
 
-    async def _quarantine(self, writer: Writer) -> None:
+    async def _quarantine(self, writer: LocalWriter) -> None:
         quarantine = self.root / "quarantine"
         await in_thread(self.threads, quarantine.mkdir, exist_ok=True)
-        await in_thread(self.threads, _local(writer).path.replace, quarantine / writer.id)
+        await in_thread(self.threads, writer.path.replace, quarantine / writer.id)
 
-    async def _publish(self, writer: Writer, record: FileRecord) -> None:
-        file, part, final = _local(writer).file, _local(writer).path, self.path(record.id)
+    async def _publish(self, writer: LocalWriter, record: FileRecord) -> None:
+        file, part, final = writer.file, writer.path, self.path(record.id)
         await in_thread(self.threads, self._move_durably, file, part, final)
         await self.adopt(record)
 
@@ -306,12 +307,6 @@ class LocalStorage(BaseStorage):
 
     def _lock(self, file_id: str) -> Path:
         return self._parts / f"{file_id}.lock"
-
-
-def _local(writer: Writer) -> LocalWriter:
-    if not isinstance(writer, LocalWriter):
-        raise TypeError("the writer belongs to another store")
-    return writer
 
 
 def _sync_folder(folder: Path) -> None:

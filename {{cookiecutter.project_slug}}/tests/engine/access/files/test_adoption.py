@@ -13,7 +13,7 @@ import pytest
 from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.engine.storage import Draft
 from {{cookiecutter.package_name}}.engine.storage.part import open_storage
-from {{cookiecutter.package_name}}.engine.storage.partials import LocalPartials, Partial
+from {{cookiecutter.package_name}}.engine.storage.partials import Partial, open_partials
 
 from ...service import ServiceProcess, make_settings
 from ..keys import Keys
@@ -41,7 +41,7 @@ async def store_without_owner(folder: Path) -> tuple[str, str]:
         async with storage.create(Draft(filename="a.txt")) as writer:
             await writer.write(DATA)
             record = await storage.commit(writer)
-        uploads = LocalPartials(storage, 1)
+        uploads = open_partials(storage, 1)
         upload = Partial(draft=Draft(filename="b.txt"), length=10, completes=True)
         await uploads.add(upload)
         async with uploads.open(upload, 0) as writer:
