@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage import local
+from {{cookiecutter.package_name}}.engine.storage import base, local
 
 from ..peer import PATIENCE
 from ..service import Service
@@ -33,9 +33,9 @@ def open_files(service: Service) -> list[str]:
 
 async def settled(service: Service) -> None:
     """Wait until all threads of the store are idle: a barrier for them."""
-    meeting = threading.Barrier(local.THREADS)
+    meeting = threading.Barrier(base.THREADS)
     threads = service.app.state.storage.threads
-    done = [threads.submit(meeting.wait, PATIENCE) for _ in range(local.THREADS)]
+    done = [threads.submit(meeting.wait, PATIENCE) for _ in range(base.THREADS)]
     await asyncio.gather(*map(asyncio.wrap_future, done))
 
 

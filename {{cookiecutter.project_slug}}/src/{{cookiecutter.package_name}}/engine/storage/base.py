@@ -22,7 +22,7 @@ from ..kernel.kernel import BOUNDS, Measure
 from ..kernel.problem import Problem, ProblemType
 from ..kernel.threads import complete
 from .catalogue import Catalogue, Place
-from .interface import Callbacks, Tap, Writer, notify
+from .interface import Callbacks, OpenFile, Tap, Writer, notify
 from .records import Draft, FileRecord, checked_id, not_found
 from .settings import StorageSettings
 
@@ -89,6 +89,18 @@ class BaseStorage(ABC):
         self, draft: Draft, tap: Tap | None = None, size: int = 0
     ) -> AbstractAsyncContextManager[Writer]:
         """Begin a file; see `Storage`."""
+
+    @abstractmethod
+    def open(self, record: FileRecord) -> AbstractAsyncContextManager[OpenFile]:
+        """Open a file; see `Storage`."""
+
+    @abstractmethod
+    def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        """Yield some bytes of a file; see `Storage`."""
+
+    @abstractmethod
+    async def read_small(self, files: Sequence[tuple[str, int]]) -> list[bytes]:
+        """Return the bytes of small files; see `Storage`."""
 
     @abstractmethod
     async def recover(self) -> None:

@@ -30,7 +30,7 @@ from ..kernel.problem import Problem
 from ..kernel.threads import acquire, complete, in_thread
 from .base import BaseStorage
 from .claims import Claim, check_locks
-from .interface import Callbacks, Tap, Writer
+from .interface import Callbacks, Tap
 from .local_catalogue import CREATED, LocalCatalogue, check_format
 from .place import NO_SPACE, PROBE, Place, check_moves
 from .reading import LocalFile, OpenFiles, read_now, read_path
