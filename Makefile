@@ -40,7 +40,7 @@ except (OSError, OverflowError, ValueError) as error:
 endef
 export CHECK_PORT
 
-.PHONY: serve port test soak prove-faults bench-upload bench-download bench-realtime bench-runs bench-overhead bench-hostile bench-single bench-compare lint format clean caches
+.PHONY: serve port test soak prove-faults bench-upload bench-download bench-realtime bench-runs bench-overhead bench-hostile bench-single bench-s3 bench-compare lint format clean caches
 
 serve: port caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
@@ -97,6 +97,10 @@ bench-hostile: | $(UV)
 # Measure the cost of single requests on a service with much data.
 bench-single: | $(UV)
 	@$(RUN) python benchmarks/single_request.py $(ARGS)
+
+# Compare transfers to and from S3 with the client library alone.
+bench-s3: | $(UV)
+	@$(RUN) python benchmarks/object_storage.py $(ARGS)
 
 # Compare the costs of the work tree with an earlier commit.
 bench-compare: | $(UV)

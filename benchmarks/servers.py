@@ -69,7 +69,7 @@ def equip(
     output = directory / "service"
     subprocess.run(
         [sys.executable, "-m", "cookiecutter", str(template), "--no-input",
-         "broker=redis", "auth=none", "use_chat=yes",
+         "storage=s3", "broker=redis", "auth=none", "use_chat=yes",
          "--config-file", str(config), "--output-dir", str(output)],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip

@@ -163,6 +163,16 @@ def test_every_cost_of_a_single_request_is_measured() -> None:
     assert tables_with("target", report)
 
 
+def test_transfers_to_s3_are_measured_beside_those_of_the_client_library() -> None:
+    report = bench("s3", "--smoke")
+
+    (table,) = tables_with("x library", report)
+    assert len(table) == 4
+    assert all(number(row["MiB/s"]) > 0 for row in table.values())
+    (targets,) = tables_with("target", report)
+    assert len(targets) == 7
+
+
 def test_a_commit_is_compared_with_the_work_tree() -> None:
     if not (REPOSITORY / ".git").exists():
         pytest.skip("this is no clone: there are no commits")
