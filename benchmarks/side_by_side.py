@@ -53,10 +53,13 @@ def choose(variants: Sequence[V], names: Sequence[str] | None) -> list[V]:
 
 
 @contextmanager
-def workshop(chosen: argparse.Namespace, space: int) -> Generator[Tools]:
-    """Generate the service and a directory for all files; delete them afterwards."""
+def workshop(chosen: argparse.Namespace, space: int, *more: str) -> Generator[Tools]:
+    """Generate the service and a directory for all files; delete them afterwards.
+
+    `more` are further requirements of the environment.
+    """
     with workplace(chosen.directory, space) as (directory, kept):
-        yield equip(directory, kept, beside=THEIRS)
+        yield equip(directory, kept, beside=[*THEIRS, *more])
 
 
 @contextmanager
