@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from ...kernel.kernel import BOUNDS
 from ...kernel.problem import Problem
 from ...kernel.threads import complete
+from ...objects.bucket import Bucket, BucketError
 from ..catalogue import Place
 from ..interface import Callbacks, Chunk, Tap, notify
 from ..records import Draft
@@ -39,20 +40,45 @@ WAIT_SECONDS = 60.0
 #: Seconds for a request with its repetitions, and more for its bytes at the lowest rate.
 REQUEST_SECONDS = 120.0
 LOWEST_RATE = 64 << 10
-#: Status codes with which S3 replies to the repetition of a request that has succeeded.
-REPEATED = {404, 409, 412}
+#: Status codes that the callers of `ask` handle.
+HANDLED = {404, 409, 412, 416}
+
+
+class Refused(Exception):
+    """S3 has refused a request with one of the statuses in HANDLED."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"S3 has replied {status}")
+        self.status = status
 
 
 class S3Pool:
     """The client, and the bytes that all uploads of the process hold in memory."""
 
-    def __init__(self, client: Any, bucket: str, max_buffered: int) -> None:
-        """`client` is that of `Bucket.connected`, `bucket` the name."""
+    def __init__(self, client: Any, bucket: Bucket, max_buffered: int) -> None:
+        """`client` is that of `Bucket.connected`."""
         self.client, self.bucket = client, bucket
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="checksum")
         self.buffered = 0
         self._max_buffered = max_buffered
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def ask(self, operation: str, key: str, *, seconds: float = 0, **arguments: Any) -> Any:
+        """Send a request about an object; raises Refused and BucketError.
+
+        It gets `seconds` more than others for its bytes.
+        """
+        with self.bucket.errors():
+            # The HTTP client has no timeout for a server that stops to read.
+            async with asyncio.timeout(REQUEST_SECONDS + seconds):
+                try:
+                    method = getattr(self.client, operation)
+                    return await method(Bucket=self.bucket.name, Key=key, **arguments)
+                except ClientError as error:
+                    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                    if status in HANDLED and error.response["Error"].get("Code") != "NoSuchBucket":
+                        raise Refused(status) from error
+                    raise
 
     async def take(self, size: int) -> None:
         """Wait until memory for `size` bytes is free, in order; raises Problem 503.
@@ -111,8 +137,8 @@ class Body:
     def checksum(self) -> str:
         return base64.b64encode(self.crc.to_bytes(4)).decode()
 
-    # The client takes the length from `__len__`, repeats a request after `seek(0)`, and checks that
-    # there is a `read`; the HTTP client iterates.
+    # The client takes the length from `__len__`, and repeats a request after `seek(0)`. It requires
+    # a `read`, but the HTTP client iterates.
     def __len__(self) -> int:
         return self.size
 
@@ -140,8 +166,7 @@ class Part(NamedTuple):
 class Multipart:
     """The parts of one object on their way to S3.
 
-    All methods raise the errors of the client and TimeoutError; the caller has to translate them.
-    After a part has failed, each further call raises its error, until `abort`.
+    All methods raise BucketError. After a part has failed, each further call raises that again.
     """
 
     def __init__(
@@ -228,7 +253,7 @@ class Multipart:
             self.stored += part.size
 
     async def complete(self) -> None:
-        """Make an object of the parts; raises FileExistsError if there was one with another size.
+        """Make an object of the parts; the only one with this key.
 
         If it is not known whether the request has succeeded, the object is looked at.
         """
@@ -246,7 +271,7 @@ class Multipart:
                 MultipartUpload={"Parts": parts},
                 IfNoneMatch="*",
             )
-        except Exception as error:
+        except (Refused, BucketError) as error:
             await self._check_stored(error)
 
     async def put(self, body: Body) -> None:
@@ -261,7 +286,7 @@ class Multipart:
                 seconds=body.size / LOWEST_RATE,
                 **self._about,
             )
-        except Exception as error:
+        except (Refused, BucketError) as error:
             await self._check_stored(error)
         self.stored = body.size
 
@@ -271,8 +296,8 @@ class Multipart:
         if self.upload_id is not None:
             try:
                 await self._ask("abort_multipart_upload", UploadId=self.upload_id)
-            except ClientError as error:
-                if status_of(error) != 404:
+            except Refused as refused:
+                if refused.status != 404:
                     raise
 
     async def remove(self) -> None:
@@ -307,29 +332,26 @@ class Multipart:
             "upload_part_copy",
             UploadId=self.upload_id,
             PartNumber=number,
-            CopySource={"Bucket": self.pool.bucket, "Key": key},
+            CopySource={"Bucket": self.pool.bucket.name, "Key": key},
             CopySourceRange=f"bytes={start}-{stop - 1}",
             seconds=(stop - start) / LOWEST_RATE,
         )
         result = copied["CopyPartResult"]
         return Part(number, result["ETag"], stop - start, result.get("ChecksumCRC32"))
 
-    async def _check_stored(self, error: Exception) -> None:
-        """Raise `error` unless the object exists and has all bytes."""
-        if isinstance(error, ClientError) and status_of(error) not in REPEATED | {500, 503}:
-            raise error
+    async def _check_stored(self, error: Refused | BucketError) -> None:
+        """Raise BucketError unless the object exists and has all bytes."""
         try:
             found = await self._ask("head_object")
-        except ClientError:
-            raise error from None
-        if found["ContentLength"] != self.size:
-            raise FileExistsError(f"{self.key} exists already") from error
+        except Refused:
+            found = {}
+        if found.get("ContentLength") != self.size:
+            if isinstance(error, Refused):
+                raise BucketError(f"{self.key}: {error}", is_temporary=False) from error
+            raise error
 
     async def _ask(self, operation: str, *, seconds: float = 0, **arguments: Any) -> Any:
-        # The HTTP client has no timeout for a server that stops to read.
-        async with asyncio.timeout(REQUEST_SECONDS + seconds):
-            method = getattr(self.pool.client, operation)
-            return await method(Bucket=self.pool.bucket, Key=self.key, **arguments)
+        return await self.pool.ask(operation, self.key, seconds=seconds, **arguments)
 
 
 class S3Writer:
@@ -474,7 +496,3 @@ class S3Writer:
             progress = [each.on_progress for each in self._callbacks]
             await notify(progress, self.id, self.id, self._checked)
 
-
-def status_of(error: ClientError) -> int:
-    """Return the HTTP status of an error that S3 has reported."""
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
