@@ -26,8 +26,12 @@ from ..peer import PATIENCE
 T = TypeVar("T")
 #: The codes of S3's errors (docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
 _CODES = {
-    **{403: "AccessDenied", 404: "NoSuchKey", 409: "ConditionalRequestConflict"},
-    **{412: "PreconditionFailed", 500: "InternalError", 503: "SlowDown"},
+    403: "AccessDenied",
+    404: "NoSuchKey",
+    409: "ConditionalRequestConflict",
+    412: "PreconditionFailed",
+    500: "InternalError",
+    503: "SlowDown",
 }
 _NO_BODY = re.compile(rb"HTTP/1.1 (1\d\d|204|304)")
 
@@ -64,7 +68,7 @@ class Fault:
     _released: threading.Event = field(default_factory=threading.Event)
 
     def wait(self, count: int = 1) -> None:
-        """Wait until this number of requests has matched; and a lost or held response has arrived."""
+        """Wait for this number of requests, and for the responses that are lost or held."""
         with self._news:
             assert self._news.wait_for(lambda: self.count >= count, PATIENCE), self
 
@@ -109,7 +113,7 @@ class Fault:
             raise _Cut
 
     async def _hold(self) -> None:
-        while not self._released.is_set():  # noqa: ASYNC110  # It is set in another thread.
+        while not self._released.is_set():  # It is set in another thread.
             await asyncio.sleep(0.005)
 
     def _report(self) -> None:

@@ -23,12 +23,12 @@ PROGRAM = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.
 _PORTS = ("master", "volume", "filer", "s3", "admin")
 _OPTIONS = (
     "-ip=127.0.0.1 -ip.bind=127.0.0.1 -admin.ui=false -webdav=false -master.telemetry=false"
-    " -s3.port.iceberg=0 -s3.port.lance=0"
+    " -s3.port.iceberg=0 -s3.port.lance=0 -s3.autoCreateBucket=false"
 )
 
 
 def run_moto() -> None:
-    """Run moto, which is not atomic by itself: one request at a time, after its body has arrived."""
+    """Run moto for one request at a time: its conditional writes are not atomic."""
     from moto.moto_server import werkzeug_app as moto
     from werkzeug.serving import make_server
 

@@ -65,9 +65,7 @@ def test_a_response_that_is_cut_has_its_first_bytes(endpoint_url: str, key: str)
     client(endpoint_url).put_object(Bucket=BUCKET, Key=key, Body=BODY)
     with FaultProxy(endpoint_url) as proxy:
         proxy.add("^GET ", cut_response=70_000)
-        url = client(proxy.url).generate_presigned_url(
-            "get_object", {"Bucket": BUCKET, "Key": key}
-        )
+        url = client(proxy.url).generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": key})
         received = b""
         with (
             pytest.raises(httpx.RemoteProtocolError),
