@@ -36,7 +36,9 @@ def start() -> Callable[[], None]:
 
 def moved(url: str, folder: Path = Path()) -> str:
     """Return the URL of a store: this one, or that of the prefix in the place of its directory."""
-    return f"s3://files/{_prefix(folder / url.removeprefix('file:'))}" if SERVER else url
+    if not (SERVER and url.startswith("file:")):
+        return url
+    return f"s3://files/{_prefix(folder / url.removeprefix('file:'))}"
 
 
 def _prefix(directory: Path) -> str:
@@ -54,37 +56,53 @@ def left(directory: Path, *folders: str) -> list[str]:
     return sorted((known | set(_multiparts(directory))) - _recorded(directory))
 
 
+def traces(directory: Path, file_id: str) -> list[str]:
+    """Return the names of what is left of a file, or its keys."""
+    if not SERVER:
+        found = (path for path in directory.rglob(f"{file_id}*") if path.is_file())
+        return [str(path.relative_to(directory)) for path in found]
+    keys = [*_objects(directory, ""), *_multiparts(directory)]
+    return [key for key in keys if file_id in key]
+
+
 def quarantined(directory: Path) -> list[bytes]:
     """Return the files that were refused."""
     if not SERVER:
         folder = directory / "quarantine"
         return [path.read_bytes() for path in folder.iterdir()] if folder.exists() else []
-    return [read(directory, key) for key in _objects(directory, "quarantine/")]
+    keys = [f"{_prefix(directory)}/{key}" for key in _objects(directory, "quarantine/")]
+    with closing(_client()) as s3:
+        return [s3.get_object(Bucket="files", Key=key)["Body"].read() for key in keys]
+
+
+def largest(directory: Path) -> int:
+    """Return the stored bytes of the largest file that is being uploaded in one request."""
+    if not SERVER:
+        return max((path.stat().st_size for path in directory.rglob("*.part")), default=0)
+    return max(map(sum, _multiparts(directory).values()), default=0)
+
+
+def size(directory: Path) -> int:
+    """Return the number of bytes in a store, without its reserve."""
+    if not SERVER:
+        files = (path for path in directory.rglob("*") if path.is_file())
+        return sum(path.stat().st_size for path in files if path.parent.name != "reserve")
+    parts = sum(map(sum, _multiparts(directory).values()))
+    return parts + sum(_objects(directory, "files/", "pieces/").values())
 
 
 def received(directory: Path, file_id: str) -> int:
-    """Return the stored bytes of an unfinished upload."""
+    """Return the stored bytes of an upload, also if it has become a file."""
     if not SERVER:
-        return (directory / "uploads" / f"{file_id}.part").stat().st_size
-    size = sum(_multiparts(directory).get(file_id, []))
+        part = directory / "uploads" / f"{file_id}.part"
+        final = directory / "files" / file_id[-2:] / file_id
+        return (part if part.exists() else final).stat().st_size
+    whole = _objects(directory, f"files/{file_id}").get(f"files/{file_id}", 0)
+    end = whole + sum(_multiparts(directory).get(file_id, []))
     for key, length in _objects(directory, f"pieces/{file_id}/").items():
-        if int(key.rpartition("/")[2].partition(".")[0]) == size:
-            size += length
-    return size
-
-
-def read(directory: Path, key: str) -> bytes:
-    """Return an object of the prefix in the place of a directory."""
-    with closing(_client()) as s3:
-        body = s3.get_object(Bucket="files", Key=f"{_prefix(directory)}/{key}")["Body"]
-        return bytes(body.read())
-
-
-def replace(directory: Path, key: str, data: bytes | None) -> None:
-    """Replace an object of the prefix in the place of a directory, or delete it."""
-    where = {"Bucket": "files", "Key": f"{_prefix(directory)}/{key}"}
-    with closing(_client()) as s3:
-        s3.delete_object(**where) if data is None else s3.put_object(**where, Body=data)
+        if int(key.rpartition("/")[2].partition(".")[0]) == end:
+            end += length
+    return end
 
 
 def _client() -> Any:

@@ -12,10 +12,11 @@ import pytest
 from {{cookiecutter.package_name}}.engine.server import sendfile
 from {{cookiecutter.package_name}}.engine.storage import reading
 
+from .. import stores
 from ..peer import PATIENCE, keep_port
 from ..service import Service
 
-#: The preferred way on each server, and the fallbacks.
+#: The preferred way on each server, and the fallbacks; files of a bucket have one way.
 WAYS = [
     "uvicorn zero-copy",
     "uvicorn page-cache",
@@ -25,6 +26,8 @@ WAYS = [
     "granian page-cache",
     "granian aiofiles",
 ]
+if stores.SERVER:
+    WAYS = ["uvicorn s3", "h11 s3", "granian s3"]
 
 
 @asynccontextmanager

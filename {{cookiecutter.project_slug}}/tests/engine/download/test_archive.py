@@ -26,7 +26,7 @@ from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 from {{cookiecutter.package_name}}.engine.storage.records import new_id
 
 from ..service import SOAK, Service, ServiceProcess, make_settings
-from ..storage.stored import store
+from ..storage.stored import insert, lose, store
 
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 
@@ -390,15 +390,8 @@ async def test_the_files_of_an_archive_are_looked_up_together(service: Service) 
     records = [FileRecord(id=new_id(), filename="a", size=1, created_at=at) for _ in range(500)]
     statements: list[str] = []
 
-    async def fill() -> None:
-        await catalogue.write("BEGIN")
-        for record in records:
-            values = (record.id, record.model_dump_json())
-            await catalogue.write("INSERT INTO files VALUES (NULL, ?, ?, 1)", *values)
-        await catalogue.write("COMMIT")
-        catalogue._reader.set_trace_callback(statements.append)
-
-    await service.in_server(fill())
+    await insert(service, records)
+    await service.call(lambda: catalogue._reader.set_trace_callback(statements.append))
     async with service.client() as client:
         response = await client.head(address(*(record.id for record in records)))
 
@@ -412,11 +405,7 @@ async def test_a_file_that_is_lost_half_way_aborts_the_archive(
     service: Service, deleted: bool
 ) -> None:
     file_ids = [await store(service, b"x" * 1_000_000) for _ in range(3)]
-    lost = service.app.state.storage.path(file_ids[1])
-    if deleted:
-        lost.unlink()
-    else:
-        os.truncate(lost, 300_000)
+    lose(service, file_ids[1], kept=0 if deleted else 300_000)
 
     async with service.client() as client:
         with pytest.raises(httpx.RemoteProtocolError):
@@ -431,7 +420,7 @@ async def test_curl_tells_a_broken_archive(service: Service, tmp_path: Path) -> 
     url = service.url + address(*file_ids)
     command = ["curl", "-sS", "--noproxy", "*", "-o", str(tmp_path / "a.zip"), url]
     whole = await anyio.run_process(command, check=False)
-    service.app.state.storage.path(file_ids[1]).unlink()
+    lose(service, file_ids[1])
     cut = await anyio.run_process(command, check=False)
 
     assert (whole.returncode, cut.returncode) == (0, 18)

@@ -20,7 +20,7 @@ from {{cookiecutter.package_name}}.engine.storage.records import clean_filename
 
 from ..peer import PATIENCE
 from ..service import SOAK, Service, ServiceProcess, make_settings
-from ..storage.stored import store
+from ..storage.stored import lose, store
 
 #: The policies of files that are displayed, and of those that are played.
 SAFE = "sandbox; default-src 'none'"
@@ -94,7 +94,7 @@ async def test_what_is_not_there_is_404(service: Service, name: str) -> None:
 @pytest.mark.trap("D2")
 async def test_a_record_whose_bytes_are_lost_is_404(service: Service) -> None:
     file_id = await store(service, b"x")
-    service.app.state.storage.path(file_id).unlink()
+    lose(service, file_id)
     async with service.client() as client:
         assert (await client.get(f"/files/{file_id}")).status_code == 404
 
@@ -341,8 +341,7 @@ async def test_the_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
 @pytest.mark.trap("D13")
 async def test_a_file_that_became_shorter_aborts_the_download(service: Service) -> None:
     file_id = await store(service, b"x" * (1 << 20))
-    with service.app.state.storage.path(file_id).open("r+b") as file:
-        file.truncate(300_000)
+    lose(service, file_id, kept=300_000)
 
     async with service.client() as client:
         with pytest.raises(httpx.RemoteProtocolError):
@@ -356,7 +355,7 @@ async def test_a_small_file_that_became_shorter_is_an_error_and_closed_before_it
 ) -> None:
     file_id = await store(service, b"x" * 60_000)
     storage, kernel = service.app.state.storage, service.app.state.kernel
-    os.truncate(storage.path(file_id), 30_000)
+    lose(service, file_id, kept=30_000)
     opened, observe, events = storage.open, kernel.observe, list[str]()
 
     @asynccontextmanager

@@ -18,7 +18,7 @@ from ..peer import PATIENCE
 from ..service import Service
 from ..storage.stored import store
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+pytestmark = [pytest.mark.local, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")]
 
 
 def open_files(service: Service) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from .. import stores
 from ..peer import PATIENCE
 from ..service import Service, ServiceProcess, identify
 from .draft import create
@@ -15,9 +16,8 @@ from .tus import Tus, id_of
 
 
 def stored(tmp_path: Path) -> int:
-    """Return the number of bytes in the directory of the store, without its reserve."""
-    files = (path for path in (tmp_path / "data").rglob("*") if path.is_file())
-    return sum(path.stat().st_size for path in files if path.parent.name != "reserve")
+    """Return the number of bytes in the store, without its reserve."""
+    return stores.size(tmp_path / "data")
 
 
 @pytest.mark.bound("7.1")
@@ -64,6 +64,7 @@ async def test_a_file_that_exceeds_the_quota_is_refused_before_its_first_byte(
     assert stored(tmp_path) < before + 100_000
 
 
+@pytest.mark.local
 @pytest.mark.bound("7.4")
 @pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="needs copy_file_range")
 @pytest.mark.slow

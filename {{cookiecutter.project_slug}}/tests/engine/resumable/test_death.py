@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from .. import stores
 from ..peer import Peer
 from ..service import SOAK, Service, ServiceProcess
 from ..storage.stored import bytes_of, files
 from ..upload.uploads import sha256
-from .tus import Tus, id_of, patch_head
+from .tus import Tus, id_of, patch_head, unfinished
 
 PIECE = 65_536
 #: Bytes of one upload: some fit into the buffer of the service, some take several blocks.
@@ -125,11 +126,8 @@ async def send_until_death(process: ServiceProcess, uploads: list[Upload], cycle
 
 def is_whole(root: Path, upload: Upload) -> bool:
     """Whether all bytes are there, and none waits for its checksum."""
-    part = root / "uploads" / f"{upload.id}.part"
-    if not part.exists():
-        return True
     sure = not upload.checked or upload.acknowledged == len(upload.data)
-    return sure and part.stat().st_size == len(upload.data)
+    return sure and stores.received(root, upload.id) == len(upload.data)
 
 
 async def resume(tus: Tus, upload: Upload) -> None:
@@ -164,7 +162,7 @@ async def test_no_upload_loses_a_byte_by_sudden_death(tmp_path: Path, cycle: int
         )
         for upload in uploads:
             assert sha256(await bytes_of(service, upload.id)) == sha256(upload.data)
-    assert not list((tmp_path / "data" / "uploads").glob("*.part"))
+    assert not [name for name in unfinished(tmp_path) if not name.endswith(".lock")]
 
 
 @pytest.mark.trap("U2")

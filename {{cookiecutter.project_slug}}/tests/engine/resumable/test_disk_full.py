@@ -18,6 +18,8 @@ from ..upload.uploads import sha256
 from . import draft
 from .tus import CHUNK, Tus, in_pieces, unfinished
 
+pytestmark = pytest.mark.local
+
 DATA = random.Random(0).randbytes(SIZE // 2)
 
 

@@ -12,6 +12,8 @@ from ..storage.stored import bytes_of, files
 from . import draft
 from .tus import Tus, id_of
 
+pytestmark = pytest.mark.local
+
 
 @pytest.mark.fault("G18")
 async def test_an_upload_by_tus_keeps_its_bytes(

@@ -9,6 +9,8 @@ from ..service import Service
 from . import draft
 from .tus import Tus
 
+pytestmark = pytest.mark.local
+
 
 @pytest.mark.bound("8.4")
 @pytest.mark.parametrize("replaced", ["data", "data/uploads"])

@@ -16,6 +16,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord, writer
 
+from .. import stores
 from ..peer import PATIENCE
 from ..service import Service, ServiceProcess
 from ..storage.stored import bytes_of, files
@@ -98,6 +99,7 @@ def full_catalogue(service: Service) -> Iterator[None]:
     catalogue.execute = execute
 
 
+@pytest.mark.local
 async def test_a_full_catalogue_is_told_as_a_full_disk(service: Service) -> None:
     wrong = {"Upload-Checksum": "crc32 AAAAAA=="}
     async with Tus(service) as tus:
@@ -118,6 +120,7 @@ async def test_a_full_catalogue_is_told_as_a_full_disk(service: Service) -> None
     assert_nothing_is_held(service)
 
 
+@pytest.mark.local
 async def test_a_disk_that_fills_up_keeps_what_went_in(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +145,7 @@ async def test_a_disk_that_fills_up_keeps_what_went_in(
     assert sha256(await bytes_of(service, id_of(url))) == sha256(data)
 
 
+@pytest.mark.local
 async def test_a_file_whose_record_was_lost_is_recovered_before_it_expires(
     serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,9 +218,9 @@ async def test_a_drain_writes_what_uploads_have_brought(tmp_path: Path) -> None:
         assert [(await peer.read_head())[9:12] for peer in peers] == [b"503"] * 8
         assert await process.exit_code() == 0
 
-    left = list((tmp_path / "data" / "uploads").iterdir())
-    assert [path.suffix for path in left] == [".part"] * 8
-    assert {path.stat().st_size for path in left} == {len(data)}
+    left = [name.partition(".")[0] for name in unfinished(tmp_path)]
+    assert len(left) == 8
+    assert {stores.received(tmp_path / "data", each) for each in left} == {len(data)}
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")

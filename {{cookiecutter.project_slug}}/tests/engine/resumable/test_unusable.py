@@ -6,6 +6,8 @@ import pytest
 
 from ..storage.test_unusable import refusal, volume  # noqa: F401
 
+pytestmark = pytest.mark.local
+
 
 @pytest.mark.fault("G20")
 def test_unfinished_uploads_on_another_volume_are_refused(

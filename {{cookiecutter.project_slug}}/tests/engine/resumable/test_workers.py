@@ -217,6 +217,7 @@ async def test_a_worker_that_is_killed_leaves_nothing_locked_or_asked_for(
             assert (await last.record(path))["size"] == 9
 
 
+@pytest.mark.local
 def test_a_claim_is_wanted_by_newer_requests_only(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     claim = Claim.take_or_ask(lock, 2_000_000)

@@ -1,9 +1,14 @@
 """Store and read files without routes, for services that have none for it."""
 
+import os
+from collections.abc import Sequence
 from typing import Any
+
+import anyio.to_thread
 
 from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord, Storage
 
+from .. import stores
 from ..service import Service
 
 
@@ -38,3 +43,33 @@ async def files(service: Service) -> list[FileRecord]:
         return [record async for _, record in storage.records()]
 
     return await service.in_server(work())
+
+
+async def insert(service: Service, records: Sequence[FileRecord]) -> None:
+    """Add records without files to the catalogue."""
+    catalogue = service.app.state.storage.catalogue
+    statement = "INSERT INTO files (id, record, announced) VALUES (?, ?, 1)"
+    rows = [(record.id, record.model_dump_json()) for record in records]
+
+    def insert_all() -> None:
+        catalogue._database.execute("BEGIN")
+        catalogue._database.executemany(statement, rows)
+        catalogue._database.execute("COMMIT")
+
+    if stores.SERVER:
+        changes = [(statement, row) for row in rows]
+        await anyio.to_thread.run_sync(lambda: catalogue.database.change(*changes))
+    else:
+        await service.call(insert_all)
+
+
+def lose(service: Service, file_id: str, kept: int = 0) -> None:
+    """Remove the bytes of a stored file behind the store's back, except for the first `kept`."""
+    storage = service.app.state.storage
+    if stores.SERVER:
+        key = storage.bucket.key("files", file_id)
+        storage.bucket.put(key, storage.bucket.get(key)[:kept]) if kept else storage.bucket.delete(key)
+    elif kept:
+        os.truncate(storage.path(file_id), kept)
+    else:
+        storage.path(file_id).unlink()

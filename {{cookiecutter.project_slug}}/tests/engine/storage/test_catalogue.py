@@ -20,6 +20,8 @@ from {{cookiecutter.package_name}}.settings import Settings
 
 from ..peer import PATIENCE
 
+pytestmark = pytest.mark.local
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:

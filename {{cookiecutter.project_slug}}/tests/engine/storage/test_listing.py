@@ -10,7 +10,7 @@ import pytest
 from {{cookiecutter.package_name}}.engine.storage.records import FileRecord, new_id
 
 from ..service import Service
-from .stored import store
+from .stored import insert, store
 
 #: More files than one page has by default.
 MANY = 12_000
@@ -23,15 +23,7 @@ async def fill(service: Service, count: int, **more: Any) -> list[str]:
     ids = [new_id() for _ in range(count)]
     known: dict[str, Any] = {"filename": "f", "size": 1, "created_at": datetime.now(UTC), **more}
     records = [FileRecord(id=each, **known) for each in ids]
-    rows = [(record.id, record.model_dump_json()) for record in records]
-
-    def insert() -> None:
-        database = service.app.state.storage.catalogue._database
-        database.execute("BEGIN")
-        database.executemany("INSERT INTO files (id, record, announced) VALUES (?, ?, 1)", rows)
-        database.execute("COMMIT")
-
-    await service.call(insert)
+    await insert(service, records)
     return ids
 
 

@@ -14,6 +14,8 @@ from ..service import Service
 from .locked import locked
 from .stored import files, store
 
+pytestmark = pytest.mark.local
+
 
 @pytest.mark.fault("G18")
 async def test_reads_do_not_wait_for_a_write_that_waits(service: Service, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from {{cookiecutter.package_name}}.settings import Settings
 from ..peer import PATIENCE
 from ..service import OWNER, ServiceProcess
 
+pytestmark = pytest.mark.local
+
 pytest.importorskip("fcntl")
 
 Break = Callable[[str, int], Path]

@@ -16,6 +16,8 @@ from ..service import Service, make_settings
 from .stored import store
 from .test_unusable import refusal
 
+pytestmark = pytest.mark.local
+
 
 def emptied(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as database:

@@ -11,6 +11,7 @@ import pytest
 from ..service import OWNER, ServiceProcess
 
 pytestmark = [
+    pytest.mark.local,
     pytest.mark.fault("G38"),
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions"),
     pytest.mark.slow,

@@ -14,6 +14,8 @@ from ..peer import PATIENCE
 from ..service import ServiceProcess
 from .test_locks import Break, break_call, imported  # noqa: F401
 
+pytestmark = pytest.mark.local
+
 pytest.importorskip("fcntl")
 
 SETTINGS = {"STORAGE__URL": "file:data"}

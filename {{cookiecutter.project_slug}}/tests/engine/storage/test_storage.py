@@ -6,6 +6,8 @@ import json
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,21 @@ import pytest
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.kernel.threads import complete, repeating
 from {{cookiecutter.package_name}}.engine.storage import Callbacks, Draft, claims, local
+from {{cookiecutter.package_name}}.engine.storage.base import BaseStorage
 from {{cookiecutter.package_name}}.engine.storage.claims import Claim
 from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
 from {{cookiecutter.package_name}}.engine.storage.part import import_files, open_storage
 from {{cookiecutter.package_name}}.engine.storage.place import unavailable
 from {{cookiecutter.package_name}}.engine.storage.records import FileRecord, new_id
 
+from .. import stores
 from ..peer import PATIENCE
 from ..service import Service, make_settings
 from .stored import files, store
 
 G21 = pytest.mark.fault("G21")
+#: Bytes of a file that takes several writes in each store.
+SEVERAL_PARTS = 12 << 20
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 
 
@@ -92,7 +98,7 @@ async def test_a_deleted_file_is_gone(service: Service, tmp_path: Path) -> None:
         assert (await client.get(f"/files/{file_id}/record")).status_code == 404
 
     assert await files(service) == []
-    assert [path for path in (tmp_path / "data").rglob(f"{file_id}*") if path.is_file()] == []
+    assert stores.traces(tmp_path / "data", file_id) == []
 
 
 @pytest.mark.trap("D1")
@@ -116,40 +122,43 @@ async def test_two_stores_of_one_directory_see_the_same_files(tmp_path: Path) ->
         assert [chunk async for chunk in other.read(record.id, 1, 3)] == [b"bc"]
 
 
+def opened(root: Path) -> AbstractAsyncContextManager[BaseStorage]:
+    return open_storage(make_settings(storage={"url": f"file:{root}"}).storage)
+
+
 def local_storage(root: Path) -> LocalStorage:
     return LocalStorage(make_settings(storage={"url": f"file:{root}"}).storage)
 
 
 async def test_leaving_without_a_commit_removes_every_trace(tmp_path: Path) -> None:
-    storage = local_storage(tmp_path)
-    async with storage.create(Draft(filename="a")) as writer:
-        await writer.write(b"x" * (3 << 20))
+    async with opened(tmp_path) as storage:
+        async with storage.create(Draft(filename="a")) as writer:
+            await writer.write(b"x" * SEVERAL_PARTS)
 
-    assert [path for path in tmp_path.rglob("*") if writer.id in path.name] == []
-    await storage.close()
+        assert stores.traces(tmp_path, writer.id) == []
 
 
 async def test_the_sweep_leaves_the_living_alone(tmp_path: Path) -> None:
-    storage = local_storage(tmp_path)
-    async with storage.create(Draft(filename="a")) as writer:
-        await writer.write(b"x" * (3 << 20))
-        await storage.sweep()
-        record = await storage.commit(writer)
-        await storage.sweep()
+    size = SEVERAL_PARTS
+    async with opened(tmp_path) as storage:
+        async with storage.create(Draft(filename="a")) as writer:
+            await writer.write(b"x" * size)
+            await storage.sweep()
+            record = await storage.commit(writer)
+            await storage.sweep()
 
-    assert (await storage.record(record.id)).size == 3 << 20
-    assert sum([len(chunk) async for chunk in storage.read(record.id, 0, 3 << 20)]) == 3 << 20
-    await storage.close()
+        assert (await storage.record(record.id)).size == size
+        assert sum([len(chunk) async for chunk in storage.read(record.id, 0, size)]) == size
 
 
 async def test_a_store_commits_only_its_own_writers(tmp_path: Path) -> None:
-    storage = local_storage(tmp_path)
     writer: Any = object()
-    with pytest.raises(TypeError, match="another store"):
-        await storage.commit(writer)
-    await storage.close()
+    async with opened(tmp_path) as storage:
+        with pytest.raises(TypeError, match="another store"):
+            await storage.commit(writer)
 
 
+@pytest.mark.local
 @pytest.mark.parametrize("state", ["part", "renamed", "committed"])
 async def test_recovery_finishes_what_a_crash_interrupted(tmp_path: Path, state: str) -> None:
     """A writer can die before the rename, before the commit, and after it."""
@@ -177,6 +186,7 @@ async def test_recovery_finishes_what_a_crash_interrupted(tmp_path: Path, state:
     assert list((tmp_path / "parts").iterdir()) == []
 
 
+@pytest.mark.local
 def test_a_claim_excludes_everybody_else(tmp_path: Path) -> None:
     claim = Claim.take(tmp_path / "a.lock")
     assert claim is not None
@@ -209,17 +219,32 @@ async def test_serve_import_stores_files_that_are_here_already(
     assert (record.filename, record.content_type, record.size) == ("a.txt", "text/plain", 5)
 
 
+async def claimed(service: Service, tmp_path: Path, file_id: str) -> Callable[[], Awaitable[None]]:
+    """Claim a file as another process would; return the function that releases it."""
+    if stores.SERVER:
+        storage = service.app.state.storage
+        lease = await service.in_server(storage.leases.take(file_id))
+        assert lease is not None
+        return lambda: service.in_server(lease.release())
+    claim = Claim.take(tmp_path / "data" / "parts" / f"{file_id}.lock")
+    assert claim is not None
+
+    async def release() -> None:
+        claim.release()
+
+    return release
+
+
 async def test_a_file_can_be_deleted_while_a_sweep_looks_at_it(
     service: Service, tmp_path: Path
 ) -> None:
     file_id = await store(service, b"x")
-    claim = Claim.take(tmp_path / "data" / "parts" / f"{file_id}.lock")
-    assert claim is not None
+    release = await claimed(service, tmp_path, file_id)
     async with service.client() as client:
         deletion = asyncio.create_task(client.delete(f"/files/{file_id}"))
         # This response comes after the deletion has found the claim taken.
         assert (await client.get(f"/files/{file_id}/record")).status_code == 200
-        claim.release()
+        await release()
         assert (await deletion).status_code == 204
 
 
@@ -236,6 +261,7 @@ async def test_one_failure_does_not_end_the_sweeping() -> None:
         await swept.wait()
 
 
+@pytest.mark.local
 async def test_a_catalogue_without_room_is_told_and_files_can_still_be_deleted(
     service: Service,
 ) -> None:
@@ -250,6 +276,7 @@ async def test_a_catalogue_without_room_is_told_and_files_can_still_be_deleted(
         assert (await client.delete(f"/files/{file_id}")).status_code == 204
 
 
+@pytest.mark.local
 async def test_a_record_is_removed_even_when_only_the_bytes_can_make_room(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +315,7 @@ async def test_a_commit_goes_to_its_end_however_often_it_is_cancelled() -> None:
     assert steps == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.local
 async def test_a_claim_that_nobody_waits_for_any_more_is_given_back(tmp_path: Path) -> None:
     path, opened = tmp_path / "x.lock", threading.Event()
     with ThreadPoolExecutor(1) as threads:
@@ -308,6 +336,7 @@ def fail(*_: object) -> None:
     raise OSError(errno.EIO, "Input/output error")
 
 
+@pytest.mark.local
 @pytest.mark.fault("G39")
 async def test_a_deletion_succeeds_when_the_bytes_cannot_be_removed_yet(
     service: Service, monkeypatch: pytest.MonkeyPatch
@@ -324,6 +353,7 @@ async def test_a_deletion_succeeds_when_the_bytes_cannot_be_removed_yet(
     assert not storage.path(file_id).exists()
 
 
+@pytest.mark.local
 @pytest.mark.fault("G39")
 async def test_a_file_that_cannot_be_removed_does_not_end_a_recovery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -346,6 +376,7 @@ async def test_a_file_that_cannot_be_removed_does_not_end_a_recovery(
     assert [part.exists() for part in parts] == [True, False, False]
 
 
+@pytest.mark.local
 @pytest.mark.fault("G39")
 @pytest.mark.parametrize("is_moved", [False, True])
 async def test_a_file_is_not_listed_when_its_commit_failed_after_the_record(
@@ -403,6 +434,7 @@ async def put(storage: LocalStorage) -> Path:
         return storage.path((await storage.commit(writer)).id)
 
 
+@pytest.mark.local
 @G21
 async def test_folders_are_made_when_a_file_needs_them(tmp_path: Path) -> None:
     storage = local_storage(tmp_path)
@@ -414,6 +446,7 @@ async def test_folders_are_made_when_a_file_needs_them(tmp_path: Path) -> None:
     await storage.close()
 
 
+@pytest.mark.local
 @G21
 async def test_a_folder_is_durable_before_a_file_in_it_is_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -437,6 +470,7 @@ async def test_a_folder_is_durable_before_a_file_in_it_is_acknowledged(
         await storage.close()
 
 
+@pytest.mark.local
 @G21
 async def test_processes_make_one_folder_at_the_same_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

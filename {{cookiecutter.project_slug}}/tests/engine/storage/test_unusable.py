@@ -38,6 +38,7 @@ def volume(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+@pytest.mark.local
 @pytest.mark.fault("G20")
 @pytest.mark.parametrize("name", ["files", "files/7f", "parts", "quarantine"])
 def test_a_folder_on_another_volume_is_refused(tmp_path: Path, volume: Path, name: str) -> None:
@@ -53,6 +54,7 @@ def test_a_folder_on_another_volume_is_refused(tmp_path: Path, volume: Path, nam
     assert not [*tmp_path.rglob("probe-*"), *volume.rglob("probe-*")]
 
 
+@pytest.mark.local
 def test_two_processes_may_start_at_the_same_time(tmp_path: Path) -> None:
     """The other one moves a file through the folders, too."""
     files = tmp_path / "data" / "files"
@@ -62,6 +64,7 @@ def test_two_processes_may_start_at_the_same_time(tmp_path: Path) -> None:
     create_app(make_settings(storage={"url": f"file:{tmp_path / 'data'}"})).check()
 
 
+@pytest.mark.local
 @pytest.mark.fault("G20")
 @pytest.mark.parametrize("name", [".", "files", "files/7f", "parts"])
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, name: str) -> None:
@@ -72,6 +75,7 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, name: str) -> None
     assert f" cannot be used: {place}" in refusal(tmp_path / "data")
 
 
+@pytest.mark.local
 @pytest.mark.fault("G38")
 @pytest.mark.parametrize("content", [b"not a database", b"x" * 4096, None])
 def test_a_catalogue_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None) -> None:
@@ -85,6 +89,7 @@ def test_a_catalogue_that_cannot_be_read_is_refused(tmp_path: Path, content: byt
     assert " cannot be used: " in refusal(tmp_path / "data")
 
 
+@pytest.mark.local
 @pytest.mark.fault("G38")
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.slow

@@ -21,6 +21,8 @@ from .disk import SIZE, fill, free, is_full, small_disk, take_inodes
 from .forms import FORM, file, form
 from .uploads import left_behind, sha256
 
+pytestmark = pytest.mark.local
+
 #: Bytes by which the catalogue may have grown.
 RECORDS = 256 << 10
 

@@ -12,6 +12,8 @@ from ..storage.stored import files
 from .forms import FORM, file, form
 from .uploads import left_behind
 
+pytestmark = pytest.mark.local
+
 
 @pytest.mark.fault("G18")
 @pytest.mark.parametrize("is_form", [False, True])

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
+from {{cookiecutter.package_name}}.engine.storage.base import BaseStorage
 from {{cookiecutter.package_name}}.engine.storage.writer import LocalWriter
 
 from ..service import SOAK, Service, ServiceProcess
@@ -179,15 +179,15 @@ async def test_a_file_that_cannot_be_stored_takes_back_the_ones_before_it(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    adopt = LocalStorage.adopt
+    adopt = BaseStorage.adopt
 
-    async def full_for_the_third(self: LocalStorage, record: Any) -> None:
+    async def full_for_the_third(self: BaseStorage, record: Any) -> None:
         seen.append(len([each async for each in self.records()]))
         if len(seen) == 3:
             raise Problem(507)
         await adopt(self, record)
 
-    monkeypatch.setattr(LocalStorage, "adopt", full_for_the_third)
+    monkeypatch.setattr(BaseStorage, "adopt", full_for_the_third)
     response = await post(service, form(*[file(name, b"x") for name in "abcd"]))
 
     assert response.status_code == 507

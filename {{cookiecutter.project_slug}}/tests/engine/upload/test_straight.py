@@ -12,6 +12,8 @@ from {{cookiecutter.package_name}} import engine
 
 from ..service import Service
 
+pytestmark = pytest.mark.local
+
 ENGINE = Path(engine.__file__).parent
 STORE, WRITER = "storage/local.py", "storage/writer.py"
 #: The server calls the application, real-time events are published by callbacks, and only tests

@@ -20,6 +20,7 @@ SAFETY = {
 NEEDED = {"etag", "cache-control", "content-length", "accept-ranges", "content-disposition"}
 
 
+@pytest.mark.local
 async def test_the_bytes_go_the_way_that_is_tested(
     file: Served, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
