@@ -43,6 +43,15 @@ def storage_class(settings: StorageSettings) -> type[BaseStorage]:
     return chosen
 
 
+def storage_settings(settings: Any) -> StorageSettings:
+    """Return the settings of the store, with the Redis of real-time events if it has no own one."""
+    found: StorageSettings = settings.storage
+    broker = settings.realtime.broker_url if hasattr(settings, "realtime") else "memory:"
+    if found.redis_url is None and broker != "memory:":
+        return found.model_copy(update={"redis_url": broker})
+    return found
+
+
 @asynccontextmanager
 async def open_storage(
     settings: StorageSettings, callbacks: Sequence[Callbacks] = ()
@@ -81,7 +90,7 @@ def import_files(
     if not paths:
         sys.exit("serve import PATH…: name at least one file")
     check_store(settings)
-    sys.exit(asyncio.run(_import(settings.storage, paths, owner, limit, accept)))
+    sys.exit(asyncio.run(_import(storage_settings(settings), paths, owner, limit, accept)))
 
 
 def check_store(settings: Any, use: Callable[[BaseStorage], object] = lambda storage: None) -> None:
@@ -143,7 +152,7 @@ class Files(Part):
     async def running(self, app: FastAPI) -> AsyncGenerator[None]:
         state = app.state
         made = [each if isinstance(each, Callbacks) else each(app) for each in self._callbacks]
-        async with open_storage(state.settings.storage, made) as state.storage:
+        async with open_storage(storage_settings(state.settings), made) as state.storage:
             state.storage.has_owners = state.kernel.challenge is not None
             state.kernel.checks["storage"] = state.storage.place.is_up
             state.kernel.measures += state.storage.measures()

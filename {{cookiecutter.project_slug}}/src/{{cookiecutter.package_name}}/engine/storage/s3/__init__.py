@@ -1,1 +1,10 @@
-"""The store of a bucket: files in S3-compatible object storage, for one or several processes."""
+"""The store of a bucket: files in S3-compatible object storage, for one or several processes.
+
+* `store`: S3Storage. Its parts are `writer` (parts on their way), `reading` (ranges of objects),
+  `catalogue` (the records) and `sweep` (what dead processes have left).
+* `partials`: unfinished uploads.
+"""
+
+from .store import S3Storage
+
+__all__ = ["S3Storage"]

@@ -3,8 +3,10 @@
 A change is appended to the log of the bucket, and reads use the copy.
 """
 
-import asyncio
+import json
 import sqlite3
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ...kernel.threads import in_thread
@@ -18,10 +20,11 @@ from ..records import FileRecord
 FORMAT = 1
 #: Changes that wait at the same time, and are written to the log together.
 WRITERS = 32
-#: Files whose records were removed, or must not be added any more, since their bytes are removed or
-#: about to be; `at` is the time of the sweep that has removed them.
+#: Files whose bytes are removed or about to be, so that no record of them can be added any more;
+#: `at` is when that was done, in seconds since 1970.
 _TABLES = f"""
 {TABLES}
+CREATE TABLE IF NOT EXISTS uploads (id TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS removed (id TEXT PRIMARY KEY, at REAL) WITHOUT ROWID;
 CREATE TRIGGER IF NOT EXISTS remove AFTER DELETE ON files
     BEGIN INSERT OR REPLACE INTO removed (id) VALUES (old.id); END;
@@ -29,6 +32,15 @@ CREATE TRIGGER IF NOT EXISTS remove AFTER DELETE ON files
 _ADD = """
 INSERT OR IGNORE INTO files (id, record, announced) SELECT ?1, ?2, ?3
     WHERE NOT EXISTS (SELECT 1 FROM removed WHERE id = ?1) RETURNING id
+"""
+_UNKNOWN = """
+SELECT value FROM json_each(?1)
+    WHERE value NOT IN (SELECT id FROM files) AND value NOT IN (SELECT id FROM uploads)
+"""
+_UNFINISHED = """
+SELECT value FROM json_each(?1) WHERE value IN (SELECT id FROM uploads
+    WHERE json_extract(state, '$.completed_at') IS NULL
+    AND json_extract(state, '$.expired_at') IS NULL)
 """
 
 
@@ -46,9 +58,6 @@ class SharedCatalogue(Catalogue):
         self._writing = ThreadPoolExecutor(WRITERS, thread_name_prefix="catalogue")
         #: Whether other processes may use the bucket.
         self.is_shared = False
-        self._refreshing = asyncio.Lock()
-        #: How often a refresh was asked for, and the last request that was served.
-        self._asked = self._served = 0
 
     def execute(self, statement: str, *values: object) -> Rows:
         return self.database.change((statement, values))[0]
@@ -61,22 +70,12 @@ class SharedCatalogue(Catalogue):
         return await in_thread(self._writing, write)
 
     async def refresh(self) -> None:
-        if self.is_shared:
-            asked = self._asked = self._asked + 1
-            async with self._refreshing:  # Requests that wait here are served together.
-                if self._served < asked:
-                    served = self._asked
-                    await self.catch_up()
-                    self._served = served
-
-    async def catch_up(self) -> None:
-        """Apply the changes of other processes; raises Problem 503."""
-
         def catch_up() -> None:
             with self._place.guarding():
                 self.database.catch_up()
 
-        await in_thread(self._writing, catch_up)
+        if self.is_shared:
+            await in_thread(self._writing, catch_up)
 
     async def add(self, record: FileRecord, *, announced: bool) -> None:
         """Add a record; raises Problem 503 if the bytes of the file may have been removed."""
@@ -84,6 +83,49 @@ class SharedCatalogue(Catalogue):
         self.counts["stored"] += len(rows)
         if not rows and await self.get(record.id) is None:
             raise unavailable()
+
+    async def withdraw(self, file_id: str) -> None:
+        """Remove a record, also one that is not known here; none can be added any more."""
+        statements = (
+            ("DELETE FROM files WHERE id = ?", (file_id,)),
+            ("INSERT OR REPLACE INTO removed (id) VALUES (?)", (file_id,)),
+        )
+
+        def withdraw() -> None:
+            with self._place.guarding():
+                self.database.change(*statements)
+
+        await in_thread(self._writing, withdraw)
+
+    async def unknown(self, ids: Sequence[str]) -> list[str]:
+        """Return which of the ids are neither a file nor an upload."""
+        return [file_id for (file_id,) in await self.read(_UNKNOWN, json.dumps(ids))]
+
+    async def unfinished(self, ids: Sequence[str]) -> list[str]:
+        """Return which of the ids are uploads that are neither complete nor expired."""
+        return [file_id for (file_id,) in await self.read(_UNFINISHED, json.dumps(ids))]
+
+    async def ban(self, ids: Sequence[str]) -> list[str]:
+        """Let no record be added of those ids that are unknown; return these."""
+        statement = f"INSERT OR REPLACE INTO removed (id) {_UNKNOWN} RETURNING id"
+        return [file_id for (file_id,) in await self.write(statement, json.dumps(ids))]
+
+    async def removed(self) -> list[str]:
+        """Return the files whose bytes may still exist."""
+        return [file_id for (file_id,) in await self.read("SELECT id FROM removed WHERE at IS NULL")]
+
+    async def confirm_removal(self, ids: Sequence[str]) -> None:
+        """Note that the bytes of these files do not exist any more."""
+        await self.write(
+            "UPDATE removed SET at = ? WHERE id IN (SELECT value FROM json_each(?))",
+            time.time(),
+            json.dumps(ids),
+        )
+
+    async def forget_removed(self, before: float) -> None:
+        """Forget the files that were removed before a time."""
+        if await self.read("SELECT 1 FROM removed WHERE at < ? LIMIT 1", before):
+            await self.write("DELETE FROM removed WHERE at < ?", before)
 
     async def check(self) -> Exception | None:
         return None

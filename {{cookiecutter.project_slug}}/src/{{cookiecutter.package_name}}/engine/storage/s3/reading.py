@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from ...objects.bucket import BucketError
+from ..place import unavailable
 from ..records import not_found
 from .writer import Refused, S3Pool
 
@@ -26,8 +27,8 @@ class S3File:
     async def parts(self, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` up to `stop` (exclusive), in chunks of up to 256 KiB.
 
-        Raises Problem 404 before the first chunk; EOFError if the object is shorter, and
-        BucketError if it cannot be read.
+        Raises Problem 404 or 503 before the first chunk, 503 also later, and EOFError if the object
+        is shorter.
         """
         tag, failures = "", 0
         while start < stop:
@@ -42,10 +43,10 @@ class S3File:
                     start += len(chunk)
                     failures = 0
                     yield chunk
-            except BucketError:
+            except BucketError as error:
                 failures += 1
-                if not tag or failures == TRIES:  # The first request was repeated by the client.
-                    raise
+                if not tag or failures == TRIES:  # The client has repeated the first request.
+                    raise unavailable() from error
                 await asyncio.sleep(RETRY_SECONDS * 2**failures * random.uniform(0.5, 1))  # noqa: S311
             finally:
                 if body is not None:

@@ -10,28 +10,33 @@ is invisible, and the sweep removes it if no process works on it.
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from typing import Any
+from urllib.parse import quote
 
 from ...kernel.kernel import Measure
 from ...kernel.problem import Problem
 from ...kernel.threads import complete, in_thread, repeating
 from ...objects.bucket import Bucket, BucketError
+from ...objects.guard import guarded
 from ...objects.leases import Lease, Leases, open_leases
 from ..base import BaseStorage
 from ..interface import Callbacks, Tap, Writer
 from ..place import UNAVAILABLE, unavailable
-from ..records import Draft, FileRecord, checked_id, new_id
+from ..records import MAX_TYPE, Draft, FileRecord, checked_id, new_id
 from ..settings import StorageSettings
 from .catalogue import SharedCatalogue
 from .reading import S3File
 from .sweep import Sweep
-from .writer import Multipart, S3Pool, S3Writer
+from .writer import Body, Multipart, S3Pool, S3Writer
 
 #: Seconds between two looks at the changes of other processes.
 POLL_SECONDS = 0.5
 #: Small files that are read at the same time.
 READERS = 16
+#: Seconds in which a client can begin to download from a URL of S3.
+PRESIGNED_SECONDS = 300
 #: Bytes of one copy within S3, which accepts up to 5 GiB.
 COPIED = 1 << 30
 
@@ -92,7 +97,6 @@ class S3Storage(BaseStorage):
         self.place = S3Place(self.bucket)
         self.catalogue = SharedCatalogue(self.bucket, self.place)
         self._reading = asyncio.Semaphore(READERS)
-        self._sweep = Sweep(self)
 
     def prepare(self, umask: int) -> None:
         """Do nothing: the permissions are those of the bucket."""
@@ -104,11 +108,15 @@ class S3Storage(BaseStorage):
         async with (
             bucket.connected() as client,
             open_leases(redis_url, bucket.key(bucket.name), UNAVAILABLE) as self.leases,
+            guarded(bucket, self.leases),
             repeating(POLL_SECONDS, self._poll),
         ):
             self.pool = S3Pool(client, bucket, self._settings.max_buffered)
-            yield
-            await self._settle()
+            self._sweep = Sweep(self.pool, self.catalogue, self.leased)
+            try:
+                yield
+            finally:
+                await self._settle()
 
     async def _poll(self) -> None:
         with suppress(Problem):
@@ -120,8 +128,7 @@ class S3Storage(BaseStorage):
 
     def multipart(self, draft: Draft, file_id: str, **state: Any) -> Multipart:
         """Return the parts of a file; `state` are further arguments of Multipart."""
-        about = {"ContentType": draft.content_type}
-        return Multipart(self.pool, self.key(file_id), about, **state)
+        return Multipart(self.pool, self.key(file_id), _about(draft), **state)
 
     @asynccontextmanager
     async def create(
@@ -157,26 +164,122 @@ class S3Storage(BaseStorage):
 
     async def _quarantine(self, writer: Writer) -> None:
         kept = self.bucket.key("quarantine", writer.id)
-        about = {"ContentType": writer.draft.content_type}
-        parts = Multipart(self.pool, kept, about)
+        parts = Multipart(self.pool, kept, _about(writer.draft))
         with self.place.guarding():
             for start in range(0, writer.size, COPIED):
                 await parts.copy(self.key(writer.id), start, min(start + COPIED, writer.size))
             await (parts.complete() if writer.size else parts.put(Body()))
 
     async def _publish(self, writer: Writer, record: FileRecord) -> None:
+        if isinstance(writer, S3Writer):
+            writer.is_published = True
         await self.adopt(record)
 
     async def _undo(self, writer: S3Writer) -> None:
-        """Remove what was written, and the record that may have been added.
-
-        A failure is logged, and the sweep tries again.
-        """
+        """Remove what was written; a failure is logged, and the sweep tries again."""
         try:
+            if writer.is_published:  # It may be unknown whether the record was added.
+                await self.catalogue.withdraw(writer.id)
             with self.place.guarding():
-                if writer.is_finished:
-                    # Also if it is unknown whether the record is in the log.
-                    await in_thread(self.threads, self.catalogue.ban, [writer.id])
                 await writer.multipart.remove()
         except Problem as problem:
             logger.warning("%s cannot be cleaned up now: %s", writer.id, problem.__cause__)
+
+    async def record(self, file_id: str) -> FileRecord:
+        if await self.catalogue.get(checked_id(file_id)) is None:
+            await self.catalogue.refresh()
+        return await super().record(file_id)
+
+    async def find(self, file_ids: Sequence[str]) -> dict[str, FileRecord]:
+        found = await super().find(file_ids)
+        if missing := [file_id for file_id in file_ids if file_id not in found]:
+            await self.catalogue.refresh()
+            found |= await super().find(missing)
+        return found
+
+    async def records(
+        self, after: int = 0, limit: int | None = None, owner: str | None = None
+    ) -> AsyncGenerator[tuple[int, FileRecord]]:
+        await self.catalogue.refresh()
+        async with aclosing(super().records(after, limit, owner)) as records:
+            async for each in records:
+                yield each
+
+    @asynccontextmanager
+    async def open(self, record: FileRecord) -> AsyncGenerator[S3File]:
+        yield S3File(self.pool, self.key(record.id))
+
+    def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        return S3File(self.pool, self.key(file_id)).parts(start, stop)
+
+    async def read_small(self, files: Sequence[tuple[str, int]]) -> list[bytes]:
+        async def read(file_id: str, size: int) -> bytes:
+            async with self._reading, aclosing(self.read(file_id, 0, size)) as chunks:
+                return b"".join([chunk async for chunk in chunks])
+
+        reading = [read(*each) for each in files]
+        found = await asyncio.gather(*reading, return_exceptions=True)
+        for each in found:
+            if isinstance(each, BaseException):
+                raise each
+        return [each for each in found if isinstance(each, bytes)]
+
+    async def _delete(self, file_id: str) -> FileRecord | None:
+        await self.record(file_id)
+        return await complete(self._remove(file_id))
+
+    async def _remove(self, file_id: str) -> FileRecord | None:
+        # The record goes first. If the bytes remain, the sweep removes them.
+        removed = await self.catalogue.remove(file_id)
+        if removed is not None:
+            try:
+                await self.pool.ask("delete_object", self.key(file_id))
+                self._sweep.removed.append(file_id)
+            except BucketError as error:
+                logger.warning("The bytes of %s cannot be removed now: %s", file_id, error)
+        return removed
+
+    async def presigned(self, record: FileRecord, headers: Mapping[str, str]) -> str:
+        """Return a URL of S3 that sends a file with these headers for PRESIGNED_SECONDS."""
+        values = {
+            "Bucket": self.bucket.name,
+            "Key": self.key(record.id),
+            "ResponseContentType": headers["Content-Type"],
+            "ResponseContentDisposition": headers["Content-Disposition"],
+            "ResponseCacheControl": headers["Cache-Control"],
+        }
+        with self.place.guarding(), self.bucket.errors():
+            url: str = await self.pool.client.generate_presigned_url(
+                "get_object", Params=values, ExpiresIn=PRESIGNED_SECONDS
+            )
+        return url
+
+    async def recover(self) -> None:
+        """Do nothing: the sweep finds out what processes have left that died."""
+
+    async def sweep(self) -> None:
+        if self.place.is_up():
+            with self.place.guarding():
+                await self._sweep.run()
+            await self._announce_again(self.leased)
+
+    async def look(self) -> None:
+        await in_thread(self.threads, self.place.look)
+
+    def measures(self) -> list[Measure]:
+        help_, read = "Bytes received and not yet written.", lambda: self.pool.buffered
+        return [*super().measures(), Measure("storage_buffered_bytes", help_, "sum", read)]
+
+    async def close(self) -> None:
+        await super().close()
+        self.bucket.close()
+
+
+def _about(draft: Draft) -> dict[str, Any]:
+    """Return how an object describes itself, for people and tools; the record is what counts."""
+    kind = draft.content_type if len(draft.content_type) <= MAX_TYPE else "binary/octet-stream"
+    metadata = {"name": draft.filename, "owner": draft.owner or ""}
+    return {
+        "ContentType": kind if kind.isascii() and kind.isprintable() else "binary/octet-stream",
+        "Metadata": {name: quote(value) for name, value in metadata.items() if value},
+    }

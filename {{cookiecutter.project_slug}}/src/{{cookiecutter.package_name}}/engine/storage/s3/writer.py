@@ -372,6 +372,8 @@ class S3Writer:
         self.size = multipart.size
         self.head = head
         self.committed = False
+        #: Whether its record may have been added.
+        self.is_published = False
         self._pool, self._place = multipart.pool, place
         self._callbacks, self._tap = callbacks, tap
         self._body = Body()
