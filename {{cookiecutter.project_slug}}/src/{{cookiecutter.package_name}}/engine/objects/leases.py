@@ -49,9 +49,15 @@ BATCH = 1000
 UNSURE_SECONDS = 600.0
 #: Options that a URL does not change, as in the broker of real-time events.
 FIXED: dict[str, Any] = {
-    **{"protocol": 2, "decode_responses": False, "encoding": "utf-8", "health_check_interval": 0},
-    **{"retry": Retry(NoBackoff(), 0), "retry_on_timeout": False, "socket_timeout": None},
-    **{"max_connections": 16, "timeout": 20},
+    "protocol": 2,
+    "decode_responses": False,
+    "encoding": "utf-8",
+    "health_check_interval": 0,
+    "retry": Retry(NoBackoff(), 0),
+    "retry_on_timeout": False,
+    "socket_timeout": None,
+    "max_connections": 16,
+    "timeout": 20,
 }
 
 logger = logging.getLogger(__name__)

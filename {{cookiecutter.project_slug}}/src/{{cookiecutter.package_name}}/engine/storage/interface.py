@@ -65,10 +65,13 @@ class Writer(Protocol):
 
     id: str
     draft: Draft
-    #: Bytes received, and those of them that the store has.
+    #: Bytes received.
     size: int
-    written: int
     committed: bool
+
+    @property
+    def written(self) -> int:
+        """Those of the bytes that the store has."""
 
     async def write(self, data: Chunk) -> None:
         """Take more bytes; raises Problem 507 when there is no space for them.

@@ -22,8 +22,7 @@ FORMAT = 1
 WRITERS = 32
 #: Files whose bytes are removed or about to be, so that no record of them can be added any more;
 #: `at` is when that was done, in seconds since 1970.
-_TABLES = f"""
-{TABLES}
+_TABLES = """
 CREATE TABLE IF NOT EXISTS uploads (id TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS removed (id TEXT PRIMARY KEY, at REAL) WITHOUT ROWID;
 CREATE TRIGGER IF NOT EXISTS remove AFTER DELETE ON files
@@ -37,6 +36,7 @@ _UNKNOWN = """
 SELECT value FROM json_each(?1)
     WHERE value NOT IN (SELECT id FROM files) AND value NOT IN (SELECT id FROM uploads)
 """
+#: Those that are uploads, and neither complete nor expired.
 _UNFINISHED = """
 SELECT value FROM json_each(?1) WHERE value IN (SELECT id FROM uploads
     WHERE json_extract(state, '$.completed_at') IS NULL
@@ -49,11 +49,9 @@ class SharedCatalogue(Catalogue):
 
     def __init__(self, bucket: Bucket, place: Place) -> None:
         """Load the database; blocking. Raises OSError in one line."""
-        self.database = SharedDatabase(bucket, "catalogue", _TABLES, FORMAT)
+        self.database = SharedDatabase(bucket, "catalogue", TABLES + _TABLES, FORMAT)
         address = f"{self.database.path.absolute().as_uri()}?mode=ro"
-        reader = sqlite3.connect(
-            address, uri=True, isolation_level=None, check_same_thread=False
-        )
+        reader = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
         super().__init__(place, reader)
         self._writing = ThreadPoolExecutor(WRITERS, thread_name_prefix="catalogue")
         #: Whether other processes may use the bucket.
@@ -112,7 +110,9 @@ class SharedCatalogue(Catalogue):
 
     async def removed(self) -> list[str]:
         """Return the files whose bytes may still exist."""
-        return [file_id for (file_id,) in await self.read("SELECT id FROM removed WHERE at IS NULL")]
+        return [
+            file_id for (file_id,) in await self.read("SELECT id FROM removed WHERE at IS NULL")
+        ]
 
     async def confirm_removal(self, ids: Sequence[str]) -> None:
         """Note that the bytes of these files do not exist any more."""

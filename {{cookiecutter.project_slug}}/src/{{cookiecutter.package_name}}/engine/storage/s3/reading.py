@@ -54,7 +54,7 @@ class S3File:
 
     async def _get(self, start: int, stop: int, tag: str) -> tuple[Any, str]:
         """Request a range of the object that has this entity tag, if it is known."""
-        condition = {"IfMatch": tag} if tag else {}
+        condition: dict[str, Any] = {"IfMatch": tag} if tag else {}
         try:
             found = await self._pool.ask(
                 "get_object", self._key, Range=f"bytes={start}-{stop - 1}", **condition

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from itertools import islice
+from typing import Any
 
 from ...kernel.threads import in_thread
 from ...objects.leases import Lease
@@ -97,16 +98,19 @@ class Sweep:
 
     async def _uploads(self) -> list[tuple[str, str]]:
         """Return the ids of files whose parts are in S3, with the ids of the multipart uploads."""
-        found, page = [], {"IsTruncated": True}
-        query: dict[str, str] = {"Prefix": self._bucket.key("files", "")}
-        while page["IsTruncated"]:
+        found: list[tuple[str, str]] = []
+        query: dict[str, Any] = {"Prefix": self._bucket.key("files", "")}
+        while True:
             with self._bucket.errors():
                 page = await self._pool.client.list_multipart_uploads(
                     Bucket=self._bucket.name, **query
                 )
-            found += [(each["Key"].rpartition("/")[2], each["UploadId"]) for each in page.get("Uploads", [])]
-            query |= {"KeyMarker": page.get("NextKeyMarker", ""), "UploadIdMarker": page.get("NextUploadIdMarker", "")}
-        return found
+            uploads = page.get("Uploads", [])
+            found += [(each["Key"].rpartition("/")[2], each["UploadId"]) for each in uploads]
+            if not page["IsTruncated"]:
+                return found
+            query["KeyMarker"] = page["NextKeyMarker"]
+            query["UploadIdMarker"] = page["NextUploadIdMarker"]
 
     async def _abort(self, uploads: Sequence[tuple[str, str]]) -> None:
         """Abort the multipart uploads of no unfinished upload."""

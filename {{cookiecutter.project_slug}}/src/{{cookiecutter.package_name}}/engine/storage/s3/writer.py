@@ -497,4 +497,3 @@ class S3Writer:
             self._checking = None
             progress = [each.on_progress for each in self._callbacks]
             await notify(progress, self.id, self.id, self._checked)
-
