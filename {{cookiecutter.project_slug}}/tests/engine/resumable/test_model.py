@@ -23,9 +23,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from .. import stores
 from ..peer import PATIENCE
 from ..service import SOAK, Service
-from ..storage.stored import bytes_of
+from ..storage.stored import buffered, bytes_of
 from ..upload.uploads import sha256
 from .chunks import CONTENT, WRONG, Chunk, Sending, check_fields
 from .tus import Tus, id_of, in_pieces, settle
@@ -46,7 +47,7 @@ class World:
     runner: asyncio.Runner
     service: Service
     tus: Tus
-    folder: Path
+    data: Path
     ended: list[Any] = field(default_factory=list)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -252,8 +253,8 @@ class Clients(RuleBasedStateMachine):
             sent = (await world.tus.http.get(file_url)).content
             assert sha256(sent) == sha256(data)
         assert (await world.tus.delete(self.url)).status_code == 204
-        uploads, storage = world.service.app.state.uploads, world.service.app.state.storage
-        while uploads._locks or storage.writers.buffered or any(world.folder.iterdir()):
+        uploads = world.service.app.state.uploads
+        while uploads._locks or buffered(world.service) or stores.left(world.data, "uploads"):
             await asyncio.sleep(0.001)
 
 
@@ -278,7 +279,7 @@ def test_whatever_clients_do_to_an_upload_no_byte_is_lost_or_wrong(
         stack = AsyncExitStack()
         service = runner.run(stack.enter_async_context(Service(**sections)))
         tus = runner.run(stack.enter_async_context(Tus(service)))
-        world = World(runner, service, tus, tmp_path / "data" / "uploads")
+        world = World(runner, service, tus, tmp_path / "data")
         service.app.state.kernel.observe = world.ended.append
         try:
             machine = type("Clients", (Clients,), {"world": world})

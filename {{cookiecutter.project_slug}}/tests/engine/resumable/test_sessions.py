@@ -19,7 +19,7 @@ from {{cookiecutter.package_name}}.engine.storage import Callbacks, FileRecord, 
 from .. import stores
 from ..peer import PATIENCE
 from ..service import Service, ServiceProcess
-from ..storage.stored import bytes_of, files
+from ..storage.stored import buffered, bytes_of, files
 from ..upload.uploads import sha256
 from .tus import Tus, begin_patch, id_of, let_pass, metadata, settle, unfinished, was_cut
 
@@ -29,7 +29,7 @@ async def away(record: FileRecord, chunks: Any) -> None:
 
 
 def assert_nothing_is_held(service: Service) -> None:
-    assert service.app.state.storage.writers.buffered == 0
+    assert buffered(service) == 0
     assert service.app.state.uploads._locks == {}
 
 

@@ -73,3 +73,9 @@ def lose(service: Service, file_id: str, kept: int = 0) -> None:
         os.truncate(storage.path(file_id), kept)
     else:
         storage.path(file_id).unlink()
+
+
+def buffered(service: Service) -> int:
+    """Return the bytes of uploads that the store has in memory."""
+    storage = service.app.state.storage
+    return int((storage.pool if stores.SERVER else storage.writers).buffered)

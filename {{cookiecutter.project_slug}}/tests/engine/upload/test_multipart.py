@@ -13,10 +13,9 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.storage.base import BaseStorage
-from {{cookiecutter.package_name}}.engine.storage.writer import LocalWriter
 
 from ..service import SOAK, Service, ServiceProcess
-from ..storage.stored import bytes_of, files
+from ..storage.stored import buffered, bytes_of, files
 from .forms import BOUNDARY, FORM, field, file, form, form_head
 from .uploads import digest, left_behind, sha256
 
@@ -80,13 +79,14 @@ async def test_files_that_wait_for_the_end_of_their_form_take_no_memory(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
-    close = LocalWriter.close
+    writer_type = service.app.state.storage.writer_type
+    close = writer_type.close
 
-    async def close_and_tell(self: LocalWriter, **how: Any) -> None:
-        held.append(service.app.state.storage.writers.buffered)
+    async def close_and_tell(self: Any, **how: Any) -> None:
+        held.append(buffered(service))
         await close(self, **how)
 
-    monkeypatch.setattr(LocalWriter, "close", close_and_tell)
+    monkeypatch.setattr(writer_type, "close", close_and_tell)
     small = [file(f"{number}", b"x" * 10_000) for number in range(10)]
     response = await post(service, form(*small, file("last", b"yz"))[:-4])
 
