@@ -69,7 +69,7 @@ async def download_file(file_id: FileId, request: Request, inline: bool = False)
     headers = cached | digest | described | selection.headers
     if request.method == "HEAD":
         return Response(headers=headers)
-    if offloaded := offload(request, storage, record, headers):
+    if offloaded := await offload(request, storage, record, headers):
         return offloaded
     response = FileStream(storage, record, selection.pieces, selection.status, headers)
     if selection.status == 206 and "if-range" in fields:

@@ -236,6 +236,9 @@ class BaseStorage(ABC):
     async def find(self, file_ids: Sequence[str]) -> dict[str, FileRecord]:
         return await self.catalogue.find(file_ids)
 
+    async def presigned(self, record: FileRecord, headers: Mapping[str, str]) -> str | None:
+        return None
+
     async def keep_crc32(self, values: Mapping[str, int]) -> None:
         with suppress(sqlite3.OperationalError, Problem):  # It is computed again next time.
             await self.catalogue.keep_crc32(values)

@@ -131,6 +131,9 @@ class Storage(Protocol):
     def open(self, record: FileRecord) -> AbstractAsyncContextManager[OpenFile]:
         """Open a file; raises Problem 404, at the latest when the first bytes are read."""
 
+    async def presigned(self, record: FileRecord, headers: Mapping[str, str]) -> str | None:
+        """Return a URL at which the store itself sends a file with these headers, if it can."""
+
     def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` up to `stop` (exclusive); raises Problem 404."""
 
