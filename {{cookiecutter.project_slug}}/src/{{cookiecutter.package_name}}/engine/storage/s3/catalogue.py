@@ -4,6 +4,7 @@ A change is appended to the log of the bucket, and reads use the copy.
 """
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ CREATE TABLE IF NOT EXISTS removed (id TEXT PRIMARY KEY, at REAL) WITHOUT ROWID;
 CREATE TRIGGER IF NOT EXISTS remove AFTER DELETE ON files
     BEGIN INSERT OR REPLACE INTO removed (id) VALUES (old.id); END;
 """
+_CONDITION = re.compile(r"IF (NOT )?EXISTS (\w+)")
 _ADD = """
 INSERT OR IGNORE INTO files (id, record, announced) SELECT ?1, ?2, ?3
     WHERE NOT EXISTS (SELECT 1 FROM removed WHERE id = ?1) RETURNING id
@@ -59,6 +61,18 @@ class SharedCatalogue(Catalogue):
 
     def execute(self, statement: str, *values: object) -> Rows:
         return self.database.change((statement, values))[0]
+
+    def create(self, *statements: str) -> None:
+        """Run statements that create something IF NOT EXISTS or drop it IF EXISTS; blocking.
+
+        Those without an effect are not added to the log.
+        """
+        schema = self._reader.execute("SELECT name FROM sqlite_schema").fetchall()
+        names = {name for (name,) in schema}
+        for statement in statements:
+            condition = _CONDITION.search(statement)
+            if condition and (condition[2] in names) is not bool(condition[1]):
+                self.execute(statement)
 
     async def write(self, statement: str, *values: object, anywhere: bool = False) -> Rows:
         def write() -> Rows:

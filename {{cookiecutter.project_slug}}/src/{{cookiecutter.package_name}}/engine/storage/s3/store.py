@@ -212,6 +212,10 @@ class S3Storage(BaseStorage):
     def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         return S3File(self.pool, self.key(file_id)).parts(start, stop)
 
+    def read_key(self, key: str, size: int) -> AsyncGenerator[bytes]:
+        """Yield the bytes of an object that is no file; raises Problem 404 and 503."""
+        return S3File(self.pool, key).parts(0, size)
+
     async def read_small(self, files: Sequence[tuple[str, int]]) -> list[bytes]:
         async def read(file_id: str, size: int) -> bytes:
             async with self._reading, aclosing(self.read(file_id, 0, size)) as chunks:

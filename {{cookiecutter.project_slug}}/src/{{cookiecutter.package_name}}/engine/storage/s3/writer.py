@@ -153,6 +153,11 @@ class Body:
             yield chunk
 
 
+def part_size(number: int) -> int:
+    """Return the size in bytes of the part with this number, if that of the object is unknown."""
+    return MIN_PART << (number - 1) // DOUBLED_AFTER
+
+
 class Part(NamedTuple):
     """A part that S3 has stored."""
 
@@ -201,11 +206,10 @@ class Multipart:
     @property
     def part_size(self) -> int:
         """The size of the next part in bytes; equal parts if the size of the object is known."""
-        size = MIN_PART << self._number // DOUBLED_AFTER
         if left := max(self.expected - self.size, 0):
             mebibytes = -(-left // max(MAX_NUMBER - SPARE - self._number, 1)) - 1 >> 20
-            size = max(MIN_PART, mebibytes + 1 << 20)
-        return size
+            return max(MIN_PART, mebibytes + 1 << 20)
+        return part_size(self._number + 1)
 
     async def begin(self) -> str:
         """Begin the multipart upload unless it has begun; return its id."""
