@@ -13,7 +13,7 @@ ERRORS, CHAT = ANSWERS["use_error_handling"], REALTIME and ANSWERS["use_chat"]
 FILES, STREAMS = UPLOAD or DOWNLOAD, UPLOAD or DOWNLOAD or REALTIME
 S3, SHARED = FILES and ANSWERS["storage"] == "s3", REALTIME and ANSWERS["broker"] == "redis"
 ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
-PARTIALS = [f"{ENGINE}/storage/{name}partials.py" for name in ("", "local_", "s3/")]
+PARTIALS = [f"{ENGINE}/storage/{name}partials.py" for name in ("", "local_", "s3/", "s3/writing_")]
 #: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),

@@ -18,7 +18,6 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-from ..kernel.kernel import BOUNDS
 from ..kernel.problem import Problem
 from ..kernel.threads import acquire, complete, in_thread
 from ..streams import clock
@@ -51,17 +50,13 @@ class LocalPartials(Partials):
     storage: LocalStorage
 
     def __init__(self, storage: LocalStorage, max_concatenations: int) -> None:
-        """At most `max_concatenations` wait for their turn or are running."""
-        super().__init__(storage)
+        super().__init__(storage, max_concatenations)
         self._threads = storage.threads
         self._folder = storage.root / "uploads"
         self._folder.mkdir(exist_ok=True)
         self._clock = storage.root / "clock"
         check_moves(self._folder, storage.root / "parts")
         storage.place.watch(self._folder)
-        self._max_concatenations = max_concatenations
-        self._concatenations = 0
-        self._turn = asyncio.Lock()
         # A thread of its own, so that a concatenation does not delay other uploads.
         self._copier = ThreadPoolExecutor(1, thread_name_prefix="concatenation")
 
@@ -143,27 +138,19 @@ class LocalPartials(Partials):
         return read_path(self._path(upload_id), 0, size, self._threads)
 
     async def concatenate(self, upload_id: str, parts: tuple[str, ...], size: int) -> None:
-        if self._concatenations >= self._max_concatenations:
-            BOUNDS["upload.max_concatenations"] += 1
-            headers = {"Retry-After": "5"}
-            raise Problem(503, "Too many concatenations are waiting.", headers=headers)
-        self._concatenations += 1
-        try:
-            async with self._turn:
-                stop = threading.Event()
-                loop = asyncio.get_running_loop()
-                paths = [self._path(each) for each in (upload_id, *parts)]
-                copying = loop.run_in_executor(self._copier, self._copy, paths, size, stop)
-                try:
-                    with self.storage.place.guarding():
-                        await asyncio.shield(copying)
-                except asyncio.CancelledError:
-                    stop.set()
-                    await complete(asyncio.wait({copying}))
-                    copying.exception()  # Mark it as retrieved: this request is over.
-                    raise
-        finally:
-            self._concatenations -= 1
+        async with self._concatenating():
+            stop = threading.Event()
+            loop = asyncio.get_running_loop()
+            paths = [self._path(each) for each in (upload_id, *parts)]
+            copying = loop.run_in_executor(self._copier, self._copy, paths, size, stop)
+            try:
+                with self.storage.place.guarding():
+                    await asyncio.shield(copying)
+            except asyncio.CancelledError:
+                stop.set()
+                await complete(asyncio.wait({copying}))
+                copying.exception()  # Mark it as retrieved: this request is over.
+                raise
 
     def _copy(self, paths: list[Path], size: int, stop: threading.Event) -> None:
         """Copy all paths after the first to the first; blocking."""

@@ -4,11 +4,12 @@ It is written when it changes and never per chunk. Bytes whose digest is not ver
 the offset `rollback` of it; after a crash, the next request removes them.
 """
 
+import asyncio
 import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from typing import NamedTuple, Protocol
 
@@ -92,11 +93,17 @@ class Claim(Protocol):
 class Partials(ABC):
     """The unfinished uploads of a store; several processes may share it."""
 
-    def __init__(self, storage: BaseStorage) -> None:
-        """Create the tables; blocking."""
+    def __init__(self, storage: BaseStorage, max_concatenations: int) -> None:
+        """Create the tables; blocking. At most `max_concatenations` wait or are running."""
         self.storage = storage
+        self._max_concatenations = max_concatenations
+        self._concatenations = 0
+        self._turn = asyncio.Lock()
+        self._create_tables()
+
+    def _create_tables(self) -> None:
         for statement in SCHEMA:
-            storage.catalogue.execute(statement)
+            self.storage.catalogue.execute(statement)
 
     async def add(self, partial: Partial) -> None:
         """Begin an upload; raises Problem 413 for the quota and 507 for the space of the disk.
@@ -180,6 +187,13 @@ class Partials(ABC):
         """Return a page of unfinished uploads, starting after an id."""
         return await self._select(f"id > ? AND {_UNFINISHED} ORDER BY id LIMIT ?", after, PAGE)
 
+    def due(self, page: list[Partial], last: float, now: float) -> list[Partial]:
+        """Return the uploads that a sweep has to look at, since they may be complete.
+
+        `last` is the time of the sweep before this one, 0 if there was none.
+        """
+        return [partial for partial in page if partial.completes]
+
     async def save(self, partial: Partial) -> None:
         statement = "INSERT OR REPLACE INTO uploads (id, state) VALUES (?, ?)"
         await self.storage.catalogue.write(statement, partial.id, partial.model_dump_json())
@@ -252,6 +266,20 @@ class Partials(ABC):
         Raises Problem 503 when too many concatenations are waiting, 507 when the disk is full. A
         cancellation takes effect after the current step and leaves the upload empty.
         """
+
+    @asynccontextmanager
+    async def _concatenating(self) -> AsyncGenerator[None]:
+        """Wait for a turn; raises Problem 503 when too many concatenations are waiting."""
+        if self._concatenations >= self._max_concatenations:
+            BOUNDS["upload.max_concatenations"] += 1
+            headers = {"Retry-After": "5"}
+            raise Problem(503, "Too many concatenations are waiting.", headers=headers)
+        self._concatenations += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._concatenations -= 1
 
     @abstractmethod
     async def recover(self, partial: Partial) -> FileRecord | None:

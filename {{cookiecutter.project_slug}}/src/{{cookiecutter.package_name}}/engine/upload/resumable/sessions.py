@@ -291,6 +291,8 @@ class Sessions:
         self.partials = partials
         self._settings = settings
         self._locks: dict[str, _UploadLock] = {}
+        #: When the last sweep of this process began, 0 before the first one.
+        self._swept_at = 0.0
 
     async def add(self, partial: Partial) -> None:
         """Create an upload; raises Problem 409, 413, 429, 503 or 507 when a limit is reached."""
@@ -400,22 +402,23 @@ class Sessions:
                 await complete(self.partials.expire(upload_id))
 
     async def _finish_all(self) -> None:
-        after = ""
+        after, last, now = "", self._swept_at, time.time()
         while page := await self.partials.unfinished(after):
             after = page[-1].id
+            due = self.partials.due(page, last, now)
             # Read after the page: an upload that is created meanwhile must not seem to be empty.
-            files = await self.partials.received([partial.id for partial in page])
-            for partial in page:
+            files = await self.partials.received([partial.id for partial in due])
+            for partial in due:
                 file = files.get(partial.id)
                 whole = partial.parts or not file or file.size == partial.length
                 if whole and partial.id not in self._locks:
                     await self._finish(partial)
+        self._swept_at = now
 
     async def _finish(self, partial: Partial) -> None:
-        if partial.completes:
-            with _logged(partial.id):
-                async with self.hold(partial.id, patience=SWEEP_PATIENCE) as session:
-                    await session.finish_if_complete()
+        with _logged(partial.id):
+            async with self.hold(partial.id, patience=SWEEP_PATIENCE) as session:
+                await session.finish_if_complete()
 
 
 def sessions_of(request: Request) -> Sessions:

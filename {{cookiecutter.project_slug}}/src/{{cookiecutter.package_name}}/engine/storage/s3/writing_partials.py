@@ -1,0 +1,227 @@
+"""Writing of unfinished uploads: full parts, and the rest of each request as a piece."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ...kernel.problem import Problem
+from ...kernel.threads import in_thread
+from ...objects.leases import Lease
+from ..interface import Chunk, Tap
+from ..partials import Partial
+from .store import S3Storage
+from .writer import LOWEST_RATE, Body, Part, S3Writer
+
+#: Pieces of an upload that are read at the same time, and above which a request joins them.
+READ_PIECES = 8
+MOST_PIECES = 64
+
+
+class Piece(NamedTuple):
+    """An object with bytes of an upload."""
+
+    offset: int
+    fence: int
+    size: int
+    key: str
+
+
+@dataclass
+class State:
+    """What the bucket has of an upload."""
+
+    size: int
+    changed_at: float
+    is_sealed: bool = False
+    #: The id of the multipart upload, its parts that count, and the numbers that do not.
+    upload_id: str | None = None
+    parts: Sequence[Part] = ()
+    ignored: set[int] = field(default_factory=set)
+    #: The highest number that has been used, and whether parts beyond those that count exist.
+    last: int = 0
+    has_strays: bool = False
+    pieces: list[Piece] = field(default_factory=list)
+    #: The keys of the pieces that do not count.
+    unused: list[str] = field(default_factory=list)
+
+
+class Hold:
+    """The lease of an upload, for one request."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self.task = asyncio.current_task()
+        #: Between those of two holders there is one that is not used, for `truncate`.
+        self.fence = 2 * lease.fence
+        #: The state, until it changes.
+        self.state: State | None = None
+        self.has_written = self.is_removed = False
+
+    def is_wanted(self) -> bool:
+        """Whether a newer request asks for the upload, or another process may have it already."""
+        return self._lease.is_wanted() or not self._lease.is_held()
+
+    def check(self) -> None:
+        """Raise Problem 503 if another process may have taken the lease."""
+        if not self._lease.is_held():
+            raise lost()
+
+
+class PartialWriter(S3Writer):
+    """Appends to an upload."""
+
+    def __init__(
+        self,
+        storage: S3Storage,
+        hold: Hold,
+        partial: Partial,
+        state: State,
+        begin: Callable[[str], Awaitable[None]],
+        tap: Tap | None,
+        head: bytes | None,
+    ) -> None:
+        """`begin` records the id of the multipart upload; for `head` see S3Writer."""
+        multipart = storage.multipart(
+            partial.draft,
+            partial.id,
+            upload_id=state.upload_id,
+            parts=state.parts,
+            last=state.last,
+        )
+        super().__init__(
+            partial.id, partial.draft, multipart, storage.place, storage.callbacks, tap, head
+        )
+        self._storage, self._hold, self._begin = storage, hold, begin
+        self._partial, self._state = partial, state
+        self._folder = storage.bucket.key("pieces", partial.id)
+        self.size = self._checked = self._start = state.size
+        #: The pieces at the beginning of `_body` that are not in memory.
+        self._unread: Sequence[Piece] = state.pieces
+        #: The bytes of `_body` that are in pieces, and how many of its chunks these are.
+        self._body.size = self._saved = sum(piece.size for piece in state.pieces)
+        self._saved_chunks = 0
+
+    @property
+    def written(self) -> int:
+        """Bytes that are durable, or that become durable before the writer is closed."""
+        if self._completes:
+            return self.size
+        return max(self._start, self.multipart.stored + self._saved)
+
+    @property
+    def _completes(self) -> bool:
+        """Whether the upload becomes a file now, so that its end need not be a piece."""
+        return self._partial.completes and self.size == self._partial.length
+
+    async def write(self, data: Chunk) -> None:
+        if self._state.is_sealed:
+            raise Problem(409, "The upload is complete.")
+        self._hold.has_written = True
+        await self._take()
+        await super().write(data)
+
+    async def flush(self) -> None:
+        """Make all bytes durable, except for the end of an upload that becomes a file now."""
+        await self._check_all()
+        with self._place.guarding():
+            await self.multipart.settle()
+        if not self._completes:
+            await self.keep()
+
+    async def keep(self) -> None:
+        """Store the bytes after the last part as a piece."""
+        size = self._body.size - self._saved
+        if size and not self._hold.is_removed:
+            await self._check_all()
+            await self._put(self.size - size, self._body.chunks[self._saved_chunks :])
+            self._saved, self._saved_chunks = self._body.size, len(self._body.chunks)
+
+    async def finish(self) -> None:
+        await self.flush()
+        if self.head is not None:
+            self._accept(self.head)
+        await self.seal()
+
+    async def seal(self) -> None:
+        """Make an object of the bytes; it has no record yet."""
+        if self._state.is_sealed:
+            return
+        self._hold.check()
+        await self._fill()
+        with self._place.guarding():
+            if self.multipart.upload_id is None:
+                await self.multipart.put(self._body)
+                return
+        if self._body.size:
+            await super()._send()
+        with self._place.guarding():
+            await self.multipart.complete()
+
+    async def join(self) -> None:
+        """Make one piece of all."""
+        await self._fill()
+        await self._put(self.multipart.size, self._body.chunks)
+
+    async def _send(self) -> None:
+        self._hold.check()
+        await self._fill()
+        if self._state.upload_id is None:
+            with self._place.guarding():
+                upload_id = await self.multipart.begin()
+            await self._begin(upload_id)
+            self._state.upload_id = upload_id
+        await super()._send()
+        self._saved = self._saved_chunks = 0
+
+    async def _take(self) -> None:
+        """Wait for the memory for a part, of which pieces are the beginning."""
+        if self._held < self._body.size:
+            size = max(self.multipart.part_size, self._body.size)
+            await self._pool.take(size)
+            self._held = size
+
+    async def _fill(self) -> None:
+        """Read the pieces at the beginning of the body."""
+        await self._check_all()
+        if not self._unread:
+            return
+        await self._take()
+        body, unread = self._body, self._unread
+        chunks: list[Chunk] = []
+        with self._place.guarding():
+            for start in range(0, len(unread), READ_PIECES):
+                some = unread[start : start + READ_PIECES]
+                chunks += await asyncio.gather(*(read_piece(self._storage, each) for each in some))
+        body.chunks[:0] = chunks
+        self._saved_chunks += len(chunks)
+        self._unread = ()
+        body.crc = 0
+        await in_thread(self._pool.threads, body.update, body.chunks)
+
+    async def _put(self, offset: int, chunks: Sequence[Chunk]) -> None:
+        """Store chunks as a piece."""
+        self._hold.check()
+        body = Body()
+        for chunk in chunks:
+            body.add(chunk)
+        await in_thread(self._pool.threads, body.update, chunks)
+        with self._place.guarding():
+            await self._pool.ask(
+                "put_object",
+                f"{self._folder}/{offset:016d}.{self._hold.fence:016d}",
+                Body=body,
+                ChecksumCRC32=body.checksum,
+                seconds=body.size / LOWEST_RATE,
+            )
+
+
+async def read_piece(storage: S3Storage, piece: Piece) -> bytes:
+    async with aclosing(storage.read_key(piece.key, piece.size)) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+def lost() -> Problem:
+    headers = {"Retry-After": "1"}
+    return Problem(503, "Another process works on this upload.", headers=headers)
