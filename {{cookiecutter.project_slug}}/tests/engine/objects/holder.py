@@ -1,10 +1,10 @@
 """A process that takes leases: it prints one line for each that it reads.
 
-    take NAME         take a lease, as soon as it is free: `FENCE TAKEN_OVER`
-    state             of the lease: `IS_HELD IS_WANTED`
-    ask NAME          ask for a lease: `TICKET`
-    release           release the lease
-    count PATH TIMES  increment the number in a file, each time with a lease of its own
+* `take NAME`: take a lease, as soon as it is free; prints its fence, and whether it is taken over.
+* `state`: print whether the lease is held, and whether it is wanted.
+* `ask NAME`: ask for a lease; prints the ticket.
+* `release`: release the lease.
+* `count PATH TIMES`: increment the number in a file, each time with a lease of its own.
 """
 
 import asyncio

@@ -12,7 +12,7 @@ import pytest
 from {{cookiecutter.package_name}}.engine.objects.leases import Leases, open_leases
 
 from ..peer import PATIENCE
-from ..redis_server import RedisServer, redis, stopped_redis
+from ..redis_server import RedisServer
 
 #: Opens the leases of one more process.
 Open = Callable[[], Any]

@@ -5,17 +5,16 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
-from {{cookiecutter.package_name}}.engine.objects.leases import Leases, open_leases
+from {{cookiecutter.package_name}}.engine.objects.leases import Lease, Leases, open_leases
 
 from ..peer import PATIENCE
-from ..redis_server import RedisServer, redis, stopped_redis
+from ..redis_server import RedisServer
 from ..service import SOAK
 from . import holder
 from .faults import FaultProxy
@@ -136,15 +135,17 @@ async def test_a_lease_survives_cut_connections(redis: RedisServer) -> None:
             assert lease
             for _ in range(3):
                 proxy.cut()
-                until = lease.until
-                await became(lambda: lease.until > until)
+                await is_renewed(lease)
             assert lease.is_held()
             assert await leases.ask("x") > lease.fence
 
 
 async def test_without_redis_leases_are_lost_and_cannot_be_taken(redis: RedisServer) -> None:
     with FaultProxy(redis.url) as proxy:
-        async with open_leases(proxy.url, "test") as leases, open_leases(redis.url, "test") as other:
+        async with (
+            open_leases(proxy.url, "test") as leases,
+            open_leases(redis.url, "test") as other,
+        ):
             await leases.begin()
             lease = await leases.take("x")
             assert lease
@@ -156,6 +157,7 @@ async def test_without_redis_leases_are_lost_and_cannot_be_taken(redis: RedisSer
             with pytest.raises(Problem) as refused:
                 await leases.take("y")
             assert refused.value.status_code == 503
+            assert refused.value.headers is not None
             assert int(refused.value.headers["Retry-After"]) > 0
             with pytest.raises(Problem):
                 await leases.ask("y")
@@ -171,8 +173,7 @@ async def test_a_lease_survives_a_restart_of_redis(redis: RedisServer, leases: L
     assert lease
     await redis.stop()
     await redis.start()
-    until = lease.until
-    await became(lambda: lease.until > until)
+    await is_renewed(lease)
     assert lease.is_held()
 
 
@@ -213,8 +214,7 @@ async def test_the_newer_of_two_holders_wins_after_a_restart_with_older_data(
     assert second
     redis.kill()
     await redis.start()
-    until = second.until
-    await became(lambda: second.until > until)
+    await is_renewed(second)
     assert second.is_held()
     await second.release()
     with anyio.fail_after(PATIENCE):
@@ -250,8 +250,7 @@ async def test_a_full_redis_renews_leases(redis: RedisServer, leases: Leases) ->
     await redis.run("CONFIG", "SET", "maxmemory", 1)
     with pytest.raises(Problem):
         await leases.take("y")
-    until = lease.until
-    await became(lambda: lease.until > until)
+    await is_renewed(lease)
 
 
 async def became(holds: Callable[[], bool]) -> None:
@@ -259,3 +258,9 @@ async def became(holds: Callable[[], bool]) -> None:
     with anyio.fail_after(PATIENCE):
         while not holds():
             await asyncio.sleep(0.01)
+
+
+async def is_renewed(lease: Lease) -> None:
+    """Wait until Redis has renewed a lease."""
+    until = lease.until
+    await became(lambda: lease.until > until)

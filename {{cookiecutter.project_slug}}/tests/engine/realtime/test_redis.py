@@ -13,9 +13,9 @@ from {{cookiecutter.package_name}}.engine.kernel.kernel import Kernel
 from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PREFIX
 from {{cookiecutter.package_name}}.engine.realtime.hub import open_hub
 
+from ..redis_server import RedisServer, redis, stopped_redis
 from ..service import SOAK, Service, make_settings
 from .poller import position_of, replay
-from ..redis_server import RedisServer, redis, stopped_redis
 from .redis import Proxy, following, texts, until
 from .subscriber import TEXT, Subscriber, publish
 from .test_history import (  # noqa: F401  (Again, on Redis.)

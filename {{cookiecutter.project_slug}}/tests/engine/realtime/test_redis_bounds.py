@@ -7,9 +7,9 @@ import pytest
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PREFIX
 
+from ..redis_server import RedisServer, redis, stopped_redis
 from ..service import Service
 from .poller import position_of, replay
-from ..redis_server import RedisServer, redis, stopped_redis
 from .redis import hasty, sections, two, until, until_ready
 from .subscriber import TEXT, publish
 

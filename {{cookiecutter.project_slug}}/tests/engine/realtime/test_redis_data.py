@@ -11,9 +11,9 @@ from {{cookiecutter.package_name}}.engine.realtime.backends import redis_data
 from {{cookiecutter.package_name}}.engine.realtime.backends.redis_lua import FORMAT
 from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PREFIX
 
+from ..redis_server import RedisServer, redis, stopped_redis
 from ..service import Service
 from .poller import position_of, replay
-from ..redis_server import RedisServer, redis, stopped_redis
 from .redis import Proxy, following, hasty, reset_of, sections, texts, two, until, until_ready
 from .subscriber import TEXT, publish
 

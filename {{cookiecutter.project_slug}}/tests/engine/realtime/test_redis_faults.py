@@ -12,9 +12,9 @@ import pytest
 from {{cookiecutter.package_name}}.engine.kernel import Problem
 from {{cookiecutter.package_name}}.engine.realtime.backends import redis as backend
 
+from ..redis_server import RedisServer, redis, stopped_redis
 from ..service import SOAK, Service, ServiceProcess
 from .poller import replay
-from ..redis_server import RedisServer, redis, stopped_redis
 from .redis import following, hasty, reset_of, sections, texts, two, until, until_ready
 from .subscriber import TEXT, Subscriber, publish
 

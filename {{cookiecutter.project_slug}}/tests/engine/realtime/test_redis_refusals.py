@@ -23,9 +23,9 @@ from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import (
     refusal_of,
 )
 
+from ..redis_server import RedisServer, redis, stopped_redis
 from ..service import Service, ServiceProcess
 from .poller import position_of, replay
-from ..redis_server import RedisServer, redis, stopped_redis
 from .redis import Proxy, following, hasty, sections, texts, until, until_ready
 from .subscriber import TEXT, publish
 

@@ -13,10 +13,10 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.realtime.backends.redis_pool import PREFIX
 
+from ..redis_server import RedisServer, redis, stopped_redis
 from ..service import SOAK
 from . import words
 from .parsers import EventStreamParser, JsonLinesParser, UIMessageParser
-from ..redis_server import RedisServer, redis, stopped_redis
 from .replicas import (
     Page,
     Parser,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ..service import ServiceProcess
 from ..redis_server import RedisServer, redis, stopped_redis
+from ..service import ServiceProcess
 from .subscriber import Subscriber
 from .test_deploys import CLIENTS, say_goodbye
 

@@ -17,8 +17,8 @@ from {{cookiecutter.package_name}}.engine.realtime.runs import (
 )
 from {{cookiecutter.package_name}}.engine.realtime.runs.others import LOST_AFTER
 
-from ..service import Service, ServiceProcess
 from ..redis_server import RedisServer, redis, stopped_redis
+from ..service import Service, ServiceProcess
 from .redis import Proxy, until
 from .runs import Follower, Script, follow, start
 from .test_runs_attach import (  # noqa: F401  (Again, on Redis.)

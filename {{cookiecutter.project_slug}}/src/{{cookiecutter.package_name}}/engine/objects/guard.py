@@ -1,9 +1,9 @@
 """The guard of a bucket: all processes that use it share one Redis, or there is only one process.
 
-The object `process` names who uses the bucket: the data of a Redis, or one process without Redis. It
-is rewritten every BEAT_SECONDS by one of them. Who finds another name waits for DEAD_SECONDS of its
-own clock: if the object changes in this time, the other is alive. A process that has seen no change
-for HOLD_SECONDS and could not write knows that another may have taken its place.
+The object `process` contains the id of the data in Redis, or of the one process without Redis. One
+process with this id rewrites it every BEAT_SECONDS. Before a process with another id replaces it, it
+watches it for DEAD_SECONDS of its own clock: a change in this time means that it is in use. After
+HOLD_SECONDS without a write or a change, a process assumes that it was replaced.
 """
 
 import asyncio
@@ -113,8 +113,8 @@ class Guard:
         return etag is not None
 
     def _refusal(self) -> str:
-        other = "other processes, with Redis" if self._mark["redis"] else "another process"
-        return f"{other}, use it: all of them need the same APP_STORAGE__REDIS_URL"
+        others = "processes with Redis use it" if self._mark["redis"] else "another process uses it"
+        return f"{others}: all of them need the same APP_STORAGE__REDIS_URL"
 
 
 @asynccontextmanager

@@ -1,9 +1,9 @@
 """Leases: exclusive rights to work on one name, such as an upload, across processes.
 
-With Redis, a holder renews its leases every second, and a lease whose holder has died can be taken
-after three. Each holder knows by its own clock when it has lost a lease, before another can take it:
-also if it was suspended or cut off, and if Redis has lost its data. Without Redis, there is one
-process, which `guard` ensures.
+With Redis, a process renews its leases every second, and a lease that was not renewed for three can
+be taken over. Its holder considers it lost before that, by its own clock: also if it was suspended
+or cut off, and if Redis has lost its data. Without Redis, there is one process, which `guard`
+ensures.
 
 Redis alone cannot protect what a holder has begun to write: its bytes may arrive after it has lost
 the lease. `fence` and `taken_over` are for that.
@@ -106,9 +106,10 @@ class Leases(ABC):
     #: Whether leases can be taken, for health checks.
     is_up = True
 
-    def __init__(self) -> None:
+    def __init__(self, unavailable: ProblemType | None) -> None:
         #: Whether no process without this Redis uses the bucket; `guard` replaces it.
         self.is_guarded: Callable[[], bool] = lambda: True
+        self._unavailable = unavailable
 
     @abstractmethod
     async def begin(self) -> None:
@@ -126,12 +127,17 @@ class Leases(ABC):
     async def release(self, lease: Lease) -> None:
         """Release a lease, if it is held."""
 
+    def _problem(self, seconds: int = 1) -> Problem:
+        detail = "The work of several processes cannot be coordinated now."
+        headers = {"Retry-After": str(seconds)}
+        return Problem(503, detail, type=self._unavailable, headers=headers)
+
 
 class LocalLeases(Leases):
     """The leases of a process that has the bucket for itself."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, unavailable: ProblemType | None) -> None:
+        super().__init__(unavailable)
         self._leases: dict[str, Lease] = {}
         self._sure_from = steady_time() + UNSURE_SECONDS
 
@@ -145,6 +151,8 @@ class LocalLeases(Leases):
         return ticket
 
     async def take(self, name: str, ticket: int | None = None) -> Lease | None:
+        if not self.is_guarded():
+            raise self._problem()
         if held := self._leases.get(name):
             held.asked = max(held.asked, ticket or 0)
             return None
@@ -167,7 +175,7 @@ class RedisLeases(Leases):
     """The leases of all processes that use the same Redis and namespace."""
 
     def __init__(self, url: str, namespace: str, unavailable: ProblemType | None) -> None:
-        super().__init__()
+        super().__init__(unavailable)
         pool = BlockingConnectionPool(**{**parse_url(url), **FIXED})
         self._redis = Redis(connection_pool=pool)
         self._redis.response_callbacks.clear()  # Replies are parsed here.
@@ -176,7 +184,6 @@ class RedisLeases(Leases):
         }
         # The braces keep all keys in one slot of a cluster.
         self._prefix = f"{{{namespace}}}:"
-        self._unavailable = unavailable
         #: Those that are held, and those that are being taken, so that `look` finds them.
         self._leases: set[Lease] = set()
         #: The newest ticket that `look` has seen.
@@ -301,11 +308,6 @@ class RedisLeases(Leases):
         except (RedisError, OSError) as error:
             raise self._problem() from error
 
-    def _problem(self, seconds: int = 1) -> Problem:
-        detail = "The work of several processes cannot be coordinated now."
-        headers = {"Retry-After": str(seconds)}
-        return Problem(503, detail, type=self._unavailable, headers=headers)
-
 
 @asynccontextmanager
 async def open_leases(
@@ -317,7 +319,7 @@ async def open_leases(
     with one line if it cannot be used within START_SECONDS, or the URL is invalid.
     """
     if redis_url is None:
-        yield LocalLeases()
+        yield LocalLeases(unavailable)
         return
     leases = RedisLeases(redis_url, namespace, unavailable)
     stop = steady_time() + START_SECONDS

@@ -10,9 +10,9 @@ The keys, all with one prefix:
   wrote it; `id`, of these data.
 * `quiet`: exists for some time after Redis was started or lost its data.
 
-Redis may lose its last changes, or all, when it restarts or another server takes its place. Nothing
-says then which leases are held. So none can be taken for the first TTL; a holder renews its lease in
-this time, which restores it, or knows by its own clock that it has lost it.
+Redis may lose its last changes, or all, when it restarts or another server takes its place. So no
+lease can be taken for the first TTL: within this time, a holder either renews its lease, which
+restores it, or considers it lost.
 """
 
 #: Milliseconds for which a lease is held without being renewed, for which its last holder is
@@ -57,9 +57,9 @@ return ticket
 """
 )
 
-#: KEYS: the lease. ARGV: the highest known number, the name, and a token. Returns nothing if another
-#: holds the lease; `quiet` and milliseconds if no lease can be taken for so long; or the value of
-#: the lease and the newest ticket.
+#: KEYS: the lease. ARGV: the highest known number, the name, and a token. Returns nothing if
+#: another holds the lease; `quiet` and milliseconds if no lease can be taken for so long; or the
+#: value of the lease and the newest ticket.
 TAKE = (
     _BEGIN
     + """
