@@ -113,7 +113,7 @@ def test_it_ends_the_service_in_one_line_with_several_workers_too(
     [
         *("file://localhost/srv", "file://data", "file://host.example/srv/data", "file://"),
         *("file:./data?x=1", "file:./data#x", "file:///srv/my%20data", "file:~/data", "file:"),
-        *("s3://bucket", "data", "/srv/data", "FILE:data", " file:data"),
+        *("S3://bucket", "data", "/srv/data", "FILE:data", " file:data"),
     ],
 )
 def test_an_address_of_anything_but_a_path_is_refused(

@@ -85,6 +85,7 @@ class S3Storage(BaseStorage):
     catalogue: SharedCatalogue
     place: S3Place
     partials_module = ".s3.partials"
+    writer_type = S3Writer
     #: The client and the leases, while the store is `running`.
     pool: S3Pool
     leases: Leases
@@ -170,9 +171,8 @@ class S3Storage(BaseStorage):
                 await parts.copy(self.key(writer.id), start, min(start + COPIED, writer.size))
             await (parts.complete() if writer.size else parts.put(Body()))
 
-    async def _publish(self, writer: Writer, record: FileRecord) -> None:
-        if isinstance(writer, S3Writer):
-            writer.is_published = True
+    async def _publish(self, writer: S3Writer, record: FileRecord) -> None:
+        writer.is_published = True
         await self.adopt(record)
 
     async def _undo(self, writer: S3Writer) -> None:

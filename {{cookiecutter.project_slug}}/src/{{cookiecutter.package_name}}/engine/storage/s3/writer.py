@@ -201,6 +201,7 @@ class Multipart:
         #: Whether the object may exist.
         self.may_exist = False
         self._about = about
+        self._least = MIN_PART
         self._sending: deque[asyncio.Task[Part]] = deque()
 
     @property
@@ -208,7 +209,7 @@ class Multipart:
         """The size of the next part in bytes; equal parts if the size of the object is known."""
         if left := max(self.expected - self.size, 0):
             mebibytes = -(-left // max(MAX_NUMBER - SPARE - self._number, 1)) - 1 >> 20
-            return max(MIN_PART, mebibytes + 1 << 20)
+            return max(self._least, mebibytes + 1 << 20)
         return part_size(self._number + 1)
 
     async def begin(self) -> str:
@@ -228,6 +229,7 @@ class Multipart:
         """
         await self.settle(IN_FLIGHT - 1)
         await self.begin()
+        self._least = self.part_size
         self._number += 1
         self.size += body.size
         sending = asyncio.create_task(self._send(self._number, body))

@@ -1,0 +1,265 @@
+"""Files that are written to S3 in parts, also while requests fail."""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
+from {{cookiecutter.package_name}}.engine.objects.bucket import Bucket, BucketError
+from {{cookiecutter.package_name}}.engine.storage.records import Draft, new_id
+from {{cookiecutter.package_name}}.engine.storage.s3 import writer as writers
+from {{cookiecutter.package_name}}.engine.storage.s3.reading import S3File
+from {{cookiecutter.package_name}}.engine.storage.s3.store import S3Place
+from {{cookiecutter.package_name}}.engine.storage.s3.writer import (
+    MAX_NUMBER,
+    MIN_PART,
+    Multipart,
+    S3Pool,
+    S3Writer,
+)
+
+from ..peer import PATIENCE
+from .faults import FaultProxy
+from .servers import BUCKET, client
+
+pytestmark = pytest.mark.anyio
+SIZES = [0, 1, 4096, MIN_PART - 1, MIN_PART, MIN_PART + 1, 3 * MIN_PART + 7]
+
+
+@dataclass
+class Store:
+    """A bucket behind a proxy, with a writer's pool."""
+
+    bucket: Bucket
+    pool: S3Pool
+    endpoint_url: str
+
+    @asynccontextmanager
+    async def writer(self, expected: int = 0, **arguments: Any) -> AsyncIterator[S3Writer]:
+        file_id = new_id()
+        parts = Multipart(self.pool, self.bucket.key(file_id), {}, expected)
+        place = S3Place(self.bucket)
+        made = S3Writer(file_id, Draft(filename="f"), parts, place, (), **arguments)
+        try:
+            yield made
+        finally:
+            await made.close()
+            assert self.pool.buffered == 0
+
+    async def read(self, key: str, size: int) -> bytes:
+        return b"".join([chunk async for chunk in S3File(self.pool, key).parts(0, size)])
+
+    def keys(self) -> list[str]:
+        """Return the keys of all objects and multipart uploads."""
+        s3 = client(self.endpoint_url)
+        pages = s3.list_multipart_uploads(Bucket=BUCKET, Prefix=self.bucket.prefix)
+        uploads = [each["Key"] for each in pages.get("Uploads", [])]
+        s3.close()
+        return [*uploads, *(entry.key for entry in self.bucket.list(self.bucket.prefix))]
+
+
+@pytest.fixture
+async def store(endpoint_url: str, proxy: FaultProxy, bucket_url: str) -> AsyncIterator[Store]:
+    bucket = Bucket(bucket_url, proxy.url)
+    async with bucket.connected() as s3:
+        yield Store(bucket, S3Pool(s3, bucket, 256 << 20), endpoint_url)
+    bucket.close()
+
+
+def chunks_of(data: bytes) -> Iterator[bytes | memoryview]:
+    """Cut bytes into chunks of different sizes, as they arrive from a socket."""
+    view, start = memoryview(data), 0
+    while start < len(data):
+        size = random.choice([1, 1000, 65536, 65536, 262144])
+        yield bytes(view[start : start + size]) if size % 2 else view[start : start + size]
+        start += size
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("size", SIZES)
+async def test_all_bytes_are_stored(store: Store, size: int, is_known: bool) -> None:
+    data, digest = random.randbytes(size), hashlib.sha256()
+    async with store.writer(size if is_known else 0, tap=digest.update) as writer:
+        for chunk in chunks_of(data):
+            await writer.write(chunk)
+        await writer.finish()
+
+        assert writer.written == writer.size == size
+        assert await store.read(writer.multipart.key, size) == data
+    assert digest.digest() == hashlib.sha256(data).digest()
+    assert store.keys() == [writer.multipart.key]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [{"status": 503}, {"status": 500}, {"cut_request": 50_000}, {"lose": True}],
+    ids=lambda each: str(each),
+)
+@pytest.mark.parametrize("size", [100_000, 2 * MIN_PART + 5])
+async def test_requests_that_fail_are_repeated(
+    store: Store, proxy: FaultProxy, what: dict[str, Any], size: int
+) -> None:
+    fault = proxy.add(rf"^PUT .*{store.bucket.prefix}", times=2, **what)
+    data = random.randbytes(size)
+    async with store.writer(size) as writer:
+        for chunk in chunks_of(data):
+            await writer.write(chunk)
+        await writer.finish()
+
+        assert fault.count == 2
+        assert await store.read(writer.multipart.key, size) == data
+
+
+async def test_a_completion_whose_response_is_lost_has_succeeded(
+    store: Store, proxy: FaultProxy
+) -> None:
+    fault = proxy.add(r"^POST .*uploadId=", times=1, lose=True)
+    data = random.randbytes(MIN_PART + 5)
+    async with store.writer() as writer:
+        await writer.write(data)
+        await writer.finish()
+
+        assert fault.count == 1
+        assert await store.read(writer.multipart.key, len(data)) == data
+
+
+async def test_a_completion_that_never_succeeds_fails(store: Store, proxy: FaultProxy) -> None:
+    proxy.add(r"^POST .*uploadId=", status=503)
+    async with store.writer() as writer:
+        await writer.write(bytes(MIN_PART + 5))
+        with pytest.raises(Problem) as failed:
+            await writer.finish()
+        proxy.clear()
+        await writer.multipart.remove()
+
+    assert failed.value.status_code == 503
+    assert failed.value.headers == {"Retry-After": "10"}
+    assert store.keys() == []
+
+
+async def test_another_object_with_the_key_is_not_replaced(store: Store) -> None:
+    for size in (10, MIN_PART + 10):
+        async with store.writer() as writer:
+            store.bucket.put(writer.multipart.key, b"other")
+            await writer.write(bytes(size))
+            with pytest.raises(Problem) as failed:
+                await writer.finish()
+
+            assert isinstance(failed.value.__cause__, BucketError)
+            assert store.bucket.get(writer.multipart.key) == b"other"
+
+
+async def test_a_part_that_fails_fails_the_next_writes(store: Store, proxy: FaultProxy) -> None:
+    fault = proxy.add(r"^PUT .*partNumber=1", status=403)
+    async with store.writer() as writer:
+        await writer.write(bytes(MIN_PART))
+        await asyncio.to_thread(fault.wait)
+        with pytest.raises(Problem):
+            for _ in range(10):
+                await writer.write(bytes(MIN_PART))
+        for _ in range(2):
+            with pytest.raises(Problem):
+                await writer.flush()
+        await writer.multipart.remove()
+
+    assert store.keys() == []
+
+
+async def test_at_most_two_parts_are_on_their_way(store: Store, proxy: FaultProxy) -> None:
+    fault = proxy.add(r"^PUT .*partNumber=", hold_request=True)
+    async with store.writer() as writer:
+        for _ in range(2):
+            await writer.write(bytes(MIN_PART))
+        await asyncio.to_thread(fault.wait, 2)
+        await writer.write(bytes(MIN_PART - 1))
+        blocked = asyncio.create_task(writer.write(b"1"))
+        while store.pool.buffered < 3 * MIN_PART:
+            await asyncio.sleep(0)
+        assert not (await asyncio.wait({blocked}, timeout=0.2))[0]
+        fault.remove()
+        await asyncio.wait_for(blocked, PATIENCE)
+        await writer.finish()
+
+    assert fault.count == 2
+
+
+async def test_a_cancelled_upload_frees_its_memory(store: Store, proxy: FaultProxy) -> None:
+    fault = proxy.add(r"^PUT .*partNumber=", hold_request=True)
+    async with store.writer() as writer:
+        writing = asyncio.create_task(writer.write(bytes(4 * MIN_PART)))
+        await asyncio.to_thread(fault.wait, 2)
+        writing.cancel()
+        await asyncio.wait({writing})
+        await writer.close()
+        assert store.pool.buffered == 0
+        proxy.clear()
+        await writer.multipart.remove()
+
+    assert store.keys() == []
+
+
+async def test_uploads_wait_for_memory_in_order(store: Store) -> None:
+    pool = S3Pool(None, store.bucket, 10)
+    order = []
+
+    async def use(name: str, size: int) -> None:
+        await pool.take(size)
+        order.append(name)
+
+    await pool.take(6)
+    waiting = []
+    for name, size in [("a", 5), ("b", 1), ("c", 20), ("d", 1)]:
+        waiting.append(asyncio.create_task(use(name, size)))
+        await asyncio.sleep(0)
+    assert order == []  # Even `b` has to wait, for which there is space.
+
+    pool.give(6)
+    await asyncio.wait(waiting[:2])
+    assert order == ["a", "b"]
+    assert pool.buffered == 6
+    waiting[2].cancel()
+    await asyncio.wait(waiting)
+    assert order == ["a", "b", "d"]
+    pool.give(7)
+    assert pool.buffered == 0
+
+    await asyncio.wait_for(pool.take(20), PATIENCE)  # More than the maximum, but alone.
+    pool.give(20)
+
+
+async def test_an_upload_that_waits_too_long_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "WAIT_SECONDS", 0.01)
+    pool = S3Pool(None, store.bucket, 10)
+    await pool.take(10)
+    with pytest.raises(Problem) as refused:
+        await pool.take(1)
+    pool.give(10)
+
+    assert refused.value.status_code == 503
+    assert refused.value.headers == {"Retry-After": "10"}
+    assert pool.buffered == 0
+
+
+@pytest.mark.parametrize("expected", [0, 1 << 30, 49 << 30, 50 << 30, 5 << 40])
+def test_the_largest_object_fits_into_the_numbers(expected: int) -> None:
+    """Amazon S3: 10,000 parts, of 5 MiB to 5 GiB, and 5 TiB (now 48.8 TiB) for all."""
+    parts = Multipart(None, "key", {}, expected)  # type: ignore[arg-type]
+    sizes = []
+    while parts.size < (expected or 5 << 40):
+        parts._least = parts.part_size
+        sizes.append(parts._least)
+        parts.size += sizes[-1]
+        parts._number += 1
+
+    assert len(sizes) <= MAX_NUMBER
+    assert all(MIN_PART <= size <= 5 << 30 for size in sizes)
+    if expected:
+        assert len(set(sizes)) == 1  # Some servers require that.
