@@ -21,10 +21,11 @@ import secrets
 import shutil
 import sqlite3
 import threading
+import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +45,10 @@ READERS = 8
 #: Primary result codes of the errors that a statement has in every copy (sqlite.org/rescode.html):
 #: ERROR, TOOBIG, CONSTRAINT, MISMATCH, RANGE. Others are errors of this copy, such as a full disk.
 _OF_STATEMENTS = {1, 18, 19, 20, 25}
+_DAMAGES = (
+    *(ValueError, TypeError, KeyError, EOFError, zlib.error, gzip.BadGzipFile),
+    sqlite3.DatabaseError,
+)
 Statement = tuple[str, Sequence[object]]
 Rows = list[tuple[Any, ...]]
 
@@ -63,7 +68,7 @@ class SharedDatabase:
     """A database below `name` in a bucket. All methods block, and may be called in all threads."""
 
     def __init__(self, bucket: Bucket, name: str, schema: str, version: int) -> None:
-        """Load the database. Raises OSError if the bucket has data of a newer version."""
+        """Load the database. Raises OSError if the bucket has data of a newer version (>= 1)."""
         self._bucket, self._name, self._schema, self._version = bucket, name, schema, version
         #: The number of the newest entry in the copy.
         self.position = 0
@@ -207,13 +212,14 @@ class SharedDatabase:
             self._apply(data)
 
     def _apply(self, data: bytes) -> None:
-        entry = _decoded(data)
-        self._check(entry["version"])
-        self._database.execute("BEGIN IMMEDIATE")
         try:
-            for statements in entry["changes"]:
-                self._run(statements)
-            self._database.commit()
+            with self._reading(self._key("log", self.position + 1)):
+                entry = _decoded(data)
+                self._check(entry["version"])
+                self._database.execute("BEGIN IMMEDIATE")
+                for statements in entry["changes"]:
+                    self._run(statements)
+                self._database.commit()
         finally:
             self._database.rollback()
         self.position += 1
@@ -242,17 +248,30 @@ class SharedDatabase:
         """Replace the copy by the newest snapshot; open connections read the new content then."""
         time, newest = self._bucket.now, self._newest()
         data = self._bucket.get(newest.key) if newest else None
-        if newest and data:
+        if newest and data is not None:
             path = self.path.with_suffix(".loaded")
-            with gzip.open(io.BytesIO(data)) as source, path.open("wb") as target:
-                shutil.copyfileobj(source, target)
-            with closing(self._connect(path)) as loaded:
-                self._check(loaded.execute("PRAGMA user_version").fetchone()[0])
-                loaded.backup(self._database)
+            with self._reading(newest.key):
+                with gzip.open(io.BytesIO(data)) as source, path.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+                with closing(self._connect(path)) as loaded:
+                    [(version,)] = loaded.execute("PRAGMA user_version")
+                    if not version:
+                        raise ValueError("it is not a snapshot")
+                    self._check(version)
+                    loaded.backup(self._database)
             path.unlink()
             self._create()
             self.position = _number(newest.key)
         self._proved = time
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        """Raise the errors of damaged objects as BucketError."""
+        try:
+            yield
+        except _DAMAGES as error:
+            text = f"s3://{self._bucket.name}/{key} cannot be read: {error}"
+            raise BucketError(text, is_temporary=False) from error
 
     def _create(self) -> None:
         self._database.executescript(f"{self._schema}; PRAGMA user_version = {self._version}")
