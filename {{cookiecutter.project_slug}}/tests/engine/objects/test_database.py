@@ -1,5 +1,6 @@
 """A database that several processes share: one order of changes, in all copies."""
 
+import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
@@ -91,6 +92,26 @@ def test_changes_that_wait_are_one_entry(opened: Open, proxy: FaultProxy) -> Non
     assert content(opened()) == content(database)
 
 
+async def test_a_change_that_is_cancelled_while_it_waits_is_not_made(
+    opened: Open, proxy: FaultProxy
+) -> None:
+    database = opened(proxy)
+    fault = proxy.add("PUT .*/log/", hold_request=True, times=1)
+    tasks = [
+        asyncio.ensure_future(asyncio.wrap_future(database.start_change((INSERT, (word, None)))))
+        for word in "abc"
+    ]
+    await asyncio.to_thread(fault.wait)
+    tasks[1].cancel()
+    await asyncio.sleep(0)  # The thread gets to know.
+    fault.release()
+
+    assert await asyncio.wait_for(tasks[0], PATIENCE) == [[(1,)]]
+    assert await asyncio.wait_for(tasks[2], PATIENCE) == [[(2,)]]
+    assert await asyncio.wrap_future(database.start_catch_up()) is False
+    assert words(database) == words(opened()) == ["a", "c"]
+
+
 def test_calls_that_wait_share_a_request(opened: Open, proxy: FaultProxy) -> None:
     database = opened(proxy)
     fault = proxy.add("GET .*/log/", hold_request=True, times=1)
@@ -99,7 +120,7 @@ def test_calls_that_wait_share_a_request(opened: Open, proxy: FaultProxy) -> Non
         first = pool.submit(database.catch_up)
         fault.wait()
         others = [pool.submit(database.catch_up) for _ in range(19)]
-        until(lambda: len(pool._threads) == 20)
+        until(lambda: database._worker._work_queue.qsize() == 19)
         add(opened(), "a")
         fault.release()
         for each in (first, *others):
@@ -116,6 +137,7 @@ def test_a_failed_request_is_not_shared(opened: Open, proxy: FaultProxy) -> None
         first = pool.submit(database.catch_up)
         fault.wait()
         second = pool.submit(database.catch_up)
+        until(lambda: database._worker._work_queue.qsize() == 1)
         fault.release()
         assert isinstance(first.exception(PATIENCE), BucketError)
         second.result(PATIENCE)

@@ -20,7 +20,6 @@ import logging
 import secrets
 import shutil
 import sqlite3
-import threading
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -59,9 +58,9 @@ class _Change:
     def __init__(self, statements: Sequence[Statement]) -> None:
         """Raises TypeError for values that SQLite does not have."""
         self.statements, self.data = statements, _encoded(statements)
+        self.result: Future[list[Rows]] = Future()
         self.rows: list[Rows] = []
-        self.error: BaseException | None = None
-        self.is_done = False
+        self.error: Exception | None = None
 
 
 class SharedDatabase:
@@ -75,11 +74,10 @@ class SharedDatabase:
         #: A time of the server at which the log ended at `position`, or had a next entry.
         self._proved = 0.0
         self._waiting: deque[_Change] = deque()
-        self._lock = threading.Lock()
-        self._begun = self._done = 0  # Rounds of `catch_up`.
+        self._begun = self._done = 0  # Rounds that end with the newest entry.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._snapshots = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-snapshots")
-        self._snapshot: Future[None] = Future()
-        self._snapshot.set_result(None)
+        self._snapshot: Future[None] = self._snapshots.submit(lambda: None)
         self._folder = TemporaryDirectory(prefix=f"{name}-", ignore_cleanup_errors=True)
         #: The copy, with write-ahead log: other connections may read it.
         self.path = Path(self._folder.name, f"{name}.sqlite3")
@@ -90,7 +88,7 @@ class SharedDatabase:
             self._prove_conditional()
             self._load()
             self._replay()
-            self.catch_up()
+            self._follow()
         except BaseException:
             self.close()
             raise
@@ -100,13 +98,11 @@ class SharedDatabase:
 
         Calls that wait together share one request. Raises BucketError.
         """
-        position, begun = self.position, self._begun
-        with self._lock:
-            if self._done <= begun:
-                self._begun += 1
-                self._follow()
-                self._done = self._begun
-        return self.position > position
+        return self.start_catch_up().result()
+
+    def start_catch_up(self) -> Future[bool]:
+        """Start `catch_up` without waiting, for `asyncio.wrap_future`."""
+        return self._worker.submit(self._catch_up, self._begun, self.position)
 
     def change(self, *statements: Statement) -> list[Rows]:
         """Run statements as one transaction of all copies, and return the rows of each.
@@ -114,30 +110,51 @@ class SharedDatabase:
         Raises the errors of sqlite3; then nothing was changed. After BucketError, the changes may
         be applied later.
         """
-        mine = _Change(statements)
-        self._waiting.append(mine)
-        # The first of several threads that wait writes the changes of all.
-        with self._lock:
-            while not mine.is_done:
-                most = min(len(self._waiting), MOST_CHANGES)
-                batch = [self._waiting.popleft() for _ in range(most)]
-                try:
-                    self._append(batch)
-                except BaseException as error:
-                    for each in batch:
-                        each.error = error
-                finally:
-                    for each in batch:
-                        each.is_done = True
-        if mine.error:
-            raise mine.error
-        return mine.rows
+        return self.start_change(*statements).result()
+
+    def start_change(self, *statements: Statement) -> Future[list[Rows]]:
+        """Start `change` without waiting, for `asyncio.wrap_future`.
+
+        Changes that wait together are one entry. A cancelled change that still waits is not made.
+        """
+        change = _Change(statements)
+        self._waiting.append(change)
+        self._worker.submit(self._write_waiting)
+        return change.result
 
     def close(self) -> None:
-        """Wait for a snapshot that is being written, and delete the copy."""
+        """Wait for the changes and for a snapshot that is being written, and delete the copy."""
+        self._worker.shutdown()
         self._snapshots.shutdown()
         self._database.close()
         self._folder.cleanup()
+
+    def _catch_up(self, begun: int, position: int) -> bool:
+        if self._done <= begun:
+            self._begun += 1
+            self._follow()
+            self._done = self._begun
+        return self.position > position
+
+    def _write_waiting(self) -> None:
+        most = min(len(self._waiting), MOST_CHANGES)
+        changes = [self._waiting.popleft() for _ in range(most)]
+        batch = [each for each in changes if each.result.set_running_or_notify_cancel()]
+        if not batch:
+            return
+        self._begun += 1
+        try:
+            self._append(batch)
+        except Exception as error:
+            for each in batch:
+                each.error = error
+        else:
+            self._done = self._begun
+        for each in batch:
+            if each.error:
+                each.result.set_exception(each.error)
+            else:
+                each.result.set_result(each.rows)
 
     def _append(self, batch: list[_Change]) -> None:
         while True:
