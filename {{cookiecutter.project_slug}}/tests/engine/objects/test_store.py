@@ -20,6 +20,8 @@ from .servers import BUCKET, client
 
 pytestmark = pytest.mark.anyio
 LARGE = random.randbytes(2 * MIN_PART + 1000)
+#: The path of the bytes of a file.
+FILE = "/files/[0-9a-f-]{36}"
 SWEPT = {"STORAGE__SWEEP_INTERVAL": "0.1 s"}
 
 
@@ -116,7 +118,7 @@ async def test_bytes_that_could_not_be_deleted_are_swept(
 
 async def test_an_upload_that_ends_early_leaves_nothing(service: Service, left: Left) -> None:
     async with service.raw_connection() as peer:
-        await peer.send(b"POST /files HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
+        await peer.send(b"POST /files HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n")
         await peer.send(LARGE)
         async with asyncio.timeout(PATIENCE):
             while not left.keys("files"):
@@ -154,7 +156,7 @@ async def test_a_client_gets_a_file_whose_connection_to_s3_is_lost(
 ) -> None:
     async with service.client() as client:
         url = (await upload(client)).json()["url"]
-        fault = proxy.add("^GET .*/files/", times=3, cut_response=1_000_000)
+        fault = proxy.add(f"^GET .*{FILE}", times=3, cut_response=1_000_000)
 
         assert (await client.get(url)).content == LARGE
     assert fault.count == 3
@@ -228,7 +230,7 @@ async def test_a_sweep_that_takes_a_lease_stops_the_record(
     """A process that was suspended has lost its lease, and does not know it yet."""
     storage: S3Storage = service.app.state.storage
     async with service.client() as client:
-        fault = proxy.add("^PUT .*/files/", hold_response=True)
+        fault = proxy.add(f"^PUT .*{FILE}", hold_response=True)
         uploading = asyncio.create_task(upload(client, b"a"))
         await asyncio.to_thread(fault.wait)
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -107,7 +108,7 @@ class Bucket:
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object, or replace it."""
-        self._call("put_object", Key=key, Body=data)
+        self._put(key, data)
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Write an object unless it exists; return whether it was written.
@@ -174,6 +175,7 @@ class Bucket:
         # bodies of the asynchronous client have checksums, which do not block the event loop.
         is_tls = self._endpoint_url is None or self._endpoint_url.startswith("https:")
         return {
+            "signature_version": "s3v4",  # Also of URLs.
             "connect_timeout": CONNECT_SECONDS,
             "read_timeout": READ_SECONDS[kind],
             "retries": {"mode": "standard", "total_max_attempts": TRIES},
@@ -185,6 +187,15 @@ class Bucket:
                 "payload_signing_enabled": not is_tls and not kind,
             },
         }
+
+    def _put(
+        self, key: str, data: bytes, expected: Set[int] = frozenset(), **condition: Any
+    ) -> Any:
+        # Without a checksum, some servers store an empty object if this process dies now.
+        checksum = base64.b64encode(crc32(data).to_bytes(4)).decode()
+        return self._call(
+            "put_object", expected, Key=key, Body=data, ChecksumCRC32=checksum, **condition
+        )
 
     def _call(self, operation: str, expected: Sequence[int] = (), **values: Any) -> Any:
         """Return the response to a request, None for the expected status codes."""

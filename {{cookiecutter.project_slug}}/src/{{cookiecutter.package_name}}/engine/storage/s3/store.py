@@ -10,7 +10,7 @@ is invisible, and the sweep removes it if no process works on it.
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
@@ -49,9 +49,11 @@ class S3Place:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._is_up = True
+        #: Whether the leases can be used, too.
+        self.is_coordinated: Callable[[], bool] = lambda: True
 
     def is_up(self) -> bool:
-        return self._is_up
+        return self._is_up and self.is_coordinated()
 
     def check(self) -> None:
         """Do nothing: a bucket cannot be moved."""
@@ -112,6 +114,8 @@ class S3Storage(BaseStorage):
             guarded(bucket, self.leases),
             repeating(POLL_SECONDS, self._poll),
         ):
+            leases = self.leases
+            self.place.is_coordinated = lambda: leases.is_up and leases.is_guarded()
             self.pool = S3Pool(client, bucket, self._settings.max_buffered)
             self._sweep = Sweep(self.pool, self.catalogue, self.leased)
             try:
