@@ -124,8 +124,10 @@ class S3Partials(Partials):
         leases, name = self.storage.leases, upload_id if is_id(upload_id) else "sweep-uploads"
         stop = time.monotonic() + patience
         ticket = None if asked_at is None else await leases.ask(name)
-        while (lease := await leases.take(name, ticket)) is None and time.monotonic() < stop:
+        lease = await leases.take(name, ticket)
+        while lease is None and time.monotonic() < stop:
             await asyncio.sleep(TAKE_EVERY)
+            lease = await leases.take(name, ticket)
         if lease is None:
             yield None
             return
@@ -159,8 +161,7 @@ class S3Partials(Partials):
 
         async def look(upload_id: str, *row: Any) -> State | None:
             async with self._looking:
-                if row[0] is None:
-    XX                return await self._look(upload_id, *row)
+                return await self._look(upload_id, *row)
 
         with self.storage.place.guarding():
             states = await asyncio.gather(*(look(*row) for row in rows))
@@ -344,7 +345,8 @@ class S3Partials(Partials):
             if partial is None or sum(size for _, size in sources) != size:
                 raise lost()
             multipart = self.storage.multipart(partial.draft, upload_id, expected=size)
-            writer = S3Writer(upload_id, partial.draft, multipart, self.storage.place, (), head=None)
+            place = self.storage.place
+            writer = S3Writer(upload_id, partial.draft, multipart, place, (), head=None)
             sources = [(part, size) for part, size in sources if size]
             try:
                 if all(size >= MIN_PART for _, size in sources[:-1]) and size >= MIN_PART:
