@@ -31,7 +31,7 @@ from ..records import FileRecord, created_at, is_id
 from ..writer import HEAD
 from .store import COPIED, S3Storage
 from .writer import IN_FLIGHT, MIN_PART, Part, Refused, S3Writer, part_size
-from .writing_partials import MOST_PIECES, Hold, PartialWriter, Piece, State, lost, read_piece
+from .writing_partials import MOST_PIECES, Hold, PartialWriter, Piece, State, lost, read_pieces
 
 #: Uploads whose state is requested at the same time.
 LOOKS = 8
@@ -320,8 +320,7 @@ class S3Partials(Partials):
         if partial.is_part or (state.size >= HEAD and not partial.parts):
             return None
         if not state.is_sealed:
-            pieces = [await read_piece(self.storage, each) for each in state.pieces]
-            return b"".join(pieces)
+            return b"".join(await read_pieces(self.storage, state.pieces))
         async with aclosing(self.storage.read(partial.id, 0, min(HEAD, state.size))) as chunks:
             return b"".join([chunk async for chunk in chunks])
 

@@ -189,11 +189,8 @@ class PartialWriter(S3Writer):
             return
         await self._take()
         body, unread = self._body, self._unread
-        chunks: list[Chunk] = []
         with self._place.guarding():
-            for start in range(0, len(unread), READ_PIECES):
-                some = unread[start : start + READ_PIECES]
-                chunks += await asyncio.gather(*(read_piece(self._storage, each) for each in some))
+            chunks = await read_pieces(self._storage, unread)
         body.chunks[:0] = chunks
         self._saved_chunks += len(chunks)
         self._unread = ()
@@ -217,9 +214,17 @@ class PartialWriter(S3Writer):
             )
 
 
-async def read_piece(storage: S3Storage, piece: Piece) -> bytes:
-    async with aclosing(storage.read_key(piece.key, piece.size)) as chunks:
-        return b"".join([chunk async for chunk in chunks])
+async def read_pieces(storage: S3Storage, pieces: Sequence[Piece]) -> list[bytes]:
+    """Return the bytes of each piece."""
+
+    async def read(piece: Piece) -> bytes:
+        async with aclosing(storage.read_key(piece.key, piece.size)) as chunks:
+            return b"".join([chunk async for chunk in chunks])
+
+    found: list[bytes] = []
+    for start in range(0, len(pieces), READ_PIECES):
+        found += await asyncio.gather(*map(read, pieces[start : start + READ_PIECES]))
+    return found
 
 
 def lost() -> Problem:

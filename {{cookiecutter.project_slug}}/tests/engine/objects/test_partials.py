@@ -1,0 +1,209 @@
+"""Unfinished uploads in a bucket: parts, pieces, and what does not count."""
+
+import pytest
+
+from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
+from {{cookiecutter.package_name}}.engine.storage.s3.writing_partials import MOST_PIECES
+from {{cookiecutter.package_name}}.engine.storage.writer import HEAD
+
+from .partials import DATA, PART, Uploads, opened, uploads
+from .servers import bucket_url, endpoint_url
+
+__all__ = ["bucket_url", "endpoint_url", "opened", "uploads"]
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[0], [1, 2, 3], [PART], [PART - 1, 1, 1], [3 * PART + 5], [1 << 20] * 12, [PART // 2 + 1] * 5],
+    ids=str,
+)
+async def test_the_offset_is_the_sum_of_all_requests(uploads: Uploads, sizes: list[int]) -> None:
+    partial, end = await uploads.new(), 0
+    for size in sizes:
+        assert await uploads.append(partial, DATA[end : end + size]) == end + size
+        end += size
+        assert await uploads.size(partial) == end
+        assert sum(map(bool, uploads.multiparts())) == (end >= PART)
+        assert len(uploads.keys(f"pieces/{partial.id}/")) < 12
+
+    record = await uploads.commit(partial)
+
+    assert record.size == end
+    assert await uploads.content(partial) == DATA[:end]
+    assert uploads.multiparts() == []
+    assert uploads.keys("pieces/") == []
+
+
+async def test_an_upload_that_becomes_a_file_at_once_has_no_pieces(uploads: Uploads) -> None:
+    for size in (5, PART + 5):
+        partial = await uploads.new(size, completes=True)
+        async with uploads.partials.claimed(partial.id):
+            async with uploads.partials.open(partial, 0) as writer:
+                await writer.write(DATA[:size])
+                await writer.flush()
+                assert writer.written == size
+                assert uploads.keys("pieces/") == []
+                await uploads.storage.commit(writer)
+        assert await uploads.content(partial) == DATA[:size]
+
+
+async def test_the_end_is_kept_if_the_file_cannot_be_made(uploads: Uploads) -> None:
+    partial = await uploads.new(PART + 5, completes=True)
+    async with uploads.partials.claimed(partial.id):
+        async with uploads.partials.open(partial, 0) as writer:
+            await writer.write(DATA[: PART + 5])
+            await writer.flush()
+        assert await uploads.size(partial) == PART + 5
+    await uploads.commit(partial)
+    assert await uploads.content(partial) == DATA[: PART + 5]
+
+
+@pytest.mark.parametrize("first", [0, 3, PART, PART + 3, 2 * PART - 1])
+@pytest.mark.parametrize("second", [1, PART - 1, PART, 2 * PART])
+async def test_a_request_is_undone(uploads: Uploads, first: int, second: int) -> None:
+    partial = await uploads.new()
+    await uploads.append(partial, DATA[:first])
+    async with uploads.partials.claimed(partial.id):
+        assert await uploads.size(partial) == first
+        async with uploads.partials.open(partial, first) as writer:
+            await writer.write(bytes(second))
+            await writer.flush()
+        assert await uploads.size(partial) == first + second
+        await uploads.partials.truncate(partial.id, first)
+        assert await uploads.size(partial) == first
+    assert await uploads.append(partial, DATA[first : first + 3]) == first + 3
+    end = await uploads.append(partial, DATA[first + 3 : first + PART])
+
+    await uploads.commit(partial)
+
+    assert await uploads.content(partial) == DATA[:end]
+
+
+async def test_a_request_that_crashed_is_undone_by_the_next(uploads: Uploads) -> None:
+    partial = await uploads.new()
+    await uploads.append(partial, DATA[:3])
+    await uploads.append(partial, bytes(PART))
+    async with uploads.partials.claimed(partial.id):
+        await uploads.partials.truncate(partial.id, 3)
+        async with uploads.partials.open(partial, 3) as writer:
+            await writer.write(DATA[3:10])
+            await writer.flush()
+        assert await uploads.size(partial) == 10
+    assert await uploads.append(partial, DATA[10 : PART + 10]) == PART + 10
+    await uploads.commit(partial)
+    assert await uploads.content(partial) == DATA[: PART + 10]
+
+
+async def test_requests_that_arrive_late_change_nothing(uploads: Uploads) -> None:
+    partial = await uploads.new()
+    await uploads.append(partial, DATA[: PART + 3])
+    async with uploads.partials.claimed(partial.id) as hold:
+        fence = hold.fence
+        async with uploads.partials.open(partial, PART + 3) as writer:
+            await writer.write(bytes(PART))
+            await writer.flush()
+        await uploads.partials.truncate(partial.id, PART + 3)
+    # The part and the piece of the request that was undone, and parts that were on their way.
+    for number in (2, 3, 4):
+        uploads.send_part(number, bytes(PART))
+    uploads.send_piece(partial, PART + 3, fence, b"late")
+    assert await uploads.size(partial) == PART + 3
+    end = await uploads.append(partial, DATA[PART + 3 : 2 * PART + 10])
+    for number in (2, 3, 4):
+        uploads.send_part(number, bytes(PART))
+    uploads.send_piece(partial, end, fence, b"late")
+    assert await uploads.size(partial) == end
+    await uploads.commit(partial)
+    assert await uploads.content(partial) == DATA[:end]
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_part_counts_only_after_those_before_it(uploads: Uploads, late: bool) -> None:
+    partial = await uploads.new()
+    await uploads.append(partial, DATA[: PART + 3])
+    uploads.send_part(3, bytes(PART))
+    assert await uploads.size(partial) == PART + 3
+    end = await uploads.append(partial, DATA[PART + 3 : PART + 10])
+    if late:
+        uploads.send_part(2, bytes(PART))
+    assert await uploads.size(partial) == end
+    end = await uploads.append(partial, DATA[end : 3 * PART + 4])
+    await uploads.commit(partial)
+    assert await uploads.content(partial) == DATA[:end]
+
+
+async def test_many_small_requests_are_joined(uploads: Uploads) -> None:
+    partial, most, step = await uploads.new(), 0, HEAD
+    for start in range(0, (MOST_PIECES + 5) * step, step):
+        await uploads.append(partial, DATA[start : start + step])
+        most = max(most, len(uploads.keys("pieces/")))
+    assert most == MOST_PIECES + 2
+    assert len(uploads.keys("pieces/")) < 5
+    await uploads.commit(partial)
+    assert await uploads.content(partial) == DATA[: (MOST_PIECES + 5) * step]
+
+
+@pytest.mark.parametrize("size", [0, 7, PART, 2 * PART + 7])
+async def test_a_sealed_upload_becomes_a_file_later(uploads: Uploads, size: int) -> None:
+    partial = await uploads.new()
+    await uploads.append(partial, DATA[:size])
+    async with uploads.partials.claimed(partial.id):
+        assert await uploads.size(partial) == size
+        read = [chunk async for chunk in uploads.partials.read(partial.id, size)]
+        assert b"".join(read) == DATA[:size]
+        with pytest.raises(Problem):
+            await uploads.storage.record(partial.id)
+    assert await uploads.size(partial) == size
+    if size >= PART:
+        async with uploads.partials.claimed(partial.id):
+            async with uploads.partials.open(partial, size) as writer:
+                with pytest.raises(Problem):
+                    await writer.write(b"x")
+    await uploads.commit(partial)
+    assert await uploads.content(partial) == DATA[:size]
+
+
+@pytest.mark.parametrize("sizes", [[PART, PART + 1, 3], [3, PART, 0, 5], [1, 0], [0], [PART, 0]])
+async def test_parts_are_concatenated(uploads: Uploads, sizes: list[int]) -> None:
+    parts, end = [], 0
+    for size in sizes:
+        part = await uploads.new(size, is_part=True)
+        await uploads.append(part, DATA[end : end + size])
+        parts.append(part.id)
+        end += size
+    for _ in range(2):
+        whole = await uploads.new(end, parts=tuple(parts), completes=True)
+        async with uploads.partials.claimed(whole.id):
+            await uploads.partials.concatenate(whole.id, whole.parts, end)
+            assert await uploads.size(whole) == end
+        await uploads.commit(whole)
+        assert await uploads.content(whole) == DATA[:end]
+    for part_id in parts:
+        await uploads.partials.remove(part_id)
+    assert len(uploads.keys("files/")) == 2
+    assert uploads.keys("pieces/") == uploads.multiparts() == []
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+@pytest.mark.parametrize("size", [0, 3, PART + 3])
+async def test_nothing_is_left_of_a_removed_upload(
+    uploads: Uploads, size: int, is_sealed: bool
+) -> None:
+    partial = await uploads.new()
+    await uploads.append(partial, DATA[:size])
+    async with uploads.partials.claimed(partial.id):
+        if is_sealed:
+            assert [chunk async for chunk in uploads.partials.read(partial.id, size)] or not size
+        await uploads.partials.remove(partial.id)
+    await uploads.partials.forget(0)
+    assert uploads.keys("files/") == uploads.keys("pieces/") == uploads.multiparts() == []
+    assert await uploads.partials.received([partial.id]) == {}
+    assert await uploads.storage.catalogue.read("SELECT 1 FROM multiparts") == []
+
+
+async def test_the_file_of_an_upload_stays_when_the_upload_is_removed(uploads: Uploads) -> None:
+    partial = await uploads.new()
+    await uploads.append(partial, DATA[: PART + 3])
+    await uploads.commit(partial)
+    await uploads.partials.remove(partial.id)
+    assert await uploads.content(partial) == DATA[: PART + 3]
