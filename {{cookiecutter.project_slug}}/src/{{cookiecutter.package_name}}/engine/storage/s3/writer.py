@@ -215,8 +215,12 @@ class Multipart:
     async def begin(self) -> str:
         """Begin the multipart upload unless it has begun; return its id."""
         if self.upload_id is None:
+            # The checksum of the whole: the listings of some servers lack those of the parts.
             begun = await self._ask(
-                "create_multipart_upload", ChecksumAlgorithm="CRC32", **self._about
+                "create_multipart_upload",
+                ChecksumAlgorithm="CRC32",
+                ChecksumType="FULL_OBJECT",
+                **self._about,
             )
             self.upload_id = begun["UploadId"]
         return self.upload_id
