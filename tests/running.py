@@ -97,9 +97,11 @@ def redis_server(folder: Path) -> Iterator[int]:
     command = [program("redis-server", "valkey-server"), *options, ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
-        assert any("Ready to accept connections" in line for line in process.stdout)
-        yield port
-        process.terminate()
+        try:
+            assert any("Ready to accept connections" in line for line in process.stdout)
+            yield port
+        finally:
+            process.terminate()
 
 
 @contextmanager
