@@ -7,6 +7,7 @@ place of each directory, and the services share a Redis. Tests that are marked `
 import asyncio
 import hashlib
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib import import_module
@@ -141,4 +142,10 @@ def _multiparts(directory: Path) -> dict[str, list[int]]:
 
 def _recorded(directory: Path) -> set[str]:
     """Return the ids of the files in the catalogue of a bucket."""
-    raise NotImplementedError
+    objects = "{{cookiecutter.package_name}}.engine.objects"
+    bucket = import_module(f"{objects}.bucket").Bucket(
+        f"s3://files/{_prefix(directory)}", os.environ["APP_STORAGE__ENDPOINT_URL"]
+    )
+    database = import_module(f"{objects}.database").SharedDatabase(bucket, "catalogue", "", 1)
+    with closing(database), closing(sqlite3.connect(database.path)) as copy:
+        return {file_id for (file_id,) in copy.execute("SELECT id FROM files")}
