@@ -142,10 +142,9 @@ def _multiparts(directory: Path) -> dict[str, list[int]]:
 
 def _recorded(directory: Path) -> set[str]:
     """Return the ids of the files in the catalogue of a bucket."""
-    objects = "{{cookiecutter.package_name}}.engine.objects"
-    bucket = import_module(f"{objects}.bucket").Bucket(
-        f"s3://files/{_prefix(directory)}", os.environ["APP_STORAGE__ENDPOINT_URL"]
-    )
-    database = import_module(f"{objects}.database").SharedDatabase(bucket, "catalogue", "", 1)
+    s3 = import_module("{{cookiecutter.package_name}}.engine.storage.s3.catalogue")
+    url = f"s3://files/{_prefix(directory)}"
+    bucket = s3.Bucket(url, os.environ["APP_STORAGE__ENDPOINT_URL"])
+    database = s3.SharedDatabase(bucket, "catalogue", s3._TABLES, s3.FORMAT)
     with closing(database), closing(sqlite3.connect(database.path)) as copy:
         return {file_id for (file_id,) in copy.execute("SELECT id FROM files")}

@@ -253,4 +253,4 @@ async def test_what_a_client_says_of_its_file_is_never_a_path_or_a_header(
         record = (await append(client, url, 3, complete=True)).json()
 
     assert (record["filename"], record["content_type"]) == ("evil.png", "image/png")
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"data"}
