@@ -7,9 +7,8 @@ place of each directory, and the services share a Redis. Tests that are marked `
 import asyncio
 import hashlib
 import os
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -124,20 +123,24 @@ def _objects(directory: Path, *folders: str) -> dict[str, int]:
 def _multiparts(directory: Path) -> dict[str, list[int]]:
     """Return the ids of files whose parts are being uploaded, and the sizes of the parts."""
     prefix = f"{_prefix(directory)}/files/"
+    found: dict[str, list[int]] = {}
     with closing(_client()) as s3:
-        pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket="files", Prefix=prefix)
-        uploads = [each for page in pages for each in page.get("Uploads", [])]
-        return {
-            each["Key"].removeprefix(prefix): [
-                part["Size"]
-                for page in s3.get_paginator("list_parts").paginate(
-                    Bucket="files", Key=each["Key"], UploadId=each["UploadId"]
-                )
-                for part in page.get("Parts", [])
-            ]
-            for each in uploads
-            if each["Key"].startswith(prefix)
-        }
+        for page in s3.get_paginator("list_multipart_uploads").paginate(
+            Bucket="files", Prefix=prefix
+        ):
+            for each in page.get("Uploads", []):
+                if each["Key"].startswith(prefix):
+                    sizes = found.setdefault(each["Key"].removeprefix(prefix), [])
+                    # It may end in this moment.
+                    with suppress(s3.exceptions.NoSuchUpload):
+                        sizes += _sizes(s3, each)
+    return found
+
+
+def _sizes(s3: Any, upload: dict[str, Any]) -> list[int]:
+    where = {"Bucket": "files", "Key": upload["Key"], "UploadId": upload["UploadId"]}
+    pages = s3.get_paginator("list_parts").paginate(**where)
+    return [part["Size"] for page in pages for part in page.get("Parts", [])]
 
 
 def _recorded(directory: Path) -> set[str]:
@@ -145,6 +148,6 @@ def _recorded(directory: Path) -> set[str]:
     s3 = import_module("{{cookiecutter.package_name}}.engine.storage.s3.catalogue")
     url = f"s3://files/{_prefix(directory)}"
     bucket = s3.Bucket(url, os.environ["APP_STORAGE__ENDPOINT_URL"])
-    database = s3.SharedDatabase(bucket, "catalogue", s3._TABLES, s3.FORMAT)
-    with closing(database), closing(sqlite3.connect(database.path)) as copy:
+    catalogue = s3.SharedCatalogue(bucket, None)
+    with closing(catalogue.database), closing(catalogue._reader) as copy:
         return {file_id for (file_id,) in copy.execute("SELECT id FROM files")}
