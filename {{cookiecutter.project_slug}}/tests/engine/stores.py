@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,9 @@ def start() -> Callable[[], None]:
     folder = TemporaryDirectory(ignore_cleanup_errors=True)
     redis = import_module(".redis_server", __package__).RedisServer(Path(folder.name))
     asyncio.run(redis.start())
+    # Otherwise each service would read the descriptions of S3 again, for a third of a second.
+    session = import_module("botocore.session")
+    vars(session)["create_loader"] = cache(session.create_loader)
     os.environ |= servers.ENVIRONMENT
     os.environ["APP_STORAGE__ENDPOINT_URL"] = servers.start(SERVER)
     os.environ["APP_STORAGE__REDIS_URL"] = redis.url

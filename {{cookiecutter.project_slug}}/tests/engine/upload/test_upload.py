@@ -47,7 +47,8 @@ async def test_a_chunked_body_and_an_empty_one_become_files(service: Service) ->
 
 
 @pytest.mark.trap("U8")
-async def test_a_file_is_invisible_until_it_is_complete(service: Service, tmp_path: Path) -> None:
+async def test_a_file_is_invisible_until_it_is_complete(serve: Any, tmp_path: Path) -> None:
+    service: Service = await serve(streaming={"idle_timeout": PATIENCE})
     async with service.raw_connection() as peer, service.client() as client:
         await peer.send(head(7 << 20) + bytes(6 << 20))
         async with asyncio.timeout(PATIENCE):
