@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from {{cookiecutter.package_name}}.engine.access.database import LocalDatabase
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 from {{cookiecutter.package_name}}.engine.testing import client_of
 
@@ -40,7 +41,7 @@ class Keys:
         return client
 
     def _open(self) -> KeyStore:
-        return KeyStore(self._database, frozenset)
+        return KeyStore(LocalDatabase(self._database), frozenset)
 
 
 def bearer(key: str) -> dict[str, str]:

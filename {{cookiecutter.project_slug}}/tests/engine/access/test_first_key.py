@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from {{cookiecutter.package_name}}.engine.access.database import LocalDatabase
 from {{cookiecutter.package_name}}.engine.access.keys import digest_of
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 
@@ -56,7 +57,7 @@ def start(folder: Path, *arguments: str, until: str, **environment: str) -> str:
 
 def keys_of(folder: Path) -> dict[bytes, str]:
     """Return the principals of the stored keys by digest."""
-    store = KeyStore(folder / DATABASE, frozenset)
+    store = KeyStore(LocalDatabase(folder / DATABASE), frozenset)
     store.close()
     return {digest: key.principal.id for digest, key in store.keys.items()}
 

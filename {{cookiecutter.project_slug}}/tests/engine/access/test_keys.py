@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from {{cookiecutter.package_name}}.engine.access import store
+from {{cookiecutter.package_name}}.engine.access.database import LocalDatabase
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 
 from ..peer import PATIENCE
@@ -180,8 +181,8 @@ def test_a_slower_thread_does_not_undo_a_revocation(tmp_path: Path) -> None:
 
     slow = threading.Thread(target=lambda: keys.refresh())
     with (
-        closing(KeyStore(tmp_path / "access.sqlite3", frozenset)) as other,
-        closing(KeyStore(tmp_path / "access.sqlite3", scopes_of)) as keys,
+        closing(KeyStore(LocalDatabase(tmp_path / "access.sqlite3"), frozenset)) as other,
+        closing(KeyStore(LocalDatabase(tmp_path / "access.sqlite3"), scopes_of)) as keys,
     ):
         other.create("alice", ["files:read"], "one")
         slow.start()
@@ -209,7 +210,7 @@ def test_the_database_is_not_closed_while_another_thread_reads_it(tmp_path: Path
         keys.close()
         steps.append("closed")
 
-    keys = KeyStore(tmp_path / "access.sqlite3", scopes_of)
+    keys = KeyStore(LocalDatabase(tmp_path / "access.sqlite3"), scopes_of)
     reading, closing_ = threading.Thread(target=keys.reread), threading.Thread(target=close)
     keys.create("alice", ["files:read"])
     reading.start()
@@ -226,7 +227,7 @@ def test_the_database_is_not_closed_while_another_thread_reads_it(tmp_path: Path
 def test_new_secrets_replace_old_ones_also_after_the_clock_went_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(KeyStore(tmp_path / "access.sqlite3", frozenset)) as keys:
+    with closing(KeyStore(LocalDatabase(tmp_path / "access.sqlite3"), frozenset)) as keys:
         keys.rotate(60)
         monkeypatch.setattr(store, "time", SimpleNamespace(time=lambda: 1000.0))
         keys.rotate(60)
@@ -241,10 +242,10 @@ def test_new_secrets_replace_old_ones_also_after_the_clock_went_back(
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
 def test_a_restored_database_is_private_again(tmp_path: Path) -> None:
     path = tmp_path / "access.sqlite3"
-    KeyStore(path, frozenset).close()
+    KeyStore(LocalDatabase(path), frozenset).close()
     path.chmod(0o644)
 
-    with closing(KeyStore(path, frozenset)) as keys:
+    with closing(KeyStore(LocalDatabase(path), frozenset)) as keys:
         keys.rotate(60)
         modes = {each.stat().st_mode & 0o777 for each in tmp_path.glob("access.sqlite3*")}
 

@@ -14,6 +14,7 @@ from starlette.routing import Match, Mount, Route, WebSocketRoute
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from {{cookiecutter.package_name}}.engine.access.database import LocalDatabase
 from {{cookiecutter.package_name}}.engine.access.openapi import scopes_of
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 from {{cookiecutter.package_name}}.engine.kernel import (
@@ -151,7 +152,7 @@ def wrong_headers(service: Service, other: KeyStore) -> dict[str, dict[str, str]
 async def test_every_route_is_public_or_refuses_everybody_without_a_valid_key(
     service: Service, tmp_path: Path
 ) -> None:
-    other = KeyStore(tmp_path / "other.sqlite3", frozenset)
+    other = KeyStore(LocalDatabase(tmp_path / "other.sqlite3"), frozenset)
     wrong = wrong_headers(service, other)
     seen, unexpected = set(), []
     async with service.client() as client:

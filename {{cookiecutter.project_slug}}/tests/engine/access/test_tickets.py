@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from {{cookiecutter.package_name}}.engine.access import store
+from {{cookiecutter.package_name}}.engine.access.database import LocalDatabase
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 from {{cookiecutter.package_name}}.engine.testing import client_of
 
@@ -162,7 +163,7 @@ async def race(url: str, key: str) -> Counter[int]:
 @pytest.mark.slow
 async def test_exactly_one_of_many_requests_on_two_workers_wins_a_ticket(folder: Path) -> None:
     database = folder / "access.sqlite3"
-    keys = KeyStore(database, frozenset)
+    keys = KeyStore(LocalDatabase(database), frozenset)
     secret = keys.create("alice", (SCOPE,))
     keys.close()
     settings = {

@@ -37,6 +37,11 @@ def principal_of_link(secrets: dict[str, bytes], signature: str, path: str) -> P
     return Principal(owner, SCOPES, is_guest=True) if int(expires) > time.time() else None
 
 
+def secret_of(signature: str) -> str:
+    """Return the id of the secret that has signed it."""
+    return signature.removeprefix(PREFIX).partition(".")[0]
+
+
 def _mac(secret: bytes, claims: str, path: str) -> str:
     digest = hmac.digest(secret, f"{claims} {path}".encode("utf-8", "surrogateescape"), "sha256")
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,7 +1,13 @@
 """The middleware that authenticates every request, before the owner's middleware."""
 
 import asyncio
+import logging
+import math
+import sqlite3
+import time
 from collections import Counter
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 from weakref import WeakSet
 
 from fastapi import FastAPI
@@ -16,13 +22,18 @@ from ..kernel.exchange import exchange_of
 from ..kernel.kernel import BOUNDS, Kernel, kernel_of
 from ..kernel.part import opened
 from ..kernel.problem import Problem, ProblemType
+from ..kernel.threads import in_thread
 from ..kernel.work import Guard, current
 from .credentials import SUBPROTOCOL, Credential, take_credential
 from .keys import Key, digest_of
-from .links import METHODS, principal_of_link
+from .links import METHODS, principal_of_link, secret_of
 from .settings import AccessSettings
 from .store import KeyStore
 
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 TOO_MANY_FAILURES = ProblemType(
     "too-many-failures",
     "Too many wrong credentials",
@@ -49,6 +60,9 @@ class Authenticator:
         self.open: WeakSet[Guard] = WeakSet()
         #: The digests of the keys that were valid at the last look, or were used since.
         self._valid: set[bytes] = set()
+        self._looking = asyncio.Lock()
+        self._looked_at = -math.inf
+        self._error: Problem | None = None
 
     async def principal_of(self, credential: Credential, scope: Scope) -> Principal:
         """Return the principal of a credential; raises Problem 401 or 429."""
@@ -56,6 +70,8 @@ class Authenticator:
             principal = None
             if scope.get("method") in METHODS:
                 path = path_of(scope)
+                if secret_of(credential.secret) not in self.store.secrets:
+                    await self._look_again(scope)
                 principal = principal_of_link(self.store.secrets, credential.secret, path)
             if principal is None:
                 raise self._failed(scope, "signature")
@@ -66,8 +82,7 @@ class Authenticator:
             digest = await self._redeem(credential.secret, scope)
         key = self.store.keys.get(digest)
         if key is None:
-            self._check_failures(scope)
-            await asyncio.to_thread(self.store.refresh)  # It may be new.
+            await self._look_again(scope)
             key = self.store.keys.get(digest)
         if key is None or key.flaw():
             raise self._failed(scope, key.flaw() if key else "unknown")
@@ -75,11 +90,47 @@ class Authenticator:
         return key.principal
 
     async def _redeem(self, secret: str, scope: Scope) -> bytes:
-        ticket = await asyncio.to_thread(self.store.redeem, secret)
+        ticket = await self.call(self.store.redeem, secret)
+        if ticket is None:
+            await self._look_again(scope)
+            ticket = await self.call(self.store.redeem, secret)
         method = scope.get("method", "GET")  # That of a handshake.
         if ticket is None or (ticket.method, ticket.path) != (method, path_of(scope)):
             raise self._failed(scope, "ticket")
         return ticket.key
+
+    async def _look_again(self, scope: Scope) -> None:
+        """Look for an unknown credential, which may be new; raises Problem 429 or 503."""
+        self._check_failures(scope)
+        await self.look()
+
+    async def look(self) -> None:
+        """Fetch the changes of other processes; calls at the same time share a look, and its error.
+
+        Raises Problem 503 if the database cannot be used.
+        """
+        asked_at = time.monotonic()
+        async with self._looking:
+            if self._looked_at <= asked_at:
+                begun_at, known = time.monotonic(), self._error
+                try:
+                    await self.call(self.store.refresh)
+                    self._error = None
+                except Problem as problem:
+                    self._error = problem
+                    if known is None:
+                        logger.warning("%s: %s", problem.detail, problem.__cause__)
+                self._looked_at = begun_at  # Not if it was cancelled: the next call looks itself.
+            if self._error is not None:
+                raise self._error
+
+    async def call(self, method: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """Call a method of the store in a thread; raises Problem 503 if it cannot be used."""
+        try:
+            return await in_thread(None, method, *arguments, **named)
+        except (OSError, sqlite3.Error) as error:
+            detail = "The database of the keys cannot be used now."
+            raise Problem(503, detail, headers={"Retry-After": "1"}) from error
 
     def _keep(self, key: Key) -> None:
         guard = current.get()

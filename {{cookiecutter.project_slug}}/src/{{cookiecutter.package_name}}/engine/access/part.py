@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
@@ -17,8 +18,10 @@ from ..kernel.access import ADMIN, FORBIDDEN, UNAUTHENTICATED
 from ..kernel.kernel import Kernel, Measure
 from ..kernel.origins import is_local
 from ..kernel.part import Part
-from ..kernel.threads import repeating
+from ..kernel.problem import Problem
+from ..kernel.threads import in_thread, repeating
 from . import commands, links, openapi, tickets
+from .database import Database, LocalDatabase
 from .middleware import TOO_MANY_FAILURES, Authentication, Authenticator, PublicRoutes
 from .settings import AccessSettings
 from .store import KeyStore
@@ -52,14 +55,25 @@ class Access(Part):
     def _scopes_of(self, grants: Iterable[str]) -> frozenset[str]:
         return frozenset().union(*(self._roles.get(each, {each}) for each in grants))
 
-    def _open(self, settings: AccessSettings) -> KeyStore:
+    def _open(self, settings: Any) -> KeyStore:
         """Open the database, or exit with one line."""
+        access: AccessSettings = settings.access
+        url = getattr(getattr(settings, "storage", None), "url", "")
+        database: Database
         try:
-            store = KeyStore(settings.database, self._scopes_of)
+            if url.startswith("s3:"):
+                name = f"APP_STORAGE__URL: {url}"
+                # Imported by name, as it is not generated unless it was chosen.
+                module = import_module(f"{__package__}.bucket")
+                database = module.BucketDatabase(url, settings.storage.endpoint_url)
+            else:
+                name = f"APP_ACCESS__DATABASE: {access.database}"
+                database = LocalDatabase(access.database)
+            store = KeyStore(database, self._scopes_of)
             if not store.secrets:
-                store.rotate(settings.link_age)
+                store.rotate(access.link_age)
         except (OSError, sqlite3.Error) as error:
-            sys.exit(f"APP_ACCESS__DATABASE: {settings.database} cannot be used: {error}")
+            sys.exit(f"{name} cannot be used: {error}")
         return store
 
     def _run_command(self, settings: Any, arguments: list[str]) -> None:
@@ -69,7 +83,7 @@ class Access(Part):
             for part in self._app.parts:
                 part.adopt(settings, owner)
 
-        commands.run(self._open(access), self._roles, access.link_age, adopt, arguments)
+        commands.run(self._open(settings), self._roles, access.link_age, adopt, arguments)
 
     def _list_routes(self, settings: Any, arguments: list[str]) -> None:
         lines = openapi.needs(self._app, _pages(self._app, settings.access))
@@ -77,11 +91,11 @@ class Access(Part):
             sys.stdout.write(f"{line}\n")
 
     def check(self, settings: Any) -> None:
-        self._open(settings.access).close()
+        self._open(settings).close()
 
     def prepare(self, app: Any) -> None:
         """Explain how to create the first key, if `serve` does not create it."""
-        store = self._open(app.settings.access)
+        store = self._open(app.settings)
         if not store.keys and not _is_for_this_machine(app):
             sys.stderr.write("There is no API key yet: `serve keys create NAME admin` prints one\n")
         store.close()
@@ -89,6 +103,7 @@ class Access(Part):
     def listening(self, app: Any, port: int) -> None:
         """Create the first key of a service for this machine, and print it once."""
         store: KeyStore = app.state.authenticator.store
+        store.refresh()
         if store.keys or not _is_for_this_machine(app):
             return
         with suppress(ValueError):  # Another worker has created it.
@@ -111,7 +126,7 @@ class Access(Part):
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncGenerator[None]:
         kernel, settings = app.state.kernel, app.state.settings.access
-        store = await asyncio.to_thread(self._open, settings)
+        store = await asyncio.to_thread(self._open, app.state.settings)
         authenticator = app.state.authenticator = Authenticator(store, kernel, settings)
         help_, read = "Requests with a wrong credential.", lambda: authenticator.refused
         kernel.measures.append(Measure("access_refused_total", help_, "counter", read, "reason"))
@@ -121,21 +136,27 @@ class Access(Part):
             return links.sign(store.secrets, path, owner, seconds), seconds
 
         async def refresh() -> None:
-            try:
-                await asyncio.to_thread(store.refresh)
-            finally:  # Keys expire even if the database cannot be read.
-                authenticator.end_invalid()
+            with suppress(Problem):  # It was logged.
+                await authenticator.look()
+            authenticator.end_invalid()
+
+        async def expire() -> None:  # Even while the database does not respond.
+            authenticator.end_invalid()
 
         async def forgive() -> None:
             authenticator.failures.clear()
 
         kernel.sign = sign
         try:
-            async with repeating(REFRESH_SECONDS, refresh), repeating(MINUTE, forgive):
+            async with (
+                repeating(REFRESH_SECONDS, refresh),
+                repeating(REFRESH_SECONDS, expire),
+                repeating(MINUTE, forgive),
+            ):
                 yield
         finally:
             kernel.sign = None
-            store.close()
+            await in_thread(None, store.close)
 
 
 def _pages(app: FastAPI, settings: AccessSettings) -> set[str]:

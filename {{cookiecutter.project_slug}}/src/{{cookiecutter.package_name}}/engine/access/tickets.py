@@ -10,7 +10,6 @@ every worker. It allows what the key allows that asked for it. A client that rec
 another one.
 """
 
-import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -69,5 +68,5 @@ async def create_ticket(wanted: Wanted, request: Request) -> Issued:
         raise Problem(403, "A ticket cannot be for another ticket.", type=FORBIDDEN)
     seconds = authenticator.settings.ticket_age
     ticket = Ticket(key, wanted.method, wanted.path)
-    secret = await asyncio.to_thread(authenticator.store.issue, ticket, seconds)
+    secret = await authenticator.call(authenticator.store.issue, ticket, seconds)
     return Issued(ticket=secret, expires_in=seconds)

@@ -12,6 +12,7 @@ from fastapi.sse import EventSourceResponse
 from httpx import AsyncClient
 
 from {{cookiecutter.package_name}}.engine.access import keys
+from {{cookiecutter.package_name}}.engine.access.database import LocalDatabase
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 
 from ...access.conftest import _no_secret_in_the_log, secrets
@@ -30,7 +31,7 @@ def end_key(
             later = SimpleNamespace(time=lambda: 4e9)
             monkeypatch.setattr(keys, "time", later)
         else:
-            store = KeyStore(tmp_path / "access.sqlite3", frozenset)
+            store = KeyStore(LocalDatabase(tmp_path / "access.sqlite3"), frozenset)
             assert store.revoke(name)
             store.close()
 

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from httpx import RemoteProtocolError
 from websockets.asyncio.client import connect
 
+from {{cookiecutter.package_name}}.engine.access.database import LocalDatabase
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 
 from ...peer import PATIENCE
@@ -160,7 +161,7 @@ async def test_other_keys_of_the_principal_are_not_touched(
     ):
         subscriber = Subscriber(peer)
         await subscriber.open("t", line(second))
-        store = KeyStore(tmp_path / "access.sqlite3", frozenset)
+        store = KeyStore(LocalDatabase(tmp_path / "access.sqlite3"), frozenset)
         store.revoke("phone")
         store.close()
         assert await ended.closed() == 4401
