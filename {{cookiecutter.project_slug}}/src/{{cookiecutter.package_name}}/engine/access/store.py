@@ -15,7 +15,7 @@ from .database import Database
 from .keys import KEY, TICKET, Key, digest_of, new_secret
 
 #: Sign with a new secret, which must be the newest even if the clock was set back.
-_NEW_SECRET = (
+_ROTATION = (
     "INSERT INTO secrets SELECT ?, ?, max(?, ifnull(max(created_at), 0) + 0.001) FROM secrets"
 )
 #: The secrets that were replaced some seconds ago.
@@ -136,5 +136,5 @@ class KeyStore:
     def rotate(self, keep_seconds: float) -> None:
         """Sign with a new secret; remove those that were replaced more than `keep_seconds` ago."""
         row = secrets.token_hex(4), secrets.token_bytes(32), time.time()
-        self._database.change((_NEW_SECRET, row), (_REPLACED, (keep_seconds,)))
+        self._database.change((_ROTATION, row), (_REPLACED, (keep_seconds,)))
         self.reread()

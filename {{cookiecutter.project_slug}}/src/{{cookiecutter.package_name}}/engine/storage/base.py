@@ -86,9 +86,9 @@ class BaseStorage(ABC):
 
     @abstractmethod
     def create(
-        self, draft: Draft, tap: Tap | None = None, size: int = 0
+        self, draft: Draft, tap: Tap | None = None, size: int = 0, file_id: str | None = None
     ) -> AbstractAsyncContextManager[Writer]:
-        """Begin a file; see `Storage`."""
+        """Begin a file; see `Storage`. A file that comes from another store has an id."""
 
     @abstractmethod
     def open(self, record: FileRecord) -> AbstractAsyncContextManager[OpenFile]:
@@ -177,9 +177,13 @@ class BaseStorage(ABC):
     async def _quarantine(self, writer: Any) -> None:
         """Keep the bytes of a finished writer where no client sees them."""
 
+    async def _publish(self, writer: Writer, record: FileRecord) -> None:
+        await self.make_durable(writer)
+        await self.adopt(record)
+
     @abstractmethod
-    async def _publish(self, writer: Any, record: FileRecord) -> None:
-        """Make the bytes durable under their final name, then add the record."""
+    async def make_durable(self, writer: Any) -> None:
+        """Make the bytes of a finished writer durable under their final name."""
 
     async def check_quota(self, owner: str | None, size: int, files: int = 1) -> None:
         """Raise Problem 413 when more files, with `size` bytes together, exceed an owner's limits.

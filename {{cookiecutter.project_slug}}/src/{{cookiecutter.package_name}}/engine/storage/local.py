@@ -10,6 +10,7 @@ claim, so recovery reads only `parts/`, however many files there are.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
@@ -100,12 +101,12 @@ class LocalStorage(BaseStorage):
 
     @asynccontextmanager
     async def create(
-        self, draft: Draft, tap: Tap | None = None, size: int = 0
+        self, draft: Draft, tap: Tap | None = None, size: int = 0, file_id: str | None = None
     ) -> AsyncGenerator[LocalWriter]:
         self.check_owner(draft)
         await self.check_quota(draft.owner, size)
         with self.place.guarding():
-            begin = partial(self._begin, size)
+            begin = partial(self._begin, size, file_id)
             claim, part, file = await acquire(self.threads, begin, _abort)
         writer = LocalWriter(claim.id, draft, part, file, self.writers, self.callbacks, tap)
         with self.working():
@@ -120,10 +121,12 @@ class LocalStorage(BaseStorage):
                 else:
                     await complete(self._reconcile(claim, undo=True))
 
-    def _begin(self, size: int) -> tuple[Claim, Path, FileIO]:
+    def _begin(self, size: int, file_id: str | None) -> tuple[Claim, Path, FileIO]:
         self.place.check()
         self.place.check_space(size)
-        claim = Claim.new(self._parts)
+        claim = Claim.take(self._lock(file_id)) if file_id else Claim.new(self._parts)
+        if claim is None:
+            raise OSError(errno.EBUSY, "the file is in use", file_id)
         part = claim.path.with_suffix(".part")
         try:
             return claim, part, FileIO(part, "x")
@@ -139,10 +142,9 @@ class LocalStorage(BaseStorage):
         await in_thread(self.threads, quarantine.mkdir, exist_ok=True)
         await in_thread(self.threads, writer.path.replace, quarantine / writer.id)
 
-    async def _publish(self, writer: LocalWriter, record: FileRecord) -> None:
-        file, part, final = writer.file, writer.path, self.path(record.id)
+    async def make_durable(self, writer: LocalWriter) -> None:
+        file, part, final = writer.file, writer.path, self.path(writer.id)
         await in_thread(self.threads, self._move_durably, file, part, final)
-        await self.adopt(record)
 
     def _move_durably(self, file: FileIO, part: Path, final: Path) -> None:
         os.fsync(file.fileno())
