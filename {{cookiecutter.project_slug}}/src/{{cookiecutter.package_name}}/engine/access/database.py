@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,3 +92,20 @@ class LocalDatabase:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+
+def bucket_of(settings: Any) -> str:
+    """Return the URL of the bucket that has the keys, with the files; empty for a file."""
+    url: str = getattr(getattr(settings, "storage", None), "url", "")
+    return url if url.startswith("s3:") else ""
+
+
+def open_database(settings: Any) -> Database:
+    """Open the database that the settings name; raises OSError and sqlite3.Error."""
+    url = bucket_of(settings)
+    if not url:
+        return LocalDatabase(settings.access.database)
+    # Imported by name, as it is not generated unless it was chosen.
+    module = import_module(f"{__package__}.bucket")
+    shared: Database = module.BucketDatabase(url, settings.storage.endpoint_url)
+    return shared

@@ -21,7 +21,7 @@ from ..kernel.part import Part
 from ..kernel.problem import Problem
 from ..kernel.threads import in_thread, repeating
 from . import commands, links, openapi, tickets
-from .database import Database, LocalDatabase
+from .database import bucket_of, open_database
 from .middleware import TOO_MANY_FAILURES, Authentication, Authenticator, PublicRoutes
 from .settings import AccessSettings
 from .store import KeyStore
@@ -58,22 +58,14 @@ class Access(Part):
     def _open(self, settings: Any) -> KeyStore:
         """Open the database, or exit with one line."""
         access: AccessSettings = settings.access
-        url = getattr(getattr(settings, "storage", None), "url", "")
-        database: Database
         try:
-            if url.startswith("s3:"):
-                name = f"APP_STORAGE__URL: {url}"
-                # Imported by name, as it is not generated unless it was chosen.
-                module = import_module(f"{__package__}.bucket")
-                database = module.BucketDatabase(url, settings.storage.endpoint_url)
-            else:
-                name = f"APP_ACCESS__DATABASE: {access.database}"
-                database = LocalDatabase(access.database)
-            store = KeyStore(database, self._scopes_of)
+            store = KeyStore(open_database(settings), self._scopes_of)
             if not store.secrets:
                 store.rotate(access.link_age)
         except (OSError, sqlite3.Error) as error:
-            sys.exit(f"{name} cannot be used: {error}")
+            url = bucket_of(settings)
+            name = "APP_STORAGE__URL" if url else "APP_ACCESS__DATABASE"
+            sys.exit(f"{name}: {url or access.database} cannot be used: {error}")
         return store
 
     def _run_command(self, settings: Any, arguments: list[str]) -> None:
@@ -109,6 +101,10 @@ class Access(Part):
         with suppress(ValueError):  # Another worker has created it.
             key = store.create(ADMIN, [ADMIN], FIRST_KEY)
             sys.stderr.write(_welcome(app, port, key))
+
+    def move(self, source: Any, target: Any) -> int:
+        moved: int = import_module(f"{__package__}.bucket").move(source, target)
+        return moved
 
     def add_to(self, app: Any) -> None:
         kernel: Kernel = app.state.kernel

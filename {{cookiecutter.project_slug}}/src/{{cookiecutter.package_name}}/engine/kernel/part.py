@@ -41,6 +41,13 @@ class Part:
     def adopt(self, settings: Any, owner: str) -> None:
         """Give everything that has no owner to this one; called by `serve keys adopt`."""
 
+    def move(self, source: Any, target: Any) -> int:
+        """Copy what is in one store to another, given by settings; called by `serve move`.
+
+        Reports each problem in a line, and returns their number.
+        """
+        return 0
+
     def listening(self, app: FastAPI, port: int) -> None:
         """Called in a thread of every process of `serve`, once it listens on the port."""
 

@@ -9,11 +9,11 @@ import sqlite3
 import stat
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
+from importlib.util import find_spec
 from io import FileIO
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fastapi import FastAPI
@@ -121,11 +121,17 @@ class Files(Part):
     rank = 20
     sections: ClassVar[dict[str, Any]] = {"storage": StorageSettings}
     problem_types = (NO_SPACE, QUOTA, TOO_MANY_FILES, UNAVAILABLE)
-    commands = MappingProxyType({"import": import_files})
 
     def __init__(self, *callbacks: Callbacks | Callable[[FastAPI], Callbacks]) -> None:
         """`callbacks` are called in this order; functions create them when the service starts."""
         self._callbacks = callbacks
+        self.commands = {"import": import_files}
+        with suppress(ModuleNotFoundError):  # It is not generated unless it was chosen.
+            if find_spec(f"{__package__}.s3"):
+                self.commands["move"] = self._move
+
+    def _move(self, settings: Any, arguments: list[str]) -> None:
+        import_module(f"{__package__}.s3.move").move(self._app, settings, arguments)
 
     def check(self, settings: Any) -> None:
         check_store(settings)
@@ -146,6 +152,7 @@ class Files(Part):
         check_store(settings, lambda storage: storage.catalogue.adopt(owner))
 
     def add_to(self, app: FastAPI) -> None:
+        self._app = app
         app.include_router(router)
 
     @asynccontextmanager
