@@ -1,7 +1,7 @@
 """`serve move FROM TO`: copies a store, such as that of a directory into a bucket, or back.
 
 The bytes of each file are read back and compared before its record is added, in the order of the
-records in FROM, and with their positions if these are free. A run that was stopped leaves complete
+records in FROM, and with the same positions if TO was empty. A run that was stopped leaves complete
 files only; the next one skips them.
 """
 
@@ -32,18 +32,16 @@ _ROWS = (
     "SELECT position, id, record, announced FROM files WHERE position > ? ORDER BY position LIMIT ?"
 )
 _KNOWN = "SELECT id FROM files WHERE id IN (SELECT value FROM json_each(?))"
-#: Add records, except those whose position or id is taken.
+#: Add records at the end; with their positions, if these follow all positions so far.
 _ADD = """
-INSERT OR IGNORE INTO files (position, id, record, announced)
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
-        json_extract(value, '$[2]'), json_extract(value, '$[3]') FROM json_each(?)
+INSERT INTO files (position, id, record, announced)
+    SELECT CASE WHEN json_extract(?1, '$[0][0]') > (
+            SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'files'
+        ) THEN json_extract(value, '$[0]') END,
+        json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')
+    FROM json_each(?1) ORDER BY key
 """
-_ADD_AT_END = """
-INSERT OR IGNORE INTO files (id, record, announced)
-    SELECT json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')
-        FROM json_each(?)
-"""
-#: Cursors of clients may be after the last record: it may have been deleted.
+#: The newest cursor of a client may be that of a file that was deleted.
 _LAST = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'files'"
 _RAISE_LAST = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'files'"
 _HAS_UPLOADS = "SELECT 1 FROM sqlite_schema WHERE name = 'uploads'"
@@ -155,6 +153,7 @@ class _Move:
         done = self.summary
         async with open_storage(source) as self.source, open_storage(target) as self.target:
             try:
+                await self.target.sweep()  # What an earlier run has left would be removed later.
                 await self._copy_all()
                 unfinished = await self._count_unfinished()
             except Problem as problem:
@@ -179,7 +178,6 @@ class _Move:
                     if result is not None:
                         good[row] = result
                 await self.target.catalogue.write(_ADD, json.dumps([*good]))
-                await self.target.catalogue.write(_ADD_AT_END, json.dumps([*good]))
                 for writer in good.values():
                     writer.committed = True
                     self.summary.copied += 1

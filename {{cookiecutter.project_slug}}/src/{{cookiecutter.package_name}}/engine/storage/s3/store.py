@@ -137,11 +137,13 @@ class S3Storage(BaseStorage):
 
     @asynccontextmanager
     async def create(
-        self, draft: Draft, tap: Tap | None = None, size: int = 0
+        self, draft: Draft, tap: Tap | None = None, size: int = 0, file_id: str | None = None
     ) -> AsyncGenerator[S3Writer]:
         self.check_owner(draft)
         await self.check_quota(draft.owner, size)
-        async with self.leased(file_id := new_id()):
+        if file_id is not None:
+            await self.catalogue.permit(file_id)
+        async with self.leased(file_id := file_id or new_id()):
             parts = self.multipart(draft, file_id, expected=size)
             writer = S3Writer(file_id, draft, parts, self.place, self.callbacks, tap)
             with self.working():
@@ -175,9 +177,9 @@ class S3Storage(BaseStorage):
                 await parts.copy(self.key(writer.id), start, min(start + COPIED, writer.size))
             await (parts.complete() if writer.size else parts.put(Body()))
 
-    async def _publish(self, writer: S3Writer, record: FileRecord) -> None:
+    async def make_durable(self, writer: S3Writer) -> None:
+        """Note that a record may be added, since `finish` has done the rest."""
         writer.is_published = True
-        await self.adopt(record)
 
     async def _undo(self, writer: S3Writer) -> None:
         """Remove what was written; a failure is logged, and the sweep tries again."""
