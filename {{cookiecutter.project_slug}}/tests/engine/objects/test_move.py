@@ -26,6 +26,8 @@ from .servers import BUCKET, client
 
 #: The sizes of some files: empty, small, and in several parts.
 SIZES = (0, 10, 70_000, 1 << 20, (11 << 20) + 1)
+#: A request that stores a file.
+OBJECT = r"PUT .*/files/[0-9a-f]{8}-"
 _STATE = "SELECT position, id, record, announced FROM files ORDER BY position"
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'files'"
 
@@ -154,8 +156,8 @@ async def test_a_killed_run_is_continued(
     """It dies after some records were added, while it sends further files."""
     await fill(here, (100,) * (move.FILES + 20))
     with FaultProxy(endpoint_url) as proxy:
-        proxy.add(r"PUT .*/files/", times=move.FILES + 5)
-        held = proxy.add(r"PUT .*/files/", hold_request=True)
+        proxy.add(OBJECT, times=move.FILES + 5)
+        held = proxy.add(OBJECT, hold_request=True)
         arguments = [sys.executable, "-m", "{{cookiecutter.package_name}}", "move"]
         environment = os.environ | {"APP_STORAGE__ENDPOINT_URL": proxy.url}
         process = subprocess.Popen(
@@ -211,7 +213,7 @@ async def test_a_file_that_is_damaged_on_its_way_gets_no_record(
         with (folder / ids[4][-2:] / ids[4]).open("ab") as file:
             file.truncate(100)
         expected = {ids[1]: "it is damaged in FROM", ids[2]: "its bytes are missing"}
-        expected[ids[4]] = "a stored file is shorter than its record"
+        expected[ids[4]] = "a file is shorter than its record"
     else:
         digest_of = move._digest_of
 
@@ -249,8 +251,8 @@ async def test_an_unusable_bucket_stops_the_run(
 ) -> None:
     await fill(here, (100,) * 5)
     with FaultProxy(endpoint_url) as proxy:
-        proxy.add(r"PUT .*/files/", times=2)
-        proxy.add(r"PUT .*/files/", status=403)
+        proxy.add(OBJECT, times=2)
+        proxy.add(OBJECT, status=403)
         unusable = settings_of(here.storage.url, proxy.url)
         assert await run(unusable, here.storage.url, there.storage.url) == 1
     told = capsys.readouterr()

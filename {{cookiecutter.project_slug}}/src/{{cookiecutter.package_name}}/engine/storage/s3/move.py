@@ -12,8 +12,8 @@ import hashlib
 import json
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, aclosing, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -209,56 +209,50 @@ class _Move:
     async def _copy(self, stack: AsyncExitStack, row: Row) -> Writer | None:
         """Copy the bytes of a file; return None, and report why, if they are not correct."""
         record, digest = FileRecord.model_validate_json(row.record), hashlib.sha256()
-        try:
+        with self._reporting(row.id):
             copy = self.target.create(record, digest.update, record.size, row.id)
             writer = await stack.enter_async_context(copy)
             async with aclosing(self.source.read(row.id, 0, record.size)) as chunks:
                 async for chunk in chunks:
                     await writer.write(chunk)
             await writer.flush()  # The digest is complete.
-            _compare(record, writer.size, digest.digest())
+            known = (record.digest or {}).get("sha-256")
+            if known and known != base64.b64encode(digest.digest()).decode():
+                raise Differs("it is damaged in FROM")
             await writer.finish()
             await self.target.make_durable(writer)
             if await _digest_of(self.target, record) != digest.digest():
                 raise Differs("the copy differs")
-        except (Differs, EOFError) as error:
-            self.summary.report(row.id, error)
-        except Problem as problem:
-            if problem.status_code != 404:
-                raise
-            self.summary.report(row.id, "its bytes are missing")
-        else:
             return writer
         return None
 
     async def _check_known(self, row: Row) -> None:
         """Count a file that is there, and with `--verify` compare its bytes."""
         self.summary.skipped += 1
-        if not self.verifies:
-            return
-        record = FileRecord.model_validate_json(row.record)
+        if self.verifies:
+            record = FileRecord.model_validate_json(row.record)
+            with self._reporting(row.id):
+                found = [await _digest_of(each, record) for each in (self.source, self.target)]
+                if found[0] != found[1]:
+                    raise Differs("the copy differs: delete it in TO, and run this again")
+
+    @contextmanager
+    def _reporting(self, file_id: str) -> Iterator[None]:
+        """Report why a file cannot be copied; other problems end the run."""
         try:
-            found = [await _digest_of(each, record) for each in (self.source, self.target)]
+            yield
+        except (Differs, EOFError) as error:
+            self.summary.report(file_id, error)
         except Problem as problem:
             if problem.status_code != 404:
                 raise
-            self.summary.report(row.id, "its bytes are missing")
-        else:
-            if found[0] != found[1]:
-                self.summary.report(row.id, "the copy differs: delete it in TO, and run this again")
+            self.summary.report(file_id, "its bytes are missing")
 
     async def _count_unfinished(self) -> int:
         if not await self.source.catalogue.read(_HAS_UPLOADS):
             return 0
         [(number,)] = await self.source.catalogue.read(_UNFINISHED)
         return int(number)
-
-
-def _compare(record: FileRecord, size: int, digest: bytes) -> None:
-    """Raise Differs if a file in FROM is not what its record says."""
-    known = (record.digest or {}).get("sha-256")
-    if size != record.size or (known and known != base64.b64encode(digest).decode()):
-        raise Differs("it is damaged in FROM")
 
 
 async def _digest_of(storage: BaseStorage, record: FileRecord) -> bytes:
