@@ -43,7 +43,7 @@ OWNED = [
     (SHARED, [f"{TESTS}/realtime/{name}.py" for name in ("redis", "replicas", "words")]),
     (ERRORS, [f"{ENGINE}/errors", f"{TESTS}/errors", "tests/test_errors.py", "docs/problems.md"]),
     (KEYS, [f"{ENGINE}/access", f"{SRC}/access.py", f"{TESTS}/access"]),
-    (KEYS and S3, [f"{ENGINE}/access/bucket.py", f"{TESTS}/access/test_replicas.py"]),
+    (KEYS and S3, [f"{ENGINE}/access/bucket.py", f"{TESTS}/access/replicas"]),
     (KEYS and RESUME and DOWNLOAD, [f"{TESTS}/access/files"]),
     (KEYS, ["tests/test_access.py", "docs/access.md", f"{TESTS}/realtime/access"]),
     (ANSWERS["use_demo_page"], [f"{SRC}/web", f"{TESTS}/test_web.py"]),

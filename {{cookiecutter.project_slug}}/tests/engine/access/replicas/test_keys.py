@@ -1,13 +1,17 @@
 """Keys, revocations, tickets and the secrets of links in a bucket, which replicas share."""
 
+import asyncio
+import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from {{cookiecutter.package_name}}.engine.access import Access, bucket, store
@@ -17,12 +21,14 @@ from {{cookiecutter.package_name}}.engine.access.keys import digest_of
 from {{cookiecutter.package_name}}.engine.access.links import principal_of_link, sign
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore, Ticket
 
-from ..objects.faults import FaultProxy
-from ..objects.servers import bucket_url, endpoint_url
-from ..peer import PATIENCE
-from ..service import make_settings
+from ...objects.faults import FaultProxy
+from ...objects.servers import bucket_url, endpoint_url
+from ...peer import PATIENCE
+from ...redis_server import redis, stopped_redis
+from ...service import make_settings
+from .two import Replicas, replicas, status
 
-__all__ = ["bucket_url", "endpoint_url"]  # Fixtures.
+__all__ = ["bucket_url", "endpoint_url", "redis", "replicas", "stopped_redis"]  # Fixtures.
 
 RACERS = 20
 Open = Callable[[], KeyStore]
@@ -73,16 +79,11 @@ def test_a_key_and_its_revocation_are_known_to_all(two: tuple[KeyStore, KeyStore
     assert other.revoke("laptop")
     one.refresh()
 
-    assert found == one.keys[digest].__class__(
-        digest, "laptop", found.principal, ("files:read", "reader"), *found_times(found)
-    )
+    assert (found.name, found.grants) == ("laptop", ("files:read", "reader"))
     assert (found.principal.id, found.flaw()) == ("alice", "")
+    assert found.expires_at == found.created_at + 60
     assert one.keys[digest].flaw() == "revoked"
     assert not one.revoke("unknown")
-
-
-def found_times(key: Any) -> tuple[float, float | None]:
-    return key.created_at, key.expires_at
 
 
 def test_a_name_is_used_once_by_all(open_keys: Open) -> None:
@@ -104,9 +105,12 @@ def test_a_ticket_is_used_up_once_by_all(two: tuple[KeyStore, KeyStore]) -> None
         secret = issuer.issue(ticket, 30)
         for each in two:
             each.refresh()
-        results = all_at_once(RACERS, lambda number: two[number % 2].redeem(secret))
+        assert redeemed(two, secret) == [None] * (RACERS - 1) + [ticket]
 
-        assert sorted(results, key=bool) == [None] * (RACERS - 1) + [ticket]
+
+def redeemed(two: tuple[KeyStore, KeyStore], secret: str) -> list[Any]:
+    """Use a ticket in many threads of both; return the results."""
+    return sorted(all_at_once(RACERS, lambda number: two[number % 2].redeem(secret)), key=bool)
 
 
 def test_a_ticket_expires_everywhere(
@@ -206,3 +210,89 @@ def test_keys_move_into_a_bucket_and_back(
         assert [key.principal.id for key in shared.keys.values()] == ["alice", "bob"]
     assert bucket.move(settings_of("missing", f"file:{tmp_path / 'data'}"), there) == 0
     assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.slow
+async def test_replicas_share_the_first_key_revocations_and_tickets(replicas: Replicas) -> None:
+    async with replicas.running(ACCESS__MAX_FAILURES="1000") as urls:
+        [first] = re.findall(r"^sk_\S+$", "".join(map(log_of, replicas.processes)), re.MULTILINE)
+        assert [await status(url, first) for url in urls] == [200, 200]
+
+        key = (await replicas.command("keys", "create", "phone", "monitor")).strip()
+        assert [await status(url, key) for url in urls] == [200, 200]
+        assert await race(urls, key) == {200: 1, 401: RACERS - 1}
+
+        await replicas.command("keys", "revoke", "phone")
+        async with asyncio.timeout(PATIENCE):
+            while {await status(url, key) for url in urls} != {401}:
+                pass
+    assert not replicas.has_own_database()
+
+
+def log_of(process: Any) -> str:
+    return "".join(process.log)
+
+
+async def race(urls: tuple[str, str], key: str) -> Counter[int]:
+    """Send a ticket of the first replica to both, in many requests; return their statuses."""
+    async with httpx.AsyncClient(timeout=PATIENCE) as client:
+        wanted = {"path": "/metrics", "method": "GET"}
+        headers = {"X-API-Key": key}
+        issued = await client.post(f"{urls[0]}/tickets", json=wanted, headers=headers)
+        query = {"ticket": issued.json()["ticket"]}
+        requests = (
+            client.get(f"{urls[number % 2]}/metrics", params=query) for number in range(RACERS)
+        )
+        return Counter(response.status_code for response in await asyncio.gather(*requests))
+
+
+async def test_a_revoked_key_is_refused_within_a_second(
+    serve: Callable[..., Any], bucket_url: str, endpoint_url: str, open_keys: Open
+) -> None:
+    service = await serve(storage={"url": bucket_url, "endpoint_url": endpoint_url})
+    keys = open_keys()
+    elapsed = []
+    for _ in range(5):
+        key = keys.create("alice", ["monitor"], name := f"key-{len(elapsed)}")
+        assert await status(service.url, key) == 200
+        keys.revoke(name)
+        begun = time.monotonic()
+        async with asyncio.timeout(PATIENCE):
+            while await status(service.url, key) == 200:
+                pass
+        elapsed.append(time.monotonic() - begun)
+
+    assert sorted(elapsed)[2] < 1
+
+
+async def test_known_keys_are_accepted_while_the_bucket_is_unusable(
+    serve: Callable[..., Any],
+    bucket_url: str,
+    endpoint_url: str,
+    open_keys: Open,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys = open_keys()
+    known = keys.create("alice", ["monitor"])
+    with FaultProxy(endpoint_url) as proxy:
+        service = await serve(storage={"url": bucket_url, "endpoint_url": proxy.url})
+        new = keys.create("bob", ["monitor"])
+        fault = proxy.add(r"GET .*/access/", status=403)
+        await asyncio.to_thread(fault.wait, 3)
+        async with httpx.AsyncClient(base_url=service.url) as client:
+            wrong = [{"X-API-Key": new}, {"X-API-Key": "sk_unknown"}]
+            refused = [await client.get("/metrics", headers=each) for each in wrong]
+            refused.append(await client.get("/metrics?ticket=tk_unknown"))
+            during = await status(service.url, known)
+        proxy.clear()
+        async with asyncio.timeout(PATIENCE):
+            while await status(service.url, "sk_unknown") == 503:
+                pass
+        after = [await status(service.url, each) for each in (known, new)]
+
+    assert [(each.status_code, each.headers["Retry-After"]) for each in refused] == [(503, "1")] * 3
+    assert during == 200
+    assert after == [200, 200]
+    lines = [each.getMessage() for each in caplog.records if "keys cannot be used" in each.message]
+    assert len(lines) == 1
+    assert "access is denied" in lines[0]
