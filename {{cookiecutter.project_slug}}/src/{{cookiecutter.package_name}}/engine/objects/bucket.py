@@ -4,6 +4,7 @@ The blocking calls are for databases and commands; files are sent and received w
 client. Credentials and the region come from the environment of AWS's tools.
 """
 
+import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
@@ -22,6 +23,7 @@ from botocore.exceptions import (
     IncompleteReadError,
     NoCredentialsError,
 )
+from botocore.loaders import Loader
 from botocore.session import Session
 
 #: Seconds to connect, and to wait for data: with the blocking client, and with the other one, with
@@ -47,6 +49,12 @@ _NETWORK = (
     *(aiohttp.ClientError, TimeoutError, ConnectionError),
 )
 _ERRORS = (BotoCoreError, ClientError, *_NETWORK)
+#: The description of S3, which takes long to read.
+_LOADER = Loader()
+
+# The clients log where they have found credentials, and the commands print their log.
+for _name in ("botocore.credentials", "aiobotocore.credentials"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class BucketError(OSError):
@@ -80,7 +88,9 @@ class Bucket:
         self.now = 0.0
         self._endpoint_url = endpoint_url
         with self.errors():
-            self._client = Session().create_client(
+            session = Session()
+            session.register_component("data_loader", _LOADER)
+            self._client = session.create_client(
                 "s3", endpoint_url=endpoint_url, config=Config(**self._options(0))
             )
 
