@@ -10,19 +10,19 @@ SRC = f"src/{ANSWERS['package_name']}"
 UPLOAD, DOWNLOAD, REALTIME = (ANSWERS[f"use_{x}"] for x in ("upload", "download", "realtime"))
 RESUME, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-key"
 ERRORS, CHAT = ANSWERS["use_error_handling"], REALTIME and ANSWERS["use_chat"]
-FILES, STREAMS = UPLOAD or DOWNLOAD, UPLOAD or DOWNLOAD or REALTIME
-S3, SHARED = FILES and ANSWERS["storage"] == "s3", REALTIME and ANSWERS["broker"] == "redis"
-ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
-PARTIALS = [f"{ENGINE}/storage/{name}partials.py" for name in ("", "local_", "s3/", "s3/writing_")]
+S3 = (UPLOAD or DOWNLOAD) and ANSWERS["storage"] == "s3"
+STREAMS, SHARED = UPLOAD or DOWNLOAD or REALTIME, REALTIME and ANSWERS["broker"] == "redis"
+REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
+OF_REDIS = [f"test_redis_{x}" for x in ("bounds", "data", "faults", "refusals", "two", "workers")]
+OF_REDIS += ["redis", "replicas", "words", "test_redis", "access/test_redis", "test_runs_redis"]
+ENGINE, TESTS, OWN = f"{SRC}/engine", "tests/engine", (f"{SRC}/", "tests/test_")
 #: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
     (RESUME, [f"{ENGINE}/upload/resumable", f"{ENGINE}/storage/partials.py", f"{TESTS}/resumable"]),
-    (RESUME or REALTIME or S3, [f"{ENGINE}/streams/clock.py"]),
-    (SHARED or S3, [f"{TESTS}/redis_server.py"]),
-    (DOWNLOAD, [f"{ENGINE}/download", f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
-    (DOWNLOAD, [f"{ENGINE}/server/sendfile.py"]),
-    (DOWNLOAD, [f"{TESTS}/download", "tests/test_exports.py", "tests/test_transforms.py"]),
+    (RESUME or REALTIME, [f"{ENGINE}/streams/clock.py"]),
+    (DOWNLOAD, [f"{ENGINE}/download", f"{ENGINE}/server/sendfile.py", f"{TESTS}/download"]),
+    (DOWNLOAD, [f"{x}{y}.py" for x in OWN for y in ("exports", "transforms")]),
     (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),
     (RESUME or REALTIME, [f"{ENGINE}/streams/clock.py"]),
     (DOWNLOAD, [f"{ENGINE}/download", f"{ENGINE}/server/sendfile.py", f"{TESTS}/download"]),
@@ -49,6 +49,7 @@ OWNED = [
     (ANSWERS["use_demo_page"], [f"{SRC}/web", f"{TESTS}/test_web.py"]),
     (ANSWERS["engine_tests"], [TESTS]),
     (ANSWERS["use_docker"], ["Dockerfile", ".dockerignore", "compose.yaml"]),
+    (ANSWERS["use_docker"] and S3 and (SHARED or not REALTIME), ["compose.replicas.yaml"]),
     (ANSWERS["ci"] == "github", [".github"]),
     (ANSWERS["ci"] == "gitlab", [".gitlab-ci.yml"]),
 ]
@@ -56,12 +57,8 @@ OWNED = [
 
 def prune():
     """Delete the paths that the answers do not include; missing paths are ignored."""
-    for pattern in (pattern for wanted, patterns in OWNED if not wanted for pattern in patterns):
-        for path in list(Path().glob(pattern)):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    for path in (Path(path) for wanted, paths in OWNED if not wanted for path in paths):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def print_next_steps():

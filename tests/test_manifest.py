@@ -20,6 +20,7 @@ from rendering import hook, owned
 CORE = {
     ".editorconfig", ".env.example", ".gitattributes", ".gitignore", ".pre-commit-config.yaml",
     "LICENSE", "README.md", "SECURITY.md", "AGENTS.md", "CLAUDE.md", "pyproject.toml",
+    "deploy/nginx.conf",
     "docs/extending.md", "docs/observability.md", "docs/operations.md", "docs/protocols.md",
     "docs/troubleshooting.md",
     *(

@@ -1,4 +1,4 @@
-"""Every kind of stream through nginx, with the configuration of docs/operations.md."""
+"""Every kind of stream through nginx, with the configuration of deploy/nginx.conf."""
 
 import base64
 import hashlib
@@ -103,7 +103,7 @@ def front(
     settings["SERVER__TRUSTED_PROXIES"] = "127.0.0.1"
     with (
         running(full, environment, data, **settings) as service,
-        nginx_before(service, data, tmp_path_factory.mktemp("nginx")) as port,
+        nginx_before(tmp_path_factory.mktemp("nginx"), data, service) as port,
     ):
         yield port
 

@@ -1,4 +1,4 @@
-"""nginx sends the files of a generated service, with the configuration of docs/operations.md."""
+"""nginx sends the files of a generated service, with the configuration of deploy/nginx.conf."""
 
 import hashlib
 import json
@@ -140,7 +140,7 @@ def behind(full: Project, environment: Environment, data: Path) -> Iterator[int]
 @pytest.fixture(scope="module")
 def front(behind: int, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of nginx in front of that service."""
-    with nginx_before(behind, data, tmp_path_factory.mktemp("nginx")) as port:
+    with nginx_before(tmp_path_factory.mktemp("nginx"), data, behind) as port:
         yield port
 
 
