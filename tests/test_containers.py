@@ -1,12 +1,13 @@
-"""The containers of `compose.yaml` have no more rights than needed, and its Redis has a password.
+"""Containers have no more rights than needed, and their Redis and S3 server have passwords.
 
-No container runs here: the commands of its Redis are run with the one that is installed.
+No container runs here: the commands of the two are run with those that are installed.
 """
 
 import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -22,40 +23,52 @@ from environment import Environment
 from running import running
 from tools import program
 
-REQUIRED = re.compile(r"\$\{REDIS_PASSWORD:\?[^${}]+\}")
+REQUIRED = re.compile(r"\$\{(?:REDIS|S3)_PASSWORD:\?[^${}]+\}")
 SECRET = "0123456789abcdef"  # noqa: S105
+FILES = ["compose.yaml", "compose.replicas.yaml"]
+#: Maximum seconds until a server is healthy.
+PATIENCE = 60
 
 
 @pytest.fixture(
     params=[
         {},
         {"broker": "redis"},
+        {"broker": "redis", "storage": "s3"},
         only("use_realtime") | {"broker": "redis"},
         only("use_upload"),
+        only("use_upload") | {"storage": "s3"},
         only("use_error_handling"),
     ],
-    ids=["memory", "redis", "realtime", "upload", "errors"],
+    ids=["memory", "redis", "s3", "realtime", "upload", "upload s3", "errors"],
 )
 def project(request: pytest.FixtureRequest, bake_once: Bake) -> Project:
     return bake_once(**request.param)
 
 
-def services_of(project: Project) -> dict[str, Any]:
-    text = (project.path / "compose.yaml").read_text("utf-8")
+def services_of(project: Project, file: str = "compose.yaml") -> dict[str, Any]:
+    text = (project.path / file).read_text("utf-8")
     services: dict[str, Any] = yaml.safe_load(text)["services"]
     return services
 
 
+@pytest.fixture(params=FILES)
+def services(request: pytest.FixtureRequest, full: Project) -> dict[str, Any]:
+    """The containers of a file."""
+    return services_of(full, request.param)
+
+
 @pytest.fixture
-def redis(full: Project) -> dict[str, Any]:
+def redis(services: dict[str, Any]) -> dict[str, Any]:
     """The container of Redis."""
-    found: dict[str, Any] = services_of(full)["redis"]
+    found: dict[str, Any] = services["redis"]
     return found
 
 
 @pytest.mark.fault("G42")
 def test_a_container_has_few_rights_and_limits(project: Project) -> None:
-    for service in services_of(project).values():
+    files = [file for file in FILES if (project.path / file).exists()]
+    for service in [each for file in files for each in services_of(project, file).values()]:
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["read_only"] is True
@@ -63,24 +76,82 @@ def test_a_container_has_few_rights_and_limits(project: Project) -> None:
         assert service["healthcheck"]["interval"]
         assert service["mem_limit"]
         assert service["pids_limit"]
+        assert service["restart"] == "unless-stopped"
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
 @pytest.mark.fault("G42")
-def test_the_password_of_redis_has_no_default(full: Project, redis: dict[str, Any]) -> None:
-    app = services_of(full)["app"]["environment"]["APP_REALTIME__BROKER_URL"]
+def test_the_password_of_redis_has_no_default(
+    services: dict[str, Any], redis: dict[str, Any]
+) -> None:
+    apps = [each for name, each in services.items() if name.startswith("app")]
     password = redis["command"][redis["command"].index("--requirepass") + 1]
 
     assert REQUIRED.fullmatch(password)
-    assert REQUIRED.sub("secret", app) == "redis://:secret@redis:6379/0"
+    for app in apps:
+        url = app["environment"]["APP_REALTIME__BROKER_URL"]
+        assert REQUIRED.sub("secret", url) == "redis://:secret@redis:6379/0"
     assert "ports" not in redis
     assert redis["user"] == "redis"
+
+
+def test_replicas_are_alike_and_only_nginx_is_published(bake_once: Bake) -> None:
+    services = services_of(bake_once(broker="redis", storage="s3"), "compose.replicas.yaml")
+    one, other = services["app-1"], services["app-2"]
+    s3 = services["s3"]
+
+    assert one == other
+    assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
+    assert {"app-1", "app-2"} == services["nginx"]["depends_on"].keys()
+    for container in (one, s3):
+        assert REQUIRED.fullmatch(container["environment"]["AWS_SECRET_ACCESS_KEY"])
+        assert container["environment"]["AWS_ACCESS_KEY_ID"] == "service"
+
+
+@pytest.mark.parametrize("answers", [{"broker": "redis"}, only("use_upload")], ids=str)
+def test_every_replica_has_the_same_redis(answers: dict[str, Any], bake_once: Bake) -> None:
+    environment = services_of(bake_once(**answers, storage="s3"), "compose.replicas.yaml")["app-1"][
+        "environment"
+    ]
+    urls = {k: v for k, v in environment.items() if "@redis:" in v}
+
+    realtime = answers.get("use_realtime", True)
+    name = "APP_REALTIME__BROKER_URL" if realtime else "APP_STORAGE__REDIS_URL"
+    assert urls.keys() == {name}
+
+
+@pytest.mark.parametrize(
+    ("answers", "generated"),
+    [
+        ({"storage": "s3", "broker": "redis"}, True),
+        ({"storage": "s3", "broker": "memory"}, False),
+        ({"storage": "s3", "broker": "redis", "use_docker": False}, False),
+        ({"storage": "local", "broker": "redis"}, False),
+        (only("use_download") | {"storage": "s3"}, True),
+        (only("use_realtime") | {"storage": "s3", "broker": "redis"}, False),
+    ],
+    ids=str,
+)
+def test_a_project_has_replicas_if_they_share_everything(
+    answers: dict[str, Any], generated: bool, bake_once: Bake
+) -> None:
+    project = bake_once(**answers)
+    balanced = "app-1:8000" in (project.path / "deploy/nginx.conf").read_text("utf-8")
+
+    assert (project.path / "compose.replicas.yaml").exists() is generated
+    assert balanced is generated
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        found: int = free.getsockname()[1]
+        return found
 
 
 @pytest.fixture
 def port(redis: dict[str, Any], tmp_path: Path) -> Iterator[int]:
     """The port of a Redis with the command of its container."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        found: int = free.getsockname()[1]
+    found = free_port()
     command = [REQUIRED.sub(SECRET, word) for word in redis["command"]]
     own = ["--port", str(found), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     command[0] = program("redis-server", "valkey-server")
@@ -89,6 +160,74 @@ def port(redis: dict[str, Any], tmp_path: Path) -> Iterator[int]:
         assert any("Ready to accept connections" in line for line in process.stdout)
         yield found
         process.terminate()
+
+
+@pytest.fixture
+def s3(full: Project, environment: Environment, tmp_path: Path) -> Iterator[int]:
+    """The port of an S3 server with the command of its container."""
+    container = services_of(full, "compose.replicas.yaml")["s3"]
+    (entry,) = container["entrypoint"]
+    weed = program(Path(entry).name, path=str(environment.python.parent))
+    ports = {
+        f"-{name}={free_port()}" for name in (
+            "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
+            "filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc",
+        )
+    }  # fmt: skip
+    found = free_port()
+    ours = {
+        "-dir=/objects": f"-dir={tmp_path}",
+        "-ip.bind=0.0.0.0": "-ip.bind=127.0.0.1",
+        "-s3.port=8333": f"-s3.port={found}",
+    }
+    assert ours.keys() <= {*container["command"]}
+    command = [weed, *(ours.get(word, word) for word in container["command"]), *ports]
+    variables = {k: REQUIRED.sub(SECRET, v) for k, v in container["environment"].items()}
+    env = {**os.environ, "HOME": str(tmp_path), **variables}
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=-1) as process:
+        deadline = time.monotonic() + PATIENCE
+        *_, url = container["healthcheck"]["test"]
+        while status_of(found, url.removeprefix("http://127.0.0.1:8333")) != 200:
+            assert process.poll() is None, "the S3 server has ended"
+            assert time.monotonic() < deadline, "the S3 server does not start"
+            time.sleep(0.05)
+        yield found
+        process.kill()
+
+
+def status_of(port: int, path: str) -> int:
+    """Return the status of a response, or 0 while there is no server."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except OSError:
+            return 0
+
+
+#: Stores an object in a bucket of an S3 server.
+PUT = """
+import sys, botocore.session
+client = botocore.session.get_session().create_client("s3", endpoint_url=sys.argv[1])
+client.put_object(Bucket=sys.argv[2], Key="key", Body=b"1", IfNoneMatch="*")
+"""
+
+
+def test_the_s3_server_serves_the_bucket_of_the_replicas_only_with_the_password(
+    s3: int, full: Project, environment: Environment
+) -> None:
+    variables = services_of(full, "compose.replicas.yaml")["app-1"]["environment"]
+    bucket = variables["APP_STORAGE__URL"].removeprefix("s3://")
+    put = [environment.python, "-c", PUT, f"http://127.0.0.1:{s3}", bucket]
+    codes = [
+        subprocess.run(
+            put, env={**os.environ, **variables, "AWS_SECRET_ACCESS_KEY": secret}, check=False
+        ).returncode
+        for secret in ("another", SECRET)
+    ]
+
+    assert status_of(s3, f"/{bucket}/key") == 403
+    assert codes == [1, 0]
 
 
 @pytest.mark.fault("G42")

@@ -172,10 +172,12 @@ def test_one_module_alone_is_the_core_and_its_files(
     ("answer", "paths"),
     [
         ({"auth": "none"}, ACCESS),
-        ({"use_docker": False}, {"Dockerfile", ".dockerignore", "compose.yaml"}),
+        (
+            {"use_docker": False},
+            {"Dockerfile", ".dockerignore", "compose.yaml", "compose.replicas.yaml"},
+        ),
         ({"ci": "none"}, {".github/workflows/ci.yml"}),
-        ({"storage": "local"}, S3),
-        ({"broker": "memory"}, REDIS),
+        ({"broker": "memory"}, REDIS | {"compose.replicas.yaml"}),
         ({"use_chat": False}, CHAT),
     ],
 )

@@ -17,7 +17,7 @@ def gitlab(request: pytest.FixtureRequest, bake_once: Bake) -> Project:
 @pytest.fixture(params=[MODULES, ("use_realtime",)], ids=name_of)
 def container(request: pytest.FixtureRequest, bake_once: Bake) -> Project:
     """A project with a container, with and without storage."""
-    return bake_once(**only(*request.param))
+    return bake_once(**only(*request.param), storage="s3", broker="redis")
 
 
 @pytest.fixture(params=["repository", "project", "project without a container"])
@@ -83,8 +83,8 @@ def test_the_container_file_has_no_mistakes(container: Project) -> None:
     assert checked.code == 0
 
 
-def test_the_compose_file_is_valid_for_docker(container: Project) -> None:
-    checked = schema("compose-spec", container.path / "compose.yaml")
+def test_the_compose_files_are_valid_for_docker(container: Project) -> None:
+    checked = schema("compose-spec", *container.path.glob("compose*.yaml"))
 
     assert checked.code == 0
 
