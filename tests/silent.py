@@ -1,4 +1,4 @@
-"""TCP proxies that lose connections silently, or pause for a time."""
+"""TCP proxies that lose connections silently, pause for a time, or are slow."""
 
 import random
 import socket
@@ -101,4 +101,23 @@ def carry_until(dropped: Event, source: socket.socket, target: socket.socket) ->
             if not dropped.is_set():
                 target.sendall(data)
     if not dropped.is_set():
+        hang_up(target)
+
+
+class PacedLine(Line):
+    """Forward the counted bytes of each connection at a limited speed, like a slow network."""
+
+    def __init__(self, service_port: int, *, rate: int, down: bool = False) -> None:
+        super().__init__(service_port, down=down)
+        self._rate = rate
+
+    def _carry_counted(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            # Otherwise the system would receive megabytes in advance.
+            source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)
+            while data := source.recv(CHUNK):
+                target.sendall(data)
+                with self._counting:
+                    self.carried += len(data)
+                time.sleep(len(data) / self._rate)
         hang_up(target)
