@@ -120,4 +120,7 @@ class PacedLine(Line):
                 with self._counting:
                     self.carried += len(data)
                 time.sleep(len(data) / self._rate)
+        with suppress(OSError):
+            # A client that still sends when the response has ended is reset, as by nginx.
+            source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
         hang_up(target)

@@ -371,5 +371,9 @@ def test_a_rolling_restart_disturbs_no_client(
 
     assert found == sorted([*digests, stored.digest])
     (output,) = followed
+    for ids, number in output["received"]:
+        missing = [each for each in publisher.ids if each not in ids]
+        twice = [each for each in {*ids} if ids.count(each) > 1]
+        assert (missing, twice, number) == ([], [], SUBSCRIBERS)
     assert output["received"] == [[publisher.ids, SUBSCRIBERS]]
     assert output["reconnected"] >= SUBSCRIBERS
