@@ -88,11 +88,17 @@ def shown(lines: Iterable[str]) -> Iterator[str]:
         yield line
 
 
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
 @contextmanager
 def redis_server(folder: Path) -> Iterator[int]:
     """Run a Redis that keeps nothing, with a folder of its own; yield its port."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     options = f"--port {port} --bind 127.0.0.1 --dir {folder} --save".split()
     command = [program("redis-server", "valkey-server"), *options, ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:

@@ -5,9 +5,7 @@ No container runs here: the commands of the two are run with those that are inst
 
 import os
 import re
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -15,19 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from answers import only
 from baking import Bake, Project
+from compose import REQUIRED, s3_server, services_of, status_of
 from environment import Environment
-from running import running
+from running import free_port, running
 from tools import program
 
-REQUIRED = re.compile(r"\$\{(?:REDIS|S3)_PASSWORD:\?[^${}]+\}")
 SECRET = "0123456789abcdef"  # noqa: S105
 FILES = ["compose.yaml", "compose.replicas.yaml"]
-#: Maximum seconds until a server is healthy.
-PATIENCE = 60
 
 
 @pytest.fixture(
@@ -44,12 +39,6 @@ PATIENCE = 60
 )
 def project(request: pytest.FixtureRequest, bake_once: Bake) -> Project:
     return bake_once(**request.param)
-
-
-def services_of(project: Project, file: str = "compose.yaml") -> dict[str, Any]:
-    text = (project.path / file).read_text("utf-8")
-    services: dict[str, Any] = yaml.safe_load(text)["services"]
-    return services
 
 
 @pytest.fixture(params=FILES)
@@ -142,12 +131,6 @@ def test_a_project_has_replicas_if_they_share_everything(
     assert balanced is generated
 
 
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        found: int = free.getsockname()[1]
-        return found
-
-
 @pytest.fixture
 def port(redis: dict[str, Any], tmp_path: Path) -> Iterator[int]:
     """The port of a Redis with the command of its container."""
@@ -164,45 +147,9 @@ def port(redis: dict[str, Any], tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture
 def s3(full: Project, environment: Environment, tmp_path: Path) -> Iterator[int]:
-    """The port of an S3 server with the command of its container."""
-    container = services_of(full, "compose.replicas.yaml")["s3"]
-    (entry,) = container["entrypoint"]
-    weed = program(Path(entry).name, path=str(environment.python.parent))
-    ports = {
-        f"-{name}={free_port()}" for name in (
-            "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
-            "filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc",
-        )
-    }  # fmt: skip
-    found = free_port()
-    ours = {
-        "-dir=/objects": f"-dir={tmp_path}",
-        "-ip.bind=0.0.0.0": "-ip.bind=127.0.0.1",
-        "-s3.port=8333": f"-s3.port={found}",
-    }
-    assert ours.keys() <= {*container["command"]}
-    command = [weed, *(ours.get(word, word) for word in container["command"]), *ports]
-    variables = {k: REQUIRED.sub(SECRET, v) for k, v in container["environment"].items()}
-    env = {**os.environ, "HOME": str(tmp_path), **variables}
-    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=-1) as process:
-        deadline = time.monotonic() + PATIENCE
-        *_, url = container["healthcheck"]["test"]
-        while status_of(found, url.removeprefix("http://127.0.0.1:8333")) != 200:
-            assert process.poll() is None, "the S3 server has ended"
-            assert time.monotonic() < deadline, "the S3 server does not start"
-            time.sleep(0.05)
-        yield found
-        process.kill()
-
-
-def status_of(port: int, path: str) -> int:
-    """Return the status of a response, or 0 while there is no server."""
-    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status
-        except OSError:
-            return 0
+    """The port of the S3 server of the replicas."""
+    with s3_server(full, environment, tmp_path, SECRET) as port:
+        yield port
 
 
 #: Stores an object in a bucket of an S3 server.

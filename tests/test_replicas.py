@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from threading import Event, Thread
@@ -15,16 +16,18 @@ from typing import Any, Self
 import pytest
 
 from baking import Project
+from compose import REPLICAS, REQUIRED, s3_server, services_of
 from downloads import SOAK, Stored, sha256_of, store
 from environment import Environment
 from nginx import nginx_before
-from running import RUNNING, redis_server, started
+from running import free_port, redis_server, started
 from silent import PacedLine
 from tools import program
 
 #: Maximum seconds to wait on a busy machine.
 PATIENCE = 120
 MIB = 1 << 20
+SECRET = "0123456789abcdef"  # noqa: S105
 
 #: How often both replicas are restarted, and the clients of each time.
 RUNS, UPLOADS, DOWNLOADS, SUBSCRIBERS = (1, 3, 3, 20) if SOAK == 1 else (10, 20, 20, 200)
@@ -72,13 +75,6 @@ class Upstream:
                     connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 
 
-@pytest.fixture
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @pytest.mark.parametrize(
     ("method", "body", "status", "sent"),
     [
@@ -106,12 +102,12 @@ def test_a_request_is_repeated_only_if_it_changes_nothing(
 
 
 def test_a_request_goes_to_another_replica_if_one_does_not_listen(
-    free_port: int, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     seen = ["an earlier request"]
     with (
         Upstream(seen) as one,
-        nginx_before(tmp_path, tmp_path, free_port, one.port) as port,
+        nginx_before(tmp_path, tmp_path, free_port(), one.port) as port,
     ):
         statuses = [ask(port, method, "/", b"x")[0] for method in ["POST", "PATCH"] * 5]
 
@@ -131,13 +127,13 @@ class Replica:
         settings: Mapping[str, str],
     ) -> None:
         self.port = port
-        self._where = project, environment, folder
-        self._settings = {**settings, "SERVER__PORT": str(port)}
+        chosen = {**settings, "SERVER__PORT": str(port)}
+        self._run = partial(started, project, environment, folder, **chosen)
         self._stack = ExitStack()
         self.start()
 
     def start(self) -> None:
-        self.service = self._stack.enter_context(started(*self._where, RUNNING, **self._settings))
+        self.service = self._stack.enter_context(self._run())
 
     def stop(self) -> None:
         """Send SIGTERM, and wait for the end of the process."""
@@ -162,11 +158,34 @@ def replicas_of(
         replicas = []
         for name in ("one", "other"):
             (folder / name).mkdir()
-            with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-                port = listener.getsockname()[1]
-            replicas.append(Replica(project, environment, folder / name, port, shared))
+            where = project, environment, folder / name
+            replicas.append(Replica(*where, free_port(), shared))
             stack.callback(replicas[-1].stop)
         yield replicas
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage(
+    request: pytest.FixtureRequest,
+    full: Project,
+    environment: Environment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[dict[str, str]]:
+    """The settings of replicas that share a directory or a bucket."""
+    (tmp_path / "data").mkdir()
+    if request.param == "local":
+        yield {"STORAGE__URL": f"file:{tmp_path / 'data'}"}
+        return
+    settings = services_of(full, REPLICAS)["app-1"]["environment"]
+    with s3_server(full, environment, tmp_path / "data", SECRET) as port:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+            monkeypatch.setenv(name, REQUIRED.sub(SECRET, settings[name]))
+        address = settings["APP_STORAGE__ENDPOINT_URL"].replace("s3:8333", f"127.0.0.1:{port}")
+        yield {
+            "STORAGE__URL": settings["APP_STORAGE__URL"],
+            "STORAGE__ENDPOINT_URL": address,
+        }
 
 
 @contextmanager
@@ -213,11 +232,10 @@ def ask(
 
 
 def test_a_replica_that_is_killed_is_left_out_at_once(
-    full: Project, environment: Environment, tmp_path: Path
+    storage: dict[str, str], full: Project, environment: Environment, tmp_path: Path
 ) -> None:
-    settings = {"STORAGE__URL": f"file:{tmp_path / 'data'}"}
     with (
-        replicas_of(full, environment, tmp_path, **settings) as (one, other),
+        replicas_of(full, environment, tmp_path, **storage) as (one, other),
         in_front_of(tmp_path, one, other) as port,
     ):
         before = [ask(port, "POST", "/files", b"x")[0] for _ in range(4)]
@@ -337,17 +355,17 @@ def following(url: str, node: str, scripts: Path) -> Iterator[list[Any]]:
 @pytest.mark.parametrize("run", range(RUNS))
 def test_a_rolling_restart_disturbs_no_client(
     run: int,
+    storage: dict[str, str],
     full: Project,
     environment: Environment,
     scripts: Path,
     node: str,
     tmp_path: Path,
 ) -> None:
-    settings = {"STORAGE__URL": f"file:{tmp_path / 'data'}"}
     source = tmp_path / "source"
     source.write_bytes(hashlib.shake_128(b"source %d" % run).digest(SIZE))
     with ExitStack() as stack:
-        replicas = stack.enter_context(replicas_of(full, environment, tmp_path, **settings))
+        replicas = stack.enter_context(replicas_of(full, environment, tmp_path, **storage))
         port = stack.enter_context(in_front_of(tmp_path, *replicas))
         up = stack.enter_context(PacedLine(port, rate=RATE))
         down = stack.enter_context(PacedLine(port, rate=RATE, down=True))
