@@ -20,7 +20,7 @@ from compose import REPLICAS, REQUIRED, s3_server, services_of
 from downloads import SOAK, Stored, sha256_of, store
 from environment import Environment
 from nginx import nginx_before
-from running import free_port, redis_server, started
+from running import RUNNING, free_port, redis_server, started
 from silent import PacedLine
 from tools import program
 
@@ -128,7 +128,7 @@ class Replica:
     ) -> None:
         self.port = port
         chosen = {**settings, "SERVER__PORT": str(port)}
-        self._run = partial(started, project, environment, folder, **chosen)
+        self._run = partial(started, project, environment, folder, RUNNING, **chosen)
         self._stack = ExitStack()
         self.start()
 
