@@ -40,7 +40,7 @@ except (OSError, OverflowError, ValueError) as error:
 endef
 export CHECK_PORT
 
-.PHONY: serve port test soak prove-faults bench-upload bench-download bench-realtime bench-runs bench-overhead bench-hostile bench-single bench-s3 bench-compare lint format clean caches
+.PHONY: serve port test soak prove-faults bench-upload bench-download bench-nginx bench-realtime bench-runs bench-overhead bench-hostile bench-single bench-s3 bench-compare lint format clean caches
 
 serve: port caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
@@ -77,6 +77,10 @@ bench-upload: | $(UV)
 # Compare downloads with other servers.
 bench-download: | $(UV)
 	@$(RUN) python benchmarks/download.py $(ARGS)
+
+# Measure the service behind nginx.
+bench-nginx: | $(UV)
+	@$(RUN) python benchmarks/behind_nginx.py $(ARGS)
 
 # Compare events with other servers, with up to 10,000 subscribers.
 bench-realtime: | $(UV)
