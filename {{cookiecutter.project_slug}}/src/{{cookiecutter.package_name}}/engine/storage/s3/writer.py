@@ -219,6 +219,7 @@ class Multipart:
             begun = await self._ask(
                 "create_multipart_upload",
                 ChecksumAlgorithm="CRC32",
+                # SeaweedFS does not list the checksums of parts, which the other type needs.
                 ChecksumType="FULL_OBJECT",
                 **self._about,
             )
