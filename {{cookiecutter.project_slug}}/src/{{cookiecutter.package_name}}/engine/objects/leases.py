@@ -183,7 +183,7 @@ class RedisLeases(Leases):
             script: self._redis.register_script(script) for script in (ASK, TAKE, RENEW, RELEASE)
         }
         # The braces keep all keys in one slot of a cluster.
-        self._prefix = f"{{{namespace}}}:"
+        self._prefix = "{" + namespace + "}:"
         #: Those that are held, and those that are being taken, so that `look` finds them.
         self._leases: set[Lease] = set()
         #: The newest ticket that `look` has seen.
