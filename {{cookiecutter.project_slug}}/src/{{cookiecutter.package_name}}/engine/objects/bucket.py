@@ -4,8 +4,8 @@ The blocking calls are for databases and commands; files are sent and received w
 client. Credentials and the region come from the environment of AWS's tools.
 """
 
-import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence, Set
+import base64
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -135,7 +135,7 @@ class Bucket:
         """
         condition: Any = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         lost = (409, 412) if etag is None else (404, 409, 412)
-        response = self._call("put_object", lost, Key=key, Body=data, **condition)
+        response = self._put(key, data, lost, **condition)
         return str(response["ETag"]) if response else None
 
     def delete(self, *keys: str) -> None:
@@ -198,9 +198,7 @@ class Bucket:
             },
         }
 
-    def _put(
-        self, key: str, data: bytes, expected: Set[int] = frozenset(), **condition: Any
-    ) -> Any:
+    def _put(self, key: str, data: bytes, expected: Sequence[int] = (), **condition: Any) -> Any:
         # Without a checksum, some servers store an empty object if this process dies now.
         checksum = base64.b64encode(crc32(data).to_bytes(4)).decode()
         return self._call(
