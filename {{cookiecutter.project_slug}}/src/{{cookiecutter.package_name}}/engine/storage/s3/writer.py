@@ -269,11 +269,9 @@ class Multipart:
         If it is not known whether the request has succeeded, the object is looked at.
         """
         await self.settle()
-        # Some servers do not list the checksums of the parts of other processes: all or none.
-        has_all = all(part.checksum for part in self.parts)
         parts = [
             {"PartNumber": part.number, "ETag": part.etag}
-            | ({"ChecksumCRC32": part.checksum} if has_all else {})
+            | ({"ChecksumCRC32": part.checksum} if part.checksum else {})
             for part in self.parts
         ]
         self.may_exist = True
