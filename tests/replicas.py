@@ -61,7 +61,7 @@ class Replicas:
             "STORAGE__SWEEP_INTERVAL": "1 s",
             "REALTIME__BROKER_URL": f"redis://127.0.0.1:{redis}/0",
             # A client whose first request has failed does not know that an upload was created.
-            "UPLOAD__EXPIRE_AFTER": "20 s",
+            "UPLOAD__EXPIRE_AFTER": "30 s",
             "UPLOAD__INTERIM_RESPONSES": "true",
         }
         self._stack = ExitStack()
