@@ -138,7 +138,7 @@ async def test_many_small_requests_are_joined(uploads: Uploads) -> None:
         await uploads.append(partial, DATA[start : start + step])
         most = max(most, len(uploads.keys("pieces/")))
     assert most == MOST_PIECES + 3
-    assert len(uploads.keys("pieces/")) < 5
+    assert len(uploads.keys("pieces/")) == 5
     await uploads.commit(partial)
     assert await uploads.content(partial) == DATA[: (MOST_PIECES + 5) * step]
 

@@ -35,6 +35,9 @@ from .writing_partials import MOST_PIECES, Hold, PartialWriter, Piece, State, lo
 
 #: Uploads whose state is requested at the same time.
 LOOKS = 8
+#: Numbers that are ignored above which no more are for parts that repeat what is there, if they
+#: arrive: the numbers are limited, and sizes grow with them.
+MOST_SPARED = 500
 #: Seconds between two attempts to take a lease, and seconds to wait for that of a part.
 TAKE_EVERY = 0.02
 PART_PATIENCE = 5.0
@@ -146,7 +149,8 @@ class S3Partials(Partials):
         await self.storage.catalogue.refresh()
         state = (await self._states([upload_id])).get(upload_id)
         if state and not state.is_sealed:
-            await self._cut(upload_id, state, state.size)
+            spare = IN_FLIGHT if len(state.ignored) < MOST_SPARED else 0
+            await self._cut(upload_id, state, state.size, spare)
 
     async def received(self, upload_ids: Iterable[str]) -> dict[str, Received]:
         found = await self._states(upload_ids)
