@@ -107,6 +107,7 @@ def test_it_ends_the_service_in_one_line_with_several_workers_too(
     assert line == "APP_STORAGE__URL: file:data cannot be used: file is not a database"
 
 
+@pytest.mark.local
 @pytest.mark.fault("G20")
 @pytest.mark.parametrize(
     "url",
