@@ -1,9 +1,9 @@
 """The guard of a bucket: all processes that use it share one Redis, or there is only one process.
 
 The object `process` contains the id of the data in Redis, or of the one process without Redis. One
-process with this id rewrites it every BEAT_SECONDS. Before a process with another id replaces it, it
-watches it for DEAD_SECONDS of its own clock: a change in this time means that it is in use. After
-HOLD_SECONDS without a write or a change, a process assumes that it was replaced.
+process with this id rewrites it every BEAT_SECONDS. Before a process with another id replaces it,
+it watches the object for DEAD_SECONDS of its own clock: a change in this time means that it is in
+use. After HOLD_SECONDS without a write or a change, a process assumes that it was replaced.
 """
 
 import asyncio

@@ -39,8 +39,9 @@ from .leases_lua import ASK, RELEASE, RENEW, TAKE, TTL
 RENEW_SECONDS, LOOK_SECONDS = 1.0, 0.05
 #: Seconds for which a lease is held after the beginning of its last renewal: a margin below TTL.
 HOLD_SECONDS = TTL / 1000 - 0.5
-#: Seconds that an attempt at a command may take: two fit between a renewal and the loss.
-COMMAND_SECONDS = 0.7
+#: Seconds that each of two attempts at a command may take: for a renewal, both fit between the last
+#: one and the loss; for a request.
+RENEWAL_SECONDS, COMMAND_SECONDS = 0.7, 1.5
 #: Seconds to wait for Redis at the start.
 START_SECONDS = 10.0
 #: Leases in one command.
@@ -243,7 +244,9 @@ class RedisLeases(Leases):
             batch, sent = held[start : start + BATCH], steady_time()
             names, values = [lease.name for lease in batch], [lease.value for lease in batch]
             known = self.id or secrets.token_hex(8)
-            found, number, *kept = await self._run(RENEW, names, known, *values)
+            found, number, *kept = await self._run(
+                RENEW, names, known, *values, seconds=RENEWAL_SECONDS
+            )
             self.id, self.number = found.decode(), max(self.number, int(number))
             for lease, is_kept in zip(batch, kept, strict=True):
                 if lease not in self._leases:  # Redis may have restored it after its release.
@@ -278,21 +281,26 @@ class RedisLeases(Leases):
         await self._redis.aclose()
         await self._redis.connection_pool.aclose()
 
-    async def _run(self, script: str, names: list[str], *args: Any) -> Any:
+    async def _run(
+        self, script: str, names: list[str], *args: Any, seconds: float = COMMAND_SECONDS
+    ) -> Any:
         keys = [self._prefix + name for name in ("state", "quiet", "asks")]
         keys += [f"{self._prefix}lease:{name}" for name in names]
-        return await self._call(partial(self._scripts[script], keys, [self.number, *args]))
+        call = partial(self._scripts[script], keys, [self.number, *args])
+        return await self._call(call, seconds)
 
-    async def _call(self, call: Callable[[], Awaitable[Any]], tries: int = 2) -> Any:
+    async def _call(
+        self, call: Callable[[], Awaitable[Any]], seconds: float = RENEWAL_SECONDS, tries: int = 2
+    ) -> Any:
         """Call Redis; all commands may be repeated. Raises RedisError or OSError."""
         try:
-            async with asyncio.timeout(COMMAND_SECONDS):
+            async with asyncio.timeout(seconds):
                 reply = await call()
         except (RedisError, OSError) as error:
             # The connections may lead to a server that has ended, or that became a replica.
             await self._redis.connection_pool.disconnect(inuse_connections=False)
             if tries > 1:
-                return await self._call(call, tries - 1)
+                return await self._call(call, seconds, tries - 1)
             if self.is_up:
                 self.is_up = False
                 logger.error("Redis cannot be used: %s", str(error) or "it does not reply")
