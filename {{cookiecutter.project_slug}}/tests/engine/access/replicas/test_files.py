@@ -1,6 +1,7 @@
 """Files, quotas and links of one owner at two replicas."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
@@ -57,17 +58,19 @@ async def test_files_and_links_of_one_replica_belong_to_the_same_owner_at_the_ot
 async def test_a_quota_that_is_used_up_at_one_replica_is_used_up_at_the_other(
     replicas: Replicas,
 ) -> None:
-    async with replicas.running(STORAGE__QUOTA="100") as (one, other):
-        async with await client_of(replicas, other, "alice") as alice:
-            stored = await alice.post(f"{one}/files", content=b"x" * 90)
-            path = f"/files/{stored.json()['id']}"
-            async with asyncio.timeout(PATIENCE):  # Within a second.
-                while (refused := await alice.post("/files", content=b"x" * 20)).status_code == 201:
-                    await alice.delete(f"/files/{refused.json()['id']}")
-            assert (await alice.delete(path)).status_code == 204
-            async with asyncio.timeout(PATIENCE):
-                while (await alice.post(f"{one}/files", content=b"x" * 90)).status_code == 413:
-                    pass
+    async with AsyncExitStack() as stack:
+        urls = await stack.enter_async_context(replicas.running(STORAGE__QUOTA="100"))
+        one, alice = urls[0], await client_of(replicas, urls[1], "alice")
+        await stack.enter_async_context(alice)
+        stored = await alice.post(f"{one}/files", content=b"x" * 90)
+        path = f"/files/{stored.json()['id']}"
+        async with asyncio.timeout(PATIENCE):  # Within a second.
+            while (refused := await alice.post("/files", content=b"x" * 20)).status_code == 201:
+                await alice.delete(f"/files/{refused.json()['id']}")
+        assert (await alice.delete(path)).status_code == 204
+        async with asyncio.timeout(PATIENCE):
+            while (await alice.post(f"{one}/files", content=b"x" * 90)).status_code == 413:
+                pass
 
     assert (stored.status_code, refused.status_code) == (201, 413)
     assert refused.json()["limit"] == 100
@@ -78,9 +81,12 @@ async def test_files_get_an_owner_while_replicas_run(
 ) -> None:
     storage = {"url": bucket_url, "endpoint_url": endpoint_url, "redis_url": redis.url}
     async with replicas.running() as urls:
-        async with open_storage(make_settings(storage=storage).storage) as opened:
-            async with opened.create(Draft(filename="a.txt")) as writer:
-                file_id = (await opened.commit(writer)).id
+        settings = make_settings(storage=storage).storage
+        async with (
+            open_storage(settings) as opened,
+            opened.create(Draft(filename="a.txt")) as writer,
+        ):
+            file_id = (await opened.commit(writer)).id
         async with await client_of(replicas, urls[0], "alice") as alice:
             before = (await alice.get(f"/files/{file_id}/record")).status_code
             await replicas.command("keys", "adopt", "alice")

@@ -251,7 +251,7 @@ async def test_a_revoked_key_is_refused_within_a_second(
 ) -> None:
     service = await serve(storage={"url": bucket_url, "endpoint_url": endpoint_url})
     keys = open_keys()
-    elapsed = []
+    elapsed: list[float] = []
     for _ in range(5):
         key = keys.create("alice", ["monitor"], name := f"key-{len(elapsed)}")
         assert await status(service.url, key) == 200

@@ -45,7 +45,7 @@ class Replicas:
             options: Any = {"cwd": self.folder, "env": os.environ | settings}
             ended = subprocess.run(command, capture_output=True, text=True, check=False, **options)
             assert ended.returncode == 0, ended.stderr
-            return ended.stdout
+            return str(ended.stdout)
 
         return await anyio.to_thread.run_sync(run)
 
