@@ -6,6 +6,9 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 
+from {{cookiecutter.package_name}}.engine.access.database import LocalDatabase
+from {{cookiecutter.package_name}}.engine.access.links import sign
+from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 from {{cookiecutter.package_name}}.engine.storage import Draft
 from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 from {{cookiecutter.package_name}}.settings import Settings
@@ -96,3 +99,23 @@ async def test_files_get_an_owner_while_replicas_run(
                         pass
 
     assert before == 404
+
+
+async def test_a_service_goes_on_in_a_bucket(replicas: Replicas, bucket_url: str) -> None:
+    """Its keys, files and links move with `serve move`."""
+    here = {"STORAGE__URL": "file:./data"}
+    (replicas.folder / "a.txt").write_bytes(b"hello")
+    key = (await replicas.command("keys", "create", "phone", "member", **here)).strip()
+    stored = await replicas.command("import", "--owner", "phone", "a.txt", **here)
+    path = f"/files/{stored.split()[0]}"
+    keys = KeyStore(LocalDatabase(replicas.folder / "data/access.sqlite3"), frozenset)
+    link = sign(keys.secrets, path, "phone", 60)
+    keys.close()
+
+    told = await replicas.command("move", "file:./data", bucket_url)
+    async with replicas.running() as urls, httpx.AsyncClient() as client:
+        found = [await client.get(f"{url}{path}", headers=bearer(key)) for url in urls]
+        found += [await client.get(f"{url}{path}?signature={link}") for url in urls]
+
+    assert told.startswith("1 files with 5 bytes copied")
+    assert [each.content for each in found] == [b"hello"] * 4

@@ -36,9 +36,10 @@ class Replicas:
             await asyncio.gather(*(stack.enter_async_context(each) for each in self.processes))
             yield self.processes[0].url, self.processes[1].url
 
-    async def command(self, *arguments: str) -> str:
+    async def command(self, *arguments: str, **environment: str) -> str:
         """Run `serve ARGUMENTS…`, and return what it prints."""
-        settings = {f"APP_{name}": value for name, value in self._storage.items()}
+        names = self._storage | environment
+        settings = {f"APP_{name}": value for name, value in names.items()}
 
         def run() -> str:
             command = [sys.executable, "-m", "{{cookiecutter.package_name}}", *arguments]
