@@ -68,9 +68,11 @@ REDIS = {
 #: The files of a store in S3.
 S3 = {
     "docs/scaling.md",
+    "src/streaming_service/engine/access/bucket.py",
     *generated(
         "src/streaming_service/engine/objects",
         "src/streaming_service/engine/storage/s3",
+        "tests/engine/access/replicas",
         "tests/engine/objects",
     ),
 }

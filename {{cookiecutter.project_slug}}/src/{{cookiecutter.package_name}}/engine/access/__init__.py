@@ -4,7 +4,8 @@ Every route needs a valid credential, unless it is marked with `public`. The sco
 what the engine's routes do; `Security(current_principal, scopes=["reports:read"])` asks for one in
 the owner's routes.
 
-* `keys`: the form of a key, and its record; `store`: keys, tickets and secrets in a database.
+* `keys`: the form of a key, and its record; `store`: keys, tickets and secrets.
+* `database`: their tables, in a file; `bucket`: in the bucket of the files, if that was chosen.
 * `credentials`: where a request may have one; `middleware`: authenticates every request.
 * `tickets`: `GET /access`, and `POST /tickets` for clients that cannot send headers;
   `links`: signed paths.

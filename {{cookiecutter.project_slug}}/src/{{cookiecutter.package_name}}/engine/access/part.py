@@ -132,9 +132,11 @@ class Access(Part):
             return links.sign(store.secrets, path, owner, seconds), seconds
 
         async def refresh() -> None:
+            known = store.keys
             with suppress(Problem):  # It was logged.
                 await authenticator.look()
-            authenticator.end_invalid()
+            if store.keys is not known:
+                authenticator.end_invalid()
 
         async def expire() -> None:  # Even while the database does not respond.
             authenticator.end_invalid()

@@ -9,7 +9,8 @@
   directory still exists, is writable and has space) and `local_partials` (unfinished uploads).
 * `s3`: the store of a bucket, if it was chosen.
 * `conditional`: preconditions of requests, as pure functions.
-* `part`: opens the store when the service starts; the command `serve import PATH…`.
+* `part`: opens the store when the service starts; the commands `serve import PATH…` and, with `s3`,
+  `serve move FROM TO`.
 
 Routes: `GET /files`, `GET /files/{id}/record`, `DELETE /files/{id}`.
 Settings: `APP_STORAGE__…`. Source: RFC 9562 (UUIDv7).

@@ -113,7 +113,7 @@ def check_store(settings: Any, use: Callable[[BaseStorage], object] = lambda sto
 
 
 class Files(Part):
-    """`GET /files`, `GET /files/{id}/record`, `DELETE /files/{id}`; `serve import PATH…`.
+    """`GET /files`, `GET /files/{id}/record`, `DELETE /files/{id}`; `serve import`, `serve move`.
 
     Uploads and downloads need it. Settings: `APP_STORAGE__…`.
     """
