@@ -42,7 +42,7 @@ class _Cut(Exception):
 
 @dataclass(eq=False)
 class Fault:
-    """What happens to the requests that match `pattern`, up to `times` of them.
+    """A failure of the requests that match `pattern`, of up to `times` of them.
 
     The pattern is searched in the request line (`PUT /files/key?query HTTP/1.1`), for Redis in each
     piece of data that a client sends.

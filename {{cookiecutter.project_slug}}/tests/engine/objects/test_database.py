@@ -148,7 +148,7 @@ def test_a_failed_request_is_not_shared(opened: Open, proxy: FaultProxy) -> None
 def test_processes_write_at_the_same_time(
     opened: Open, bucket_url: str, endpoint_url: str, count: int
 ) -> None:
-    each = 40 * SOAK
+    each = 15 * SOAK
     names = "abcde"[:count]
     writers = [start_writer(bucket_url, endpoint_url, name, each) for name in names]
     assert proceed(writers) == ["ready\n"] * count

@@ -1,4 +1,4 @@
-"""The S3 servers of the tests: what the service requires of any server."""
+"""The S3 servers of the tests, and the properties that the service requires."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -322,7 +322,7 @@ class SharedDatabase:
             self._snapshot = self._snapshots.submit(self._save, reader, self.position)
 
     def _save(self, reader: sqlite3.Connection, position: int) -> None:
-        """Write a snapshot, and delete what it makes unnecessary; errors are logged only."""
+        """Write a snapshot, and delete the objects that it replaces; errors are logged only."""
         path = self.path.with_suffix(".saved")
         packed = self.path.with_suffix(".gz")
         try:
