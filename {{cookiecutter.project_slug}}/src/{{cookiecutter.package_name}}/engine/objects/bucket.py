@@ -5,6 +5,7 @@ client. Credentials and the region come from the environment of AWS's tools.
 """
 
 import base64
+import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
