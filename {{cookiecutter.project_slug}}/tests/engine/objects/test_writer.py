@@ -171,6 +171,18 @@ async def test_a_part_that_fails_fails_the_next_writes(store: Store, proxy: Faul
     assert store.keys() == []
 
 
+async def test_a_refusal_is_an_error_of_one_upload(store: Store, proxy: FaultProxy) -> None:
+    proxy.add("^PUT .*partNumber=2", status=404)  # Such as after the sweep removed the parts.
+    async with store.writer() as writer:
+        with pytest.raises(Problem) as failed:
+            await writer.write(bytes(MIN_PART))
+            await writer.write(bytes(MIN_PART))
+            await writer.finish()
+
+        assert failed.value.status_code == 503
+        assert writer._place.is_up()
+
+
 async def test_at_most_two_parts_are_on_their_way(store: Store, proxy: FaultProxy) -> None:
     fault = proxy.add(r"^PUT .*partNumber=", hold_request=True)
     async with store.writer() as writer:

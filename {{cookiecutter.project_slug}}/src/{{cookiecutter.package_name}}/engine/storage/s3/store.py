@@ -29,7 +29,7 @@ from ..settings import StorageSettings
 from .catalogue import SharedCatalogue
 from .reading import S3File
 from .sweep import Sweep
-from .writer import Body, Multipart, S3Pool, S3Writer
+from .writer import Body, Multipart, Refused, S3Pool, S3Writer
 
 #: Seconds between two looks at the changes of other processes.
 POLL_SECONDS = 0.5
@@ -67,7 +67,8 @@ class S3Place:
         try:
             yield
         except (BucketError, sqlite3.DatabaseError) as error:
-            if isinstance(error, BucketError) and self._is_up:
+            # A refusal is about one object.
+            if isinstance(error, BucketError) and not isinstance(error, Refused) and self._is_up:
                 self._is_up = False
                 logger.error("The storage cannot be used: %s", error)
             raise unavailable() from error

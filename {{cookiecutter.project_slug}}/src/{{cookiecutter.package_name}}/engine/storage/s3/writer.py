@@ -44,11 +44,11 @@ LOWEST_RATE = 64 << 10
 HANDLED = {404, 409, 412, 416}
 
 
-class Refused(Exception):
-    """S3 has refused a request with one of the statuses in HANDLED."""
+class Refused(BucketError):
+    """S3 has refused a request about a key with one of the statuses in HANDLED."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"S3 has replied {status}")
+    def __init__(self, key: str, status: int) -> None:
+        super().__init__(f"{key}: S3 has replied {status}", is_temporary=False)
         self.status = status
 
 
@@ -64,7 +64,7 @@ class S3Pool:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def ask(self, operation: str, key: str, *, seconds: float = 0, **arguments: Any) -> Any:
-        """Send a request about an object; raises Refused and BucketError.
+        """Send a request about an object; raises BucketError, also Refused.
 
         It gets `seconds` more than others for its bytes.
         """
@@ -77,7 +77,7 @@ class S3Pool:
                 except ClientError as error:
                     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
                     if status in HANDLED and error.response["Error"].get("Code") != "NoSuchBucket":
-                        raise Refused(status) from error
+                        raise Refused(key, status) from error
                     raise
 
     async def take(self, size: int) -> None:
@@ -282,7 +282,7 @@ class Multipart:
                 MultipartUpload={"Parts": parts},
                 IfNoneMatch="*",
             )
-        except (Refused, BucketError) as error:
+        except BucketError as error:
             await self._check_stored(error)
 
     async def put(self, body: Body) -> None:
@@ -297,7 +297,7 @@ class Multipart:
                 seconds=body.size / LOWEST_RATE,
                 **self._about,
             )
-        except (Refused, BucketError) as error:
+        except BucketError as error:
             await self._check_stored(error)
         self.stored = body.size
 
@@ -350,15 +350,13 @@ class Multipart:
         result = copied["CopyPartResult"]
         return Part(number, result["ETag"], stop - start, result.get("ChecksumCRC32"))
 
-    async def _check_stored(self, error: Refused | BucketError) -> None:
-        """Raise BucketError unless the object exists and has all bytes."""
+    async def _check_stored(self, error: BucketError) -> None:
+        """Raise the error unless the object exists and has all bytes."""
         try:
             found = await self._ask("head_object")
         except Refused:
             found = {}
         if found.get("ContentLength") != self.size:
-            if isinstance(error, Refused):
-                raise BucketError(f"{self.key}: {error}", is_temporary=False) from error
             raise error
 
     async def _ask(self, operation: str, *, seconds: float = 0, **arguments: Any) -> Any:
