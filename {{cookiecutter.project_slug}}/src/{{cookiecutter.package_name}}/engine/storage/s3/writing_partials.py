@@ -102,18 +102,13 @@ class PartialWriter(S3Writer):
         #: The bytes of `_body` that are in pieces, and how many of its chunks these are.
         self._body.size = self._saved = sum(piece.size for piece in state.pieces)
         self._saved_chunks = 0
+        #: Whether the upload becomes a file now, so that its end need not be a piece.
+        self._ends = False
 
     @property
     def written(self) -> int:
         """Bytes that are durable, or that become durable before the writer is closed."""
-        if self._completes:
-            return self.size
-        return max(self._start, self.multipart.stored + self._saved)
-
-    @property
-    def _completes(self) -> bool:
-        """Whether the upload becomes a file now, so that its end need not be a piece."""
-        return self._partial.completes and self.size == self._partial.length
+        return self.size if self._ends else max(self._start, self.multipart.stored + self._saved)
 
     async def write(self, data: Chunk) -> None:
         if self._state.is_sealed:
@@ -127,7 +122,8 @@ class PartialWriter(S3Writer):
         await self._check_all()
         with self._place.guarding():
             await self.multipart.settle()
-        if not self._completes:
+        self._ends = self._partial.completes and self.size == self._partial.length
+        if not self._ends:
             await self.keep()
 
     async def keep(self) -> None:
