@@ -5,6 +5,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -65,6 +66,45 @@ async def test_a_suspended_holder_that_continues_changes_nothing(
     await b.commit(partial)
     found = await b.content(partial)
     assert found[:size] + bytes(10) + found[end:] == DATA[:size] + bytes(10) + DATA[end : 2 * PART]
+
+
+async def test_who_takes_over_and_fails_leaves_that_to_the_next(
+    two: tuple[Uploads, Uploads], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = two
+    partial = await a.new()
+    async with a.partials.claimed(partial.id) as hold, suspended(a, hold):
+        async with asyncio.timeout(PATIENCE):
+            with monkeypatch.context() as patch, pytest.raises(OSError, match="fails"):
+                patch.setattr(b.partials, "_states", AsyncMock(side_effect=OSError("fails")))
+                async with b.partials.claimed(partial.id, PATIENCE):
+                    pass
+            async with b.partials.claimed(partial.id, PATIENCE) as taken:
+                assert taken
+    with pytest.raises(Problem, match="Another process"):
+        a.partials._held[partial.id] = hold
+        await a.partials.save(partial)
+
+
+async def test_a_file_of_another_process_is_not_removed_with_its_upload(
+    two: tuple[Uploads, Uploads], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = two
+    partial = await a.new(completes=True)
+    await a.append(partial, DATA[:10])
+    async with a.partials.claimed(partial.id) as hold:
+        catch_up = a.storage.catalogue.refresh
+
+        async def sleep_after_that() -> None:
+            await catch_up()
+            async with suspended(a, hold), b.partials.claimed(partial.id, PATIENCE):
+                await b.partials.load(partial.id)
+                async with b.partials.open(partial, await b.size(partial)) as writer:
+                    await b.storage.commit(writer)
+
+        monkeypatch.setattr(a.storage.catalogue, "refresh", sleep_after_that)
+        await a.partials.remove(partial.id)
+    assert await b.content(partial) == DATA[:10]
 
 
 async def test_a_newer_request_gets_the_upload_within_a_second(

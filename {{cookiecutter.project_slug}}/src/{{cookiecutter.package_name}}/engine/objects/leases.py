@@ -91,9 +91,12 @@ class Lease:
         """Return False as soon as another process may have taken it, and from then on."""
         return steady_time() < self.until and self.leases.is_guarded()
 
-    async def release(self) -> None:
-        """Release it after its last write has ended; otherwise it becomes free after TTL."""
-        await self.leases.release(self)
+    async def release(self, *, is_clean: bool = True) -> None:
+        """Release it after its last write has ended; otherwise it becomes free after TTL.
+
+        Unless `is_clean`, the next holder is told that it has taken over, after TTL.
+        """
+        await self.leases.release(self, is_clean=is_clean)
 
 
 class Leases(ABC):
@@ -125,8 +128,8 @@ class Leases(ABC):
         """Take a lease; return None if another holds it, also one of this process."""
 
     @abstractmethod
-    async def release(self, lease: Lease) -> None:
-        """Release a lease, if it is held."""
+    async def release(self, lease: Lease, *, is_clean: bool = True) -> None:
+        """Release a lease, if it is held; see `Lease.release`."""
 
     def _problem(self, seconds: int = 1) -> Problem:
         detail = "The work of several processes cannot be coordinated now."
@@ -162,7 +165,7 @@ class LocalLeases(Leases):
         self._leases[name] = lease
         return lease
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: Lease, *, is_clean: bool = True) -> None:
         lease.until = 0
         if self._leases.get(lease.name) is lease:
             del self._leases[lease.name]
@@ -204,7 +207,7 @@ class RedisLeases(Leases):
         try:
             await complete(self._take(lease, ticket))
         except BaseException:
-            await self.release(lease)
+            await self.release(lease, is_clean=not lease.taken_over)
             raise
         if not lease.fence:
             self._leases.discard(lease)
@@ -227,10 +230,10 @@ class RedisLeases(Leases):
         lease.until = sent + HOLD_SECONDS
         self.number = max(self.number, lease.fence)
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: Lease, *, is_clean: bool = True) -> None:
         lease.until = 0
         self._leases.discard(lease)
-        if lease.fence:
+        if lease.fence and is_clean:
             with suppress(RedisError, OSError):  # It becomes free after TTL.
                 await complete(self._run(RELEASE, [lease.name], lease.value))
 

@@ -67,6 +67,11 @@ _SAVE = """
 UPDATE uploads SET state = ?2 WHERE id = ?1
     AND NOT EXISTS (SELECT 1 FROM multiparts WHERE id = ?1 AND fence > ?3) RETURNING id
 """
+#: Let no record be added any more, unless there is one: also one that another process adds now.
+_BAN = """
+INSERT OR REPLACE INTO removed (id) SELECT ?1
+    WHERE NOT EXISTS (SELECT 1 FROM files WHERE id = ?1) RETURNING id
+"""
 _FORGOTTEN = """
 FROM multiparts WHERE id NOT IN (SELECT id FROM uploads)
     OR id IN (SELECT id FROM uploads WHERE json_extract(state, '$.expired_at') IS NOT NULL)
@@ -135,14 +140,17 @@ class S3Partials(Partials):
             yield None
             return
         hold = self._held[upload_id] = Hold(lease)
+        is_fenced = not lease.taken_over
         try:
-            if lease.taken_over:
+            if not is_fenced:
                 await self._fence(upload_id)
+                is_fenced = True
             yield hold
         finally:
             if self._held.get(upload_id) is hold:
                 del self._held[upload_id]
-            await complete(lease.release())
+            # If the holder before may still write, the next one has to know it, too.
+            await complete(lease.release(is_clean=is_fenced))
 
     async def _fence(self, upload_id: str) -> None:
         """Let nothing count that the last holder may still write, and refuse its changes."""
@@ -402,8 +410,7 @@ class S3Partials(Partials):
                 await self.storage.pool.ask(
                     "abort_multipart_upload", key, UploadId=each["UploadId"]
                 )
-        if await self.storage.catalogue.get(upload_id) is None:
-            await self.storage.catalogue.withdraw(upload_id)
+        if await self.storage.catalogue.write(_BAN, upload_id):
             await self.storage.pool.ask("delete_object", key)
         await self._delete_pieces(upload_id)
 
