@@ -216,6 +216,7 @@ async def test_a_cancelled_upload_frees_its_memory(store: Store, proxy: FaultPro
     assert store.keys() == []
 
 
+@pytest.mark.bound("14.3")
 async def test_uploads_wait_for_memory_in_order(store: Store) -> None:
     pool = S3Pool(None, store.bucket, 10)
     order = []
