@@ -1,7 +1,6 @@
 """Download: the right bytes or an error, never a response that only seems complete."""
 
 import hashlib
-import os
 import random
 import re
 from collections.abc import AsyncGenerator, Callable

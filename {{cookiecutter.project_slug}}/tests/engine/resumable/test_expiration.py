@@ -10,13 +10,12 @@ import pytest
 
 from ..service import Service, ServiceProcess, identify
 from .draft import begin, create, offset_of
-from .tus import Tus, id_of
+from .tus import Tus, make_older
 
 
-def let_expire(tmp_path: Path, url: str) -> None:
+def let_expire(service: Service, tmp_path: Path, url: str) -> None:
     """Make an upload a minute older than its lifetime of one day."""
-    part = tmp_path / "data" / "uploads" / f"{id_of(url)}.part"
-    os.utime(part, (time.time() - 86_460,) * 2)
+    make_older(service, tmp_path, url, 86_460)
 
 
 @pytest.mark.fault("F12")
@@ -28,7 +27,7 @@ async def test_only_its_owner_is_told_that_an_upload_has_expired(
     service.app.state.kernel.on_open.append(identify)
     async with service.client() as client:
         url = (await create(client, b"abc", {"X-User": "ann"})).headers["location"]
-        let_expire(tmp_path, url)
+        let_expire(service, tmp_path, url)
         if swept:
             await service.in_server(service.app.state.uploads.sweep())
 
@@ -50,7 +49,7 @@ async def test_an_upload_that_has_expired_takes_nothing_of_a_quota(
     async with service.client() as client:
         first = await begin_one(client)
         assert (await begin_one(client)).status_code == 413
-        let_expire(tmp_path, first.headers["location"])
+        let_expire(service, tmp_path, first.headers["location"])
         await service.in_server(service.app.state.uploads.sweep())
 
         assert (await client.head(first.headers["location"])).status_code == 410
@@ -63,7 +62,7 @@ async def test_an_upload_that_has_expired_is_no_part_of_another(
 ) -> None:
     async with Tus(service) as tus:
         part = await tus.upload(3, {"Upload-Concat": "partial"}, b"abc")
-        let_expire(tmp_path, part)
+        let_expire(service, tmp_path, part)
         await service.in_server(service.app.state.uploads.sweep())
 
         whole = await tus.create({"Upload-Concat": f"final;{part}"})
@@ -98,7 +97,7 @@ async def test_an_upload_survives_a_jump_of_the_clock(
 ) -> None:
     async with service.client() as client:
         url, old = await begin(client, b"abc"), await begin(client, b"abc")
-        let_expire(tmp_path, old)
+        let_expire(service, tmp_path, old)
         with monkeypatch.context() as patch:
             shift_clock(patch, -DAYS if back else DAYS)
             assert await offset_of(client, url) == 3
@@ -124,6 +123,7 @@ async def test_an_upload_survives_a_start_with_a_wrong_clock(
             assert await offset_of(client, path) == 3
 
 
+@pytest.mark.local
 @pytest.mark.fault("G37")
 @pytest.mark.parametrize(("steady_ago", "status"), [(DAYS, 410), (-1e9, 204)])
 async def test_a_lifetime_goes_on_while_the_service_is_stopped_but_not_during_a_reboot(

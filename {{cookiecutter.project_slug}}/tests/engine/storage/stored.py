@@ -68,7 +68,9 @@ def lose(service: Service, file_id: str, kept: int = 0) -> None:
     storage = service.app.state.storage
     if stores.SERVER:
         key = storage.bucket.key("files", file_id)
-        storage.bucket.put(key, storage.bucket.get(key)[:kept]) if kept else storage.bucket.delete(key)
+        storage.bucket.put(key, storage.bucket.get(key)[:kept]) if kept else storage.bucket.delete(
+            key
+        )
     elif kept:
         os.truncate(storage.path(file_id), kept)
     else:
