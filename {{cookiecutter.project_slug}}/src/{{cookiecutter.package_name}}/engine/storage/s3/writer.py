@@ -217,11 +217,7 @@ class Multipart:
         if self.upload_id is None:
             # The checksum of the whole: the listings of some servers lack those of the parts.
             begun = await self._ask(
-                "create_multipart_upload",
-                ChecksumAlgorithm="CRC32",
-                # SeaweedFS does not list the checksums of parts, which the other type needs.
-                ChecksumType="FULL_OBJECT",
-                **self._about,
+                "create_multipart_upload", ChecksumAlgorithm="CRC32", **self._about
             )
             self.upload_id = begun["UploadId"]
         return self.upload_id
