@@ -109,7 +109,8 @@ class PacedLine(Line):
 
     def __init__(self, service_port: int, *, rate: int, down: bool = False) -> None:
         super().__init__(service_port, down=down)
-        self._rate = rate
+        #: Bytes per second of a connection.
+        self.rate = rate
 
     def _carry_counted(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
@@ -119,7 +120,7 @@ class PacedLine(Line):
                 target.sendall(data)
                 with self._counting:
                     self.carried += len(data)
-                time.sleep(len(data) / self._rate)
+                time.sleep(len(data) / self.rate)
         with suppress(OSError):
             # A client that still sends when the response has ended is reset, as by nginx.
             source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)

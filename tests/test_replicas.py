@@ -31,8 +31,10 @@ SECRET = "0123456789abcdef"  # noqa: S105
 
 #: How often both replicas are restarted, and the clients of each time.
 RUNS, UPLOADS, DOWNLOADS, SUBSCRIBERS = (1, 3, 3, 20) if SOAK == 1 else (10, 20, 20, 200)
-#: The bytes of each transfer, and its bytes per second: it lasts longer than the two restarts.
-SIZE, RATE = 24 * MIB, 3 * MIB // 2
+#: The bytes of each transfer, and of them those before the restarts: more than a part in S3.
+SIZE, BEFORE = 24 * MIB, 8 * MIB
+#: Bytes per second of a transfer, and during the restarts, so that they end before it.
+RATE, SLOW_RATE = 4 * MIB, MIB // 16
 #: Uploads of one process of a client, at once.
 AT_ONCE = 5
 
@@ -201,6 +203,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def has_carried(line: PacedLine, size: int) -> bool:
+    return line.carried >= size
 
 
 def wait_for_requests_at(replica: Replica, port: int) -> None:
@@ -377,13 +383,16 @@ def test_a_rolling_restart_disturbs_no_client(
             downloading(down.url, stored, tmp_path),
             Publisher(port, "news") as publisher,
         ):
-            wait_until(lambda: up.carried > UPLOADS * MIB and down.carried > DOWNLOADS * MIB)
+            for line, count in ((up, UPLOADS), (down, DOWNLOADS)):
+                wait_until(partial(has_carried, line, count * BEFORE))
+                line.rate = SLOW_RATE
             for replica in replicas:
                 replica.stop()
                 replica.start()
                 wait_for_requests_at(replica, port)
             assert up.carried < UPLOADS * SIZE
             assert down.carried < DOWNLOADS * SIZE
+            up.rate = down.rate = RATE
         publisher.publish("end")
         found = sorted(stored_at(port))
 
