@@ -224,6 +224,33 @@ async def test_a_killed_process_leaves_nothing_after_the_sweep(
         assert (await client.get("/files")).text.splitlines() == ['{"$end":{"count":0}}']
 
 
+async def test_only_parts_that_nobody_continues_are_swept(
+    service: Service, left: Left, endpoint_url: str
+) -> None:
+    """The response to the creation of a multipart upload may have been lost."""
+    create = {"Tus-Resumable": "1.0.0", "Upload-Length": "20000000"}
+    append = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0"} | {
+        "Content-Type": "application/offset+octet-stream"
+    }
+    async with service.client() as peer:
+        created = await peer.post("/uploads", headers=create)
+        if created.status_code in (404, 405):
+            pytest.skip("there are no resumable uploads")
+        url = created.headers["location"]
+        assert (await peer.patch(url, content=LARGE, headers=append)).status_code == 204
+        [key] = left.keys("files")
+        s3 = client(endpoint_url)
+        for lost in (key, key[:-12] + "0" * 12):
+            s3.create_multipart_upload(Bucket=BUCKET, Key=lost)
+        s3.close()
+        async with asyncio.timeout(PATIENCE):
+            while left.keys("files") != [key]:
+                await asyncio.sleep(0.05)
+        append["Upload-Offset"] = str(len(LARGE))
+        rest = await peer.patch(url, content=bytes(20_000_000 - len(LARGE)), headers=append)
+        assert rest.status_code == 204
+
+
 async def test_a_sweep_that_takes_a_lease_stops_the_record(
     service: Service, proxy: FaultProxy, left: Left
 ) -> None:

@@ -38,12 +38,6 @@ _UNKNOWN = """
 SELECT value FROM json_each(?1)
     WHERE value NOT IN (SELECT id FROM files) AND value NOT IN (SELECT id FROM uploads)
 """
-#: Those that are uploads, and neither complete nor expired.
-_UNFINISHED = """
-SELECT value FROM json_each(?1) WHERE value IN (SELECT id FROM uploads
-    WHERE json_extract(state, '$.completed_at') IS NULL
-    AND json_extract(state, '$.expired_at') IS NULL)
-"""
 
 
 class SharedCatalogue(Catalogue):
@@ -118,9 +112,14 @@ class SharedCatalogue(Catalogue):
         """Return which of the ids are neither a file nor an upload."""
         return [file_id for (file_id,) in await self.read(_UNKNOWN, json.dumps(ids))]
 
-    async def unfinished(self, ids: Sequence[str]) -> list[str]:
-        """Return which of the ids are uploads that are neither complete nor expired."""
-        return [file_id for (file_id,) in await self.read(_UNFINISHED, json.dumps(ids))]
+    async def continued(self, multiparts: Sequence[str]) -> set[str]:
+        """Return which of these multipart uploads belong to unfinished uploads."""
+        if not await self.read("SELECT 1 FROM sqlite_schema WHERE name = 'multiparts'"):
+            return set()  # There are no such uploads.
+        query = (
+            "SELECT multipart FROM multiparts WHERE multipart IN (SELECT value FROM json_each(?))"
+        )
+        return {each for (each,) in await self.read(query, json.dumps(multiparts))}
 
     async def ban(self, ids: Sequence[str]) -> list[str]:
         """Let no record be added of those ids that are unknown; return these."""

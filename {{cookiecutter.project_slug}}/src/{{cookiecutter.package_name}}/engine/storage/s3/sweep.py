@@ -113,15 +113,16 @@ class Sweep:
             query["UploadIdMarker"] = page["NextUploadIdMarker"]
 
     async def _abort(self, uploads: Sequence[tuple[str, str]]) -> None:
-        """Abort the multipart uploads of no unfinished upload."""
-        await self._catalogue.refresh()
+        """Abort the multipart uploads that nobody continues."""
         for start in range(0, len(uploads), PAGE):
             page = uploads[start : start + PAGE]
-            kept = set(await self._catalogue.unfinished([file_id for file_id, _ in page]))
+            kept = await self._catalogue.continued([upload_id for _, upload_id in page])
             for file_id, upload_id in page:
-                if file_id in kept:
+                if upload_id in kept:
                     continue
                 async with self._leased(file_id) as lease:
-                    if lease is not None:
+                    # Its holder may have recorded it just now.
+                    await self._catalogue.refresh()
+                    if lease and not await self._catalogue.continued([upload_id]):
                         key = self._bucket.key("files", file_id)
                         await Multipart(self._pool, key, {}, upload_id=upload_id).abort()
