@@ -12,7 +12,7 @@ from ..service import Service
 from ..storage.stored import bytes_of, files
 from ..upload.uploads import sha256
 from .draft import append, begin, create, is_problem, limits_of, offset_of, unfinished
-from .tus import in_pieces
+from .tus import in_pieces, make_older
 
 #: Not a single boolean of structured fields (RFC 9651, section 3.3.6).
 NO_BOOLEAN = [
