@@ -23,7 +23,7 @@ from .draft import (
     send_part,
     unfinished,
 )
-from .tus import settle, was_cut
+from .tus import make_older, settle, was_cut
 
 #: So long that no body times out, except where a test interrupts it.
 PATIENT = {"idle_timeout": PATIENCE}
