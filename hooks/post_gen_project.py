@@ -19,10 +19,7 @@ ENGINE, TESTS, OWN = f"{SRC}/engine", "tests/engine", (f"{SRC}/", "tests/test_")
 #: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
-    (RESUME, [f"{ENGINE}/upload/resumable", f"{ENGINE}/storage/partials.py", f"{TESTS}/resumable"]),
-    (RESUME or REALTIME, [f"{ENGINE}/streams/clock.py"]),
-    (DOWNLOAD, [f"{ENGINE}/download", f"{ENGINE}/server/sendfile.py", f"{TESTS}/download"]),
-    (DOWNLOAD, [f"{x}{y}.py" for x in OWN for y in ("exports", "transforms")]),
+    (RESUME, [f"{ENGINE}/upload/resumable", "**/*partials*.py", f"{TESTS}/resumable"]),
     (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),
     (RESUME or REALTIME, [f"{ENGINE}/streams/clock.py"]),
     (DOWNLOAD, [f"{ENGINE}/download", f"{ENGINE}/server/sendfile.py", f"{TESTS}/download"]),

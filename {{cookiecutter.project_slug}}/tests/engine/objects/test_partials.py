@@ -37,13 +37,13 @@ async def test_the_offset_is_the_sum_of_all_requests(uploads: Uploads, sizes: li
 async def test_an_upload_that_becomes_a_file_at_once_has_no_pieces(uploads: Uploads) -> None:
     for size in (5, PART + 5):
         partial = await uploads.new(size, completes=True)
-        async with uploads.partials.claimed(partial.id):
-            async with uploads.partials.open(partial, 0) as writer:
-                await writer.write(DATA[:size])
-                await writer.flush()
-                assert writer.written == size
-                assert uploads.keys("pieces/") == []
-                await uploads.storage.commit(writer)
+        claimed = uploads.partials.claimed(partial.id)
+        async with claimed, uploads.partials.open(partial, 0) as writer:
+            await writer.write(DATA[:size])
+            await writer.flush()
+            assert writer.written == size
+            assert uploads.keys("pieces/") == []
+            await uploads.storage.commit(writer)
         assert await uploads.content(partial) == DATA[:size]
 
 
@@ -165,10 +165,10 @@ async def test_a_sealed_upload_becomes_a_file_later(uploads: Uploads, size: int)
             await uploads.storage.record(partial.id)
     assert await uploads.size(partial) == size
     if size >= PART:
-        async with uploads.partials.claimed(partial.id):
-            async with uploads.partials.open(partial, size) as writer:
-                with pytest.raises(Problem):
-                    await writer.write(b"x")
+        claimed = uploads.partials.claimed(partial.id)
+        async with claimed, uploads.partials.open(partial, size) as writer:
+            with pytest.raises(Problem):
+                await writer.write(b"x")
     await uploads.commit(partial)
     assert await uploads.content(partial) == DATA[:size]
 
@@ -191,7 +191,7 @@ async def test_parts_are_concatenated(uploads: Uploads, sizes: list[int]) -> Non
     for part_id in parts:
         await uploads.partials.remove(part_id)
     assert len(uploads.keys("files/")) == 2
-    assert uploads.keys("pieces/") == uploads.multiparts() == []
+    assert [*uploads.keys("pieces/"), *uploads.multiparts()] == []
 
 
 @pytest.mark.parametrize("is_sealed", [False, True])
@@ -206,7 +206,7 @@ async def test_nothing_is_left_of_a_removed_upload(
             assert [chunk async for chunk in uploads.partials.read(partial.id, size)] or not size
         await uploads.partials.remove(partial.id)
     await uploads.partials.forget(0)
-    assert uploads.keys("files/") == uploads.keys("pieces/") == uploads.multiparts() == []
+    assert [*uploads.keys("files/"), *uploads.keys("pieces/"), *uploads.multiparts()] == []
     assert await uploads.partials.received([partial.id]) == {}
     assert await uploads.storage.catalogue.read("SELECT 1 FROM multiparts") == []
 

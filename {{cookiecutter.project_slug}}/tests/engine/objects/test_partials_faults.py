@@ -5,7 +5,7 @@ import base64
 import hashlib
 import random
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -50,13 +50,14 @@ async def faulty(
     bucket_url: str,
     proxy: FaultProxy,
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Service]:
+) -> Service:
     """A service between which and S3 is the proxy; it repeats no request."""
     monkeypatch.setattr(bucket, "TRIES", 1)
-    yield await serve(
+    service: Service = await serve(
         storage={"url": bucket_url, "endpoint_url": proxy.url, "redis_url": None},
         upload={"max_size": 1 << 30},
     )
+    return service
 
 
 def checksum(data: bytes) -> dict[str, str]:
@@ -171,6 +172,6 @@ async def test_uploads_expire_with_all_they_have(
                 page = await client.list_objects_v2(Bucket=name, Prefix=key(folder))
                 found += page.get("Contents", [])
             page = await client.list_multipart_uploads(Bucket=name, Prefix=key("files"))
-            return found + page.get("Uploads", [])
+            return [*found, *page.get("Uploads", [])]
 
         assert await faulty.in_server(left()) == []

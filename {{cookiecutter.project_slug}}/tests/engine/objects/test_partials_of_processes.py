@@ -48,11 +48,10 @@ async def test_a_suspended_holder_that_continues_changes_nothing(
             await writer.write(bytes(10))
             await writer.flush()
             end = size + 10
-            async with suspended(a, hold):
-                async with b.partials.claimed(partial.id, PATIENCE) as taken:
-                    assert taken
-                    await b.partials.load(partial.id)
-                    assert await b.size(partial) == end
+            async with suspended(a, hold), b.partials.claimed(partial.id, PATIENCE) as taken:
+                assert taken
+                await b.partials.load(partial.id)
+                assert await b.size(partial) == end
             # Its bytes arrive, but do not count.
             await writer.write(bytes(2 * PART))
             with pytest.raises(Problem, match="Another process"):

@@ -318,7 +318,7 @@ class S3Partials(Partials):
 
     async def _close(self, writer: PartialWriter, hold: Hold) -> None:
         try:
-            if writer.committed:
+            if writer.is_sealed:
                 with suppress(Problem):  # Otherwise they are removed when the upload expires.
                     await self._delete_pieces(writer.id)
             elif not hold.is_removed:

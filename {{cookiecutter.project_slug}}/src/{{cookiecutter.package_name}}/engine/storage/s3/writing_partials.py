@@ -110,8 +110,13 @@ class PartialWriter(S3Writer):
         """Bytes that are durable, or that become durable before the writer is closed."""
         return self.size if self._ends else max(self._start, self.multipart.stored + self._saved)
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the bytes are an object, so that the pieces are not needed any more."""
+        return self._state.is_sealed
+
     async def write(self, data: Chunk) -> None:
-        if self._state.is_sealed:
+        if self.is_sealed:
             raise Problem(409, "The upload is complete.")
         self._hold.has_written = True
         await self._take()
@@ -142,18 +147,16 @@ class PartialWriter(S3Writer):
 
     async def seal(self) -> None:
         """Make an object of the bytes; it has no record yet."""
-        if self._state.is_sealed:
+        if self.is_sealed:
             return
         self._hold.check()
         await self._fill()
-        with self._place.guarding():
-            if self.multipart.upload_id is None:
-                await self.multipart.put(self._body)
-                return
-        if self._body.size:
+        is_small = self.multipart.upload_id is None
+        if self._body.size and not is_small:
             await super()._send()
         with self._place.guarding():
-            await self.multipart.complete()
+            await (self.multipart.put(self._body) if is_small else self.multipart.complete())
+        self._state.is_sealed = True
 
     async def join(self) -> None:
         """Make one piece of all."""
