@@ -2,6 +2,7 @@
 
 import gzip
 import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -79,12 +80,12 @@ def test_entries_before_the_last_two_snapshots_are_deleted(
     assert content(opened()) == content(database)
 
 
-def test_a_snapshot_has_the_content_after_its_entry(opened: Open, proxy: FaultProxy) -> None:
-    database = opened(proxy)
-    fault = proxy.add("PUT .*/snapshots/", hold_request=True)
+def test_a_snapshot_has_the_content_after_its_entry(opened: Open) -> None:
+    database, may_start = opened(), threading.Event()
+    database._snapshots.submit(may_start.wait, PATIENCE)
     for number in range(13):
         add(database, str(number))
-    fault.release()
+    may_start.set()
     until(lambda: numbers(database, "snapshots") == [5])
     packed = database._bucket.get(database._key("snapshots", 5))
     assert packed is not None
