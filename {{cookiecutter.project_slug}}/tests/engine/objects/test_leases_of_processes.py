@@ -140,6 +140,18 @@ async def test_a_lease_survives_cut_connections(redis: RedisServer) -> None:
             assert await leases.ask("x") > lease.fence
 
 
+async def test_a_lease_whose_reply_was_lost_is_taken_once(redis: RedisServer) -> None:
+    with FaultProxy(redis.url) as proxy:
+        async with open_leases(proxy.url, "test") as leases:
+            await leases.begin()
+            fault = proxy.add("EVALSHA", times=1, lose=True)
+            lease = await leases.take("x")
+            assert fault.count == 1
+            assert lease
+            assert lease.is_held()
+            assert not lease.taken_over
+
+
 async def test_without_redis_leases_are_lost_and_cannot_be_taken(redis: RedisServer) -> None:
     with FaultProxy(redis.url) as proxy:
         async with (
