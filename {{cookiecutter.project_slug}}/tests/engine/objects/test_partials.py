@@ -49,12 +49,12 @@ async def test_an_upload_that_becomes_a_file_at_once_has_no_pieces(uploads: Uplo
 
 async def test_the_end_does_not_count_while_it_is_in_memory(uploads: Uploads) -> None:
     partial = await uploads.new(PART + 5, completes=True)
-    async with uploads.partials.claimed(partial.id):
-        async with uploads.partials.open(partial, 0) as writer:
-            await writer.write(DATA[: PART + 5])
-            assert writer.written in (0, PART)  # A 104 response tells it to the client.
-            await writer.flush()
-            assert writer.written == PART + 5
+    claimed = uploads.partials.claimed(partial.id)
+    async with claimed, uploads.partials.open(partial, 0) as writer:
+        await writer.write(DATA[: PART + 5])
+        assert writer.written in (0, PART)  # 104 responses send this to the client.
+        await writer.flush()
+        assert writer.written == PART + 5
 
 
 async def test_the_end_is_kept_if_the_file_cannot_be_made(uploads: Uploads) -> None:

@@ -10,6 +10,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
+from {{cookiecutter.package_name}}.engine.objects.leases_lua import TTL
 
 from ..peer import PATIENCE
 from ..redis_server import redis
@@ -104,6 +105,30 @@ async def test_a_file_of_another_process_is_not_removed_with_its_upload(
         monkeypatch.setattr(a.storage.catalogue, "refresh", sleep_after_that)
         await a.partials.remove(partial.id)
     assert await b.content(partial) == DATA[:10]
+
+
+async def test_the_sweep_keeps_parts_that_a_suspended_holder_may_record(
+    two: tuple[Uploads, Uploads],
+) -> None:
+    a, b = two
+    partial = await a.new()
+    await a.append(partial, DATA[:10])
+    async with a.partials.claimed(partial.id) as hold, a.partials.open(partial, 10) as writer:
+        begin, loop = writer._begin, asyncio.get_running_loop()
+
+        async def sleep_before_that(multipart: str) -> None:
+            async with suspended(a, hold):
+                end = loop.time() + 2 * TTL / 1000
+                while loop.time() < end:
+                    await b.storage.sweep()
+                    await asyncio.sleep(0.1)
+            await begin(multipart)
+
+        writer._begin = sleep_before_that
+        await writer.write(DATA[10:PART])
+        await writer.flush()
+    await b.partials.load(partial.id)
+    assert await b.size(partial) == PART
 
 
 async def test_a_newer_request_gets_the_upload_within_a_second(

@@ -164,8 +164,8 @@ class S3Storage(BaseStorage):
         try:
             yield lease
         finally:
-            if lease is not None:
-                await complete(lease.release())
+            if lease is not None:  # The next holder of an upload excludes the last one.
+                await complete(lease.release(is_clean=not lease.taken_over))
 
     def _written(self, writer: Writer) -> AsyncGenerator[bytes]:
         return self.read(writer.id, 0, writer.size)

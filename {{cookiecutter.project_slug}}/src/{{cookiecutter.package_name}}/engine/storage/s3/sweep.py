@@ -121,8 +121,12 @@ class Sweep:
                 if upload_id in kept:
                     continue
                 async with self._leased(file_id) as lease:
-                    # Its holder may have recorded it just now.
+                    if lease is None:
+                        continue
+                    # Its holder may have recorded it just now, or may be about to.
                     await self._catalogue.refresh()
-                    if lease and not await self._catalogue.continued([upload_id]):
+                    if lease.taken_over and not await self._catalogue.unknown([file_id]):
+                        continue
+                    if not await self._catalogue.continued([upload_id]):
                         key = self._bucket.key("files", file_id)
                         await Multipart(self._pool, key, {}, upload_id=upload_id).abort()
