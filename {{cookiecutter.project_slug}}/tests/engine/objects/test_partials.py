@@ -47,6 +47,14 @@ async def test_an_upload_that_becomes_a_file_at_once_has_no_pieces(uploads: Uplo
         assert await uploads.content(partial) == DATA[:size]
 
 
+async def test_questions_are_not_added_to_the_log(uploads: Uploads) -> None:
+    catalogue = uploads.storage.catalogue
+    before = catalogue.database.position
+    assert not catalogue.lacks_owners()
+    await uploads.new()
+    assert catalogue.database.position == before + 1
+
+
 async def test_the_end_does_not_count_while_it_is_in_memory(uploads: Uploads) -> None:
     partial = await uploads.new(PART + 5, completes=True)
     claimed = uploads.partials.claimed(partial.id)

@@ -182,7 +182,8 @@ class Catalogue(ABC):
     def lacks_owners(self) -> bool:
         """Whether a file or an upload has no owner; blocking."""
         found = "SELECT 1 FROM {} WHERE json_extract({}, '{}') IS NULL LIMIT 1"
-        return any(self.execute(found.format(*each)) for each in self._owned())
+        queries = [found.format(*each) for each in self._owned()]
+        return any(self._reader.execute(query).fetchall() for query in queries)
 
     def adopt(self, owner: str) -> None:
         """Give the files and uploads that have no owner to this one; blocking."""
@@ -194,7 +195,8 @@ class Catalogue(ABC):
 
     def _owned(self) -> list[tuple[str, str, str]]:
         """Return the tables that exist, with the columns and the places of the owners."""
-        tables = self.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        query = "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        tables = self._reader.execute(query).fetchall()
         return [(name, *_OWNERS[name]) for (name,) in tables if name in _OWNERS]
 
     async def close(self) -> None:
