@@ -55,6 +55,16 @@ async def test_questions_are_not_added_to_the_log(uploads: Uploads) -> None:
     assert catalogue.database.position == before + 1
 
 
+async def test_a_small_upload_takes_the_memory_that_it_needs(uploads: Uploads) -> None:
+    partial = await uploads.new(1000)
+    for size in (0, 10):
+        claimed = uploads.partials.claimed(partial.id)
+        async with claimed, uploads.partials.open(partial, size) as writer:
+            await writer.write(DATA[size : size + 10])
+            assert uploads.storage.pool.buffered <= 1000
+    assert uploads.storage.pool.buffered == 0
+
+
 async def test_the_end_does_not_count_while_it_is_in_memory(uploads: Uploads) -> None:
     partial = await uploads.new(PART + 5, completes=True)
     claimed = uploads.partials.claimed(partial.id)

@@ -375,6 +375,8 @@ class S3Writer:
         """`head` are the first bytes, until `accept` has seen them; then None."""
         self.id, self.draft, self.multipart = file_id, draft, multipart
         self.size = multipart.size
+        #: The size of the file in bytes, 0 if unknown.
+        self._expected = multipart.expected
         self.head = head
         self.committed = False
         #: Whether its record may have been added.
@@ -455,8 +457,8 @@ class S3Writer:
         if self._body.size >= self.multipart.part_size:
             await self._send()  # It could not be sent before; after an error this raises it again.
         missing = self.multipart.part_size - self._body.size
-        left = self.multipart.expected - self.multipart.size - self._body.size
-        more = min(missing, max(left, size)) if self.multipart.expected else missing
+        left = self._expected - self.multipart.size - self._body.size
+        more = min(missing, max(left, size)) if self._expected else missing
         await self._pool.take(more)
         self._held += more
 

@@ -1,6 +1,7 @@
 """Writing of unfinished uploads: full parts, and the rest of each request as a piece."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ class PartialWriter(S3Writer):
         )
         self._storage, self._hold, self._begin = storage, hold, begin
         self._partial, self._state = partial, state
+        self._expected = partial.length or 0
         self._folder = storage.bucket.key("pieces", partial.id)
         self.size = self._checked = self._start = state.size
         #: The pieces at the beginning of `_body` that are not in memory.
@@ -177,7 +179,8 @@ class PartialWriter(S3Writer):
     async def _take(self) -> None:
         """Wait for the memory for a part, of which pieces are the beginning."""
         if self._held < self._body.size:
-            size = max(self.multipart.part_size, self._body.size)
+            left = (self._expected or sys.maxsize) - self.multipart.size
+            size = max(min(self.multipart.part_size, left), self._body.size)
             await self._pool.take(size)
             self._held = size
 
