@@ -93,6 +93,9 @@ class Claim(Protocol):
 class Partials(ABC):
     """The unfinished uploads of a store; several processes may share it."""
 
+    #: Seconds for which the sweep waits for a busy upload.
+    sweep_patience = 0.3
+
     def __init__(self, storage: BaseStorage, max_concatenations: int) -> None:
         """Create the tables; blocking. At most `max_concatenations` wait or are running."""
         self.storage = storage

@@ -86,6 +86,8 @@ class S3Partials(Partials):
     """The unfinished uploads of one bucket; several processes may share it."""
 
     storage: S3Storage
+    #: Longer than the lease of a process that has died.
+    sweep_patience = 4.0
 
     def __init__(self, storage: S3Storage, max_concatenations: int) -> None:
         super().__init__(storage, max_concatenations)

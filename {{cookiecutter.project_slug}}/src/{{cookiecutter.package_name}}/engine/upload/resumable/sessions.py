@@ -63,9 +63,8 @@ _EXPIRED = "The upload has expired."
 
 #: Seconds in which an interrupted request may still receive what its client has sent.
 GRACE = 0.05
-#: Seconds for which a request waits for a busy upload, and for which the sweep does.
+#: Seconds for which a request waits for a busy upload.
 PATIENCE = 5.0
-SWEEP_PATIENCE = 0.3
 #: Seconds between checks for a newer request while a body is received.
 CHECK_EVERY = 0.05
 
@@ -417,7 +416,7 @@ class Sessions:
 
     async def _finish(self, partial: Partial) -> None:
         with _logged(partial.id):
-            async with self.hold(partial.id, patience=SWEEP_PATIENCE) as session:
+            async with self.hold(partial.id, patience=self.partials.sweep_patience) as session:
                 await session.finish_if_complete()
 
 
