@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
+from {{cookiecutter.package_name}}.engine.objects import leases as leases_module
 from {{cookiecutter.package_name}}.engine.objects.leases import Lease, Leases, open_leases
 
 from ..peer import PATIENCE
@@ -150,6 +152,23 @@ async def test_a_lease_whose_reply_was_lost_is_taken_once(redis: RedisServer) ->
             assert lease
             assert lease.is_held()
             assert not lease.taken_over
+
+
+async def test_a_late_renewal_does_not_revive_a_lease(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "RENEWAL_SECONDS", PATIENCE)
+    with FaultProxy(redis.url) as proxy:
+        async with open_leases(proxy.url, "test") as leases:
+            await leases.begin()
+            lease = await leases.take("x")
+            assert lease
+            renewal = proxy.add("EVALSHA", times=1, hold_request=True)
+            await became(lambda: not lease.is_held())
+            following = proxy.add("EVALSHA")
+            renewal.release()
+            await anyio.to_thread.run_sync(following.wait)
+            assert not lease.is_held()
 
 
 async def test_without_redis_leases_are_lost_and_cannot_be_taken(redis: RedisServer) -> None:
