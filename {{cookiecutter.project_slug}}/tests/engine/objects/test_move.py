@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -48,7 +49,11 @@ async def fill(settings: Settings, sizes: tuple[int, ...] = SIZES) -> list[str]:
                 owner=f"owner-{number}" if number else None,
             )
             data = os.urandom(size)
-            digest = {"sha-256": _base64(hashlib.sha256(data).digest())} if number % 2 else None
+            digest = (
+                {"sha-256": b64encode(hashlib.sha256(data).digest()).decode()}
+                if number % 2
+                else None
+            )
             async with storage.create(draft) as writer:
                 await writer.write(data)
                 ids.append((await storage.commit(writer, digest)).id)
@@ -61,15 +66,10 @@ async def fill(settings: Settings, sizes: tuple[int, ...] = SIZES) -> list[str]:
     return ids
 
 
-def _base64(data: bytes) -> str:
-    import base64
-
-    return base64.b64encode(data).decode()
-
-
 async def state_of(settings: Settings) -> tuple[Any, dict[str, str]]:
-    """Return the rows of a store, and the SHA-256 of its files."""
+    """Return the rows of a store, and the SHA-256 of its files, after a sweep."""
     async with open_storage(settings.storage) as storage:
+        await storage.sweep()
         rows = await storage.catalogue.read(_STATE), await storage.catalogue.read(_LAST)
         digests = {}
         async with aclosing(storage.records()) as records:

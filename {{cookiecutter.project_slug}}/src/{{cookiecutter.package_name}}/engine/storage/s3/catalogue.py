@@ -103,11 +103,6 @@ class SharedCatalogue(Catalogue):
 
         await in_thread(self._writing, withdraw)
 
-    async def permit(self, file_id: str) -> None:
-        """Let a record be added although its file was removed from here before."""
-        if await self.read("SELECT 1 FROM removed WHERE id = ?", file_id):
-            await self.write("DELETE FROM removed WHERE id = ?", file_id)
-
     async def unknown(self, ids: Sequence[str]) -> list[str]:
         """Return which of the ids are neither a file nor an upload."""
         return [file_id for (file_id,) in await self.read(_UNKNOWN, json.dumps(ids))]

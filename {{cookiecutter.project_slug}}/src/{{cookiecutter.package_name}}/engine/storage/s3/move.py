@@ -153,7 +153,8 @@ class _Move:
         done = self.summary
         async with open_storage(source) as self.source, open_storage(target) as self.target:
             try:
-                await self.target.sweep()  # What an earlier run has left would be removed later.
+                # Otherwise a sweep could remove what an earlier run has left, and this one replaces.
+                await self.target.sweep()
                 await self._copy_all()
                 unfinished = await self._count_unfinished()
             except Problem as problem:

@@ -142,8 +142,6 @@ class S3Storage(BaseStorage):
     ) -> AsyncGenerator[S3Writer]:
         self.check_owner(draft)
         await self.check_quota(draft.owner, size)
-        if file_id is not None:
-            await self.catalogue.permit(file_id)
         async with self.leased(file_id := file_id or new_id()):
             parts = self.multipart(draft, file_id, expected=size)
             writer = S3Writer(file_id, draft, parts, self.place, self.callbacks, tap)
