@@ -18,7 +18,7 @@ _ADD = (
 
 
 class BucketDatabase:
-    """The copy of this process; other processes fetch its changes before they look at theirs."""
+    """The tables in this process; `version` fetches the changes of others."""
 
     def __init__(self, url: str, endpoint_url: str | None) -> None:
         """Fetch the tables from a bucket, `s3://name/prefix`; raises OSError."""

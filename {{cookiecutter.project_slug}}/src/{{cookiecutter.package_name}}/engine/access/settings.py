@@ -12,7 +12,7 @@ class AccessSettings(Section):
     """The access control: `APP_ACCESS__…`."""
 
     database: Path = Path("data/access.sqlite3")
-    """The database of keys, tickets and secrets, which all workers share; not used with a bucket."""
+    """The keys, tickets and secrets, which all workers share; not used with a bucket."""
     public_docs: bool = True
     """Whether `/docs`, `/redoc` and the OpenAPI documents need no key."""
     public_metrics: bool = False

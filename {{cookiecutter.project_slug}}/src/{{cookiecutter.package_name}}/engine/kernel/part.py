@@ -42,7 +42,7 @@ class Part:
         """Give everything that has no owner to this one; called by `serve keys adopt`."""
 
     def move(self, source: Any, target: Any) -> int:
-        """Copy what is in one store to another, given by settings; called by `serve move`.
+        """Copy all data from the store of some settings to another; called by `serve move`.
 
         Reports each problem in a line, and returns their number.
         """

@@ -37,7 +37,7 @@ class Replicas:
             yield self.processes[0].url, self.processes[1].url
 
     async def command(self, *arguments: str, **environment: str) -> str:
-        """Run `serve ARGUMENTS…`, and return what it prints."""
+        """Run `serve ARGUMENTS…`, and return its output."""
         names = self._storage | environment
         settings = {f"APP_{name}": value for name, value in names.items()}
 

@@ -61,12 +61,12 @@ class Row(NamedTuple):
 
 
 class Differs(Exception):
-    """The bytes of a file are not what they should be."""
+    """The bytes of a file are wrong."""
 
 
 @dataclass
 class Summary:
-    """What a run has done."""
+    """The counts of a run."""
 
     copied: int = 0
     size: int = 0
@@ -153,7 +153,7 @@ class _Move:
         done = self.summary
         async with open_storage(source) as self.source, open_storage(target) as self.target:
             try:
-                # Otherwise a sweep could remove what an earlier run has left, and this one replaces.
+                # Otherwise a later sweep could remove files that an earlier run has begun.
                 await self.target.sweep()
                 await self._copy_all()
                 unfinished = await self._count_unfinished()
@@ -228,7 +228,7 @@ class _Move:
         return None
 
     async def _check_known(self, row: Row) -> None:
-        """Count a file that is there, and with `--verify` compare its bytes."""
+        """Count a file of TO, and with `--verify` compare its bytes."""
         self.summary.skipped += 1
         if self.verifies:
             record = FileRecord.model_validate_json(row.record)
