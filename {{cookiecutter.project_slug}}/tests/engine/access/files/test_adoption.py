@@ -44,7 +44,7 @@ async def store_without_owner(folder: Path) -> tuple[str, str]:
         uploads = open_partials(storage, 1)
         upload = Partial(draft=Draft(filename="b.txt"), length=10, completes=True)
         await uploads.add(upload)
-        async with uploads.open(upload, 0) as writer:
+        async with uploads.claimed(upload.id), uploads.open(upload, 0) as writer:
             await writer.write(DATA[:4])
     return record.id, upload.id
 

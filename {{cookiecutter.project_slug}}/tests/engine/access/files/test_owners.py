@@ -136,6 +136,7 @@ async def test_an_archive_with_one_file_of_another_owner_is_not_sent(senders: Se
     assert (await senders.admin.get(path)).status_code == 200
 
 
+@pytest.mark.local
 async def test_nginx_is_not_told_to_send_the_file_of_another_owner(
     serve: Callable[..., Any], tmp_path: Path
 ) -> None:
