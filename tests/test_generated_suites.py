@@ -22,6 +22,7 @@ import one_case
 from answers import (
     EVERYTHING,
     MODULES,
+    OPEN,
     SUBSETS,
     Answers,
     Subset,
@@ -38,6 +39,18 @@ from marked import PARTS, WITH_KEYS, files_of
 ENGINE = "tests/engine"
 #: Maximum seconds for one suite on a busy machine; longer for a soak.
 PATIENCE = 6 * 3600 if os.environ.get("SOAK") else 1200
+
+#: An upload, its listing and deletion, ranges, and resumed uploads, also after a sudden death.
+IMPORTANT = [
+    "upload/test_upload.py::test_a_raw_body_becomes_a_file",
+    "upload/test_upload_faults.py::test_sudden_death_mid_upload_leaves_no_file_and_no_part",
+    "storage/test_storage.py",
+    "storage/test_listing.py::test_all_pages_together_have_each_file_once",
+    "download/test_download.py",
+    "resumable/test_tus.py",
+    "resumable/test_death.py::test_a_final_upload_survives_the_sudden_death_of_its_parts",
+    "resumable/test_workers.py::test_a_stalled_chunk_gives_way_to_a_client_that_asks_another_worker",
+]
 
 each_set = pytest.mark.parametrize("subset", covering_subsets(), ids=name_of)
 each_alone = pytest.mark.parametrize(
@@ -128,6 +141,40 @@ def test_a_project_with_access_control_passes_the_tests_of_it(
     part: str, complete: Project, environment: Environment, tmp_path: Path
 ) -> None:
     suite = run_suite(environment, complete, tmp_path / "report.xml", *files_of(complete, part))
+
+    assert (suite.code, suite.skipped) == (0, [])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", ["storage", "upload", "resumable", "download"])
+@pytest.mark.parametrize("server", ["seaweedfs", *(["moto"] if "SOAK" in os.environ else [])])
+def test_a_project_passes_the_tests_of_its_engine_in_s3(
+    server: str, part: str, bake: Bake, environment: Environment, tmp_path: Path
+) -> None:
+    project = bake(**OPEN)
+    shutil.copy(one_case.__file__, project.path)
+    some = [] if "SOAK" in os.environ else ["-p", one_case.__name__, "-m", "not slow"]
+
+    suite = run_suite(
+        environment,
+        project,
+        tmp_path / "report.xml",
+        f"{ENGINE}/{part}",
+        *some,
+        TEST_STORAGE=server,
+    )
+
+    assert suite.code == 0
+    assert len(suite.tests) > len(suite.skipped)
+
+
+@pytest.mark.parametrize("server", ["seaweedfs", "moto"])
+def test_a_project_passes_the_most_important_tests_in_s3(
+    server: str, full: Project, environment: Environment, tmp_path: Path
+) -> None:
+    tests = [f"{ENGINE}/{each}" for each in IMPORTANT]
+
+    suite = run_suite(environment, full, tmp_path / "report.xml", *tests, TEST_STORAGE=server)
 
     assert (suite.code, suite.skipped) == (0, [])
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ...peer import PATIENCE
 from ...resumable import draft, tus
 from ...service import Service
 from ..keys import Keys, bearer, without_key
@@ -222,10 +223,10 @@ async def test_only_its_owner_is_told_that_an_upload_has_expired(
     serve: Callable[..., Any], tmp_path: Path
 ) -> None:
     keys = Keys(tmp_path)
-    service = await serve(access=keys.settings, upload={"expire_after": 0.01})
+    service = await serve(access=keys.settings, upload={"expire_after": 2})
     async with keys.client(service, "alice") as alice, keys.client(service, "bob") as bob:
         url = await begin(alice, "tus")
-        end = time.monotonic() + 5
+        end = time.monotonic() + PATIENCE
         while (own := await use(alice, "tus", "HEAD", url)).status_code == 200:
             assert time.monotonic() < end
         other = await use(bob, "tus", "HEAD", url)
