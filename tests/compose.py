@@ -36,6 +36,15 @@ def services_of(project: Project, file: str = "compose.yaml") -> dict[str, Any]:
     return services
 
 
+#: Waits until an S3 server has a bucket, which it creates after it is healthy.
+WAIT = """
+import sys, time, botocore.session
+client = botocore.session.get_session().create_client("s3", endpoint_url=sys.argv[1])
+while sys.argv[2] not in [each["Name"] for each in client.list_buckets()["Buckets"]]:
+    time.sleep(0.1)
+"""
+
+
 @contextmanager
 def s3_server(
     project: Project, environment: Environment, folder: Path, secret: str
@@ -63,6 +72,10 @@ def s3_server(
                 assert process.poll() is None, "the S3 server has ended"
                 assert time.monotonic() < deadline, "the S3 server does not start"
                 time.sleep(0.05)
+            (bucket,) = (word[8:] for word in command if word.startswith("-bucket="))
+            wait = [environment.python, "-c", WAIT, f"http://127.0.0.1:{port}", bucket]
+            region = {"AWS_DEFAULT_REGION": "us-east-1"}
+            subprocess.run(wait, env=env | region, timeout=PATIENCE, check=True)
             yield port
         finally:
             process.kill()

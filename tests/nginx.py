@@ -29,7 +29,8 @@ def nginx_before(folder: Path, data: Path, *services: int) -> Iterator[int]:
         tested = subprocess.run([*words, "-t"], capture_output=True, text=True, check=False)
         assert tested.returncode == 0, tested.stderr
         # nginx inherits the listening socket like during an upgrade, so the port is reserved and
-        # clients can connect at once.
+        # clients can connect at once. Its workers compete for connections, so none may wait.
+        listener.setblocking(False)
         handed = {**os.environ, "NGINX": f"{listener.fileno()};"}
         with subprocess.Popen(words, env=handed, pass_fds=[listener.fileno()]) as process:
             listener.close()
