@@ -101,6 +101,22 @@ def test_a_benchmark_measures_our_service_and_another_one(
         assert {row.get("missing", "0") for row in table.values()} == {"0"}
 
 
+def test_the_service_is_measured_behind_nginx_and_without() -> None:
+    if shutil.which("nginx") is None:
+        pytest.skip("there is no nginx here")
+
+    report = bench("nginx", "--smoke")
+
+    (rates,) = tables_with("MiB/s", report)
+    assert list(rates) == ["nginx alone", "nginx, X-Accel-Redirect of the service"]
+    assert all(number(row["MiB/s"]) > 0 for row in rates.values())
+    (times,) = tables_with("behind nginx", report)
+    assert len(times) == 3
+    assert all(number(row["behind nginx"]) > 0 for row in times.values())
+    (targets,) = tables_with("target", report)
+    assert len(targets) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "only", "figure", "servers"),
     [
