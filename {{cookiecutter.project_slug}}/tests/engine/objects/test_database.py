@@ -79,16 +79,16 @@ def test_changes_that_wait_are_one_entry(opened: Open, proxy: FaultProxy) -> Non
         first = pool.submit(add, database, "b")
         fault.wait()
         others = [pool.submit(add, database, word) for word in "cdefghbij"]
-        statements = (INSERT, ("x", None)), (INSERT, ("a", None))
-        others.append(pool.submit(database.change, *statements))
-        until(lambda: len(database._waiting) == len(others))
+        failing = database.start_change((INSERT, ("x", None)), (INSERT, ("a", None)))
+        until(lambda: len(database._waiting) == len(others) + 1)
         fault.release()
         assert first.result(PATIENCE) == 2
         results = [each.exception(PATIENCE) or each.result() for each in others]
 
     assert [isinstance(each, sqlite3.IntegrityError) for each in results] == [
-        each in (6, 9) for each in range(10)
+        each == 6 for each in range(9)
     ]
+    assert isinstance(failing.exception(PATIENCE), sqlite3.IntegrityError)
     assert database.position == 3
     assert sorted(words(database)) == list("abcdefghij")
     assert content(opened()) == content(database)
