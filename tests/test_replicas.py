@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import os
+import random
+import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from functools import partial
-from http.client import HTTPConnection, HTTPException
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any, Self
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -19,10 +21,8 @@ from baking import Project
 from compose import REPLICAS, REQUIRED, s3_server, services_of
 from downloads import SOAK, Stored, sha256_of, store
 from environment import Environment
-from nginx import nginx_before
-from running import RUNNING, free_port, redis_server, started
-from silent import PacedLine
-from tools import program
+from replicas import AWS, Replicas, two_replicas
+from test_upload_clients import PATIENCE, sha256_of, stored_in
 
 #: Maximum seconds to wait on a busy machine.
 PATIENCE = 120
@@ -100,46 +100,31 @@ def test_a_request_is_repeated_only_if_it_changes_nothing(
     ):
         assert ask(port, method, "/", body)[0] == status
 
-    assert seen == [method] * sent
-
-
-def test_a_request_goes_to_another_replica_if_one_does_not_listen(
-    tmp_path: Path,
-) -> None:
-    seen = ["an earlier request"]
-    with (
-        Upstream(seen) as one,
-        nginx_before(tmp_path, tmp_path, free_port(), one.port) as port,
-    ):
-        statuses = [ask(port, method, "/", b"x")[0] for method in ["POST", "PATCH"] * 5]
-
-    assert statuses == [204] * 10
-    assert seen[1:] == ["POST", "PATCH"] * 5
-
-
-class Replica:
-    """A process of the service, on the same port after each restart."""
-
-    def __init__(
-        self,
-        project: Project,
-        environment: Environment,
-        folder: Path,
-        port: int,
-        settings: Mapping[str, str],
-    ) -> None:
-        self.port = port
-        chosen = {**settings, "SERVER__PORT": str(port)}
-        self._run = partial(started, project, environment, folder, RUNNING, **chosen)
-        self._stack = ExitStack()
-        self.start()
-
-    def start(self) -> None:
-        self.service = self._stack.enter_context(self._run())
-
-    def stop(self) -> None:
-        """Send SIGTERM, and wait for the end of the process."""
-        self._stack.close()
+    command = [word.format_map(Fixtures()) for word in CLIENTS[client].split()]
+    (tmp_path / "memory").mkdir()
+    seed = secrets.randbits(32)
+    print("seed", seed)  # noqa: T201  # pytest shows it with a failure.
+    chance = random.Random(seed)  # noqa: S311
+    for number in range(KILLS):
+        size = chance.randrange(*SIZES)
+        file = tmp_path / f"{number}.bin"
+        file.write_bytes(hashlib.shake_128(f"{client} {seed} {number}".encode()).digest(size))
+        run = [*command, replicas.line.url, str(file), str(tmp_path / "memory")]
+        with (
+            half_an_upload(replicas.ports[0]),
+            killed_at(replicas, replicas.line.carried + chance.randrange(size)),
+        ):
+            end = time.monotonic() + PATIENCE
+            while subprocess.run(run, timeout=PATIENCE, check=False).returncode:
+                assert client == "tuspy"
+                assert time.monotonic() < end
+        for port in replicas.ports:
+            assert stored_in(port) == [sha256_of(file.open("rb"))]
+        delete_all(replicas.ports[-1])
+    end = time.monotonic() + PATIENCE
+    while left := replicas.left():
+        assert time.monotonic() < end, left
+        time.sleep(0.5)
 
 
 @contextmanager
@@ -341,66 +326,12 @@ def downloading(url: str, stored: Stored, folder: Path) -> Iterator[None]:
     assert [sha256_of(each.open("rb")) for each in saved] == [stored.digest] * DOWNLOADS
 
 
-@contextmanager
-def following(url: str, node: str, scripts: Path) -> Iterator[list[Any]]:
-    """Follow a topic with real clients; the list contains their output after they have ended."""
-    words = [str(scripts / "follow_many.mjs"), url, str(SUBSCRIBERS)]
-    output: list[Any] = []
-    with subprocess.Popen([node, *words], stdout=-1, stderr=-1, encoding="utf-8") as client:
-        try:
-            assert client.stderr is not None
-            assert client.stderr.readline() == "all have subscribed\n"
-            yield output
-            printed, _ = client.communicate(timeout=PATIENCE)
-            output.append(json.loads(printed))
-        finally:
-            client.kill()
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("run", range(RUNS))
-def test_a_rolling_restart_disturbs_no_client(
-    run: int,
-    storage: dict[str, str],
-    full: Project,
-    environment: Environment,
-    scripts: Path,
-    node: str,
-    tmp_path: Path,
-) -> None:
-    source = tmp_path / "source"
-    source.write_bytes(hashlib.shake_128(b"source %d" % run).digest(SIZE))
-    with ExitStack() as stack:
-        replicas = stack.enter_context(replicas_of(full, environment, tmp_path, **storage))
-        port = stack.enter_context(in_front_of(tmp_path, *replicas))
-        up = stack.enter_context(PacedLine(port, rate=RATE))
-        down = stack.enter_context(PacedLine(port, rate=RATE, down=True))
-        stored = store(port, source)
-        topic = f"http://127.0.0.1:{port}/topics/news/events"
-        followed = stack.enter_context(following(topic, node, scripts))
-        with (
-            uploading(up.url, node, scripts, tmp_path) as digests,
-            downloading(down.url, stored, tmp_path),
-            Publisher(port, "news") as publisher,
-        ):
-            for line, count in ((up, UPLOADS), (down, DOWNLOADS)):
-                wait_until(partial(has_carried, line, count * BEFORE))
-                line.rate = SLOW_RATE
-            for replica in replicas:
-                replica.stop()
-                replica.start()
-                wait_for_requests_at(replica, port)
-            assert up.carried < UPLOADS * SIZE
-            assert down.carried < DOWNLOADS * SIZE
-            up.rate = down.rate = RATE
-        publisher.publish("end")
-        found = sorted(stored_at(port))
-
-    assert found == sorted([*digests, stored.digest])
-    (output,) = followed
-    for ids, number in output["received"]:
-        missing = [each for each in publisher.ids if each not in ids]
-        twice = [each for each in {*ids} if ids.count(each) > 1]
-        assert (missing, twice, number) == ([], [], SUBSCRIBERS)
-    assert output["received"] == [[publisher.ids, SUBSCRIBERS]]
-    assert output["reconnected"] >= SUBSCRIBERS
+def delete_all(port: int) -> None:
+    """Delete all files."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+        connection.request("GET", "/files")
+        lines = connection.getresponse().read().splitlines()
+        for record in map(json.loads, lines):
+            if "id" in record:
+                connection.request("DELETE", f"/files/{record['id']}")
+                connection.getresponse().read()

@@ -56,7 +56,7 @@ def receive(connection: socket) -> tuple[int, dict[str, str]]:
 
 
 def offset() -> tuple[int, bool]:
-    """Return the offset of the upload, as soon as a replica knows it, and whether it is complete."""
+    """Return the offset of the upload, once a replica knows it, and whether it is complete."""
     while True:
         try:
             status, headers = request("HEAD", location, memoryview(b""))
