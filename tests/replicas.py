@@ -1,4 +1,4 @@
-"""Two replicas of a generated service on one S3 server and one Redis, behind one address."""
+"""Two replicas of a generated service on one S3 server and one Redis, with one address."""
 
 import json
 import subprocess

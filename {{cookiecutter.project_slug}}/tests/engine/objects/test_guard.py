@@ -68,7 +68,7 @@ async def test_the_next_process_starts_at_once_and_after_a_crash_later(bucket: B
             if not dies:
                 await guard.end()
     assert sorted(fences) == fences
-    # Only after the crash it is unknown what was released.
+    # After the crash, the released leases are unknown.
     assert [each[1:] for each in fences] == [(False, False), (False, False), (True, True)]
 
 

@@ -4,7 +4,7 @@ The keys, all with one prefix:
 
 * `lease:NAME`: the lease and its last holder, as `token fence taken_over`. It is held as long as it
   has more than KEEP - TTL left to live; later another may take it. `release` deletes it, so a key
-  that is not held any more says that its holder has died.
+  that is not held any more is that of a dead holder.
 * `asks`, a sorted set: the newest ticket that was asked for, of each of the last 10,000 names.
 * `state`, a hash: `number`, the highest fence and ticket so far; `server`, the run of Redis that
   wrote it; `id`, of these data.
