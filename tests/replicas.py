@@ -13,7 +13,7 @@ from typing import Self
 from baking import Project
 from environment import Environment
 from line import Line
-from running import Running, redis_server, started
+from running import RUNNING, Running, redis_server, started
 
 #: The credentials that the S3 servers of the tests accept.
 AWS = {
@@ -123,7 +123,7 @@ class Replicas:
         self._count += 1
         folder = self._folder / f"replica-{self._count}"
         folder.mkdir()
-        service = started(self._project, self._environment, folder, **self._settings)
+        service = started(self._project, self._environment, folder, RUNNING, **self._settings)
         self._replicas.append(self._stack.enter_context(service))
 
 
@@ -149,7 +149,7 @@ def s3_server(project: Project, environment: Environment, name: str) -> Iterator
 def two_replicas(
     project: Project, environment: Environment, folder: Path, server: str = "seaweedfs"
 ) -> Iterator[Replicas]:
-    """Run two replicas, an S3 server and Redis; the environment must have the credentials of AWS."""
+    """Run two replicas, an S3 server and Redis; AWS's credentials must be in the environment."""
     with (
         redis_server(folder) as redis,
         s3_server(project, environment, server) as s3,

@@ -73,8 +73,8 @@ while True:
     body = memoryview(data)[at:]
     try:
         if location:
-            headers = [f"Upload-Offset: {at}", "Content-Type: application/partial-upload"]
-            status, _ = request("PATCH", location, body, "Upload-Complete: ?1", *headers)
+            fields = [f"Upload-Offset: {at}", "Content-Type: application/partial-upload"]
+            status, _ = request("PATCH", location, body, "Upload-Complete: ?1", *fields)
         else:
             status, _ = request("POST", "/uploads", body, "Upload-Complete: ?1")
         if status < 300:

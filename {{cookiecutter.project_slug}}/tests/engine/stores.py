@@ -19,7 +19,7 @@ SERVER = os.environ.get("TEST_STORAGE", "")
 
 
 def start() -> Callable[[], None]:
-    """Start the servers, tell services their addresses, and return the function that ends them."""
+    """Start the servers, pass services their addresses, and return the function that ends them."""
     servers = import_module(".objects.servers", __package__)
     folder = TemporaryDirectory(ignore_cleanup_errors=True)
     redis = import_module(".redis_server", __package__).RedisServer(Path(folder.name))
@@ -61,7 +61,7 @@ def left(directory: Path, *folders: str) -> list[str]:
 
 
 def traces(directory: Path, file_id: str) -> list[str]:
-    """Return the names of what is left of a file, or its keys."""
+    """Return the remaining paths of a file, or its keys."""
     if not SERVER:
         found = (path for path in directory.rglob(f"{file_id}*") if path.is_file())
         return [str(path.relative_to(directory)) for path in found]

@@ -20,7 +20,7 @@ from .partials import DATA, PART
 from .servers import bucket_url, endpoint_url
 
 __all__ = ["bucket_url", "endpoint_url"]
-#: What is requested of S3 by an upload, and how it fails.
+#: The requests to S3 of an upload, by name.
 REQUESTS = {
     "a piece": "PUT .*/pieces/",
     "a part": "PUT .*partNumber",

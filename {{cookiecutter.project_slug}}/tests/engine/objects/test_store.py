@@ -1,4 +1,4 @@
-"""Files in S3, by HTTP: what clients see while requests to S3 fail, and what processes leave."""
+"""Files in S3, by HTTP, while requests to S3 fail and after processes have died."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def sections(
 
 
 class Left:
-    """What is in the bucket."""
+    """The objects in the bucket."""
 
     def __init__(self, url: str, endpoint_url: str) -> None:
         self._prefix = url.removeprefix(f"s3://{BUCKET}/")

@@ -64,7 +64,7 @@ async def insert(service: Service, records: Sequence[FileRecord]) -> None:
 
 
 def lose(service: Service, file_id: str, kept: int = 0) -> None:
-    """Remove the bytes of a stored file behind the store's back, except for the first `kept`."""
+    """Remove the bytes of a stored file but for the first `kept`, unknown to the store."""
     storage = service.app.state.storage
     if stores.SERVER:
         key = storage.bucket.key("files", file_id)

@@ -94,7 +94,7 @@ class Lease:
     async def release(self, *, is_clean: bool = True) -> None:
         """Release it after its last write has ended; otherwise it becomes free after TTL.
 
-        Unless `is_clean`, the next holder is told that it has taken over, after TTL.
+        Unless `is_clean`, it counts as taken over by the next holder, after TTL.
         """
         await self.leases.release(self, is_clean=is_clean)
 

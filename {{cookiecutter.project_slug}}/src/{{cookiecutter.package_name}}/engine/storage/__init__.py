@@ -2,7 +2,7 @@
 
 * `interface`: the `Storage` protocol, which an object store can implement too, and `Callbacks`.
 * `records`: `FileRecord`, ids and file names.
-* `base`: what all stores have in common: records (`catalogue`), quotas and callbacks. `partials`
+* `base`: the common part of all stores: records (`catalogue`), quotas and callbacks. `partials`
   has the state of unfinished uploads.
 * `local`: the store of a directory. Its parts are `writer` (blocks of bytes), `reading` (open
   files), `local_catalogue` (the records, in SQLite), `claims` (locks), `place` (whether the

@@ -1,4 +1,4 @@
-"""What the stores of a directory and of a bucket have in common: records, quotas and callbacks."""
+"""The common part of the stores of a directory and of a bucket: records, quotas, callbacks."""
 
 import asyncio
 import sqlite3
@@ -74,7 +74,7 @@ class BaseStorage(ABC):
 
     @abstractmethod
     def prepare(self, umask: int) -> None:
-        """Remove permissions that the umask denies, and tell later workers that the store exists.
+        """Remove permissions that the umask denies, and note for workers that the store exists.
 
         Blocking.
         """

@@ -237,7 +237,7 @@ class Partials(ABC):
 
     @abstractmethod
     async def received(self, upload_ids: Iterable[str]) -> dict[str, Received]:
-        """Return what was received of each of these uploads that is not a file yet."""
+        """Return the received bytes of each of these uploads that is no file yet."""
 
     @abstractmethod
     def claimed(
@@ -308,7 +308,7 @@ class Partials(ABC):
 
     @abstractmethod
     async def _remove_bytes(self, upload_id: str) -> None:
-        """Remove what was received, but not the file that was made of it."""
+        """Remove the received bytes, but not the file that was made of them."""
 
     async def forget(self, before: float) -> None:
         """Remove the rows of uploads that expired before a time."""

@@ -136,7 +136,7 @@ class SharedCatalogue(Catalogue):
         )
 
     async def forget_removed(self, before: float) -> None:
-        """Forget the files that were removed before a time."""
+        """Delete the rows of files that were removed before a time."""
         if await self.read("SELECT 1 FROM removed WHERE at < ? LIMIT 1", before):
             await self.write("DELETE FROM removed WHERE at < ?", before)
 

@@ -3,17 +3,17 @@
     files/{id}                         a multipart upload: its parts are the first bytes
     pieces/{id}/{offset}.{fence}       bytes from `offset` on, too few for a part
 
-An upload ends where the chain of pieces ends that begins at the end of the parts. Of two pieces
-with one offset, the one with the higher fence counts, which is that of the later request. The size
-of a part follows from its number, so that the numbers in a row, without those that are ignored,
-have fixed offsets: a request that is late, or that is sent twice, can only repeat what is there.
+An upload ends where the chain of pieces ends that begins at the end of the parts. If two
+pieces have the same offset, only the one with the higher fence counts, as it is of a later request.
+The size of a part depends only on its number, so a late or repeated request writes the same bytes
+at the same offset. Numbers that are ignored have no offset.
 
-What does not count any more is recorded in the table `multiparts`: the numbers of parts, and pieces
-from the offset `size` on with a lower fence. Holders with a lower fence cannot change the records.
+The table `multiparts` has the numbers of parts that do not count any more; pieces from the offset
+`size` on with a lower fence do not count either. Holders with a lower fence cannot change the records.
 Pieces are deleted when the next request begins, as a failed check of this one may need them.
 
-Before its bytes are read, an upload is sealed: it is an object without a record then, which nobody
-sees. A crash before the record was added leaves one, too.
+Before its bytes are read, an upload is sealed: it is an object without a record then, which no
+client sees. A crash before the record was added leaves one, too.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ from .writing_partials import MOST_PIECES, Hold, PartialWriter, Piece, State, lo
 
 #: Uploads whose state is requested at the same time.
 LOOKS = 8
-#: Numbers that are ignored above which no more are for parts that repeat what is there, if they
-#: arrive: the numbers are limited, and sizes grow with them.
+#: The maximum of ignored numbers after takeovers: numbers are limited, and sizes grow with them.
+#: Later parts of a dead holder can only repeat the same bytes.
 MOST_SPARED = 500
 #: Seconds between two attempts to take a lease, and seconds to wait for that of a part.
 TAKE_EVERY = 0.02
@@ -285,7 +285,7 @@ class S3Partials(Partials):
             return
         if found is None or found.is_sealed:
             raise lost()
-        # What this holder has written must not count either.
+        # The bytes that this holder has written must not count either.
         hold.fence += hold.has_written
         await self._cut(upload_id, found, size, IN_FLIGHT)
         found = (await self._states([upload_id])).get(upload_id)

@@ -181,7 +181,7 @@ class S3Storage(BaseStorage):
         writer.is_published = True
 
     async def _undo(self, writer: S3Writer) -> None:
-        """Remove what was written; a failure is logged, and the sweep tries again."""
+        """Remove the written bytes; a failure is logged, and the sweep tries again."""
         try:
             if writer.is_published:  # It may be unknown whether the record was added.
                 await self.catalogue.withdraw(writer.id)

@@ -1,7 +1,8 @@
-"""The sweep: removes what dead processes have left in the bucket; one process at a time does it.
+"""The sweep removes what dead processes have left in the bucket; one process at a time does it.
 
-Nobody works on an id whose lease can be taken. Before its bytes are removed, the log of the records
-says so: a process that was suspended, and has lost its lease, cannot add the record any more.
+If the lease of an id can be taken, no process works on it. The removal of its bytes is first added
+to the log of the records. Then a process that was suspended and has lost its lease cannot add the
+record any more.
 """
 
 import asyncio
@@ -113,7 +114,7 @@ class Sweep:
             query["UploadIdMarker"] = page["NextUploadIdMarker"]
 
     async def _abort(self, uploads: Sequence[tuple[str, str]]) -> None:
-        """Abort the multipart uploads that nobody continues."""
+        """Abort the multipart uploads that no process continues."""
         for start in range(0, len(uploads), PAGE):
             page = uploads[start : start + PAGE]
             kept = await self._catalogue.continued([upload_id for _, upload_id in page])

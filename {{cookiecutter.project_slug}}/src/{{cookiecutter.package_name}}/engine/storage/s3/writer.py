@@ -83,7 +83,7 @@ class S3Pool:
     async def take(self, size: int) -> None:
         """Wait until memory for `size` bytes is free, in order; raises Problem 503.
 
-        More than the maximum is taken as soon as nobody else has any.
+        More than the maximum is only taken while no other upload has any.
         """
         if not self._waiting and self._fits(size):
             self.buffered += size

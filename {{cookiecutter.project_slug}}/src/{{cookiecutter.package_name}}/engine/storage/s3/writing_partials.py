@@ -31,7 +31,7 @@ class Piece(NamedTuple):
 
 @dataclass
 class State:
-    """What the bucket has of an upload."""
+    """The bytes of an upload that are in the bucket."""
 
     size: int
     changed_at: float
