@@ -73,10 +73,11 @@ while True:
     body = memoryview(data)[at:]
     try:
         if location:
-            fields = [f"Upload-Offset: {at}", "Content-Type: application/partial-upload"]
-            status, _ = request("PATCH", location, body, "Upload-Complete: ?1", *fields)
+            kind = "Content-Type: application/partial-upload"
+            fields = ["Upload-Complete: ?1", f"Upload-Offset: {at}", kind]
+            status = request("PATCH", location, body, *fields)[0]
         else:
-            status, _ = request("POST", "/uploads", body, "Upload-Complete: ?1")
+            status = request("POST", "/uploads", body, "Upload-Complete: ?1")[0]
         if status < 300:
             break
         assert status >= 500 or status in (409, 423), status

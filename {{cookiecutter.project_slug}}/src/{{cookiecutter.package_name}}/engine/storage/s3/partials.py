@@ -9,8 +9,9 @@ The size of a part depends only on its number, so a late or repeated request wri
 at the same offset. Numbers that are ignored have no offset.
 
 The table `multiparts` has the numbers of parts that do not count any more; pieces from the offset
-`size` on with a lower fence do not count either. Holders with a lower fence cannot change the records.
-Pieces are deleted when the next request begins, as a failed check of this one may need them.
+`size` on with a lower fence do not count either. Holders with a lower fence cannot change the
+records. Pieces are deleted when the next request begins, as a failed check of this one may need
+them.
 
 Before its bytes are read, an upload is sealed: it is an object without a record then, which no
 client sees. A crash before the record was added leaves one, too.
