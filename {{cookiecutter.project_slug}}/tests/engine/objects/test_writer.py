@@ -13,14 +13,14 @@ import pytest
 from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
 from {{cookiecutter.package_name}}.engine.objects.bucket import Bucket, BucketError
 from {{cookiecutter.package_name}}.engine.storage.records import Draft, new_id
-from {{cookiecutter.package_name}}.engine.storage.s3 import writer as writers
+from {{cookiecutter.package_name}}.engine.storage.s3 import pool as pools
+from {{cookiecutter.package_name}}.engine.storage.s3.pool import S3Pool
 from {{cookiecutter.package_name}}.engine.storage.s3.reading import S3File
 from {{cookiecutter.package_name}}.engine.storage.s3.store import S3Place
 from {{cookiecutter.package_name}}.engine.storage.s3.writer import (
     MAX_NUMBER,
     MIN_PART,
     Multipart,
-    S3Pool,
     S3Writer,
 )
 
@@ -249,7 +249,7 @@ async def test_uploads_wait_for_memory_in_order(store: Store) -> None:
 async def test_an_upload_that_waits_too_long_is_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writers, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(pools, "WAIT_SECONDS", 0.01)
     pool = S3Pool(None, store.bucket, 10)
     await pool.take(10)
     with pytest.raises(Problem) as refused:

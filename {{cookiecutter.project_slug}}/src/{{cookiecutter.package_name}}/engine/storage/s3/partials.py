@@ -30,8 +30,9 @@ from ..interface import Tap
 from ..partials import SCHEMA, Partial, Partials, Received
 from ..records import FileRecord, created_at, is_id
 from ..writer import HEAD
+from .pool import Refused
 from .store import COPIED, S3Storage
-from .writer import IN_FLIGHT, MIN_PART, Part, Refused, S3Writer, part_size
+from .writer import IN_FLIGHT, MIN_PART, Part, S3Writer, part_size
 from .writing_partials import MOST_PIECES, Hold, PartialWriter, Piece, State, lost, read_pieces
 
 #: Uploads whose state is requested at the same time.

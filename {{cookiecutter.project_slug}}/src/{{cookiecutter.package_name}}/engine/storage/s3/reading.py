@@ -8,7 +8,7 @@ from typing import Any
 from ...objects.bucket import BucketError
 from ..place import unavailable
 from ..records import not_found
-from .writer import Refused, S3Pool
+from .pool import Refused, S3Pool
 
 #: Bytes of the largest chunk. The HTTP client stops reading when it has about as many.
 CHUNK = 256 << 10

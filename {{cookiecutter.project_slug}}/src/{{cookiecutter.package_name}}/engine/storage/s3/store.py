@@ -27,9 +27,10 @@ from ..place import UNAVAILABLE, unavailable
 from ..records import MAX_TYPE, Draft, FileRecord, checked_id, new_id
 from ..settings import StorageSettings
 from .catalogue import SharedCatalogue
+from .pool import S3Pool
 from .reading import S3File
 from .sweep import Sweep
-from .writer import Body, Multipart, Refused, S3Pool, S3Writer
+from .writer import Body, Multipart, S3Writer
 
 #: Seconds between two looks at the changes of other processes.
 POLL_SECONDS = 0.5

@@ -17,7 +17,8 @@ from ...kernel.threads import in_thread
 from ...objects.leases import Lease
 from ..records import is_id
 from .catalogue import SharedCatalogue
-from .writer import Multipart, S3Pool
+from .pool import S3Pool
+from .writer import Multipart
 
 #: Ids of one query, and unknown ones that are removed together.
 PAGE = 1000

@@ -6,23 +6,18 @@ and numbers up to 10,000 (Amazon S3 user guide, "Multipart upload limits").
 
 import asyncio
 import base64
-import os
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from botocore.exceptions import ClientError
-
-from ...kernel.kernel import BOUNDS
-from ...kernel.problem import Problem
 from ...kernel.threads import complete
-from ...objects.bucket import Bucket, BucketError
+from ...objects.bucket import BucketError
 from ..catalogue import Place
 from ..interface import Callbacks, Chunk, Tap, notify
 from ..records import Draft
 from ..writer import BLOCK, HEAD, MAX_CHUNKS
+from .pool import Refused, S3Pool
 
 #: Bytes of the smallest part but the last, and the highest number of a part.
 MIN_PART = 5 << 20
@@ -33,86 +28,8 @@ SPARE = 100
 DOUBLED_AFTER = 990
 #: Parts of one upload on their way at the same time.
 IN_FLIGHT = 2
-#: Threads that compute checksums and digests.
-THREADS = min(4, os.cpu_count() or 1)
-#: Seconds that an upload waits for its turn to use memory.
-WAIT_SECONDS = 60.0
-#: Seconds for a request with its repetitions, and more for its bytes at the lowest rate.
-REQUEST_SECONDS = 120.0
+#: Bytes per second at which a request may be sent.
 LOWEST_RATE = 64 << 10
-#: Status codes that the callers of `ask` handle.
-HANDLED = {404, 409, 412, 416}
-
-
-class Refused(BucketError):
-    """S3 has refused a request about a key with one of the statuses in HANDLED."""
-
-    def __init__(self, key: str, status: int) -> None:
-        super().__init__(f"{key}: S3 has replied {status}", is_temporary=False)
-        self.status = status
-
-
-class S3Pool:
-    """The client, and the bytes that all uploads of the process hold in memory."""
-
-    def __init__(self, client: Any, bucket: Bucket, max_buffered: int) -> None:
-        """`client` is that of `Bucket.connected`."""
-        self.client, self.bucket = client, bucket
-        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="checksum")
-        self.buffered = 0
-        self._max_buffered = max_buffered
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    async def ask(self, operation: str, key: str, *, seconds: float = 0, **arguments: Any) -> Any:
-        """Send a request about an object; raises BucketError, also Refused.
-
-        It gets `seconds` more than others for its bytes.
-        """
-        with self.bucket.errors():
-            # The HTTP client has no timeout for a server that stops to read.
-            async with asyncio.timeout(REQUEST_SECONDS + seconds):
-                try:
-                    method = getattr(self.client, operation)
-                    return await method(Bucket=self.bucket.name, Key=key, **arguments)
-                except ClientError as error:
-                    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-                    if status in HANDLED and error.response["Error"].get("Code") != "NoSuchBucket":
-                        raise Refused(key, status) from error
-                    raise
-
-    async def take(self, size: int) -> None:
-        """Wait until memory for `size` bytes is free, in order; raises Problem 503.
-
-        More than the maximum is only taken while no other upload has any.
-        """
-        if not self._waiting and self._fits(size):
-            self.buffered += size
-            return
-        BOUNDS["storage.max_buffered"] += 1
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await turn
-        except BaseException as error:
-            # A turn that came together with the cancellation is passed on.
-            self.give(0 if turn.cancelled() else size)
-            if isinstance(error, TimeoutError):
-                detail = "Too many uploads are in progress."
-                raise Problem(503, detail, headers={"Retry-After": "10"}) from None
-            raise
-
-    def give(self, size: int) -> None:
-        """Free the memory of `size` bytes."""
-        self.buffered -= size
-        while self._waiting and (self._waiting[0][1].done() or self._fits(self._waiting[0][0])):
-            wanted, turn = self._waiting.popleft()
-            if not turn.done():
-                self.buffered += wanted
-                turn.set_result(None)
-
-    def _fits(self, size: int) -> bool:
-        return not self.buffered or self.buffered + size <= self._max_buffered
 
 
 class Body:

@@ -1,0 +1,93 @@
+"""The client of S3, and the memory of all uploads of a process."""
+
+import asyncio
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from ...kernel.kernel import BOUNDS
+from ...kernel.problem import Problem
+from ...objects.bucket import Bucket
+
+#: Seconds that an upload waits for its turn to use memory.
+WAIT_SECONDS = 60.0
+#: Seconds for a request with its repetitions, without those for its bytes.
+REQUEST_SECONDS = 120.0
+#: Status codes that the callers of `ask` handle.
+HANDLED = {404, 409, 412, 416}
+#: Threads that compute checksums and digests.
+THREADS = min(4, os.cpu_count() or 1)
+
+
+class Refused(Exception):
+    """S3 has refused a request with one of the statuses in HANDLED."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"S3 has replied {status}")
+        self.status = status
+
+
+class S3Pool:
+    """The client, and the bytes that all uploads of the process hold in memory."""
+
+    def __init__(self, client: Any, bucket: Bucket, max_buffered: int) -> None:
+        """`client` is that of `Bucket.connected`."""
+        self.client, self.bucket = client, bucket
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="checksum")
+        self.buffered = 0
+        self._max_buffered = max_buffered
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def ask(self, operation: str, key: str, *, seconds: float = 0, **arguments: Any) -> Any:
+        """Send a request about an object; raises Refused and BucketError.
+
+        It gets `seconds` more than others for its bytes.
+        """
+        with self.bucket.errors():
+            # The HTTP client has no timeout for a server that stops to read.
+            async with asyncio.timeout(REQUEST_SECONDS + seconds):
+                try:
+                    method = getattr(self.client, operation)
+                    return await method(Bucket=self.bucket.name, Key=key, **arguments)
+                except ClientError as error:
+                    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                    if status in HANDLED and error.response["Error"].get("Code") != "NoSuchBucket":
+                        raise Refused(status) from error
+                    raise
+
+    async def take(self, size: int) -> None:
+        """Wait until memory for `size` bytes is free, in order; raises Problem 503.
+
+        More than the maximum is taken as soon as nobody else has any.
+        """
+        if not self._waiting and self._fits(size):
+            self.buffered += size
+            return
+        BOUNDS["storage.max_buffered"] += 1
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await turn
+        except BaseException as error:
+            # A turn that came together with the cancellation is passed on.
+            self.give(0 if turn.cancelled() else size)
+            if isinstance(error, TimeoutError):
+                detail = "Too many uploads are in progress."
+                raise Problem(503, detail, headers={"Retry-After": "10"}) from None
+            raise
+
+    def give(self, size: int) -> None:
+        """Free the memory of `size` bytes."""
+        self.buffered -= size
+        while self._waiting and (self._waiting[0][1].done() or self._fits(self._waiting[0][0])):
+            wanted, turn = self._waiting.popleft()
+            if not turn.done():
+                self.buffered += wanted
+                turn.set_result(None)
+
+    def _fits(self, size: int) -> bool:
+        return not self.buffered or self.buffered + size <= self._max_buffered
