@@ -170,11 +170,11 @@ def test_a_project_passes_the_tests_of_its_engine_in_s3(
 
 @pytest.mark.parametrize("server", ["seaweedfs", "moto"])
 def test_a_project_passes_the_most_important_tests_in_s3(
-    server: str, full: Project, environment: Environment, tmp_path: Path
+    server: str, bake: Bake, environment: Environment, tmp_path: Path
 ) -> None:
-    tests = [f"{ENGINE}/{each}" for each in IMPORTANT]
+    project, tests = bake(**OPEN), [f"{ENGINE}/{each}" for each in IMPORTANT]
 
-    suite = run_suite(environment, full, tmp_path / "report.xml", *tests, TEST_STORAGE=server)
+    suite = run_suite(environment, project, tmp_path / "report.xml", *tests, TEST_STORAGE=server)
 
     assert (suite.code, suite.skipped) == (0, [])
 
