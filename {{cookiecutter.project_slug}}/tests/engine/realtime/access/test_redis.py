@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ...service import Service
 from ...redis_server import RedisServer, redis, stopped_redis
+from ...service import Service
 from ..runs import Script
 from .senders import bearer, following, key_of
 from .test_expiry import (  # noqa: F401  (Again, on Redis.)
