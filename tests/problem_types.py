@@ -20,7 +20,9 @@ def raised(module: ModuleType) -> list[tuple[str, int]]:
         match node:
             case ast.Call(func=ast.Name("Problem"), args=[ast.Constant(int(status)), *_]):
                 kinds = [each.value for each in node.keywords if each.arg == "type"]
-                found += [(vars(module)[ast.unparse(kind)].name, status) for kind in kinds]
+                # A type that a caller passes on is raised by others, too.
+                names = [kind.id for kind in kinds if isinstance(kind, ast.Name)]
+                found += [(vars(module)[name].name, status) for name in names]
     return found
 
 

@@ -39,7 +39,7 @@ def storage_class(settings: StorageSettings) -> type[BaseStorage]:
     if not settings.url.startswith("s3:"):
         return LocalStorage
     # Imported by name, as it is not generated unless it was chosen.
-    chosen: type[BaseStorage] = import_module(f"{__package__}.s3").S3Storage
+    chosen: type[BaseStorage] = import_module(f"{__package__}.s3.store").S3Storage
     return chosen
 
 

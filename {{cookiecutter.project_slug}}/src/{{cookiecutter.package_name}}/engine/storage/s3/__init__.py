@@ -4,7 +4,3 @@
   (ranges of objects), `catalogue` (the records) and `sweep` (what dead processes have left).
 * `partials`: unfinished uploads.
 """
-
-from .store import S3Storage
-
-__all__ = ["S3Storage"]
