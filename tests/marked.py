@@ -14,6 +14,7 @@ from environment import Environment
 PARTS = [
     "test_*.py", "check", "observability", "errors", "plain", "streams", "storage", "upload",
     "resumable", "download", "realtime/test_[a-q]*.py", "realtime/test_[r-z]*.py", "realtime/chat",
+    "objects/test_[a-o]*.py", "objects/test_[p-z]*.py",
 ]  # fmt: skip
 #: Parts that exist with access control only.
 WITH_KEYS = ["access", "realtime/access"]
