@@ -191,6 +191,21 @@ async def test_a_sealed_upload_becomes_a_file_later(uploads: Uploads, size: int)
     assert await uploads.content(partial) == DATA[:size]
 
 
+async def test_an_object_counts_more_than_the_pieces_that_a_crash_left(uploads: Uploads) -> None:
+    partial = await uploads.new(7, completes=True)
+    await uploads.append(partial, DATA[:3])
+    async with uploads.partials.claimed(partial.id):
+        assert await uploads.size(partial) == 3
+        async with uploads.partials.open(partial, 3) as writer:
+            await writer.write(DATA[3:7])
+            await writer.flush()
+            await writer.seal()
+            assert len(uploads.keys("pieces/")) == 1
+            assert await uploads.size(partial) == 7
+    await uploads.commit(partial)
+    assert await uploads.content(partial) == DATA[:7]
+
+
 @pytest.mark.parametrize("sizes", [[PART, PART + 1, 3], [3, PART, 0, 5], [1, 0], [0], [PART, 0]])
 async def test_parts_are_concatenated(uploads: Uploads, sizes: list[int]) -> None:
     parts, end = [], 0

@@ -191,9 +191,8 @@ class S3Partials(Partials):
         if multipart and not await self._list_parts(upload_id, state):
             return await self._sealed(upload_id)
         await self._list_pieces(upload_id, state, end, fence)
-        if not multipart and not state.pieces:
-            return await self._sealed(upload_id) or state
-        return state
+        # An object has more bytes than the pieces, if a crash left both: see PartialWriter.flush.
+        return state if multipart else await self._sealed(upload_id) or state
 
     async def _list_parts(self, upload_id: str, state: State) -> bool:
         """Return False if there is no such multipart upload: it was completed or aborted."""
