@@ -380,8 +380,10 @@ class Sessions:
             return  # The directory is missing, was replaced or cannot be written.
         async with AsyncExitStack() as stack:
             leads: object = True  # Without an inode for its claim, each process sweeps.
+            # The process before this one may have died during its sweep.
+            patience = 0 if self._swept_at else self.partials.sweep_patience
             with suppress(Problem):
-                leads = await stack.enter_async_context(self.partials.claimed("sweep"))
+                leads = await stack.enter_async_context(self.partials.claimed("sweep", patience))
             if leads:
                 await self._finish_all()
                 await self.partials.catch_up()
