@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from ...objects.bucket import BucketError
@@ -12,6 +13,8 @@ from .pool import Refused, S3Pool
 
 #: Bytes of the largest chunk. The HTTP client stops reading when it has about as many.
 CHUNK = 256 << 10
+#: Bytes that are read at once for small ranges that are near each other.
+BLOCK = 256 << 10
 #: Connections that may be lost one after the other before any byte has arrived, and the seconds
 #: before the second try; later intervals double.
 TRIES = 5
@@ -21,15 +24,35 @@ RETRY_SECONDS = 0.1
 class S3File:
     """A stored file."""
 
-    def __init__(self, pool: S3Pool, key: str) -> None:
-        self._pool, self._key = pool, key
+    def __init__(self, pool: S3Pool, key: str, size: int = 0) -> None:
+        """Bytes after a range are only read before `size`, by default none."""
+        self._pool, self._key, self._size = pool, key, size
+        #: The start of the last range, and the bytes from `_block_start` on that are in memory.
+        self._last: int | None = None
+        self._block, self._block_start = b"", 0
 
-    async def parts(self, start: int, stop: int) -> AsyncGenerator[bytes]:
+    def parts(self, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` up to `stop` (exclusive), in chunks of up to 256 KiB.
 
-        Raises Problem 404 or 503 before the first chunk, 503 also later, and EOFError if the object
-        is shorter.
+        A range near the last one is read together with those that may follow it, in the same
+        direction. Raises Problem 404 or 503 before the first chunk, 503 also later, and EOFError if
+        the object is shorter.
         """
+        last, self._last = self._last, start
+        if last is None or abs(start - last) > BLOCK or stop - start > BLOCK:
+            return self._parts(start, stop)
+        return self._near(start, stop, start if start > last else max(stop - BLOCK, 0))
+
+    async def _near(self, start: int, stop: int, first: int) -> AsyncGenerator[bytes]:
+        """Yield a small range, and keep a block from `first` on in memory."""
+        if not self._block_start <= start <= stop <= self._block_start + len(self._block):
+            end = max(min(first + BLOCK, self._size), stop)
+            async with aclosing(self._parts(first, end)) as chunks:
+                self._block = b"".join([chunk async for chunk in chunks])
+            self._block_start = first
+        yield self._block[start - self._block_start : stop - self._block_start]
+
+    async def _parts(self, start: int, stop: int) -> AsyncGenerator[bytes]:
         tag, failures = "", 0
         while start < stop:
             body: Any = None

@@ -213,7 +213,7 @@ class S3Storage(BaseStorage):
 
     @asynccontextmanager
     async def open(self, record: FileRecord) -> AsyncGenerator[S3File]:
-        yield S3File(self.pool, self.key(record.id))
+        yield S3File(self.pool, self.key(record.id), record.size)
 
     def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         return S3File(self.pool, self.key(file_id)).parts(start, stop)

@@ -28,6 +28,8 @@ SPARE = 100
 DOUBLED_AFTER = 990
 #: Parts of one upload on their way at the same time.
 IN_FLIGHT = 2
+#: Bytes of a file up to which it takes memory for these alone, otherwise for a part at once.
+SMALL = 64 << 10
 #: Bytes per second at which a request may be sent.
 LOWEST_RATE = 64 << 10
 
@@ -319,13 +321,13 @@ class S3Writer:
             self.head += data[: HEAD - len(self.head)]
             if len(self.head) == HEAD:
                 self._accept(self.head)
-        self.size += len(data)
         while data:
-            if self._held == self._body.size:
+            if self._held <= self._body.size:
                 await self._reserve(len(data))
             room = self._held - self._body.size
             chunk = data if len(data) <= room else memoryview(data)[:room]
             data = memoryview(data)[len(chunk) :]
+            self.size += len(chunk)
             self._body.add(chunk)
             self._block.append(chunk)
             self._block_size += len(chunk)
@@ -370,14 +372,19 @@ class S3Writer:
         self.head = None
 
     async def _reserve(self, size: int) -> None:
-        """Wait for memory for the rest of a part, or for as much of it as is expected."""
+        """Wait for memory: for `size` bytes of a small file, a part, or the rest of a file."""
         if self._body.size >= self.multipart.part_size:
             await self._send()  # It could not be sent before; after an error this raises it again.
-        missing = self.multipart.part_size - self._body.size
-        left = self._expected - self.multipart.size - self._body.size
-        more = min(missing, max(left, size)) if self._expected else missing
-        await self._pool.take(more)
-        self._held += more
+        wanted = self._body.size + size
+        if wanted > SMALL:
+            left = self.multipart.expected - self.multipart.size
+            most = self.multipart.part_size
+            wanted = min(most, max(left, wanted)) if self.multipart.expected else most
+        # Nothing is held while it waits, since no upload could continue if all held a little.
+        self._pool.give(self._held)
+        self._held = 0
+        await self._pool.take(wanted)
+        self._held = wanted
 
     async def _send(self) -> None:
         await self._check_all()
