@@ -47,6 +47,17 @@ async def test_a_range_has_its_bytes(pool: S3Pool, start: int, stop: int) -> Non
     assert await read(pool, start, stop) == DATA[start:stop]
 
 
+@pytest.mark.parametrize("step", [600, -600])
+async def test_near_ranges_are_read_together(pool: S3Pool, proxy: FaultProxy, step: int) -> None:
+    seen = proxy.add(r"^GET .*/a")
+    file = S3File(pool, pool.bucket.key("a"), len(DATA))
+    first = 1_500_000 if step < 0 else len(DATA) - 1_500_000
+    for start in range(first, first + 2000 * step, step):
+        async with aclosing(file.parts(start, start + 500)) as chunks:
+            assert b"".join([chunk async for chunk in chunks]) == DATA[start : start + 500]
+    assert seen.count < 10
+
+
 async def test_a_lost_connection_is_replaced(pool: S3Pool, proxy: FaultProxy) -> None:
     fault = proxy.add("^GET ", times=20, cut_response=100_000)
 

@@ -11,10 +11,9 @@ from ..place import unavailable
 from ..records import not_found
 from .pool import Refused, S3Pool
 
-#: Bytes of the largest chunk. The HTTP client stops reading when it has about as many.
+#: Bytes of the largest chunk, which event loops read at once, and of a block for small ranges that
+#: are near each other. The HTTP client stops reading when it has about twice as many.
 CHUNK = 256 << 10
-#: Bytes that are read at once for small ranges that are near each other.
-BLOCK = 256 << 10
 #: Connections that may be lost one after the other before any byte has arrived, and the seconds
 #: before the second try; later intervals double.
 TRIES = 5
@@ -39,14 +38,14 @@ class S3File:
         the object is shorter.
         """
         last, self._last = self._last, start
-        if last is None or abs(start - last) > BLOCK or stop - start > BLOCK:
+        if last is None or abs(start - last) > CHUNK or stop - start > CHUNK:
             return self._parts(start, stop)
-        return self._near(start, stop, start if start > last else max(stop - BLOCK, 0))
+        return self._near(start, stop, start if start > last else max(stop - CHUNK, 0))
 
     async def _near(self, start: int, stop: int, first: int) -> AsyncGenerator[bytes]:
         """Yield a small range, and keep a block from `first` on in memory."""
         if not self._block_start <= start <= stop <= self._block_start + len(self._block):
-            end = max(min(first + BLOCK, self._size), stop)
+            end = max(min(first + CHUNK, self._size), stop)
             async with aclosing(self._parts(first, end)) as chunks:
                 self._block = b"".join([chunk async for chunk in chunks])
             self._block_start = first
@@ -60,8 +59,9 @@ class S3File:
                 body, tag = await self._get(start, stop, tag)
                 while start < stop:
                     with self._pool.bucket.errors():
-                        chunk = await body.read(CHUNK)
-                    if not chunk:
+                        # `read` would join what has arrived, which is a copy.
+                        chunk, is_framed = await body.raw_stream.content.readchunk()
+                    if not (chunk or is_framed):
                         raise EOFError("a stored file is shorter than its record")
                     start += len(chunk)
                     failures = 0
