@@ -12,6 +12,9 @@ from typing import ParamSpec, TypeVar
 
 logger = logging.getLogger(__name__)
 
+#: Seconds in which periodic work that is cancelled has to end.
+END_SECONDS = 5.0
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -93,3 +96,5 @@ async def repeating(interval: float, work: Callable[[], Awaitable[None]]) -> Asy
         yield
     finally:
         task.cancel()
+        # What it uses, such as a connection, is closed next.
+        await asyncio.wait({task}, timeout=END_SECONDS)
