@@ -96,5 +96,5 @@ async def repeating(interval: float, work: Callable[[], Awaitable[None]]) -> Asy
         yield
     finally:
         task.cancel()
-        # What it uses, such as a connection, is closed next.
+        # The connections that it uses are closed next.
         await asyncio.wait({task}, timeout=END_SECONDS)
