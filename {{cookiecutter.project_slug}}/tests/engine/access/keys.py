@@ -1,6 +1,8 @@
 """API keys for tests: of a running service, or by a store of their own, like another process."""
 
+import os
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from {{cookiecutter.package_name}}.engine.access.database import LocalDatabase
 from {{cookiecutter.package_name}}.engine.access.store import KeyStore
 from {{cookiecutter.package_name}}.engine.testing import client_of
 
+from .. import stores
 from ..service import Service
 
 
@@ -17,7 +20,7 @@ class Keys:
     """The keys of the services that use its settings: `serve(access=keys.settings)`."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self._database = folder / "access.sqlite3"
+        self._database, self._data = folder / "access.sqlite3", folder / "data"
         self.settings = {"database": self._database, **settings}
 
     def new(self, owner: str, *grants: str, name: str = "", seconds: float | None = None) -> str:
@@ -41,7 +44,11 @@ class Keys:
         return client
 
     def _open(self) -> KeyStore:
-        return KeyStore(LocalDatabase(self._database), frozenset)
+        if not stores.SERVER:
+            return KeyStore(LocalDatabase(self._database), frozenset)
+        bucket = import_module("{{cookiecutter.package_name}}.engine.access.bucket")
+        url, endpoint = stores.moved(f"file:{self._data}"), os.environ["APP_STORAGE__ENDPOINT_URL"]
+        return KeyStore(bucket.BucketDatabase(url, endpoint), frozenset)
 
 
 def bearer(key: str) -> dict[str, str]:
