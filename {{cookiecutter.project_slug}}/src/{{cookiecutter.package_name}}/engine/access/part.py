@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import PurePosixPath
@@ -75,7 +75,8 @@ class Access(Part):
             for part in self._app.parts:
                 part.adopt(settings, owner)
 
-        commands.run(self._open(settings), self._roles, access.link_age, adopt, arguments)
+        with closing(self._open(settings)) as store:
+            commands.run(store, self._roles, access.link_age, adopt, arguments)
 
     def _list_routes(self, settings: Any, arguments: list[str]) -> None:
         lines = openapi.needs(self._app, _pages(self._app, settings.access))
