@@ -12,7 +12,11 @@ import sys
 from pathlib import Path
 
 from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
-from {{cookiecutter.package_name}}.engine.objects.leases import Lease, Leases, open_leases
+from {{cookiecutter.package_name}}.engine.objects.leases import (
+    Lease,
+    Leases,
+    open_leases,
+)
 
 
 async def taken(leases: Leases, name: str) -> Lease:

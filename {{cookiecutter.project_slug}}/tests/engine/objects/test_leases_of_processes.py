@@ -13,7 +13,11 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
 from {{cookiecutter.package_name}}.engine.objects import leases as leases_module
-from {{cookiecutter.package_name}}.engine.objects.leases import Lease, Leases, open_leases
+from {{cookiecutter.package_name}}.engine.objects.leases import (
+    Lease,
+    Leases,
+    open_leases,
+)
 
 from ..peer import PATIENCE
 from ..redis_server import RedisServer
