@@ -1,5 +1,6 @@
 """`GET, HEAD /files/{id}`, and the part that adds it and the archive."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -96,6 +97,11 @@ class Downloads(Part):
     rank = 10
     sections: ClassVar[dict[str, Any]] = {"download": DownloadSettings}
     problem_types = (ENCODED,)
+
+    def check(self, settings: Any) -> None:
+        is_presigned = settings.download.offload == "presigned"
+        if is_presigned and not settings.storage.url.startswith("s3:"):
+            sys.exit("APP_DOWNLOAD__OFFLOAD: presigned needs files in S3, see APP_STORAGE__URL")
 
     def add_to(self, app: FastAPI) -> None:
         app.include_router(router)

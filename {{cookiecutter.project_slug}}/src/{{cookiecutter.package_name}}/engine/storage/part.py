@@ -134,6 +134,10 @@ class Files(Part):
         import_module(f"{__package__}.s3.move").move(self._app, settings, arguments)
 
     def check(self, settings: Any) -> None:
+        chosen = storage_settings(settings)
+        is_alone = chosen.url.startswith("s3:") and chosen.redis_url is None
+        if is_alone and settings.server.workers > 1:
+            sys.exit("APP_SERVER__WORKERS: several processes need APP_STORAGE__REDIS_URL with S3")
         check_store(settings)
 
     def prepare(self, app: FastAPI) -> None:
