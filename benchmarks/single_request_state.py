@@ -43,10 +43,9 @@ class State:
 def catalogue(package: str, directory: Path, count: int) -> list[str]:
     """Create the records of files, and the bytes of some; return the ids of the latter."""
     records = import_module(f"{package}.engine.storage.records")
-    try:
-        table = import_module(f"{package}.engine.storage.local_catalogue").LocalCatalogue
-    except ImportError:  # An older service, for a comparison.
-        table = import_module(f"{package}.engine.storage.catalogue").Catalogue
+    module = import_module(f"{package}.engine.storage.catalogue")
+    # An older service, for a comparison, has only one class.
+    table = getattr(module, "LocalCatalogue", module.Catalogue)
     place = import_module(f"{package}.engine.storage.place")
     directory.mkdir(parents=True, exist_ok=True)
     ids: list[str] = []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage import local_catalogue
+from {{cookiecutter.package_name}}.engine.storage import catalogue
 
 from ..service import Service
 from ..storage.locked import locked
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.local
 async def test_an_upload_by_tus_keeps_its_bytes(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_catalogue, "WRITE_SECONDS", 0.2, raising=False)
+    monkeypatch.setattr(catalogue, "WRITE_SECONDS", 0.2, raising=False)
     async with Tus(service) as tus:
         url = await tus.upload(6, body=b"abc")
         with locked(tmp_path / "data"):
@@ -42,7 +42,7 @@ async def test_an_upload_by_tus_keeps_its_bytes(
 async def test_an_upload_by_the_draft_keeps_its_bytes(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_catalogue, "WRITE_SECONDS", 0.2, raising=False)
+    monkeypatch.setattr(catalogue, "WRITE_SECONDS", 0.2, raising=False)
     async with service.client() as client:
         url = await draft.begin(client, b"abc")
         with locked(tmp_path / "data"):

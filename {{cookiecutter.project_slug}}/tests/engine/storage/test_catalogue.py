@@ -10,7 +10,7 @@ import pytest
 
 from {{cookiecutter.package_name}}.app import create_app
 from {{cookiecutter.package_name}}.engine.server import cli
-from {{cookiecutter.package_name}}.engine.storage.local_catalogue import (
+from {{cookiecutter.package_name}}.engine.storage.catalogue import (
     FORMAT,
     LocalCatalogue,
     check_format,

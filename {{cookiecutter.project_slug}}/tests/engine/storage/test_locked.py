@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage import local_catalogue
+from {{cookiecutter.package_name}}.engine.storage import catalogue
 
 from ..peer import PATIENCE
 from ..service import Service
@@ -38,7 +38,7 @@ async def test_reads_do_not_wait_for_a_write_that_waits(service: Service, tmp_pa
 async def test_changes_get_503_after_one_limited_time_for_all_of_them(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_catalogue, "WRITE_SECONDS", 0.5, raising=False)
+    monkeypatch.setattr(catalogue, "WRITE_SECONDS", 0.5, raising=False)
     file_ids = [await store(service, b"x") for _ in range(8)]
     async with service.client() as client:
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
-from {{cookiecutter.package_name}}.engine.storage.local_catalogue import (
+from {{cookiecutter.package_name}}.engine.storage.catalogue import (
     CREATED,
     check_format,
 )
+from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
 
 from ..service import Service, make_settings
 from .stored import store

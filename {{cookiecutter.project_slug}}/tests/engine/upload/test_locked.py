@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from {{cookiecutter.package_name}}.engine.storage import local_catalogue
+from {{cookiecutter.package_name}}.engine.storage import catalogue
 
 from ..service import Service
 from ..storage.locked import locked
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.local
 async def test_an_upload_gets_503_and_leaves_nothing(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_form: bool
 ) -> None:
-    monkeypatch.setattr(local_catalogue, "WRITE_SECONDS", 0.2, raising=False)
+    monkeypatch.setattr(catalogue, "WRITE_SECONDS", 0.2, raising=False)
     body = form(file("a", b"hello"), file("b", b"hello")) if is_form else b"hello"
     headers = {"Content-Type": FORM if is_form else "text/plain"}
     async with service.client() as client:

@@ -1,8 +1,8 @@
-"""Work that must not stop half-way, blocking work in threads, and periodic work."""
+"""Work that must not stop half-way, blocking work in threads, periodic work, and callbacks."""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
@@ -98,3 +98,17 @@ async def repeating(interval: float, work: Callable[[], Awaitable[None]]) -> Asy
         task.cancel()
         # The connections that it uses are closed next.
         await asyncio.wait({task}, timeout=END_SECONDS)
+
+
+async def notify(
+    functions: Sequence[Callable[..., Awaitable[None]] | None], file_id: str, *arguments: object
+) -> bool:
+    """Call each function; return False if one failed, which is logged."""
+    succeeded = True
+    for function in filter(None, functions):
+        try:
+            await function(*arguments)
+        except Exception:
+            logger.exception("%r failed for %s", function, file_id)
+            succeeded = False
+    return succeeded

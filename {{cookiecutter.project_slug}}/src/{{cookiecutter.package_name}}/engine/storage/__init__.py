@@ -5,8 +5,8 @@
 * `base`: the common part of all stores: records (`catalogue`), quotas and callbacks. `partials`
   has the state of unfinished uploads.
 * `local`: the store of a directory. Its parts are `writer` (blocks of bytes), `reading` (open
-  files), `local_catalogue` (the records, in SQLite), `claims` (locks), `place` (whether the
-  directory still exists, is writable and has space) and `local_partials` (unfinished uploads).
+  files), `claims` (locks), `place` (whether the directory still exists, is writable and has space)
+  and `local_partials` (unfinished uploads).
 * `s3`: the store of a bucket, if it was chosen.
 * `conditional`: preconditions of requests, as pure functions.
 * `part`: opens the store when the service starts; the commands `serve import PATH…` and, with `s3`,

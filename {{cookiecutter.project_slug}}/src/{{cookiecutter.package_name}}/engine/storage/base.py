@@ -20,9 +20,9 @@ from typing import Any, ClassVar, TypeVar
 
 from ..kernel.kernel import BOUNDS, Measure
 from ..kernel.problem import Problem, ProblemType
-from ..kernel.threads import complete
+from ..kernel.threads import complete, notify
 from .catalogue import Catalogue, Place
-from .interface import Callbacks, OpenFile, Tap, Writer, notify
+from .interface import Callbacks, OpenFile, Tap, Writer
 from .records import Draft, FileRecord, checked_id, not_found
 from .settings import StorageSettings
 
@@ -129,11 +129,6 @@ class BaseStorage(ABC):
         if self._working:
             await asyncio.wait(self._working, timeout=CLOSE_SECONDS)
 
-    def check_owner(self, draft: Draft) -> None:
-        """Raise ValueError for a draft without an owner in a service with access control."""
-        if self.has_owners and not draft.owner:
-            raise ValueError("the file needs an owner: Draft(..., owner=principal.id)")
-
     async def commit(self, writer: Writer, digest: dict[str, str] | None = None) -> FileRecord:
         if not isinstance(writer, self.writer_type):
             raise TypeError("the writer belongs to another store")
@@ -150,8 +145,9 @@ class BaseStorage(ABC):
             # One at a time, so that two files cannot both take the rest of a quota.
             async with self._quota_turn if self.quota or self.max_files else nullcontext():
                 await self.check_quota(record.owner, record.size)
-                # This must not be cancelled: there must never be a record without its bytes.
-                await complete(self._publish(writer, record))
+                # These must not stop half-way: there must never be a record without its bytes.
+                await complete(self.make_durable(writer))
+                await complete(self.adopt(record))
         writer.committed = True
         await self._announce(record)
         return record
@@ -176,10 +172,6 @@ class BaseStorage(ABC):
     @abstractmethod
     async def _quarantine(self, writer: Any) -> None:
         """Keep the bytes of a finished writer where no client sees them."""
-
-    async def _publish(self, writer: Writer, record: FileRecord) -> None:
-        await self.make_durable(writer)
-        await self.adopt(record)
 
     @abstractmethod
     async def make_durable(self, writer: Any) -> None:

@@ -5,7 +5,6 @@ collects bytes into parts of a size that suits the store (1 MiB in a directory, 
 object store); the store then commits the file as a whole.
 """
 
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from typing import Protocol
 
 from ..streams.file_parts import FilePart
 from .records import Draft, FileRecord
-
-logger = logging.getLogger(__name__)
 
 #: Bytes of an upload; the caller must not change them after it has passed them on.
 Chunk = bytes | memoryview
@@ -44,20 +41,6 @@ class Callbacks:
     on_stored: Callable[[FileRecord], Awaitable[None]] | None = None
     #: Called after a file was deleted; not called again after a failure.
     on_deleted: Callable[[FileRecord], Awaitable[None]] | None = None
-
-
-async def notify(
-    functions: Sequence[Callable[..., Awaitable[None]] | None], file_id: str, *arguments: object
-) -> bool:
-    """Call each function; return False if one failed, which is logged."""
-    succeeded = True
-    for function in filter(None, functions):
-        try:
-            await function(*arguments)
-        except Exception:
-            logger.exception("%r failed for %s", function, file_id)
-            succeeded = False
-    return succeeded
 
 
 class Writer(Protocol):

@@ -30,9 +30,9 @@ from ..kernel.kernel import Measure
 from ..kernel.problem import Problem
 from ..kernel.threads import acquire, complete, in_thread
 from .base import BaseStorage
+from .catalogue import CREATED, LocalCatalogue, check_format
 from .claims import Claim, check_locks
 from .interface import Callbacks, Tap
-from .local_catalogue import CREATED, LocalCatalogue, check_format
 from .place import NO_SPACE, PROBE, Place, check_moves
 from .reading import LocalFile, OpenFiles, read_now, read_path
 from .records import Draft, FileRecord, checked_id, is_id
@@ -103,7 +103,8 @@ class LocalStorage(BaseStorage):
     async def create(
         self, draft: Draft, tap: Tap | None = None, size: int = 0, file_id: str | None = None
     ) -> AsyncGenerator[LocalWriter]:
-        self.check_owner(draft)
+        if self.has_owners and not draft.owner:
+            raise ValueError("the file needs an owner: Draft(..., owner=principal.id)")
         await self.check_quota(draft.owner, size)
         with self.place.guarding():
             begin = partial(self._begin, size, file_id)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from ..kernel.threads import complete, in_thread
-from .interface import Callbacks, Chunk, Tap, notify
+from ..kernel.threads import complete, in_thread, notify
+from .interface import Callbacks, Chunk, Tap
 from .place import Place
 from .records import Draft
 

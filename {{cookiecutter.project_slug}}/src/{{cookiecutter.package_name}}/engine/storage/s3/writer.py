@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from ...kernel.threads import complete
+from ...kernel.threads import complete, notify
 from ...objects.bucket import BucketError
 from ..catalogue import Place
-from ..interface import Callbacks, Chunk, Tap, notify
+from ..interface import Callbacks, Chunk, Tap
 from ..records import Draft
 from ..writer import BLOCK, HEAD, MAX_CHUNKS
 from .pool import Refused, S3Pool
