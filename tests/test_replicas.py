@@ -22,7 +22,7 @@ from compose import REPLICAS, REQUIRED, s3_server, services_of
 from downloads import SOAK, Stored, sha256_of, store
 from environment import Environment
 from replicas import AWS, Replicas, two_replicas
-from test_upload_clients import PATIENCE, sha256_of, stored_in
+from test_upload_clients import PATIENCE, python, sha256_of, stored_in  # noqa: F401
 
 #: Maximum seconds to wait on a busy machine.
 PATIENCE = 120
