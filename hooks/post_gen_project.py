@@ -10,22 +10,21 @@ SRC = f"src/{ANSWERS['package_name']}"
 UPLOAD, DOWNLOAD, REALTIME = (ANSWERS[f"use_{x}"] for x in ("upload", "download", "realtime"))
 RESUME, KEYS = UPLOAD and ANSWERS["resumable_uploads"], ANSWERS["auth"] == "api-key"
 ERRORS, CHAT = ANSWERS["use_error_handling"], REALTIME and ANSWERS["use_chat"]
-S3 = (UPLOAD or DOWNLOAD) and ANSWERS["storage"] == "s3"
-STREAMS, SHARED = UPLOAD or DOWNLOAD or REALTIME, REALTIME and ANSWERS["broker"] == "redis"
-REDIS = ["redis", "redis_data", "redis_lua", "redis_pool"]
-OF_REDIS = [f"test_redis_{x}" for x in ("bounds", "data", "faults", "refusals", "two", "workers")]
-OF_REDIS += ["redis", "replicas", "words", "test_redis", "access/test_redis", "test_runs_redis"]
-ENGINE, TESTS, OWN = f"{SRC}/engine", "tests/engine", (f"{SRC}/", "tests/test_")
-#: Paths that depend on answers; a test compares this with the tree. Other paths are always kept.
+FILES, STREAMS = UPLOAD or DOWNLOAD, UPLOAD or DOWNLOAD or REALTIME
+S3, SHARED = FILES and ANSWERS["storage"] == "s3", REALTIME and ANSWERS["broker"] == "redis"
+ENGINE, TESTS = f"{SRC}/engine", "tests/engine"
+#: Paths and patterns that depend on answers; a test compares this with the tree. Other paths are
+#: always kept.
 OWNED = [
     (UPLOAD, [f"{ENGINE}/upload", f"{SRC}/files.py", f"{SRC}/ingest.py", f"{TESTS}/upload"]),
     (RESUME, [f"{ENGINE}/upload/resumable", "**/*partials*.py", f"{TESTS}/resumable"]),
     (UPLOAD, ["tests/test_files.py", "tests/test_ingest.py"]),
-    (RESUME or REALTIME, [f"{ENGINE}/streams/clock.py"]),
+    (RESUME or REALTIME or S3, [f"{ENGINE}/streams/clock.py"]),
     (DOWNLOAD, [f"{ENGINE}/download", f"{ENGINE}/server/sendfile.py", f"{TESTS}/download"]),
     (DOWNLOAD, [f"{SRC}/exports.py", f"{SRC}/transforms.py"]),
     (DOWNLOAD, ["tests/test_exports.py", "tests/test_transforms.py"]),
     (FILES, [f"{ENGINE}/storage", f"{TESTS}/storage"]),
+    (SHARED or S3, [f"{TESTS}/redis_server.py"]),
     (S3, [f"{ENGINE}/objects", f"{ENGINE}/storage/s3", f"{TESTS}/objects", "docs/scaling.md"]),
     (STREAMS, [f"{ENGINE}/streams", f"{TESTS}/streams", f"{TESTS}/errors/test_rows.py"]),
     (STREAMS, [f"{TESTS}/observability/test_streams.py", f"{ENGINE}/server/chunk_sizes.py"]),
@@ -54,8 +53,9 @@ OWNED = [
 
 def prune():
     """Delete the paths that the answers do not include; missing paths are ignored."""
-    for path in (Path(path) for wanted, paths in OWNED if not wanted for path in paths):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for pattern in (pattern for wanted, patterns in OWNED if not wanted for pattern in patterns):
+        for path in list(Path().glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def print_next_steps():

@@ -18,16 +18,11 @@ from typing import Any
 import pytest
 
 from baking import Project
-from compose import REPLICAS, REQUIRED, s3_server, services_of
-from downloads import SOAK, Stored, sha256_of, store
 from environment import Environment
 from replicas import AWS, Replicas, two_replicas
 from test_upload_clients import PATIENCE, python, sha256_of, stored_in  # noqa: F401
 
-#: Maximum seconds to wait on a busy machine.
-PATIENCE = 120
-MIB = 1 << 20
-SECRET = "0123456789abcdef"  # noqa: S105
+pytestmark = pytest.mark.long
 
 SOAK = int(os.environ.get("SOAK", "1"))
 #: Commands, with fixtures in braces; the arguments are the service, a file, and a folder. The
@@ -37,60 +32,28 @@ CLIENTS = {
     "tuspy": "{python} {scripts}/tuspy_client.py",
     "draft": "{python} {scripts}/draft_client.py",
 }
+#: Random places of death for each client, and the sizes of files: of a few parts.
+KILLS = 2 if SOAK == 1 else 67
+SIZES = 1 << 20, 24 << 20
 
 
-class Upstream:
-    """A server that drops the connection of its first request, in the middle of the body."""
-
-    def __init__(self, seen: list[str], port: int = 0) -> None:
-        self._seen = seen
-        self._listener = socket.create_server(("127.0.0.1", port))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = Thread(target=self._serve)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with connection:
-                self._seen.append(connection.recv(1 << 16).split()[0].decode())
-                if len(self._seen) > 1:
-                    connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+@pytest.fixture(scope="module")
+def replicas(
+    full: Project, environment: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Replicas]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in AWS.items():
+            patch.setenv(name, value)
+        with two_replicas(full, environment, tmp_path_factory.mktemp("replicas")) as both:
+            yield both
 
 
-@pytest.mark.parametrize(
-    ("method", "body", "status", "sent"),
-    [
-        ("GET", b"", 204, 2),
-        ("POST", b"", 502, 1),
-        ("POST", b"x", 502, 1),
-        ("POST", b"x" * MIB, 502, 1),
-        ("PATCH", b"x" * MIB, 502, 1),
-        ("PUT", b"x" * MIB, 502, 1),
-    ],
-    ids=["get", "post nothing", "post", "post much", "patch", "put"],
-)
-def test_a_request_is_repeated_only_if_it_changes_nothing(
-    method: str, body: bytes, status: int, sent: int, tmp_path: Path
+@pytest.mark.parametrize("client", CLIENTS)
+def test_an_upload_goes_on_at_another_replica(
+    client: str, replicas: Replicas, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    seen: list[str] = []
-    with (
-        Upstream(seen) as one,
-        Upstream(seen) as other,
-        nginx_before(tmp_path, tmp_path, one.port, other.port) as port,
-    ):
-        assert ask(port, method, "/", body)[0] == status
+    class Fixtures(dict[str, Any]):
+        __missing__ = staticmethod(request.getfixturevalue)
 
     command = [word.format_map(Fixtures()) for word in CLIENTS[client].split()]
     (tmp_path / "memory").mkdir()
@@ -120,51 +83,20 @@ def test_a_request_is_repeated_only_if_it_changes_nothing(
 
 
 @contextmanager
-def replicas_of(
-    project: Project, environment: Environment, folder: Path, **settings: str
-) -> Iterator[list[Replica]]:
-    """Run two replicas that share a Redis."""
-    (folder / "redis").mkdir()
-    with redis_server(folder / "redis") as redis, ExitStack() as stack:
-        shared = {
-            "REALTIME__BROKER_URL": f"redis://127.0.0.1:{redis}/0",
-            "REALTIME__RETRY": "500 ms",
-            "SERVER__TRUSTED_PROXIES": "127.0.0.1",
-            # A transfer lasts longer, so that it is cut.
-            "SERVER__DRAIN_TIMEOUT": "1 s",
-            **settings,
-        }
-        replicas = []
-        for name in ("one", "other"):
-            (folder / name).mkdir()
-            where = project, environment, folder / name
-            replicas.append(Replica(*where, free_port(), shared))
-            stack.callback(replicas[-1].stop)
-        yield replicas
+def killed_at(replicas: Replicas, carried: int) -> Iterator[None]:
+    """Kill the replica that receives connections after this number of bytes."""
 
+    def kill() -> None:
+        end = time.monotonic() + PATIENCE
+        while replicas.line.carried < carried and time.monotonic() < end:
+            time.sleep(0.0005)
+        replicas.kill()
 
-@pytest.fixture(params=["local", "s3"])
-def storage(
-    request: pytest.FixtureRequest,
-    full: Project,
-    environment: Environment,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[dict[str, str]]:
-    """The settings of replicas that share a directory or a bucket."""
-    (tmp_path / "data").mkdir()
-    if request.param == "local":
-        yield {"STORAGE__URL": f"file:{tmp_path / 'data'}"}
-        return
-    settings = services_of(full, REPLICAS)["app-1"]["environment"]
-    with s3_server(full, environment, tmp_path / "data", SECRET) as port:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
-            monkeypatch.setenv(name, REQUIRED.sub(SECRET, settings[name]))
-        address = settings["APP_STORAGE__ENDPOINT_URL"].replace("s3:8333", f"127.0.0.1:{port}")
-        yield {
-            "STORAGE__URL": settings["APP_STORAGE__URL"],
-            "STORAGE__ENDPOINT_URL": address,
-        }
+    thread = Thread(target=kill)
+    thread.start()
+    yield
+    thread.join()
+    replicas.wait()
 
 
 @contextmanager
@@ -174,13 +106,6 @@ def half_an_upload(port: int) -> Iterator[None]:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(head.encode() + bytes(12 << 20))
         yield
-        for client in clients:
-            assert client.wait(PATIENCE) == 0, "a download has failed"
-    finally:
-        for client in clients:
-            client.kill()
-            client.wait()
-    assert [sha256_of(each.open("rb")) for each in saved] == [stored.digest] * DOWNLOADS
 
 
 def delete_all(port: int) -> None:

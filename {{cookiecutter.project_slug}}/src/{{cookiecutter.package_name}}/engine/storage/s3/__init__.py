@@ -2,5 +2,6 @@
 
 * `store`: S3Storage. Its parts are `pool` (the client), `writer` (parts on their way), `reading`
   (ranges of objects), `catalogue` (the records) and `sweep` (what dead processes have left).
+* `move`: the command `serve move FROM TO`, which copies a store.
 * `partials`: unfinished uploads.
 """

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from ...kernel.kernel import BOUNDS
 from ...kernel.problem import Problem
-from ...objects.bucket import Bucket
+from ...objects.bucket import Bucket, BucketError
 
 #: Seconds that an upload waits for its turn to use memory.
 WAIT_SECONDS = 60.0
@@ -22,11 +22,11 @@ HANDLED = {404, 409, 412, 416}
 THREADS = min(4, os.cpu_count() or 1)
 
 
-class Refused(Exception):
-    """S3 has refused a request with one of the statuses in HANDLED."""
+class Refused(BucketError):
+    """S3 has refused a request about a key with one of the statuses in HANDLED."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"S3 has replied {status}")
+    def __init__(self, key: str, status: int) -> None:
+        super().__init__(f"{key}: S3 has replied {status}", is_temporary=False)
         self.status = status
 
 
@@ -42,7 +42,7 @@ class S3Pool:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def ask(self, operation: str, key: str, *, seconds: float = 0, **arguments: Any) -> Any:
-        """Send a request about an object; raises Refused and BucketError.
+        """Send a request about an object; raises BucketError, also Refused.
 
         It gets `seconds` more than others for its bytes.
         """
@@ -55,13 +55,13 @@ class S3Pool:
                 except ClientError as error:
                     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
                     if status in HANDLED and error.response["Error"].get("Code") != "NoSuchBucket":
-                        raise Refused(status) from error
+                        raise Refused(key, status) from error
                     raise
 
     async def take(self, size: int) -> None:
         """Wait until memory for `size` bytes is free, in order; raises Problem 503.
 
-        More than the maximum is taken as soon as nobody else has any.
+        More than the maximum is only taken while no other upload has any.
         """
         if not self._waiting and self._fits(size):
             self.buffered += size

@@ -27,7 +27,7 @@ from ..place import UNAVAILABLE, unavailable
 from ..records import MAX_TYPE, Draft, FileRecord, checked_id, new_id
 from ..settings import StorageSettings
 from .catalogue import SharedCatalogue
-from .pool import S3Pool
+from .pool import Refused, S3Pool
 from .reading import S3File
 from .sweep import Sweep
 from .writer import Body, Multipart, S3Writer

@@ -136,7 +136,10 @@ class Multipart:
         if self.upload_id is None:
             # The checksum of the whole: the listings of some servers lack those of the parts.
             begun = await self._ask(
-                "create_multipart_upload", ChecksumAlgorithm="CRC32", **self._about
+                "create_multipart_upload",
+                ChecksumAlgorithm="CRC32",
+                ChecksumType="FULL_OBJECT",
+                **self._about,
             )
             self.upload_id = begun["UploadId"]
         return self.upload_id
@@ -377,9 +380,9 @@ class S3Writer:
             await self._send()  # It could not be sent before; after an error this raises it again.
         wanted = self._body.size + size
         if wanted > SMALL:
-            left = self.multipart.expected - self.multipart.size
+            left = self._expected - self.multipart.size
             most = self.multipart.part_size
-            wanted = min(most, max(left, wanted)) if self.multipart.expected else most
+            wanted = min(most, max(left, wanted)) if self._expected else most
         # Nothing is held while it waits, since no upload could continue if all held a little.
         self._pool.give(self._held)
         self._held = 0
