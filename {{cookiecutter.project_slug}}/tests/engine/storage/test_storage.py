@@ -158,6 +158,31 @@ async def test_a_store_commits_only_its_own_writers(tmp_path: Path) -> None:
             await storage.commit(writer)
 
 
+async def test_a_commit_that_is_cancelled_adds_the_record_of_durable_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recovery would add a record without the digest."""
+    digest, is_durable, may_end = {"sha-256": "eA=="}, asyncio.Event(), asyncio.Event()
+    async with opened(tmp_path) as storage, storage.create(Draft(filename="a")) as writer:
+        make_durable = storage.make_durable
+
+        async def wait(writer: Any) -> None:
+            await make_durable(writer)
+            is_durable.set()
+            await may_end.wait()
+
+        monkeypatch.setattr(storage, "make_durable", wait)
+        committing = asyncio.create_task(storage.commit(writer, digest))
+        await is_durable.wait()
+        committing.cancel()
+        may_end.set()
+
+        with pytest.raises(asyncio.CancelledError):
+            await committing
+
+        assert (await storage.record(writer.id)).digest == digest
+
+
 @pytest.mark.local
 @pytest.mark.parametrize("state", ["part", "renamed", "committed"])
 async def test_recovery_finishes_what_a_crash_interrupted(tmp_path: Path, state: str) -> None:

@@ -4,7 +4,15 @@ import asyncio
 import sqlite3
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AbstractAsyncContextManager,
@@ -140,23 +148,26 @@ class BaseStorage(ABC):
             created_at=datetime.now(UTC),
             digest=digest,
         )
+        inspect = next(filter(None, (each.inspect for each in self.callbacks)), None)
         with self.place.guarding():
-            await self._inspect(record, writer)
+            if inspect is not None:
+                await self._inspect(inspect, record, writer)
             # One at a time, so that two files cannot both take the rest of a quota.
             async with self._quota_turn if self.quota or self.max_files else nullcontext():
                 await self.check_quota(record.owner, record.size)
-                # These must not stop half-way: there must never be a record without its bytes.
-                await complete(self.make_durable(writer))
-                await complete(self.adopt(record))
+                # This must not stop half-way: a moved file without a record would lose its digest.
+                await complete(self._publish(writer, record))
         writer.committed = True
         await self._announce(record)
         return record
 
-    async def _inspect(self, record: FileRecord, writer: Writer) -> None:
-        """Call `inspect`, if there is one; move the file to the quarantine if it is refused."""
-        inspect = next(filter(None, (each.inspect for each in self.callbacks)), None)
-        if inspect is None:
-            return
+    async def _inspect(
+        self,
+        inspect: Callable[[FileRecord, AsyncIterator[bytes]], Awaitable[None]],
+        record: FileRecord,
+        writer: Writer,
+    ) -> None:
+        """Call `inspect`; move the file to the quarantine if it is refused."""
         try:
             async with aclosing(self._written(writer)) as chunks:
                 await inspect(record, chunks)
@@ -164,6 +175,10 @@ class BaseStorage(ABC):
             if problem.status_code < 500:  # Otherwise the inspection itself failed.
                 await self._quarantine(writer)
             raise
+
+    async def _publish(self, writer: Writer, record: FileRecord) -> None:
+        await self.make_durable(writer)
+        await self.adopt(record)
 
     @abstractmethod
     def _written(self, writer: Any) -> AsyncGenerator[bytes]:
