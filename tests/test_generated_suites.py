@@ -44,6 +44,7 @@ PATIENCE = 6 * 3600 if os.environ.get("SOAK") else 1200
 IMPORTANT = [
     "upload/test_upload.py::test_a_raw_body_becomes_a_file",
     "upload/test_upload_faults.py::test_sudden_death_mid_upload_leaves_no_file_and_no_part",
+    "storage/test_commits.py",
     "storage/test_storage.py",
     "storage/test_listing.py::test_all_pages_together_have_each_file_once",
     "download/test_download.py",

@@ -1,15 +1,39 @@
-"""Store and read files without routes, for services that have none for it."""
+"""Stores without routes: open one, and store and read files."""
 
+import errno
 import os
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 
 from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord, Storage
+from {{cookiecutter.package_name}}.engine.storage.base import BaseStorage
+from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
+from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 
 from .. import stores
-from ..service import Service
+from ..service import Service, make_settings
+
+#: Bytes of a file that takes several writes in each store.
+SEVERAL_PARTS = 12 << 20
+
+
+def opened(root: Path) -> AbstractAsyncContextManager[BaseStorage]:
+    """Open the store of a directory, or the one in a bucket that stands for it."""
+    return open_storage(make_settings(storage={"url": f"file:{root}"}).storage)
+
+
+def local_storage(root: Path) -> LocalStorage:
+    """Return the store of a directory, which the caller closes."""
+    return LocalStorage(make_settings(storage={"url": f"file:{root}"}).storage)
+
+
+def fail(*_: object) -> None:
+    """Fail like a disk."""
+    raise OSError(errno.EIO, "Input/output error")
 
 
 async def store(service: Service, data: bytes, **draft: Any) -> str:

@@ -1,13 +1,11 @@
 """Storage: immutable files, ordered records, and recovery after a crash."""
 
 import asyncio
-import errno
 import json
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +13,19 @@ import anyio.to_thread
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel import Problem
-from {{cookiecutter.package_name}}.engine.kernel.threads import complete, repeating
-from {{cookiecutter.package_name}}.engine.storage import Callbacks, Draft, claims, local
-from {{cookiecutter.package_name}}.engine.storage.base import BaseStorage
+from {{cookiecutter.package_name}}.engine.kernel.threads import repeating
+from {{cookiecutter.package_name}}.engine.storage import Draft, claims, local
 from {{cookiecutter.package_name}}.engine.storage.claims import Claim
 from {{cookiecutter.package_name}}.engine.storage.local import LocalStorage
 from {{cookiecutter.package_name}}.engine.storage.part import import_files, open_storage
-from {{cookiecutter.package_name}}.engine.storage.place import unavailable
-from {{cookiecutter.package_name}}.engine.storage.records import FileRecord, new_id
+from {{cookiecutter.package_name}}.engine.storage.records import new_id
 
 from .. import stores
 from ..peer import PATIENCE
 from ..service import Service, make_settings
-from .stored import files, store
+from .stored import SEVERAL_PARTS, fail, files, local_storage, opened, store
 
 G21 = pytest.mark.fault("G21")
-#: Bytes of a file that takes several writes in each store.
-SEVERAL_PARTS = 12 << 20
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
 
 
@@ -122,22 +116,6 @@ async def test_two_stores_of_one_directory_see_the_same_files(tmp_path: Path) ->
         assert [chunk async for chunk in other.read(record.id, 1, 3)] == [b"bc"]
 
 
-def opened(root: Path) -> AbstractAsyncContextManager[BaseStorage]:
-    return open_storage(make_settings(storage={"url": f"file:{root}"}).storage)
-
-
-def local_storage(root: Path) -> LocalStorage:
-    return LocalStorage(make_settings(storage={"url": f"file:{root}"}).storage)
-
-
-async def test_leaving_without_a_commit_removes_every_trace(tmp_path: Path) -> None:
-    async with opened(tmp_path) as storage:
-        async with storage.create(Draft(filename="a")) as writer:
-            await writer.write(b"x" * SEVERAL_PARTS)
-
-        assert stores.traces(tmp_path, writer.id) == []
-
-
 async def test_the_sweep_leaves_the_living_alone(tmp_path: Path) -> None:
     size = SEVERAL_PARTS
     async with opened(tmp_path) as storage:
@@ -149,38 +127,6 @@ async def test_the_sweep_leaves_the_living_alone(tmp_path: Path) -> None:
 
         assert (await storage.record(record.id)).size == size
         assert sum([len(chunk) async for chunk in storage.read(record.id, 0, size)]) == size
-
-
-async def test_a_store_commits_only_its_own_writers(tmp_path: Path) -> None:
-    writer: Any = object()
-    async with opened(tmp_path) as storage:
-        with pytest.raises(TypeError, match="another store"):
-            await storage.commit(writer)
-
-
-async def test_a_commit_that_is_cancelled_adds_the_record_of_durable_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Recovery would add a record without the digest."""
-    digest, is_durable, may_end = {"sha-256": "eA=="}, asyncio.Event(), asyncio.Event()
-    async with opened(tmp_path) as storage, storage.create(Draft(filename="a")) as writer:
-        make_durable = storage.make_durable
-
-        async def wait(writer: Any) -> None:
-            await make_durable(writer)
-            is_durable.set()
-            await may_end.wait()
-
-        monkeypatch.setattr(storage, "make_durable", wait)
-        committing = asyncio.create_task(storage.commit(writer, digest))
-        await is_durable.wait()
-        committing.cancel()
-        may_end.set()
-
-        with pytest.raises(asyncio.CancelledError):
-            await committing
-
-        assert (await storage.record(writer.id)).digest == digest
 
 
 @pytest.mark.local
@@ -323,23 +269,6 @@ async def test_a_record_is_removed_even_when_only_the_bytes_can_make_room(
     assert await files(service) == []
 
 
-async def test_a_commit_goes_to_its_end_however_often_it_is_cancelled() -> None:
-    steps = []
-
-    async def commit() -> None:
-        for step in range(5):
-            await asyncio.sleep(0)
-            steps.append(step)
-
-    task = asyncio.create_task(complete(commit()))
-    while not task.done():
-        await asyncio.sleep(0)
-        task.cancel()
-
-    assert task.cancelled()
-    assert steps == [0, 1, 2, 3, 4]
-
-
 @pytest.mark.local
 async def test_a_claim_that_nobody_waits_for_any_more_is_given_back(tmp_path: Path) -> None:
     path, opened = tmp_path / "x.lock", threading.Event()
@@ -355,10 +284,6 @@ async def test_a_claim_that_nobody_waits_for_any_more_is_given_back(tmp_path: Pa
     again = Claim.take(path)
     assert again is not None
     again.release()
-
-
-def fail(*_: object) -> None:
-    raise OSError(errno.EIO, "Input/output error")
 
 
 @pytest.mark.local
@@ -399,58 +324,6 @@ async def test_a_file_that_cannot_be_removed_does_not_end_a_recovery(
     await storage.close()
 
     assert [part.exists() for part in parts] == [True, False, False]
-
-
-@pytest.mark.local
-@pytest.mark.fault("G39")
-@pytest.mark.parametrize("is_moved", [False, True])
-async def test_a_file_is_not_listed_when_its_commit_failed_after_the_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_moved: bool
-) -> None:
-    """A directory that is moved in this moment has the record, and is moved back later."""
-    root, kept = tmp_path / "data", tmp_path / "kept"
-    storage = local_storage(root)
-    real = storage.catalogue.execute
-
-    def execute(statement: str, *values: object) -> list[tuple[Any, ...]]:
-        rows = real(statement, *values)
-        if statement.startswith("INSERT"):
-            if not is_moved:
-                fail()
-            root.rename(kept)
-        return rows
-
-    monkeypatch.setattr(storage.catalogue, "execute", execute)
-    with pytest.raises(Problem, match="503"):
-        async with storage.create(Draft(filename="a")) as writer:
-            await storage.commit(writer)
-    if is_moved:
-        kept.rename(root)
-        await storage.sweep()
-
-    assert [record async for _, record in storage.records()] == []
-    assert [path for path in root.rglob("*") if writer.id in path.name] == []
-    await storage.close()
-
-
-@pytest.mark.fault("G39")
-async def test_an_upload_is_acknowledged_when_its_announcement_cannot_be_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone() -> None:
-        raise unavailable()
-
-    async def stored(_: FileRecord) -> None:
-        monkeypatch.setattr(storage.place, "check", gone)
-
-    storage = LocalStorage(
-        make_settings(storage={"url": f"file:{tmp_path}"}).storage, [Callbacks(on_stored=stored)]
-    )
-    async with storage.create(Draft(filename="a")) as writer:
-        record = await storage.commit(writer)
-
-    assert (await storage.record(record.id)).id == record.id
-    await storage.close()
 
 
 async def put(storage: LocalStorage) -> Path:
