@@ -40,7 +40,7 @@ except (OSError, OverflowError, ValueError) as error:
 endef
 export CHECK_PORT
 
-.PHONY: serve port test soak prove-faults bench-upload bench-download bench-nginx bench-realtime bench-runs bench-overhead bench-hostile bench-single bench-s3 bench-compare lint format clean caches
+.PHONY: serve port test soak prove-faults bench bench-upload bench-download bench-nginx bench-realtime bench-runs bench-overhead bench-hostile bench-single bench-s3 bench-compare lint format clean caches
 
 serve: port caches | $(UV)
 	@echo "Generating a service with every module in $(DEMO) ..."
@@ -68,6 +68,10 @@ soak: | $(UV)
 # The tests of faults and bounds on the last version before each fix, where all must fail.
 prove-faults: | $(UV)
 	@$(RUN) python tests/prove_faults.py $(ARGS)
+
+# Run every benchmark in 15 minutes, and write benchmarks/results.
+bench: | $(UV)
+	@$(RUN) python benchmarks/everything.py $(ARGS)
 
 # Compare uploads with other servers in one run. benchmarks/README.md describes the results and the
 # ARGS: --smoke is a quick check of the benchmark, --bars fails if a target is missed.

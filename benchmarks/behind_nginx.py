@@ -16,7 +16,9 @@ from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 
+import chart
 import load
+import raw
 import report
 import side_by_side
 from download_measure import Scenario, measure
@@ -68,6 +70,7 @@ class Time:
     """Something that a client waits for, and its limit in seconds."""
 
     name: str
+    short: str
     sample: Callable[[Server, Path], Generator[float]]
     limit: float | None = None
 
@@ -130,9 +133,14 @@ def read_until(sock: socket.socket, end: bytes) -> None:
 
 
 CLIENT_TIMES = [
-    Time("first byte of an event stream", first_bytes, 0.050),
-    Time("an event, from its publisher to a subscriber", events),
-    Time("a piece of an upload, until the service has written it", pieces, 0.100),
+    Time("first byte of an event stream", "first byte", first_bytes, 0.050),
+    Time("an event, from its publisher to a subscriber", "event", events),
+    Time(
+        "a piece of an upload, until the service has written it",
+        "piece of an upload",
+        pieces,
+        0.100,
+    ),
 ]
 Times = dict[tuple[Download, Time], list[float]]
 Samples = dict[tuple[Download, Scenario], list[Sample]]
@@ -155,17 +163,18 @@ def measure_times(tools: Tools, rounds: int, count: int) -> Times:
 def main() -> None:
     options = parse()
     if not PLAIN.available:
-        sys.exit("nginx is not installed.")
+        side_by_side.leave_out("nginx is not installed")
     with side_by_side.workshop(options, options.size * MIB // 4 + GIB) as tools:
         scenario = SCENARIO.smoke() if options.smoke else SCENARIO
         measured = partial(measure, tools, size=options.size * MIB, pings=False)
         cases = {scenario: [PLAIN, BEHIND]}
-        samples = side_by_side.gather(cases, options.rounds, measured, describe)
+        samples = side_by_side.gather(cases, options, measured, describe)
         if len(samples) < 2:
             sys.exit(1)
-        times = measure_times(tools, options.rounds, 5 if options.smoke else TIMES)
+        times = measure_times(tools, options.rounds, 5 if options.smoke else options.times)
         text, kept = page(tools, samples, times, options.rounds)
-    side_by_side.write(options, "nginx", text, "")
+    results = [*raw.results_of(samples), *results_of(times, options.rounds)]
+    side_by_side.write(options, tools, ("nginx", text, picture(times)), results)
     sys.exit(not (kept or not options.bars))
 
 
@@ -175,6 +184,9 @@ def parse() -> argparse.Namespace:
     parser.set_defaults(size=2048)
     parser.add_argument("--bars", action="store_true", help="fail if a target is missed")
     options = parser.parse_args()
+    options.times = TIMES
+    if options.standard:
+        options.size, options.rounds, options.times = 512, 2, 50
     if options.smoke:
         options.size, options.rounds = 8, 1
     return options
@@ -189,13 +201,20 @@ def page(tools: Tools, samples: Samples, times: Times, rounds: int) -> tuple[str
     sent = {variant: summary(found) for (variant, _), found in samples.items()}
     plain, ours, sides = sent[PLAIN], sent[BEHIND], (DIRECT, BEHIND)
     rows = [
-        [v.label, f"{s.rate:.0f}", f"{s.cpu:.2f}", f"{s.cpu / plain.cpu:.2f}", f"{s.client:.0%}"]
+        [
+            v.label,
+            f"{s.rate:.0f}",
+            f"{s.cpu:.2f}",
+            f"{s.spread / 2:.0%}",
+            f"{s.cpu / plain.cpu:.2f}",
+            f"{s.client:.0%}",
+        ]
         for v, s in sent.items()
     ]
     waits = [
         [
             each.name,
-            *(f"{1000 * middle(times[v, each]):.1f}" for v in sides for middle in (median, p99)),
+            *(cell for side in sides for cell in cells(times[side, each], rounds)),
         ]
         for each in CLIENT_TIMES
     ]
@@ -218,13 +237,53 @@ def page(tools: Tools, samples: Samples, times: Times, rounds: int) -> tuple[str
         "# Behind nginx",
         f"{rounds} rounds. {machine}.",
         "### 8 downloads at once, from the page cache",
-        markdown(["", "MiB/s", "CPU-s/GiB", "x nginx", "client busy"], rows),
+        markdown(["", "MiB/s", "CPU-s/GiB", "±", "x nginx", "client busy"], rows),
         "### Times of clients, ms",
-        markdown(["", "alone", "p99", "behind nginx", "p99"], waits),
+        "![Milliseconds](nginx.svg)",
+        markdown(["", "alone", "±", "p99", "behind nginx", "±", "p99"], waits),
         "### Targets",
         markdown(["", "measured", "target", "met"], checked),
     ]
     return "\n\n".join(sections) + "\n", all(kept.values())
+
+
+def cells(seconds: list[float], rounds: int) -> list[str]:
+    """Return the median, its spread over the rounds, and the 99th percentile, in ms."""
+    each = [median(some) for some in by_round(seconds, rounds)]
+    return [f"{1000 * median(seconds):.1f}", report.spread(each), f"{1000 * p99(seconds):.1f}"]
+
+
+def by_round(seconds: list[float], rounds: int) -> list[list[float]]:
+    size = len(seconds) // rounds
+    return [seconds[start : start + size] for start in range(0, len(seconds), size)]
+
+
+def results_of(times: Times, rounds: int) -> list[raw.Record]:
+    return [
+        raw.result(
+            variant.name,
+            variant.label,
+            each.name,
+            [
+                {"ms": 1000 * median(some), "p99_ms": 1000 * p99(some)}
+                for some in by_round(seconds, rounds)
+            ],
+        )
+        for (variant, each), seconds in times.items()
+    ]
+
+
+def picture(times: Times) -> str:
+    """Draw the times of clients."""
+    rows = [
+        chart.Row(
+            each.short,
+            (1000 * median(times[DIRECT, each]), 1000 * median(times[BEHIND, each])),
+            own=True,
+        )
+        for each in CLIENT_TIMES
+    ]
+    return chart.bars("Milliseconds: shorter is better", ("alone", "behind nginx"), rows)
 
 
 def p99(seconds: list[float]) -> float:

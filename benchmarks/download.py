@@ -8,6 +8,7 @@ import sys
 from functools import partial
 
 import download_report
+import raw
 import side_by_side
 from download_measure import Scenario, measure
 from download_servers import VARIANTS
@@ -21,24 +22,32 @@ SCENARIOS = [
     Scenario("small", 32, 5),
     Scenario("rows", 1, 1_000_000),
 ]
+#: The loads of the standard size, and its variants: those of the summary and similar ones.
+STANDARD = [Scenario("large", 1), Scenario("small", 32, 2), Scenario("rows", 1, 200_000)]
+STANDARD_VARIANTS = [
+    "zero-copy", "page-cache", "fileresponse", "stream-64k", "nginx", "caddy", "rows", "yield",
+]  # fmt: skip
 #: Minimum size in MiB; the buffers of the kernel would hold much of a smaller file.
 LEAST = 256
 
 
 def main() -> None:
     options = parse()
-    chosen = side_by_side.choose(VARIANTS, options.only)
+    names = STANDARD_VARIANTS if options.standard else None
+    chosen = side_by_side.choose(VARIANTS, options.only or names)
     size = options.size * MIB
     # The file of an eighth exists twice while it is being stored.
     with side_by_side.workshop(options, size // 4 + GIB) as tools:
-        asked = [scenario.smoke() for scenario in SCENARIOS] if options.smoke else SCENARIOS
+        asked = STANDARD if options.standard else SCENARIOS
+        asked = [scenario.smoke() for scenario in asked] if options.smoke else asked
         cases = {s: [v for v in chosen if s.kind in v.kinds] for s in asked}
         measured = partial(measure, tools, size=size)
-        samples = side_by_side.gather(cases, options.rounds, measured, describe)
+        samples = side_by_side.gather(cases, options, measured, describe)
         if not samples:
             sys.exit(1)
         text = download_report.page(tools, samples, options.size, options.rounds)
-    side_by_side.write(options, "download", text, download_report.picture(samples))
+    made = ("download", text, download_report.picture(samples))
+    side_by_side.write(options, tools, made, raw.results_of(samples))
     complete = {variant for variant, _ in samples} == set(chosen)
     kept = all(target.kept(found) for target, _, found in download_report.checked(samples))
     sys.exit(not (complete and (kept or not options.bars)))
@@ -52,6 +61,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.size < LEAST:
         parser.error(f"--size: at least {LEAST}")
+    if options.standard:
+        options.size, options.within = 512, 65
     if options.smoke:
         options.size, options.rounds = 8, 1
     if options.bars:

@@ -191,7 +191,7 @@ def picture(samples: Samples) -> str:
     found = [_found(scenario, samples) for scenario in _scenarios(samples, "large")]
     if not found:
         return ""
-    one, many = found
+    one, many = found[0], found[-1]
     drawn = [
         chart.Row(variant.label, (s.cpu, many[variant].cpu), own=variant.ours)
         for variant, s in one.items()

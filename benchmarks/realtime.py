@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+import raw
 import realtime_report
 import side_by_side
 from measure import MIB, Sample
@@ -19,6 +20,8 @@ from servers import Tools
 SUBSCRIBERS = (100, 1_000, 5_000, 10_000)
 #: The minimum number of events and of deliveries of a load.
 EVENTS, DELIVERIES = 20, 40_000
+#: The load of the standard size.
+STANDARD = (1_000,)
 #: Descriptors per connection; the service reserves some for files.
 DESCRIPTORS = 2
 
@@ -27,14 +30,16 @@ def main() -> None:
     options = parse()
     chosen = side_by_side.choose(VARIANTS, options.only)
     most = allowed(options.size)
-    scenarios = [scenario(count, options.smoke) for count in SUBSCRIBERS if count <= most]
+    counts = STANDARD if options.standard else SUBSCRIBERS
+    scenarios = [scenario(count, options.smoke) for count in counts if count <= most]
     with side_by_side.workshop(options, 256 * MIB) as tools:
-        samples = compare(tools, chosen, scenarios, options.rounds)
+        samples = compare(tools, chosen, scenarios, options)
         if not samples:
             sys.exit(1)
         text = realtime_report.page(tools, samples, options.rounds)
-    picture, whole = realtime_report.picture(samples), len(scenarios) == len(SUBSCRIBERS)
-    side_by_side.write(options, "realtime", text, picture, whole=whole)
+    whole = len(scenarios) == len(counts)
+    made = ("realtime", text, realtime_report.picture(samples))
+    side_by_side.write(options, tools, made, raw.results_of(samples), whole=whole)
     complete = {variant for variant, _ in samples} == set(chosen)
     kept = all(target.kept(found) for target, _, found in realtime_report.checked(samples))
     sys.exit(not (complete and (kept or not options.bars)))
@@ -48,6 +53,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.size < SUBSCRIBERS[0]:
         parser.error(f"--size: at least {SUBSCRIBERS[0]}")
+    if options.standard:
+        options.size, options.within = STANDARD[-1], 70
     if options.smoke:
         options.size, options.rounds = SUBSCRIBERS[0], 1
     if options.bars:
@@ -71,11 +78,14 @@ def allowed(subscribers: int) -> int:
 
 
 def compare(
-    tools: Tools, variants: Sequence[Realtime], scenarios: Sequence[Scenario], rounds: int
+    tools: Tools,
+    variants: Sequence[Realtime],
+    scenarios: Sequence[Scenario],
+    options: argparse.Namespace,
 ) -> realtime_report.Samples:
     """Measure all variants with all numbers of subscribers."""
     cases = dict.fromkeys(scenarios, variants)
-    found = side_by_side.gather(cases, rounds, partial(measure, tools), describe)
+    found = side_by_side.gather(cases, options, partial(measure, tools), describe)
     return {key: [s for s in taken if isinstance(s, Delivery)] for key, taken in found.items()}
 
 

@@ -4,9 +4,10 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from statistics import median
 
 from packaging.utils import canonicalize_name
+from raw import cpu_model
 from servers import Tools
 
 
@@ -18,17 +19,20 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def machine(tools: Tools, packages: Iterable[str], programs: Iterable[str]) -> str:
     """Return a description of the machine and the versions."""
     installed = tools.environment.installed
-    model = next(
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    )
     software = [
         f"Python {platform.python_version()}",
         *(f"{name} {installed[canonicalize_name(name)].version}" for name in packages),
         *programs,
     ]
-    return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}; " + ", ".join(software)
+    hardware = f"{os.cpu_count()} cores of {cpu_model()}, Linux {platform.release()}"
+    return f"{hardware}; {', '.join(software)}"
+
+
+def spread(values: Iterable[float]) -> str:
+    """Return half the range of the rounds, as a share of their median."""
+    found = sorted(values)
+    middle = median(found)
+    return f"{(found[-1] - found[0]) / 2 / middle:.0%}" if middle else ""
 
 
 def nginx_version() -> str:

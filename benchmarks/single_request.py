@@ -5,13 +5,17 @@ make bench-single
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 
+import raw
 import report
 import side_by_side
 from load import HOST
@@ -25,8 +29,14 @@ from single_request_table import MOST, REQUESTS, Single
 #: Targets per request: milliseconds of CPU and Redis, MiB of memory and of writes.
 PROMISED = {"cpu": 200.0, "memory": 16.0, "written": 64.0, "redis": 50.0}
 
+#: The requests of the standard size: expensive ones of each module.
+STANDARD = [
+    "metrics", "listing", "archive of 1000", "export table", "prefix replay, SSE",
+    "publish with a key", "ingest empty objects", "form of files",
+]  # fmt: skip
 BROKERS = ["memory", "redis"]
-Found = dict[str, list[tuple[Single, Cost]]]
+#: The cost of each request in each round, by broker.
+Found = dict[str, dict[Single, list[Cost]]]
 
 
 def start(tools: Tools, files: Path, port: int, *, broker: str, records: int) -> Command:
@@ -46,16 +56,24 @@ def start(tools: Tools, files: Path, port: int, *, broker: str, records: int) ->
 def main() -> None:
     options = parse()
     requests = [r for r in REQUESTS if not options.only or any(o in r.name for o in options.only)]
+    if options.standard:
+        requests = [single for single in requests if single.name in STANDARD]
     if not requests:
         sys.exit("no request matches")
-    found: Found = {}
+    if "redis" in options.brokers and shutil.which("redis-server") is None:
+        side_by_side.NOT_MEASURED["with redis"] = "redis-server is not installed"
+        options.brokers = [broker for broker in options.brokers if broker != "redis"]
+    found: Found = {broker: {single: [] for single in requests} for broker in options.brokers}
     with side_by_side.workshop(options, GIB) as tools:
-        for broker in options.brokers:
-            found[broker] = list(measure(tools, broker, requests, options))
+        for _ in side_by_side.rounds(options):
+            for broker, costs in found.items():
+                for single, cost in measure(tools, broker, requests, options):
+                    costs[single].append(cost)
         text = page(tools, found, options)
-    side_by_side.write(options, "single_request", text, "")
-    complete = all(len(costs) == len(requests) for costs in found.values())
-    kept = not any(above(cost) for costs in found.values() for _, cost in costs)
+    made = ("single_request", text, "")
+    side_by_side.write(options, tools, made, results_of(found))
+    kept = not any(above(cost) for costs in found.values() for cost in medians(costs).values())
+    complete = bool(found)
     sys.exit(not (complete and (kept or not options.bars)))
 
 
@@ -70,7 +88,11 @@ def parse() -> argparse.Namespace:
         "--brokers", type=lambda text: text.split(","), default=BROKERS, help="memory, redis"
     )
     parser.add_argument("--bars", action="store_true", help="fail if a target is missed")
+    parser.set_defaults(rounds=1)
     options = parser.parse_args()
+    if options.standard:
+        options.topics, options.size, options.files = 1_000, 33_000, 10_000
+        options.rounds, options.within = 3, 65
     if options.smoke:
         options.topics, options.size, options.files = 50, 500, 1000
     return options
@@ -131,13 +153,16 @@ def page(tools: Tools, found: Found, options: argparse.Namespace) -> str:
     """Return one table per broker, then the targets."""
     sections = [
         "# What one request costs",
-        f"{options.size} events on {options.topics} topics, {options.files} files. "
+        f"{options.size} events on {options.topics} topics, {options.files} files; "
+        f"{options.rounds} rounds of which the median is shown. "
         f"{report.machine(tools, ('fastapi', 'uvicorn'), [])}.",
     ]
     for broker, costs in found.items():
-        rows = [[single.name, *cells(cost)] for single, cost in costs]
+        middle = medians(costs)
+        spreads = {s: report.spread(each.cpu for each in some) for s, some in costs.items() if some}
+        rows = [[single.name, *cells(cost, spreads[single])] for single, cost in middle.items()]
         columns = [
-            "", "status", "bytes sent", "MiB taken", "CPU-ms", "memory, MiB", "written, MiB",
+            "", "status", "bytes sent", "MiB taken", "CPU-ms", "±", "memory, MiB", "written, MiB",
             "Redis, ms", "slowest, ms", "above",
         ]  # fmt: skip
         sections.append(f"### With {broker}\n\n{report.markdown(columns, rows)}")
@@ -147,18 +172,44 @@ def page(tools: Tools, found: Found, options: argparse.Namespace) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def cells(cost: Cost) -> list[str]:
-    figures = (cost.received, cost.cpu, cost.memory, cost.written, cost.redis, cost.longest)
+def medians(costs: Mapping[Single, Sequence[Cost]]) -> dict[Single, Cost]:
+    """Return the median of each value over the rounds."""
+    return {
+        single: replace(
+            some[0],
+            **{
+                name: median(getattr(cost, name) for cost in some)
+                for name in ("received", "cpu", "memory", "written", "redis", "longest")
+            },
+        )
+        for single, some in costs.items()
+        if some
+    }
+
+
+def results_of(found: Found) -> list[raw.Record]:
+    return [
+        raw.result(broker, f"ours, {broker}", single.name, [asdict(cost) for cost in some])
+        for broker, costs in found.items()
+        for single, some in costs.items()
+    ]
+
+
+def cells(cost: Cost, spread: str) -> list[str]:
+    figures = (cost.memory, cost.written, cost.redis, cost.longest)
     return [
         cost.status,
         f"{cost.sent}",
+        f"{cost.received:.1f}",
+        f"{cost.cpu:.1f}",
+        spread,
         *(f"{each:.1f}" for each in figures),
         ", ".join(above(cost)),
     ]
 
 
 def targets(found: Found) -> list[list[str]]:
-    costs = [cost for each in found.values() for _, cost in each]
+    costs = [cost for each in found.values() for cost in medians(each).values()]
     rows = []
     for name, limit in PROMISED.items():
         worst = max((getattr(cost, name) for cost in costs), default=0.0)

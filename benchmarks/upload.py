@@ -6,15 +6,15 @@ make bench-upload
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 
+import raw
 import report
 import side_by_side
 import upload_report
 from measure import GIB, MIB, Sample, summary
 from servers import Tools
 from side_by_side import say
-from upload_measure import Scenario, measure
+from upload_measure import Big, Scenario, measure
 from upload_servers import VARIANTS, Upload
 
 SMALL = 16 << 10
@@ -22,14 +22,20 @@ SCENARIOS = [Scenario(count, chunk) for count in (1, 32) for chunk in (0, SMALL)
 #: Maximum memory of a load in MiB, by the number of uploads at once.
 MEMORY_BARS = {1: 8, 32: 64}
 PING_BAR = 50  # ms
+#: The loads of the standard size, and its variants: those of the summary and similar ones.
+STANDARD = SCENARIOS[:2]
+STANDARD_VARIANTS = ["raw", "tus", "multipart", "discard", "form", "tuspyserver", "node", "nginx"]
+#: MiB of the upload whose memory is measured; its pings are sent at the same time.
+BIG = 2048
 
 
 def main() -> None:
     options = parse()
-    chosen = side_by_side.choose(VARIANTS, options.only)
+    names = STANDARD_VARIANTS if options.standard else None
+    chosen = side_by_side.choose(VARIANTS, options.only or names)
     size = options.size * MIB
     # A form is written twice, and each load is sent twice.
-    with side_by_side.workshop(options, 4 * size + GIB) as tools:
+    with side_by_side.workshop(options, max(4 * size, options.big * MIB) + GIB) as tools:
         if options.bars:
             sys.exit(not check_bars(tools, [v for v in chosen if v.ours], size))
         sys.exit(not compare(tools, chosen, size, options))
@@ -39,9 +45,14 @@ def parse() -> argparse.Namespace:
     size = "MiB of one load, over all its uploads (512)"
     parser = side_by_side.options(__doc__, size, [variant.name for variant in VARIANTS])
     parser.add_argument("--bars", action="store_true", help="check the memory of 4 GiB uploads")
+    parser.add_argument(
+        "--big", type=int, default=BIG, help=f"MiB of an upload whose memory is measured ({BIG})"
+    )
     options = parser.parse_args()
+    if options.standard:
+        options.size, options.within = 128, 60
     if options.smoke:
-        options.size, options.rounds = 4, 1
+        options.size, options.rounds, options.big = 4, 1, 8
     options.size = options.size or (4096 if options.bars else 512)
     return options
 
@@ -50,14 +61,23 @@ def compare(
     tools: Tools, variants: Sequence[Upload], size: int, options: argparse.Namespace
 ) -> bool:
     """Measure all variants, and report the medians."""
-    cases = dict.fromkeys(SCENARIOS, variants)
-    samples = side_by_side.gather(
-        cases, options.rounds, partial(measure, tools, size=size), describe
-    )
+    big = Big(1, 0, options.big)
+    ours = [variant for variant in variants if variant.ours][: 1 if options.standard else None]
+    cases = dict.fromkeys(STANDARD if options.standard else SCENARIOS, variants)
+    if options.big:
+        cases[big] = ours
+
+    def measured(variant: Upload, scenario: Scenario) -> Sample:
+        if isinstance(scenario, Big):
+            return measure(tools, variant, scenario, scenario.size * MIB, "together")
+        return measure(tools, variant, scenario, size)
+
+    samples = side_by_side.gather(cases, options, measured, describe)
     if not samples:
         return False
     text = upload_report.page(tools, samples, options.size, options.rounds)
-    side_by_side.write(options, "upload", text, upload_report.picture(samples))
+    made = ("upload", text, upload_report.picture(samples))
+    side_by_side.write(options, tools, made, raw.results_of(samples))
     return {variant for variant, _ in samples} == set(variants)
 
 

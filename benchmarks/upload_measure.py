@@ -36,6 +36,18 @@ class Scenario:
         return f"{self.uploads} x {f'{self.chunk >> 10} KiB' if self.chunk else 'large'}"
 
 
+@dataclass(frozen=True)
+class Big(Scenario):
+    """An upload of its own size in MiB, for its memory."""
+
+    size: int
+
+    @property
+    def title(self) -> str:
+        size = f"{self.size >> 10} GiB" if self.size >= 1 << 10 else f"{self.size} MiB"
+        return f"1 upload of {size}"
+
+
 def measure(
     tools: Tools, variant: Upload, scenario: Scenario, size: int, pings: Pings = "apart"
 ) -> Sample:
