@@ -22,7 +22,7 @@ import upload_measure
 from download_servers import VARIANTS as DOWNLOADS
 from measure import GIB, MIB, MeasureError, Sample
 from realtime_servers import VARIANTS as REALTIME
-from servers import REPOSITORY, Tools, equip
+from servers import REPOSITORY, THEIRS, Tools, equip
 from side_by_side import say, workplace
 from upload_load import ROWS
 from upload_servers import VARIANTS as UPLOADS
@@ -218,7 +218,8 @@ def archived(commit: str, directory: Path) -> Path:
 
 def equipped(directory: Path, kept: Path, template: Path) -> Tools:
     directory.mkdir()
-    return equip(directory, kept, template)
+    # With the packages of the other benchmarks, so that all have one environment.
+    return equip(directory, kept, template, THEIRS)
 
 
 def gather(

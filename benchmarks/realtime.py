@@ -30,7 +30,7 @@ def main() -> None:
     options = parse()
     chosen = side_by_side.choose(VARIANTS, options.only)
     most = allowed(options.size)
-    counts = STANDARD if options.standard else SUBSCRIBERS
+    counts = STANDARD if options.standard and not options.smoke else SUBSCRIBERS
     scenarios = [scenario(count, options.smoke) for count in counts if count <= most]
     with side_by_side.workshop(options, 256 * MIB) as tools:
         samples = compare(tools, chosen, scenarios, options)

@@ -52,7 +52,7 @@ FIGURES = [
 
 def write(results: Path, runs: Sequence[Record]) -> None:
     """Write the summary of the benchmarks that have just run."""
-    measured = {each["name"]: _read(results, each["name"]) for each in runs}
+    measured = {each["name"]: read(results, each["name"]) for each in runs}
     reasons = {each["name"]: each["reason"] or each["status"] for each in runs}
     for run in runs:
         document = measured[run["name"]] if run["status"] == "measured" else None
@@ -158,7 +158,7 @@ def machine(facts: Record) -> str:
 
 
 def block(text: str) -> str | None:
-    """Return what is between the comments of README.md; None without them."""
+    """Return the text between the comments of README.md; None without them."""
     _, begin, rest = text.partition(BEGIN)
     found, end, _ = rest.partition(END)
     return found.strip() if begin and end else None
@@ -166,7 +166,7 @@ def block(text: str) -> str | None:
 
 def update(readme: Path, results: Path) -> None:
     """Replace the figures in README.md by those of the summary."""
-    whole = _read(results, "summary")
+    whole = read(results, "summary")
     text = readme.read_text("utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -176,7 +176,8 @@ def update(readme: Path, results: Path) -> None:
     readme.write_text(new, "utf-8")
 
 
-def _read(results: Path, name: str) -> Record | None:
+def read(results: Path, name: str) -> Record | None:
+    """Return a document of results; None if it does not exist."""
     path = results / f"{name}.json"
     if not path.exists():
         return None

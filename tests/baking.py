@@ -1,6 +1,8 @@
 """Generate projects from a clean copy of the template, without changes outside of a folder."""
 
 import ast
+import hashlib
+import json
 import os
 import shutil
 import tomllib
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cookiecutter.main import cookiecutter
+from filelock import FileLock
 
 from answers import REPOSITORY, Answer
 
@@ -72,6 +75,25 @@ def bake(template: Path, output: Path, **answers: Answer) -> Project:
             output_dir=str(output),
         )
     )
+    (package,) = (path / "src").iterdir()
+    return Project(path, package.name, answers)
+
+
+def bake_again(template: Path, kept: Path, output: Path, **answers: Answer) -> Project:
+    """Copy a project that was generated before with the same answers, or generate it.
+
+    The folder `kept` is for one state of the template. Several processes may share it.
+    """
+    kept.mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()[:16]
+    finished = kept / f"{key}.finished"
+    with FileLock(kept / f"{key}.lock"):
+        if not finished.exists():
+            bake(template, kept / key, **answers)
+            finished.touch()
+    (original,) = (kept / key).iterdir()
+    path = output / original.name
+    shutil.copytree(original, path, symlinks=True)
     (package,) = (path / "src").iterdir()
     return Project(path, package.name, answers)
 

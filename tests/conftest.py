@@ -8,10 +8,11 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
 
 from answers import EVERYTHING, OPEN, Answer
-from baking import Bake, Project, bake, copy_of_the_template
+from baking import Bake, Project, bake_again, copy_of_the_template
 from environment import Environment, environment_for
 from groups import group_of
 from tools import program
@@ -44,22 +45,32 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_of_the_template(tmp_path_factory.mktemp("template") / "template")
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of this run, which all processes of pytest-xdist share."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(name="bake")
-def _bake(template: Path, tmp_path: Path) -> Bake:
+def _bake(template: Path, shared: Path, tmp_path: Path) -> Bake:
     """Generate projects in a temporary folder of the test."""
 
     def bake_here(output: Path = tmp_path / "projects", **answers: Answer) -> Project:
-        return bake(template, output, **answers)
+        return bake_again(template, shared / "projects", output, **answers)
 
     return bake_here
 
 
 @pytest.fixture(scope="session")
-def bake_once(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
+def bake_once(template: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
     """Generate projects that several tests share."""
 
     def bake_shared(**answers: Answer) -> Project:
-        return bake(template, tmp_path_factory.mktemp("shared-project"), **answers)
+        output = tmp_path_factory.mktemp("shared-project")
+        return bake_again(template, shared / "projects", output, **answers)
 
     return bake_shared
 
@@ -94,17 +105,24 @@ def environment(full: Project) -> Environment:
 
 @pytest.fixture(scope="session")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the scripts of clients to a folder in which packages can be installed."""
+    """Copy the scripts of clients to a folder with their packages."""
     folder = tmp_path_factory.mktemp("clients") / "scripts"
     return Path(shutil.copytree(Path(__file__).parent / "clients", folder))
 
 
 @pytest.fixture(scope="session")
-def node(scripts: Path) -> str:
-    """Return Node, with the packages that the scripts import."""
-    npm = program("npm")
+def node(scripts: Path, shared: Path) -> str:
+    """Return Node, with the packages that the scripts import, which are installed once."""
+    npm, folder = program("npm"), shared / "node"
     quiet = ["--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"]
-    subprocess.run([npm, "install", "--loglevel=error", *quiet], cwd=scripts, check=True)
+    with FileLock(shared / "node.lock"):
+        if not folder.exists():
+            installed = shared / "node-unfinished"
+            installed.mkdir(exist_ok=True)
+            shutil.copy(scripts / "package.json", installed)
+            subprocess.run([npm, "install", "--loglevel=error", *quiet], cwd=installed, check=True)
+            installed.rename(folder)
+    shutil.copytree(folder / "node_modules", scripts / "node_modules", symlinks=True)
     return program("node")
 
 

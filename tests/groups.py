@@ -14,6 +14,8 @@ SPREAD = {
     "test_prompts",
     "test_pythons",
 }
+#: Tests in such files whose cases share a cache: types of dependencies are analysed once.
+TOGETHER = {"test_the_types_of_a_project_are_sound"}
 #: Files that use one browser.
 BROWSER = {"test_download_browser", "test_foreign_pages", "test_page_browser"}
 
@@ -22,6 +24,8 @@ def group_of(nodeid: str) -> str:
     """Return the group of a test, by default its file."""
     path, _, test = nodeid.partition("::")
     name = PurePosixPath(path).stem
+    if test.partition("[")[0] in TOGETHER:
+        return test.partition("[")[0]
     if name in SPREAD:
         return nodeid
     if name == "test_matrix":

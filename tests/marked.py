@@ -1,10 +1,12 @@
 """Run the marked tests of a generated project in several processes, because most of them wait."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import TypeAlias
 
 from baking import Project
@@ -18,6 +20,8 @@ PARTS = [
 ]  # fmt: skip
 #: Parts that exist with access control only.
 WITH_KEYS = ["access", "realtime/access"]
+#: The import of tests or marks from another file of tests.
+IMPORTED = re.compile(r"^from (\.+)(test_\w+) import ", re.MULTILINE)
 SAFE = str.maketrans("/*[]", "____")
 
 #: The class has a parameter only for the type checker.
@@ -55,17 +59,41 @@ def cases_of(reports: Iterator[Report]) -> Iterator[ElementTree.Element]:
     return chain.from_iterable(report.iter("testcase") for report in reports)
 
 
+def marked_of(project: Project, paths: list[str], mark: str) -> list[str]:
+    """Return the files with a mark: after its import, pytest would deselect all tests of another.
+
+    The paths are files and folders. A file may also import marked tests, or a mark, of another.
+    """
+
+    def has(path: Path) -> bool:
+        text = path.read_text("utf-8")
+        imported = (path.parents[len(d) - 1] / f"{name}.py" for d, name in IMPORTED.findall(text))
+        return bool(re.search(rf"\bmark\.{mark}\b", text)) or any(map(has, imported))
+
+    whole = [project.path / path for path in paths]
+    files = chain.from_iterable([p] if p.is_file() else sorted(p.rglob("test_*.py")) for p in whole)
+    return [str(path.relative_to(project.path)) for path in files if has(path)]
+
+
 def _run_part(
     project: Project, environment: Environment, mark: str, folder: str, patience: int, part: str
 ) -> Report:
-    tests = files_of(project, part, folder)
+    tests = marked_of(project, files_of(project, part, folder), mark)
+    if not tests:
+        return ElementTree.ElementTree(ElementTree.Element("testsuites"))
     place = f"{folder}/{part}".translate(SAFE)
     report = f"{place}.xml"
     # By default pytest deletes temporary folders that other runs still use.
     files = project.path.parent / place
     # Isolate the tests from the leftovers of a failed one.
     alone = ["-p", "no:unraisableexception", "-p", "no:threadexception", "-p", "no:cacheprovider"]
-    written = ["--tb=no", f"--junitxml={report}", "-o", "junit_logging=system-out"]
+    written = [
+        "--assert=plain",
+        "--tb=no",
+        f"--junitxml={report}",
+        "-o",
+        "junit_logging=system-out",
+    ]
     # A file may import missing modules; run the others nevertheless.
     options = ["-m", mark, f"--basetemp={files}", "--continue-on-collection-errors"]
     options += [*alone, *written]

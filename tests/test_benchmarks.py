@@ -5,6 +5,7 @@ losses.
 """
 
 import asyncio
+import importlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import summary
 from uv import find_uv_bin
 
 from answers import REPOSITORY
@@ -75,7 +77,7 @@ def number(cell: str) -> float:
     ("name", "arguments", "figure", "servers"),
     [
         (
-            "upload", "--size 4 --rounds 1 --only raw,discard", "MiB/s",
+            "upload", "--size 4 --rounds 1 --big 0 --only raw,discard", "MiB/s",
             ["ours, raw body", "FastAPI, receive and discard"],
         ),
         (
@@ -117,27 +119,104 @@ def test_the_service_is_measured_behind_nginx_and_without() -> None:
     assert len(targets) == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "only", "figure", "servers"),
-    [
-        ("download", "zero-copy", "CPU-µs each", ["ours, zero-copy"]),
-        ("overhead", "ours,bare", "CPU-µs each", ["ours, everything on", "FastAPI, bare"]),
-    ],
-    ids=["download", "overhead"],
-)  # fmt: skip
-def test_a_smoke_run_writes_its_report_and_its_chart(
-    name: str, only: str, figure: str, servers: list[str], tmp_path: Path
-) -> None:
-    report = bench(name, f"--smoke --only {only} --results {tmp_path}")
+def test_a_smoke_run_writes_its_report_its_chart_and_its_values(tmp_path: Path) -> None:
+    report = bench("download", f"--smoke --only zero-copy --results {tmp_path}")
 
-    assert (tmp_path / f"{name}.md").read_text("utf-8") == report
-    chart = (tmp_path / f"{name}.svg").read_text("utf-8")
-    assert all(server in chart for server in servers)
-    tables = tables_with(figure, report)
+    assert (tmp_path / "download.md").read_text("utf-8") == report
+    assert "ours, zero-copy" in (tmp_path / "download.svg").read_text("utf-8")
+    tables = tables_with("CPU-µs each", report)
     assert tables
     for table in tables:
-        assert list(table) == servers
-        assert all(number(row[figure]) > 0 for row in table.values())
+        assert list(table) == ["ours, zero-copy"]
+        assert all(number(row["CPU-µs each"]) > 0 for row in table.values())
+    values = json.loads((tmp_path / "download.json").read_text("utf-8"))
+    assert {each["server"] for each in values["results"]} == {"zero-copy"}
+    assert all(len(each["rounds"]) == 1 for each in values["results"])
+    facts = values["facts"]
+    assert facts["cores"] == os.cpu_count()
+    assert facts["packages"]["fastapi"]
+    assert len(facts["load_before"]) == 3
+
+
+def test_all_benchmarks_run_after_each_other_and_a_missing_program_has_a_reason(
+    tmp_path: Path,
+) -> None:
+    make = shutil.which("make")
+    assert make is not None
+
+    done = subprocess.run(
+        [make, "--no-print-directory", "bench", f"UV={find_uv_bin()}",
+         f"ARGS=--smoke --only nginx,overhead --results {tmp_path}"],
+        cwd=REPOSITORY, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True,
+        encoding="utf-8", timeout=2 * PATIENCE, check=False,
+    )  # fmt: skip
+
+    sys.stdout.write(done.stdout + done.stderr)
+    assert done.returncode == 0
+    nginx, overhead = json.loads((tmp_path / "summary.json").read_text("utf-8"))["benchmarks"]
+    assert (nginx["status"], nginx["reason"]) == ("left out", "nginx is not installed")
+    assert (overhead["status"], overhead["rounds"]) == ("measured", 1)
+    (measured,) = tables_with("a generated service", (tmp_path / "summary.md").read_text("utf-8"))
+    assert number(measured["small request, CPU-µs"]["a generated service"]) > 0
+    assert measured["upload to S3, MiB/s"]["a generated service"] == "not measured: not selected"
+    tables = tables_with("CPU-µs each", (tmp_path / "overhead.md").read_text("utf-8"))
+    assert [list(table) for table in tables] == 3 * [
+        ["ours, everything on", "FastAPI, bare", "FastAPI, one BaseHTTPMiddleware"]
+    ]
+
+
+def test_a_benchmark_that_is_too_slow_is_ended_and_the_others_run(tmp_path: Path) -> None:
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "everything.py"), "--smoke"]
+    command += ["--only", "overhead,s3", "--limit", "0.01", "--results", str(tmp_path)]
+
+    done = subprocess.run(command, timeout=PATIENCE, check=False)
+
+    assert done.returncode == 1
+    runs = json.loads((tmp_path / "summary.json").read_text("utf-8"))["benchmarks"]
+    assert [(each["name"], each["status"]) for each in runs] == [
+        ("overhead", "too slow"),
+        ("s3", "too slow"),
+    ]
+
+
+def test_all_benchmarks_together_take_at_most_15_minutes() -> None:
+    everything = importlib.import_module("everything")  # It reads /proc when it is imported.
+
+    assert sum(each.limit for each in everything.BENCHMARKS) <= 15 * 60
+
+
+def test_the_values_in_the_readme_are_those_of_the_summary() -> None:
+    results = REPOSITORY / "benchmarks" / "results"
+    whole = summary.read(results, "summary")
+    expected = summary.table(whole) if whole else None
+
+    assert summary.block((REPOSITORY / "README.md").read_text("utf-8")) == expected
+    if whole:
+        assert (results / "summary.md").read_text("utf-8") == summary.page(whole)
+
+
+def test_the_values_in_a_readme_are_replaced(tmp_path: Path) -> None:
+    facts = {"cores": 2, "cpu": "a", "memory_mib": 1, "kernel": "b", "python": "3", "packages": {}}
+    facts |= {"programs": {}, "load_before": [0.1], "date": "c", "commit": "d", "changed": False}
+    rounds = [{"rate": 100.0}, {"rate": 104.0}, {"rate": 101.0}]
+    results = [
+        {"server": name, "label": label, "load": "1 upload", "rounds": rounds}
+        for name, label in (("ours", "ours, S3"), ("library", "aiobotocore alone"))
+    ]
+    document = {"facts": facts, "results": results}
+    (tmp_path / "s3.json").write_text(json.dumps(document), "utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n\n{summary.BEGIN}old\n{summary.END}\nAfter.\n", "utf-8")
+
+    summary.write(tmp_path, [{"name": "s3", "status": "measured", "reason": "", "seconds": 9.0}])
+    summary.update(readme, tmp_path)
+
+    text = readme.read_text("utf-8")
+    assert "\n| upload to S3, MiB/s | 101 ± 2 | aiobotocore alone: 101 ± 2 |\n" in text
+    assert "\n| download from S3, MiB/s | not measured |  |\n" in text
+    assert text.startswith("# Title\n")
+    assert text.endswith("After.\n")
+    assert summary.block(text) in (tmp_path / "summary.md").read_text("utf-8")
 
 
 def test_every_format_of_a_run_is_measured_beside_that_of_fastapi() -> None:

@@ -21,6 +21,13 @@ def test_a_set_of_the_matrix_has_one_process() -> None:
     assert group_of(upload.format("x")) != group_of(download.format("x"))
 
 
+def test_the_types_of_all_sets_are_checked_by_one_process() -> None:
+    types = "test_generated_suites.py::test_the_types_of_a_project_are_sound[{}]"
+
+    assert group_of(types.format("upload")) == group_of(types.format("download"))
+    assert group_of(types.format("upload")) != group_of(types.replace("types", "layers"))
+
+
 def test_the_scheduler_uses_the_groups() -> None:
     options = ["--numprocesses=2", "--dist=loadscope", "-v", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *options, "tests/test_prompts.py", "-k", "help_text"]

@@ -9,6 +9,7 @@ import re
 import tomllib
 import warnings
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -154,11 +155,12 @@ def test_the_code_is_formatted(projects: list[Project]) -> None:
 
 
 def test_every_python_file_compiles_without_a_warning(projects: list[Project]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for project in projects:
-            for path in python_below(project.path):
-                compile(path.read_text("utf-8"), str(path), "exec", dont_inherit=True)
+    def failing(project: Project) -> Iterable[str]:
+        for path in python_below(project.path):
+            if message := compiled(path.read_text("utf-8")):
+                yield f"{path.relative_to(project.path)}: {message}"
+
+    assert problems(projects, failing) == {}
 
 
 def test_every_toml_yaml_and_json_file_parses(projects: list[Project]) -> None:
@@ -182,6 +184,18 @@ def test_the_licence_is_the_one_that_was_chosen(projects: list[Project]) -> None
 
         assert LICENCE_WORDS[chosen] in text
         assert chosen in project.metadata["project"]["license"]
+
+
+@cache
+def compiled(text: str) -> str:
+    """Return the error or warning of a source text; cached, because projects share files."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            compile(text, "<text>", "exec", dont_inherit=True)
+        except (SyntaxError, Warning) as error:
+            return repr(error)
+    return ""
 
 
 def module_for_tests(project: Project) -> Path:
