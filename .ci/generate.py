@@ -23,7 +23,7 @@ COMMANDS = [
 
 
 def generate(folder: Path, answers: Sequence[str]) -> Path:
-    """Generate a project with these answers, and the defaults of the others."""
+    """Generate a project with these values, and the defaults of the other questions."""
     settings = folder / "cookiecutter.yaml"
     settings.write_text(f"cookiecutters_dir: '{folder}'\nreplay_dir: '{folder}'\n", "utf-8")
     output = folder / "output"

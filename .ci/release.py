@@ -80,7 +80,7 @@ def render(tag: str, remote: str, branch: str, repository: Path = REPOSITORY) ->
 
 
 def generate(tag: str, folder: Path, repository: Path) -> Path:
-    """Generate a project from the committed files of a tag, with the default answers."""
+    """Generate a project with the defaults from the committed files of a tag."""
     template = folder / "template"
     template.mkdir()
     packed = folder / "template.tar"

@@ -143,7 +143,7 @@ def run(benchmark: Benchmark, arguments: Sequence[str], limit: float) -> Outcome
 
 
 def end(process: "subprocess.Popen[str]") -> str:
-    """End a benchmark, which stops its servers; kill what is left of it."""
+    """End a benchmark, which stops its servers; kill the processes that remain."""
     process.terminate()
     try:
         return process.communicate(timeout=GRACE)[0]

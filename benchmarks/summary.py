@@ -1,7 +1,7 @@
-"""The summary of all benchmarks: a handful of figures, each with those of other servers.
+"""The summary of all benchmarks: a few values, each with those of other servers.
 
-`summary.json` has the values, `summary.md` their tables. README.md contains the table of figures,
-between the comments `figures` and `end of figures`.
+`summary.json` has the values, `summary.md` their tables. README.md contains the first table,
+between the comments `BEGIN` and `END`.
 """
 
 import json
@@ -75,7 +75,7 @@ def write(results: Path, runs: Sequence[Record]) -> None:
 def record(
     figure: Figure, measured: Mapping[str, Record | None], reasons: Mapping[str, str]
 ) -> Record:
-    """Return the medians of a figure and their spread: half the range of the rounds."""
+    """Return the medians of a value and their spread: half the range of the rounds."""
     found: Record = {"figure": figure.words, "digits": figure.digits, "ours": None, "others": []}
     document = measured.get(figure.benchmark)
     if document is None:
@@ -117,7 +117,7 @@ def page(whole: Record) -> str:
 
 
 def table(whole: Record) -> str:
-    """Return the table of figures, which README.md contains, too."""
+    """Return the table that README.md contains, too."""
     rows = [
         f"| {each['figure']} | {cell(each, each['ours'])} | {others(each)} |"
         for each in whole["figures"]
@@ -165,7 +165,7 @@ def block(text: str) -> str | None:
 
 
 def update(readme: Path, results: Path) -> None:
-    """Replace the figures in README.md by those of the summary."""
+    """Replace the table in README.md by that of the summary."""
     whole = read(results, "summary")
     text = readme.read_text("utf-8")
     before, begin, rest = text.partition(BEGIN)
