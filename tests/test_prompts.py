@@ -35,12 +35,60 @@ def refusals(done: "subprocess.CompletedProcess[str]") -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("key", ASKED)
-def test_every_question_has_a_help_text(key: str) -> None:
-    text = PROMPTS[key] if isinstance(PROMPTS[key], str) else PROMPTS[key]["__prompt__"]
+#: Modules and choices that few services need, so they are not recommended.
+SPECIAL = {"use_chat", "engine_tests", "ci", "license"}
 
-    assert len(text) > len("name")
-    assert text != key
+
+def help_of(key: str) -> list[str]:
+    """Return the help of a question, and the labels of its choices."""
+    text = PROMPTS[key]
+    return [text] if isinstance(text, str) else list(text.values())
+
+
+@pytest.mark.parametrize("key", ASKED)
+def test_every_question_is_a_line_with_an_aligned_help(key: str) -> None:
+    question, *choices = help_of(key)
+    before = f"  [{ASKED.index(key) + 1}/{len(ASKED)}] "
+    line = f"{before}{question} [y/n] (y): "
+
+    assert (line[19], line[20].isspace()) == (" ", False)
+    assert all((text[12], text[13].isspace()) == (" ", False) for text in choices)
+    # No line is broken in a terminal of 80 columns.
+    assert len(line) < 80
+    assert all(len(f"    1 - {choice}") <= 80 for choice in choices)
+
+
+@pytest.mark.parametrize("key", [key for key in ASKED if isinstance(QUESTIONS[key], bool)])
+def test_every_module_names_what_is_lost_without_it(key: str) -> None:
+    (line,) = help_of(key)
+
+    assert "without it, " in line
+    assert line.endswith(" (recommended)") == (key not in SPECIAL) == QUESTIONS[key]
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in ASKED if isinstance(QUESTIONS[key], list) and key not in SPECIAL]
+)
+def test_the_recommended_choice_is_the_default(key: str) -> None:
+    _, first, *others = help_of(key)
+
+    assert first.endswith(" (recommended)")
+    assert not any("recommended" in other for other in others)
+
+
+def test_a_question_follows_the_one_on_which_it_depends() -> None:
+    for earlier, later in [
+        ("project_name", "project_slug"),
+        ("project_slug", "package_name"),
+        ("use_upload", "resumable_uploads"),
+        ("use_upload", "storage"),
+        ("use_download", "storage"),
+        ("use_realtime", "broker"),
+        ("use_realtime", "use_chat"),
+    ]:
+        assert ASKED.index(earlier) < ASKED.index(later)
+    # The modules and their variants come before the names of the author and the licence.
+    assert ASKED.index("use_demo_page") < ASKED.index("author_name") < ASKED.index("license")
 
 
 @pytest.mark.parametrize("key", [key for key in ASKED if isinstance(QUESTIONS[key], list)])
@@ -316,12 +364,44 @@ def test_enter_at_every_question_gives_a_project_and_the_next_steps(
     assert (tmp_path / "streaming-service" / "pyproject.toml").is_file()
     for step in (
         f"Streaming Service is ready in {tmp_path / 'streaming-service'}",
+        "modules  upload, resumable uploads, download, real-time, problem documents\r\n",
+        "files    in a directory\r\n",
+        "events   in memory\r\n",
+        "access   API keys; the first start prints one\r\n",
+        "src/streaming_service/*.py: access app exports files ingest runs settings transforms\r\n",
         "cd streaming-service",
         "uv run serve",
         "uv run pytest",
         f"cookiecutter {template} --replay",
     ):
         assert step in farewell
+
+
+@pytest.mark.parametrize(
+    ("answers", "lines"),
+    [
+        (
+            ["storage=s3", "broker=redis", "auth=none", "use_chat=yes"],
+            [
+                "modules  upload, resumable uploads, download, real-time, chat, problem documents",
+                "files    in a directory or S3",
+                "events   in memory or Redis",
+                "access   no keys; this machine only",
+            ],
+        ),
+        (
+            ["use_upload=no", "use_download=no", "use_realtime=no", "storage=s3", "broker=redis"],
+            ["modules  problem documents", "files    none", "events   none"],
+        ),
+    ],
+    ids=["everything", "errors"],
+)
+def test_the_summary_states_the_generated_parts(
+    answers: list[str], lines: list[str], template: Path, tmp_path: Path
+) -> None:
+    done = generate(template, tmp_path, "--no-input", *answers)
+
+    assert set(lines) <= {line.strip() for line in done.stdout.splitlines()}
 
 
 def test_typed_answers_are_generated(template: Path, tmp_path: Path) -> None:
