@@ -1,0 +1,157 @@
+"""The commands of docs/updates.md for a template without cruft keep the changes of the owner.
+
+They run as they are in the document, with `uvx` replaced by the environment of the tests.
+"""
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from answers import REPOSITORY
+from baking import Bake, files_below
+from test_cruft import Followed, commit_all, git
+from tools import program
+
+PAGE = (REPOSITORY / "docs/updates.md").read_text("utf-8")
+UPDATE, ANSWERS, USAGE = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+#: Runs a tool of the environment of the tests, without its version.
+UVX = f'#!/bin/sh\ntool=${{1%%>*}}\nshift\nexec "{Path(sys.executable).parent}/$tool" "$@"\n'
+#: Where the page has the URL of the template, and the versions.
+URL = "https://example.com/cookiecutter-fastapi-streaming"
+APP = "src/streaming_service/app.py"
+
+
+@pytest.fixture(name="shell")
+def _shell(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Return a function that runs commands in a shell, with a home of its own."""
+    program("sh")
+    stand_in = tmp_path / "bin" / "uvx"
+    stand_in.parent.mkdir()
+    stand_in.write_text(UVX)
+    stand_in.chmod(stand_in.stat().st_mode | stat.S_IXUSR)
+    path = os.pathsep.join(
+        [str(stand_in.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
+    env = {**os.environ, "PATH": path, "HOME": str(tmp_path / "home")}
+
+    def shell(script: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            ["sh", "-eu", "-c", script],
+            cwd=folder, env=env, capture_output=True, encoding="utf-8", check=False,
+        )  # fmt: skip
+        sys.stdout.write(done.stdout + done.stderr)  # pytest shows it when the test fails
+        return done
+
+    return shell
+
+
+@pytest.fixture
+def project(template: Path, bake: Bake, tmp_path: Path) -> Followed:
+    """Generate a project, and commit it with the files of the page that an owner adds."""
+    repository = tmp_path / "template"
+    shutil.copytree(template, repository)
+    git(repository, "init", "--quiet", "--initial-branch=main")
+    commit_all(repository, "The template")
+    git(repository, "tag", "0.2.0")
+    answers = {"use_realtime": False, "author_name": "Ada", "_template": "elsewhere"}
+    path = bake(use_realtime=False, author_name="Ada").path
+    stored = {"commit": "0.2.0", "context": {"cookiecutter": answers}}
+    (path / ".cruft.json").write_text(json.dumps(stored))
+    (path / "update.sh").write_text(UPDATE)
+    git(path, "init", "--quiet")
+    commit_all(path, "The project")
+    return Followed(repository, path)
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert text.count(old) == 1, f"{path} has {text.count(old)} of {old!r}"
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+def commands(project: Followed) -> list[str]:
+    """Return the commands of the page that update a project."""
+    lines = USAGE.replace(URL, f"git+{project.template.as_uri()}").splitlines()
+    assert [line.split()[:2] for line in lines] == [["sh", "update.sh"]] * 2
+    return lines
+
+
+def test_git_merges_the_changes_of_the_template_and_of_the_owner(
+    project: Followed,
+    shell: Callable[..., "subprocess.CompletedProcess[str]"],
+    bake: Bake,
+    tmp_path: Path,
+) -> None:
+    update, add = commands(project)
+    assert shell(ANSWERS, project.path).returncode == 0
+    # The owner changes a line of a file, and adds another file.
+    owners = project.path / "src/streaming_service"
+    (owners / "mine.py").write_text('"""Mine."""\n')
+    replace(project.path / APP, '"""The application:', '"""Mine:')
+    commit_all(project.path, "My work")
+    # The template changes another line of that file, and other files, and has a new question.
+    folder = project.template / "{{cookiecutter.project_slug}}"
+    app = folder / "src/{{cookiecutter.package_name}}/app.py"
+    app.write_text(app.read_text("utf-8") + "\n# News\n", "utf-8")
+    (folder / "colour.txt").write_text(
+        "{{ cookiecutter.colour }} of {{ cookiecutter.author_name }}"
+    )
+    (folder / "docs/troubleshooting.md").unlink()
+    replace(project.template / "cookiecutter.json", '"ci": [', '"colour": "blue",\n  "ci": [')
+    commit_all(project.template, "News")
+    git(project.template, "tag", "0.3.0")
+
+    assert shell(update, project.path).returncode == 0
+
+    text = (project.path / APP).read_text("utf-8")
+    assert text.startswith('"""Mine:')
+    assert text.endswith("\n# News\n")
+    assert (owners / "mine.py").is_file()
+    assert (project.path / "colour.txt").read_text("utf-8") == "blue of Ada"
+    assert not (project.path / "docs/troubleshooting.md").exists()
+    assert not (owners / "engine/realtime").exists()
+    assert git(project.path, "status", "--porcelain") == ""
+    assert "Template 0.3.0" in git(project.path, "log", "--format=%s", "--grep=^Template")
+
+    assert shell(add, project.path).returncode == 0
+
+    news = bake(tmp_path / "with", author_name="Ada").files() - {"docs/troubleshooting.md"}
+    added = {".cruft.json", "answers.json", "colour.txt", "update.sh"}
+    added.add("src/streaming_service/mine.py")
+    assert {path.relative_to(project.path).as_posix() for path in files_below(project.path)} == (
+        news | added
+    )
+    assert (project.path / APP).read_text("utf-8").startswith('"""Mine:')
+
+
+def test_a_line_that_both_have_changed_is_a_conflict_of_git(
+    project: Followed, shell: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    (update, _), page = commands(project), "docs/troubleshooting.md"
+    assert shell(ANSWERS, project.path).returncode == 0
+    replace(project.path / page, "# Troubleshooting", "# My notes")
+
+    assert "Commit your changes first." in shell("git add .; " + update, project.path).stderr
+    commit_all(project.path, "My work")
+    theirs = project.template / "{{cookiecutter.project_slug}}" / page
+    replace(theirs, "# Troubleshooting", "# News")
+    commit_all(project.template, "News")
+    git(project.template, "tag", "0.3.0")
+    done = shell(update, project.path)
+
+    text = (project.path / page).read_text("utf-8")
+    assert done.returncode != 0
+    assert re.match(r"<{7} HEAD\n# My notes\n={7}\n# News\n>{7} ", text)
+    (project.path / page).write_text(re.sub(r"<{7}.*?>{7}[^\n]*", "# Both", text, flags=re.DOTALL))
+    commit_all(project.path, "The update")
+    assert git(project.path, "status", "--porcelain") == ""
+    assert shell(update.replace("0.2.0", "0.3.0"), project.path).returncode == 0
+    assert (project.path / page).read_text("utf-8").startswith("# Both\n")
