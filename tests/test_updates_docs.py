@@ -79,7 +79,7 @@ def replace(path: Path, old: str, new: str) -> None:
 
 def commands(project: Followed) -> list[str]:
     """Return the commands of the page that update a project."""
-    lines = USAGE.replace(URL, f"git+{project.template.as_uri()}").splitlines()
+    lines: list[str] = USAGE.replace(URL, f"git+{project.template.as_uri()}").splitlines()
     assert [line.split()[:2] for line in lines] == [["sh", "update.sh"]] * 2
     return lines
 
