@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import socketserver
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
@@ -9,9 +10,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from packaging.requirements import Requirement
 
-from answers import MODULES, only
-from baking import Bake, Project
+from answers import MODULES, REPOSITORY, only
+from baking import TEMPLATE_FOLDER, Bake, Project
 from environment import Environment, environment_for
 from running import running
 
@@ -19,6 +21,7 @@ from running import running
 INSTALLED = ["sqlalchemy[asyncio]>=2.0", "aiosqlite>=0.22"]
 BLOCK = re.compile(r"^```python\n# (\w+)\.py\n(.*?)^```", re.MULTILINE | re.DOTALL)
 VIRUS = b"a virus"
+PAGE = (REPOSITORY / TEMPLATE_FOLDER / "docs/extending.md").read_text("utf-8")
 
 
 class Scanner(socketserver.StreamRequestHandler):
@@ -202,19 +205,26 @@ def test_the_thirteenth_seat_is_a_problem_of_its_own_type(connection: HTTPConnec
     assert (page.status, b"All seats are taken;" in text) == (200, True)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("ruff", "check", "src"),
-        ("ruff", "format", "--check", "src"),
-        ("mypy", "--no-incremental", "src"),
-        ("lint-imports", "--no-cache"),
-    ],
-)
+def test_the_packages_of_the_page_are_those_that_it_adds() -> None:
+    (added,) = re.findall(r"`uv add ([^`]+)`", PAGE.replace("\n", " "))
+
+    assert [Requirement(each).name for each in shlex.split(added)] == [
+        Requirement(each).name for each in INSTALLED
+    ]
+
+
+@pytest.mark.parametrize("command", ["ruff format --check", *re.findall(r"`uv run ([^`]+)`", PAGE)])
+@pytest.mark.usefixtures("service")  # The tests store files, which the scanner inspects.
 def test_the_code_of_the_page_passes_the_checks_of_the_project(
-    command: tuple[str, ...], project: Project, extended: Environment
+    command: str, project: Project, extended: Environment
 ) -> None:
-    assert extended.run(project, *command).returncode == 0
+    assert extended.run(project, *command.split()).returncode == 0
+
+
+def test_the_commands_of_the_page_are_those_of_the_project() -> None:
+    assert set(re.findall(r"`uv run ([^`]+)`", PAGE)) == {
+        "pytest", "ruff check", "mypy", "lint-imports"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("modules", [*((module,) for module in MODULES), MODULES], ids="+".join)
