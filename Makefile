@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := $(UV) run --quiet
 TEMPLATE := {{cookiecutter.project_slug}}
 DEMO := build/streaming-service
-CODE := .ci hooks tests $(wildcard benchmarks)
+CODE := .ci docs hooks tests $(wildcard benchmarks)
 
 # A cache in the template's folder would be copied into every generated project.
 export RUFF_CACHE_DIR := build/cache/ruff

@@ -62,7 +62,7 @@ def report():
   files    {("in a directory or S3" if S3 else "in a directory") if FILES else "none"}
   events   {("in memory or Redis" if SHARED else "in memory") if REALTIME else "none"}
   access   {"API keys; the first start prints one" if KEYS else "no keys; this machine only"}
-  yours    tests/*.py, {P}/*.py: {" ".join(sorted(x.stem for x in Path(P).glob("[a-z]*.py")))}
+  yours    tests, {P}: {" ".join(sorted(x.stem for x in Path(P).glob("[a-z]*.py")))}
 
   cd {ANSWERS["project_slug"]}
   uv run serve     # open the address that it prints

@@ -3,7 +3,6 @@
 `uv run` is replaced by the environment of the tests, which has no network.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from answers import EVERYTHING, Answers, only
 from baking import Bake, Project
 from environment import Environment
 from running import LINK, RUNNING, started
+from shell import variables
 from tools import program
 
 #: Commands that other tests run; Docker is checked in `test_containers`.
@@ -68,22 +68,8 @@ def commands_of(page: Path) -> list[str]:
 
 @pytest.fixture(name="shell")
 def _shell(environment: Environment, tmp_path: Path) -> dict[str, str]:
-    """Return variables for a shell without a network, in which `uv run` runs installed tools."""
-    tools, uv = environment.python.parent, tmp_path / "bin" / "uv"
-    uv.parent.mkdir()
-    uv.write_text(
-        f'#!/bin/sh\nshift\n[ "$1" = serve ] || exec "{tools}/"$@\n'
-        'shift\nexec python -m $PACKAGE "$@"\n'
-    )
-    uv.chmod(0o755)
-    closed = dict.fromkeys(("http_proxy", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
-    return {
-        **os.environ,
-        **closed,
-        "no_proxy": "127.0.0.1",
-        "PATH": os.pathsep.join([str(uv.parent), str(tools), os.environ["PATH"]]),
-        "HOME": str(tmp_path),
-    }
+    """Return the variables of a shell in which `uv run` runs the tools of the environment."""
+    return variables(tmp_path, environment.python.parent)
 
 
 class Block:
@@ -138,8 +124,8 @@ def test_the_commands_of_a_readme_work(
 
     with started(project, environment, tmp_path, until) as service:
         key = service.line.partition("key=")[2]
-        variables = {"AUTH": f"Authorization: Bearer {key}", **variables_of(project)}
-        block = Block(tmp_path, shell | variables, service.port)
+        shell |= variables_of(project) | {"AUTH": f"Authorization: Bearer {key}"}
+        block = Block(tmp_path, shell, service.port)
         for command in commands_of(project.path / "README.md"):
             if command not in ELSEWHERE:
                 block.run(command)

@@ -368,7 +368,7 @@ def test_enter_at_every_question_gives_a_project_and_the_next_steps(
         "files    in a directory\r\n",
         "events   in memory\r\n",
         "access   API keys; the first start prints one\r\n",
-        "src/streaming_service/*.py: access app exports files ingest runs settings transforms\r\n",
+        "src/streaming_service: access app exports files ingest runs settings transforms\r\n",
         "cd streaming-service",
         "uv run serve",
         "uv run pytest",

@@ -4,10 +4,8 @@ They run as they are in the document, with `uvx` replaced by the environment of 
 """
 
 import json
-import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,36 +14,32 @@ from pathlib import Path
 import pytest
 
 from answers import REPOSITORY
-from baking import Bake, files_below
+from baking import ENGINE, TEMPLATE_FOLDER, Bake, files_below
+from shell import variables
 from test_cruft import Followed, commit_all, git
 from tools import program
 
 PAGE = (REPOSITORY / "docs/updates.md").read_text("utf-8")
 UPDATE, ANSWERS, USAGE = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-#: Runs a tool of the environment of the tests, without its version.
-UVX = f'#!/bin/sh\ntool=${{1%%>*}}\nshift\nexec "{Path(sys.executable).parent}/$tool" "$@"\n'
 #: Where the page has the URL of the template, and the versions.
 URL = "https://example.com/cookiecutter-fastapi-streaming"
 APP = "src/streaming_service/app.py"
 
 
+Shell = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
 @pytest.fixture(name="shell")
-def _shell(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Return a function that runs commands in a shell, with a home of its own."""
+def _shell(tmp_path: Path) -> Shell:
+    """Return a function that runs commands in a folder; the input confirms every question."""
     program("sh")
-    stand_in = tmp_path / "bin" / "uvx"
-    stand_in.parent.mkdir()
-    stand_in.write_text(UVX)
-    stand_in.chmod(stand_in.stat().st_mode | stat.S_IXUSR)
-    path = os.pathsep.join(
-        [str(stand_in.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
-    )
-    env = {**os.environ, "PATH": path, "HOME": str(tmp_path / "home")}
+    env = variables(tmp_path)
 
     def shell(script: str, folder: Path) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             ["sh", "-eu", "-c", script],
-            cwd=folder, env=env, capture_output=True, encoding="utf-8", check=False,
+            cwd=folder, env=env, input="\n" * 30, capture_output=True, encoding="utf-8",
+            check=False,
         )  # fmt: skip
         sys.stdout.write(done.stdout + done.stderr)  # pytest shows it when the test fails
         return done
@@ -86,7 +80,7 @@ def commands(project: Followed) -> list[str]:
 
 def test_git_merges_the_changes_of_the_template_and_of_the_owner(
     project: Followed,
-    shell: Callable[..., "subprocess.CompletedProcess[str]"],
+    shell: Shell,
     bake: Bake,
     tmp_path: Path,
 ) -> None:
@@ -133,7 +127,7 @@ def test_git_merges_the_changes_of_the_template_and_of_the_owner(
 
 
 def test_a_line_that_both_have_changed_is_a_conflict_of_git(
-    project: Followed, shell: Callable[..., "subprocess.CompletedProcess[str]"]
+    project: Followed, shell: Shell
 ) -> None:
     (update, _), page = commands(project), "docs/troubleshooting.md"
     assert shell(ANSWERS, project.path).returncode == 0
@@ -155,3 +149,48 @@ def test_a_line_that_both_have_changed_is_a_conflict_of_git(
     assert git(project.path, "status", "--porcelain") == ""
     assert shell(update.replace("0.2.0", "0.3.0"), project.path).returncode == 0
     assert (project.path / page).read_text("utf-8").startswith("# Both\n")
+
+
+def test_the_commands_of_cruft_work(
+    template: Path, shell: Shell, bake: Bake, tmp_path: Path
+) -> None:
+    (block,) = re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    source = tmp_path / "template"
+    shutil.copytree(template, source)
+    git(source, "init", "--quiet", "--initial-branch=main")
+    commit_all(source, "The template")
+    create, link, check, update, add = re.findall(r"^\$ (.*?)\s{2,}#", block, re.MULTILINE)
+
+    assert shell(create.replace("TEMPLATE", str(source)), tmp_path).returncode == 0
+    linked = bake(use_realtime=False, package_name="streaming_service").path
+    git(linked, "init", "--quiet")
+    commit_all(linked, "The project")
+    for folder, commands in {
+        linked: [
+            link.replace("TEMPLATE", str(source)),
+            "git add . && git commit -qm Linked",
+            check,
+        ],
+        tmp_path / "streaming-service": [check],
+    }.items():
+        for command in commands:
+            assert shell(command, folder).returncode == 0, command
+    health = next(source.rglob("health.py"))
+    health.write_text(health.read_text("utf-8") + "\n# News\n", "utf-8")
+    commit_all(source, "News")
+
+    assert shell(check, linked).returncode != 0
+    assert shell(update, linked).returncode == 0
+    assert "# News" in next(linked.rglob("health.py")).read_text("utf-8")
+    commit_all(linked, "The update")
+    assert shell(add, linked).returncode == 0
+
+
+def test_other_pages_have_no_other_commands_of_cruft() -> None:
+    folder = REPOSITORY / TEMPLATE_FOLDER
+    pages = [REPOSITORY / "README.md", folder / "README.md", *folder.rglob("docs/*.md")]
+    pages.append(REPOSITORY / ENGINE / "README.md")
+    for page in pages:
+        text = re.sub(r"\s+", " ", page.read_text("utf-8"))
+        for command in re.findall(r"`(uvx cruft [^`]+)`", text):
+            assert re.sub(r"\{.*\}", '{"use_realtime": true}', command) in PAGE, page
