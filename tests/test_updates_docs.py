@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from answers import REPOSITORY
+from answers import ASKED, REPOSITORY
 from baking import ENGINE, TEMPLATE_FOLDER, Bake, files_below
 from shell import variables
 from test_cruft import Followed, commit_all, git
@@ -31,14 +31,14 @@ Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(name="shell")
 def _shell(tmp_path: Path) -> Shell:
-    """Return a function that runs commands in a folder; the input confirms every question."""
+    """Return a function that runs commands in a folder and accepts each default."""
     program("sh")
     env = variables(tmp_path)
 
-    def shell(script: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    def shell(script: str, folder: Path, typed: str = "") -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             ["sh", "-eu", "-c", script],
-            cwd=folder, env=env, input="\n" * 30, capture_output=True, encoding="utf-8",
+            cwd=folder, env=env, input=typed + "\n" * 30, capture_output=True, encoding="utf-8",
             check=False,
         )  # fmt: skip
         sys.stdout.write(done.stdout + done.stderr)  # pytest shows it when the test fails
@@ -165,16 +165,11 @@ def test_the_commands_of_cruft_work(
     linked = bake(use_realtime=False, package_name="streaming_service").path
     git(linked, "init", "--quiet")
     commit_all(linked, "The project")
-    for folder, commands in {
-        linked: [
-            link.replace("TEMPLATE", str(source)),
-            "git add . && git commit -qm Linked",
-            check,
-        ],
-        tmp_path / "streaming-service": [check],
-    }.items():
-        for command in commands:
-            assert shell(command, folder).returncode == 0, command
+    answers = "".join("n\n" if key == "use_realtime" else "\n" for key in ASKED)
+    assert shell(link.replace("TEMPLATE", str(source)), linked, answers).returncode == 0
+    commit_all(linked, "The link")
+    for folder in (linked, tmp_path / "streaming-service"):
+        assert shell(check, folder).returncode == 0
     health = next(source.rglob("health.py"))
     health.write_text(health.read_text("utf-8") + "\n# News\n", "utf-8")
     commit_all(source, "News")
@@ -184,6 +179,7 @@ def test_the_commands_of_cruft_work(
     assert "# News" in next(linked.rglob("health.py")).read_text("utf-8")
     commit_all(linked, "The update")
     assert shell(add, linked).returncode == 0
+    assert (linked / "src/streaming_service/engine/realtime").is_dir()
 
 
 def test_other_pages_have_no_other_commands_of_cruft() -> None:
