@@ -149,6 +149,37 @@ async def test_any_name_survives_the_header(service: Service, name: str) -> None
     assert header.count(";") - name.count(";") == 2
 
 
+@pytest.mark.trap("D3", "D4")
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("report 1.pdf", "report 1.pdf"),
+        ("日本語 🎉.txt", "日本語 🎉.txt"),
+        ("a\r\nSet-Cookie: b=1\r\n\r\n<script>", "aSet-Cookie: b=1<script>"),
+        ('a"; filename=evil.exe', 'a"; filename=evil.exe'),
+        ("../../etc/passwd", "passwd"),
+        ("con", "_con"),
+        ("n" * 400 + ".txt", "n" * 251 + ".txt"),
+        ("", "own.txt"),
+        ("\x00", "file"),
+    ],
+)
+async def test_a_client_can_choose_the_name_of_a_download(
+    service: Service, wanted: str, expected: str
+) -> None:
+    file_id = await store(service, b"x", filename="own.txt", content_type="text/plain")
+    async with service.client() as client:
+        saved = await client.get(f"/files/{file_id}", params={"filename": wanted})
+        shown = await client.get(f"/files/{file_id}", params={"filename": wanted, "inline": 1})
+        record = (await client.get(f"/files/{file_id}/record")).json()
+
+    assert saved.headers["content-disposition"] == content_disposition(expected)
+    assert shown.headers["content-disposition"] == content_disposition(expected, inline=True)
+    assert "set-cookie" not in saved.headers
+    assert saved.headers["content-type"] == "text/plain"
+    assert record["filename"] == "own.txt"
+
+
 @pytest.mark.spec("rfc6266-d")
 @pytest.mark.parametrize(
     ("name", "ascii_form"),

@@ -65,15 +65,21 @@ async def sent_type(storage: Storage, record: FileRecord, inline: bool) -> str:
     return f"{kind.rstrip(' ;')}; charset=utf-8"
 
 
-def description(record: FileRecord, content_type: str, inline: bool) -> dict[str, str]:
-    """Return the headers that describe a file, whichever part of it is sent."""
+def description(
+    record: FileRecord, content_type: str, inline: bool, filename: str = ""
+) -> dict[str, str]:
+    """Return the headers that describe a file, whichever part of it is sent.
+
+    `filename` is a name that the client wants; it is cleaned like the name of an upload.
+    """
+    name = clean_filename(filename) if filename else record.filename
     shown = INLINE.fullmatch(content_type) if inline else None
     return {
         **(PLAYER if shown and shown["plays"] else SAFETY),
         "Accept-Ranges": "bytes",
         # Set here, because the framework would add a charset.
         "Content-Type": content_type,
-        "Content-Disposition": content_disposition(record.filename, inline=shown is not None),
+        "Content-Disposition": content_disposition(name, inline=shown is not None),
         "Last-Modified": _http_date(last_modified(record)),
     }
 

@@ -2,9 +2,9 @@
 
 import sys
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 
 from ..kernel.access import asks_for
 from ..kernel.admission import Admission
@@ -45,9 +45,15 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+_Inline = Annotated[bool, Query(description="Display or play the file, if its type is safe.")]
+_Name = Annotated[str, Query(description="Save the file under this name instead of its own.")]
+
+
 @router.get("/files/{file_id}", status_code=200, response_class=FileStream, responses=_RESPONSES)
 @asks_for(READ)
-async def download_file(file_id: FileId, request: Request, inline: bool = False) -> Response:
+async def download_file(
+    file_id: FileId, request: Request, inline: _Inline = False, filename: _Name = ""
+) -> Response:
     """Send a stored file, or the ranges of it that the client asks for (RFC 9110, section 14)."""
     # Called directly: as dependencies these two take a fifth of the time for a small file.
     await _admission(request)
@@ -66,7 +72,7 @@ async def download_file(file_id: FileId, request: Request, inline: bool = False)
     if verdict is Verdict.SEND_RANGES:
         selection = select(fields["range"], record.size, content_type)
     digest = repr_digest(fields.get("want-repr-digest", ""), record)
-    described = description(record, content_type, inline)
+    described = description(record, content_type, inline, filename)
     headers = cached | digest | described | selection.headers
     if request.method == "HEAD":
         return Response(headers=headers)

@@ -41,12 +41,14 @@ async def test_a_link_needs_no_key(serve: Callable[..., Any], tmp_path: Path) ->
             url, headers={"Range": "bytes=6-", "If-Range": whole.headers["etag"]}
         )
         played = await anonymous.get(f"{url}&inline=1", headers={"Range": "bytes=0-"})
+        named = await anonymous.get(f"{url}&filename=other.mp4")
 
     assert url.startswith(f"{service.url}{path}?signature=sl_")
     assert [whole.content, part.content, resumed.content] == [DATA, DATA[4:], DATA[6:]]
     statuses = [each.status_code for each in (whole, head, part, unchanged, resumed, played)]
     assert statuses == [200, 200, 206, 304, 206, 206]
     assert played.headers["content-disposition"].startswith("inline")
+    assert 'filename="other.mp4"' in named.headers["content-disposition"]
     assert "private" in whole.headers["cache-control"]
 
 
