@@ -7,6 +7,7 @@ import { $, Problem, describe, report } from "./page.js";
 // as well. The path distinguishes services that share a host.
 const STORED = `key of ${location.pathname}`;
 export const CHAT = `chat of ${location.pathname}`; // the conversation, deleted with the key
+export const UPLOADS = `uploads of ${location.pathname}`; // unfinished ones, also deleted with it
 const SENDABLE = /^[!-~]+$/; // other characters cannot be in a header
 let key = stored((storage) => storage.getItem(STORED));
 
@@ -39,7 +40,7 @@ export function takeKey() {
 }
 
 export function forget() {
-  stored((storage) => [STORED, CHAT].forEach((each) => storage.removeItem(each)));
+  stored((storage) => [STORED, CHAT, UPLOADS].forEach((each) => storage.removeItem(each)));
   location.reload();
 }
 

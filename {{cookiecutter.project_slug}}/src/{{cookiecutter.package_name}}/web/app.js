@@ -1,11 +1,11 @@
 // The demo page. URLs are relative, so that it also works under a path prefix.
 
 import { ask, call, enter, forget, hasKey, permits, takeKey } from "./access.js";
-import { followFiles, loadFiles, saveAll } from "./files.js";
+import { followFiles, openFiles } from "./files.js";
 import { $, routes, report } from "./page.js";
 import { followRun, startRun, stopRun } from "./runs.js";
 import { publish, stop, watch } from "./topics.js";
-import { drag, isSending, upload } from "./uploads.js";
+import { openUploads } from "./uploads.js";
 
 async function checkReady() {
   const status = await fetch("health/ready").then((response) => response.status, () => 0);
@@ -39,9 +39,10 @@ async function start() {
   const none = "There is no part of the service that this page can show you.";
   report("page-status", some ? "" : none);
   if (routes.has("get /runs/*/events")) followRun();
+  if (routes.has("post /files")) openUploads(principal);
   if (routes.has("post /runs/chat")) await openChat(principal);
   if (paths["/files"]?.post && routes.has("get /topics/*/events")) await followFiles();
-  if (routes.has("get /files")) loadFiles();
+  if (routes.has("get /files")) openFiles();
 }
 
 /** Load the script of the chat, which a service without the module does not have. */
@@ -51,14 +52,6 @@ async function openChat(principal) {
   else $("chat").hidden = true;
 }
 
-$("upload-input").onchange = ({ target }) => {
-  [...target.files].forEach(upload);
-  target.value = ""; // so that selecting the same file again fires an event
-};
-for (const type of ["dragover", "dragleave", "drop"]) document.addEventListener(type, drag);
-addEventListener("beforeunload", (event) => isSending() && event.preventDefault());
-$("files-more").onclick = loadFiles;
-$("files-zip").onclick = saveAll;
 $("watch-form").onsubmit = watch;
 $("stop").onclick = stop;
 $("publish-form").onsubmit = publish;

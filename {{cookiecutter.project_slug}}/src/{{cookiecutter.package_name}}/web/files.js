@@ -1,7 +1,10 @@
 // Files: the list is a JSON Lines stream, shown as it arrives and updated by events.
 
-import { call, hasKey, post } from "./access.js";
+import { call, hasKey } from "./access.js";
+import { askName } from "./dialogs.js";
 import { $, Problem, bytes, describe, make, routes, report } from "./page.js";
+import { fileUrl, kindOf, linkTo, preview } from "./preview.js";
+import { checkbox, openSelection, remove, unlist } from "./selection.js";
 import { LOST, follow, lines } from "./stream.js";
 
 const PAGE_SIZE = 200; // files per request
@@ -10,15 +13,20 @@ const rows = new Map(); // the row of each file id
 let cursor = null; // cursor of the last listed file
 let listing = null; // the AbortController of the current request
 
-const fileUrl = (id) => `files/${encodeURIComponent(id)}`;
-
 /** Continue after the last listed file, with the next page, new files or the rest of the list. */
-export async function loadFiles() {
+async function loadFiles() {
   listing?.abort();
   const { signal } = (listing = new AbortController());
   const query = new URLSearchParams({ limit: PAGE_SIZE, ...(cursor && { after: cursor }) });
   let end = null;
-  report("files-status", "Loading…");
+  const show = (state, words, next) => {
+    $("file-rows").dataset.state = state;
+    $("file-rows").ariaBusy = String(state === "loading");
+    $("files-more").textContent = next;
+    report("files-status", words, state === "failed");
+    showCount();
+  };
+  show("loading", "Loading…", "Load newer");
   try {
     const { body } = await call(`files?${query}`, { signal });
     for await (const line of lines(body)) {
@@ -31,84 +39,82 @@ export async function loadFiles() {
     }
     if (!end) throw new TypeError("no last line");
     const more = end.next ? ", and there are more" : "";
-    report("files-status", `${rows.size} listed${more}.`);
+    show("loaded", `${rows.size} listed${more}.`, end.next ? "Load more" : "Load newer");
   } catch (error) {
     if (signal.aborted) return; // a newer request has replaced this one
     const why = error instanceof Problem ? error.message : "the list was interrupted";
-    report("files-status", `Stopped at ${rows.size}: ${why}.`, true);
+    show("failed", `Stopped at ${rows.size}: ${why}.`, "Try again");
   }
 }
 
 /** Insert a file at the top: the service lists the oldest first, the page the newest first. */
 function showFile(record) {
   if (rows.has(record.id)) return; // a stored file never changes
-  const name = record.filename || record.id;
+  const name = nameOf(record);
   const when = new Date(record.created_at).toLocaleString();
   const about = [bytes(record.size), record.content_type, when].filter(Boolean).join(" · ");
-  const text = [make("strong", {}, name), make("span", { className: "hint" }, about)];
-  const row = make("li", {}, make("div", { className: "what" }, ...text));
+  const title = make("strong", {}, name);
+  const row = make("li", { record }, checkbox(record, name));
+  row.append(make("div", { className: "what" }, title, make("span", { className: "hint" }, about)));
   if (routes.has("get /files/*")) {
-    const link = { href: fileUrl(record.id), download: name, ariaLabel: `Download ${name}` };
-    const anchor = make("a", { className: "button", ...link }, "Download");
-    anchor.onclick = (event) => {
-      if (!hasKey()) return; // the browser follows the link
-      event.preventDefault();
-      save(name, async () => (await post(`${fileUrl(record.id)}/links`, {})).url);
-    };
-    row.append(anchor);
+    const show = () => preview(record, name, downloads(record, name));
+    if (kindOf(record)) title.replaceChildren(control(`Preview ${name}`, name, "link", show));
+    row.append(...downloads(record, name));
   }
-  if (routes.has("delete /files/*")) {
-    const button = make("button", { type: "button", ariaLabel: `Delete ${name}` }, "Delete");
-    button.onclick = () => deleteFile(record.id, name);
-    row.append(button);
-  }
+  const ask = () => remove([record], removeFile);
+  if (routes.has("delete /files/*")) row.append(control(`Delete ${name}`, "Delete", "quiet", ask));
   rows.set(record.id, row);
   $("file-rows").prepend(row);
+  showCount();
 }
 
-/** Download from the URL that a function returns. */
-async function save(name, find) {
+const nameOf = (record) => record.filename || record.id;
+
+const control = (ariaLabel, text, className, onclick) =>
+  make("button", { type: "button", className, ariaLabel, onclick }, text);
+
+/** Return the controls that save a file under its own name, and under another one. */
+function downloads(record, name) {
+  const about = { href: fileUrl(record.id), download: name, ariaLabel: `Download ${name}` };
+  const anchor = make("a", { className: "button", ...about }, "Download");
+  anchor.onclick = (event) => {
+    if (!hasKey()) return; // the browser follows the link
+    event.preventDefault();
+    save(record);
+  };
+  const ask = () => askName(name, (filename) => save(record, { filename }));
+  return [anchor, control(`Save ${name} under another name`, "Save as…", "quiet", ask)];
+}
+
+async function save(record, query) {
   try {
-    make("a", { href: await find(), download: name }).click();
+    make("a", { href: await linkTo(record, query), download: "" }).click();
   } catch (error) {
     report("files-status", `Not downloaded: ${error.message}.`, true);
   }
 }
 
-// A browser downloads without the header that has the key. A signed link works for a file, also if
-// the download is resumed; an archive needs a ticket for its single request.
-export const saveAll = () =>
-  save("", async () => {
-    const ids = [...rows.keys()].slice(-1000); // the limit
-    const { ticket } = hasKey() ? await post("tickets", { path: "/archive" }) : {};
-    return `archive?id=${ids.join("&id=")}${ticket ? `&ticket=${ticket}` : ""}`;
-  });
-
 export function addFile(record) {
   if (rows.has(record.id)) return; // its upload and an event both report it
   showFile(record);
-  report("files-status", `${record.filename || record.id}: stored. ${rows.size} listed.`);
+  report("files-status", `${nameOf(record)}: stored. ${rows.size} listed.`);
 }
 
-function removeFile(id, name) {
+function removeFile({ id, filename }) {
   const row = rows.get(id);
   if (!row) return;
   const hadFocus = row.contains(document.activeElement);
+  unlist(row.record);
   row.remove();
   rows.delete(id);
   if (hadFocus) $("files-more").focus();
-  report("files-status", `${name}: deleted. ${rows.size} listed.`);
+  showCount();
+  report("files-status", `${filename || id}: deleted. ${rows.size} listed.`);
 }
 
-async function deleteFile(id, name) {
-  if (!confirm(`Delete ${name}?`)) return;
-  try {
-    await call(fileUrl(id), { method: "DELETE" });
-  } catch (error) {
-    // 404: already deleted by another client; remove the row as well
-    if (error.status !== 404) return report("files-status", `${name}: ${error.message}.`, true);
-  }
-  removeFile(id, name);
+/** Show that there are no files, after a list that was loaded. */
+function showCount() {
+  $("files-empty").hidden = rows.size > 0 || $("file-rows").dataset.state !== "loaded";
 }
 
 /** Return the record in an event, or {} for data that is not one. */
@@ -125,9 +131,10 @@ export async function followFiles() {
   const onevent = ({ event, data }) => {
     const record = recordOf(data);
     if (event === "file.stored" && record.id) addFile(record);
-    if (event === "file.deleted") removeFile(record.id, record.filename || record.id);
+    if (event === "file.deleted") removeFile(record);
   };
   const ongap = () => {
+    rows.forEach((row) => unlist(row.record));
     rows.clear();
     $("file-rows").replaceChildren();
     cursor = null;
@@ -137,4 +144,10 @@ export async function followFiles() {
   await follow("files", { topics: ["files"], onevent, ongap, onstate }).catch((error) =>
     report("files-live", `Not live: ${error.message}`, true),
   );
+}
+
+export function openFiles() {
+  $("files-more").onclick = loadFiles;
+  openSelection(removeFile);
+  loadFiles();
 }

@@ -29,3 +29,10 @@ export function bytes(count) {
   const step = Math.min(Math.floor(Math.log10(count || 1) / 3), 3);
   return `${(count / 1000 ** step).toFixed(step ? 1 : 0)} ${["bytes", "kB", "MB", "GB"][step]}`;
 }
+
+/** Describe seconds with the largest unit that has a value of at least 2. */
+export function duration(seconds) {
+  const units = [[172_800, 86_400, "days"], [7200, 3600, "h"], [120, 60, "min"], [0, 1, "s"]];
+  const [, unit, name] = units.find(([least]) => seconds >= least);
+  return `${Math.ceil(seconds / unit)} ${name}`;
+}
