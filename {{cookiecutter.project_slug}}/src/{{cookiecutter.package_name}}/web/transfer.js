@@ -34,7 +34,7 @@ export class Transfer {
     this.onchange = onchange;
     this.url = found.url;
     this.file = found instanceof File ? found : null;
-    if (!this.file) this.state = "kept";
+    if (!this.file) this.change("kept", "Asking the service…");
   }
 
   get isResumable() {
