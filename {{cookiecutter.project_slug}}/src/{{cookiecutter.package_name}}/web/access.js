@@ -2,6 +2,7 @@
 // without access control needs no key, and this page never asks for one.
 
 import { $, Problem, describe, report } from "./page.js";
+import { loggedFetch } from "./requests.js";
 
 // Not in sessionStorage: the link with the first key is shown once, and another tab needs the key
 // as well. The path distinguishes services that share a host.
@@ -68,7 +69,7 @@ export async function enter(event) {
 /** Call fetch(); throw a Problem for an error status and for a failed connection. */
 export async function call(url, { headers, ...options } = {}) {
   const all = { ...credentials(), ...headers };
-  const response = await fetch(url, { ...options, headers: all }).catch(() => {
+  const response = await loggedFetch(url, { ...options, headers: all }).catch(() => {
     throw new Problem("The service cannot be reached");
   });
   if (response.ok) return response;

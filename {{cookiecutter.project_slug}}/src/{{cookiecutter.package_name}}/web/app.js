@@ -3,12 +3,13 @@
 import { ask, call, enter, forget, hasKey, permits, takeKey } from "./access.js";
 import { followFiles, openFiles } from "./files.js";
 import { $, routes, report } from "./page.js";
+import { clearRequests, loggedFetch } from "./requests.js";
 import { followRun, startRun, stopRun } from "./runs.js";
-import { publish, stop, watch } from "./topics.js";
-import { openUploads } from "./uploads.js";
+import { openTopics } from "./topics.js";
+import { drag, isSending, upload } from "./uploads.js";
 
 async function checkReady() {
-  const status = await fetch("health/ready").then((response) => response.status, () => 0);
+  const status = await loggedFetch("health/ready").then((response) => response.status, () => 0);
   const words = { 0: "unreachable", 200: "ready", 503: "draining" }[status] ?? `HTTP ${status}`;
   if ($("ready").textContent === words) return; // otherwise screen readers announce it again
   $("ready").textContent = $("ready").dataset.state = words;
@@ -52,12 +53,18 @@ async function openChat(principal) {
   else $("chat").hidden = true;
 }
 
-$("watch-form").onsubmit = watch;
-$("stop").onclick = stop;
-$("publish-form").onsubmit = publish;
-$("log-clear").onclick = () => $("message-log").replaceChildren();
+$("upload-input").onchange = ({ target }) => {
+  [...target.files].forEach(upload);
+  target.value = ""; // so that selecting the same file again fires an event
+};
+for (const type of ["dragover", "dragleave", "drop"]) document.addEventListener(type, drag);
+addEventListener("beforeunload", (event) => isSending() && event.preventDefault());
+$("files-more").onclick = loadFiles;
+$("files-zip").onclick = saveAll;
+openTopics();
 $("run-form").onsubmit = startRun;
 $("run-stop").onclick = stopRun;
+$("requests-clear").onclick = clearRequests;
 setInterval(() => document.hidden || checkReady(), 10_000);
 checkReady();
 $("key-form").onsubmit = enter;

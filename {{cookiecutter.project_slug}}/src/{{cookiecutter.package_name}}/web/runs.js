@@ -2,7 +2,7 @@
 // the run, so that a reload or another tab can follow it again.
 
 import { call, post } from "./access.js";
-import { $, describe, report } from "./page.js";
+import { $, describe, make, report } from "./page.js";
 import { LOST, subscribe } from "./stream.js";
 
 const ENDS = { complete: "Finished.", stopped: "Stopped.", interrupted: "Interrupted." };
@@ -13,12 +13,15 @@ const runUrl = (what) => `runs/${encodeURIComponent(runId())}/${what}`;
 
 export async function startRun(event) {
   event.preventDefault();
+  if (isActive()) return;
+  $("run-start").ariaDisabled = true; // until the service responds
   const [count, interval] = ["run-count", "run-interval"].map((id) => $(id).valueAsNumber);
   try {
     const { id } = await post("runs/counter", { count, interval });
     history.replaceState(null, "", `#run=${id}`);
     followRun();
   } catch (error) {
+    arrange();
     report("run-status", `Not started: ${error.message}.`, true);
   }
 }
@@ -30,11 +33,21 @@ export async function stopRun() {
   );
 }
 
-/** Show one button and hide another; move the focus if the hidden one had it. */
-function swap(shown, hidden) {
-  $(shown).hidden = false;
-  if (document.activeElement === $(hidden)) $(shown).focus();
-  $(hidden).hidden = true;
+const isActive = () => $("run-start").ariaDisabled === "true";
+
+/** Show the buttons that have an effect. "Start" stays: a second click on it must not hit "Stop". */
+function arrange(isRunning = false) {
+  $("run-start").ariaDisabled = isRunning; // unlike a disabled button it keeps the focus
+  if (!isRunning && document.activeElement === $("run-stop")) $("run-start").focus();
+  $("run-stop").hidden = !isRunning;
+}
+
+/** Show an event as it was sent, with its id, which no two events of a stream share. */
+function show(text, id) {
+  const parts = [make("span", {}, text), make("span", { className: "hint" }, id)];
+  const box = $("run-events");
+  box.append(make("li", {}, ...parts));
+  box.scrollTop = box.scrollHeight;
 }
 
 /** Follow the run in the URL of the page, if any, from its beginning to its end. */
@@ -45,15 +58,17 @@ export async function followRun() {
   const finish = (words, failed) => {
     if (own.signal.aborted) return; // it has ended, or another run is followed
     own.abort();
-    swap("run-start", "run-stop");
+    arrange();
     report("run-status", words, failed);
   };
   $("run-bar").value = 0;
   $("run-so-far").textContent = "";
   $("run-progress").hidden = false;
-  swap("run-stop", "run-start");
-  const onevent = (event, text) => {
+  $("run-events").replaceChildren();
+  arrange(true);
+  const onevent = (event, text, id) => {
     const data = JSON.parse(text);
+    show(event === "message" ? text : `${event}: ${text}`, id);
     if (event === "message") {
       Object.assign($("run-bar"), { max: data.of, value: data.number });
       $("run-so-far").textContent = `${data.number} of ${data.of}`;

@@ -17,13 +17,53 @@ let isLive = false;
 let topics = []; // topics of the stream
 let position = ""; // the id of the last delivered event
 let turn = Promise.resolve(); // resolves when the previous change is complete
+let isDropped = false; // by the user
+let replay = null; // { after, until, count } of the last resumption
+const observers = []; // functions that show the state of the stream
 
 /** Whether the same request can succeed later: no connection, a limit, or a proxy or a drain. */
 export const isTemporary = ({ status }) => !status || [408, 429].includes(status) || status > 500;
 
+const epoch = (id) => id.split("-")[0];
 const number = (id) => Number(id.split("-")[1]);
 const covers = (one, topic) =>
   one === topic || (one.endsWith(".*") && topic.startsWith(one.slice(0, -1)));
+
+/** Call a function with each state of the stream, and now: { name, position, replay }. */
+export function observe(show) {
+  observers.push(show);
+  tell();
+}
+
+function tell() {
+  const name = !topics.length ? "off" : isLive ? "live" : isDropped ? "dropped" : "connecting";
+  observers.forEach((show) => show({ name, position, replay }));
+}
+
+/** End the stream, as a broken connection would, until `resume` is called. */
+export function drop() {
+  if (!isLive) return;
+  isDropped = true;
+  replay = null;
+  source.abort();
+  setLive(false);
+}
+
+/** Connect again after the last delivered event, and count the events that were missed. */
+export async function resume() {
+  if (!isDropped) return;
+  const after = position;
+  const { last_event_id: until } = await poll(topics); // throws before anything is changed
+  if (!isDropped) return; // a second click
+  replay = { after, until, count: 0 };
+  connect();
+}
+
+function setLive(state) {
+  isLive = state;
+  followers.forEach((each) => each.onstate(isLive));
+  tell();
+}
 
 /** Replace the topics that a part of the page follows; null stops following. */
 export function follow(part, follower) {
@@ -41,7 +81,7 @@ export function follow(part, follower) {
 /** Switch to other topics without missing events of the old ones; new topics begin now. */
 async function change(wanted) {
   const isNew = wanted.some((one) => !topics.includes(one));
-  if (!isNew && wanted.length === topics.length) return;
+  if (!isNew && wanted.length === topics.length && !isDropped) return;
   const now = isNew && (await poll(wanted)).last_event_id; // throws before anything is changed
   source?.abort();
   isLive = false;
@@ -68,33 +108,36 @@ async function poll(names, after) {
 }
 
 async function connect() {
+  isDropped = false;
+  tell();
   if (!topics.length) return;
   const { signal } = (source = new AbortController());
   const url = (id) => address(topics, { last_event_id: id });
-  const onstate = (state) => {
-    isLive = state;
-    followers.forEach((each) => each.onstate(isLive));
-  };
   try {
-    await subscribe(url, position, { signal, onevent: receive, onstate });
+    await subscribe(url, position, { signal, onevent: receive, onstate: setLive });
   } catch (error) {
     if (error.status !== 401) setTimeout(() => signal.aborted || connect(), RETRY);
   }
-  if (!signal.aborted) onstate(false);
+  if (!signal.aborted) setLive(false);
 }
 
 function receive(event, data, id) {
   position = id;
   if (event === "reset") deliver({ event, data: JSON.parse(data) });
-  else if (topics.length > 1 || topics[0].endsWith(".*")) deliver(JSON.parse(data));
-  else deliver({ topic: topics[0], event: event !== "message" && event, data });
+  else if (topics.length > 1 || topics[0].endsWith(".*")) deliver({ ...JSON.parse(data), id });
+  else deliver({ topic: topics[0], event: event !== "message" && event, data, id });
+  if (replay && event !== "reset" && isMissed(id)) replay.count += 1;
+  tell();
 }
 
+/** Whether an event was published before the stream was resumed. */
+const isMissed = (id) => epoch(id) === epoch(replay.until) && number(id) <= number(replay.until);
+
 /** Pass an event to its followers; with several topics `data` may be a JSON value. */
-function deliver({ topic, event, data }) {
+function deliver({ topic, event, data, id }) {
   for (const each of followers.values()) {
     if (event === "reset") each.ongap(data.reason);
-    else if (each.topics.some((one) => covers(one, topic))) each.onevent({ topic, event, data });
+    else if (each.topics.some((one) => covers(one, topic))) each.onevent({ topic, event, data, id });
   }
 }
 

@@ -1,22 +1,30 @@
 // Topics: watch them on the stream of the page, and publish.
 
 import { call } from "./access.js";
+import { count } from "./chart.js";
 import { $, make, report } from "./page.js";
-import { LOST, follow } from "./stream.js";
+import { LOST, drop, follow, observe, pause, resume } from "./stream.js";
 
 const LOG_SIZE = 200; // messages kept on screen
 const LONGEST = 2000; // characters shown of a message
 const GAPS = { epoch: "the service was restarted", evicted: "they are no longer stored" };
 const pending = []; // messages for the next frame: a fast topic must not freeze the page
 
-function log(labels, text) {
+const MANY = 20; // events that one button publishes
+const BETWEEN = 100; // milliseconds
+const CONNECTION = { live: "events connected", dropped: "events dropped", off: "no events" };
+let shown = 0; // the frame in which the state of the connection is shown
+let isPublishing = false;
+
+function log(labels, text, id = "") {
   const rest = text.length > LONGEST ? `… (${text.length} characters)` : "";
   const time = new Date().toLocaleTimeString();
   const about = [time, ...labels].filter(Boolean).join(" · ");
-  const caption = make("span", { className: "hint" }, about);
+  const parts = [about, id].map((each) => make("span", {}, each));
+  const caption = make("span", { className: "hint caption" }, ...parts);
   if (!pending.length) requestAnimationFrame(flush);
-  const shown = make("span", {}, text.slice(0, LONGEST) + rest);
-  pending.push(make("div", { className: "message" }, caption, shown));
+  const content = make("span", {}, text.slice(0, LONGEST) + rest);
+  pending.push(make("div", { className: "message" }, caption, content));
   if (pending.length > LOG_SIZE) pending.shift();
 }
 
@@ -28,15 +36,17 @@ function flush() {
   if (atEnd) box.scrollTop = box.scrollHeight; // keep the position of a user who has scrolled back
 }
 
-export async function watch(event) {
+async function watch(event) {
   event.preventDefault();
   const topics = $("topic").value.split(/[\s,]+/).filter(Boolean);
   const names = topics.join(", ");
   report("topic-status", `Connecting to ${names}…`);
   const follower = {
     topics,
-    onevent: ({ topic, event: kind, data }) =>
-      log([topic, kind], typeof data === "string" ? data : JSON.stringify(data)),
+    onevent: ({ topic, event: kind, data, id }) => {
+      count();
+      log([topic, kind], typeof data === "string" ? data : JSON.stringify(data), id);
+    },
     ongap: (reason) => log(["Events were missed"], GAPS[reason] ?? reason),
     onstate: (isLive) => report("topic-status", isLive ? `Watching: ${names}` : LOST, !isLive),
   };
@@ -48,24 +58,85 @@ export async function watch(event) {
   }
 }
 
-export async function stop() {
+async function stop() {
   if (document.activeElement === $("stop")) $("watch").focus(); // the focused button will be hidden
   $("stop").hidden = true;
   await follow("topic", null);
   report("topic-status", "Stopped.");
 }
 
-export async function publish(event) {
-  event.preventDefault();
+/** Show the state of the event stream of the page, and what its last resumption has replayed. */
+function showConnection({ name, position, replay }) {
+  const words = CONNECTION[name] ?? "events connecting…";
+  if ($("connection").textContent !== words) $("connection").textContent = words;
+  $("connection").dataset.state = name;
+  $("last-id").textContent = position || "none";
+  // Both buttons stay, so that a second click on one does not hit the other.
+  $("drop").ariaDisabled = name !== "live";
+  $("resume").ariaDisabled = name !== "dropped";
+  const kept = "The service keeps the events.";
+  if (name === "dropped") report("drop-status", `Dropped after id ${position}. ${kept}`);
+  else if (!replay) report("drop-status", "");
+  else report("drop-status", `Resumed after id ${replay.after}, ${events(replay.count)} replayed.`);
+}
+
+const events = (number) => (number === 1 ? "1 event" : `${number} events`);
+
+/** Prepare the panel; the state is shown once per frame, as a fast topic must not freeze the page. */
+export function openTopics() {
+  let state = null;
+  const show = () => showConnection(state);
+  observe((found) => {
+    state = found;
+    cancelAnimationFrame(shown);
+    shown = requestAnimationFrame(show);
+  });
+  $("watch-form").onsubmit = watch;
+  $("stop").onclick = stop;
+  $("drop").onclick = drop;
+  $("resume").onclick = () =>
+    resume().catch((error) => report("drop-status", `Not resumed: ${error.message}.`, true));
+  $("publish-form").onsubmit = publish;
+  $("log-clear").onclick = () => $("message-log").replaceChildren();
+}
+
+async function send(text) {
   const name = $("publish-event").value.trim();
   const query = name && `?${new URLSearchParams({ event: name })}`;
   const headers = { "Content-Type": $("publish-type").value };
-  const options = { method: "POST", headers, body: $("publish-body").value };
   const url = `topics/${encodeURIComponent($("publish-topic").value)}/events${query}`;
+  return (await call(url, { method: "POST", headers, body: text })).json();
+}
+
+async function publish(event) {
+  event.preventDefault();
+  const text = $("publish-body").value;
+  if (event.submitter?.id === "publish-many") return publishMany(text);
   try {
-    const { id, topic } = await (await call(url, options)).json();
+    const { id, topic } = await send(text);
     report("publish-status", `Published to ${topic} as ${id}.`);
   } catch (error) {
     report("publish-status", `Not published: ${error.message}.`, true);
   }
+}
+
+/** Publish some events one after the other; text has their numbers. */
+async function publishMany(text) {
+  if (isPublishing) return;
+  isPublishing = true;
+  $("publish-many").ariaDisabled = true;
+  const isText = $("publish-type").value === "text/plain";
+  let done = 0;
+  report("publish-status", `Publishing ${MANY} events…`);
+  try {
+    for (; done < MANY; done += 1) {
+      if (done) await pause(BETWEEN);
+      await send(isText ? `${text} ${done + 1}` : text);
+    }
+    report("publish-status", `Published ${MANY} events.`);
+  } catch (error) {
+    report("publish-status", `Published ${done} of ${MANY}: ${error.message}.`, true);
+  }
+  isPublishing = false;
+  $("publish-many").ariaDisabled = false;
 }
