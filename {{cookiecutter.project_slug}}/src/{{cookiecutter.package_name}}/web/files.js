@@ -9,6 +9,7 @@ import { LOST, follow, lines } from "./stream.js";
 
 const PAGE_SIZE = 200; // files per request
 const LIVE = "Live: changes appear immediately.";
+const STYLE = { dateStyle: "short", timeStyle: "short" };
 const rows = new Map(); // the row of each file id
 let cursor = null; // cursor of the last listed file
 let listing = null; // the AbortController of the current request
@@ -51,18 +52,20 @@ async function loadFiles() {
 function showFile(record) {
   if (rows.has(record.id)) return; // a stored file never changes
   const name = nameOf(record);
-  const when = new Date(record.created_at).toLocaleString();
+  const when = new Date(record.created_at).toLocaleString([], STYLE);
   const about = [bytes(record.size), record.content_type, when].filter(Boolean).join(" · ");
   const title = make("strong", {}, name);
-  const row = make("li", { record }, checkbox(record, name));
-  row.append(make("div", { className: "what" }, title, make("span", { className: "hint" }, about)));
+  const text = make("div", { className: "what" }, title, make("span", { className: "hint" }, about));
+  const actions = make("div", { className: "actions" });
+  const row = make("li", { record }, checkbox(record, name), text, actions);
   if (routes.has("get /files/*")) {
     const show = () => preview(record, name, downloads(record, name));
     if (kindOf(record)) title.replaceChildren(control(`Preview ${name}`, name, "link", show));
-    row.append(...downloads(record, name));
+    actions.append(...downloads(record, name));
   }
   const ask = () => remove([record], removeFile);
-  if (routes.has("delete /files/*")) row.append(control(`Delete ${name}`, "Delete", "quiet", ask));
+  if (routes.has("delete /files/*"))
+    actions.append(control(`Delete ${name}`, "Delete", "quiet", ask));
   rows.set(record.id, row);
   $("file-rows").prepend(row);
   showCount();

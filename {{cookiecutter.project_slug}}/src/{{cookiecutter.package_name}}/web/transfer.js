@@ -85,7 +85,7 @@ export class Transfer {
     }
     const isNew = !this.url;
     if (isNew) await (this.#creating = this.#create());
-    else if (!(await this.#claim())) throw new Problem("Another tab sends this upload");
+    else if (!(await this.#claim())) throw new Problem("Another tab has this upload");
     const offset = isNew ? 0 : (await transport().find(this.url)).offset;
     signal.throwIfAborted();
     this.#restart(offset);

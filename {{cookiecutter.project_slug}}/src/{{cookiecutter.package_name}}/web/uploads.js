@@ -13,6 +13,7 @@ const rows = new Map(); // the row of each transfer
 let sending = 0; // active transfers
 
 const SPOKEN = ["paused", "failed", "done", "cancelled"];
+const ELSEWHERE = "It is open in another tab of this browser.";
 const CHOOSE = "Choose the file again to continue";
 
 function pump() {
@@ -48,8 +49,8 @@ function add(transfer) {
   const bar = make("progress", { max: 1, value: 0, ariaLabel: `Progress of ${transfer.name}` });
   const note = make("span", { className: "hint" });
   const text = make("div", { className: "what" }, make("strong", {}, transfer.name), bar, note);
-  const [first, last] = ["", "quiet"].map((className) => make("button", { type: "button", className }));
-  const row = make("li", { bar, note, buttons: [first, last] }, text, first, last);
+  const buttons = ["", "quiet"].map((className) => make("button", { type: "button", className }));
+  const row = make("li", { bar, note, buttons }, text, make("div", { className: "actions" }, ...buttons));
   rows.set(transfer, row);
   $("upload-rows").append(row);
   show(transfer);
@@ -73,7 +74,7 @@ function show(transfer) {
   if (!isNew) return;
   const controls = controlsOf(transfer);
   row.buttons.forEach((button, i) => {
-    const [label, onclick] = controls[i] ?? [];
+    const [label, onclick] = controls[i] || [];
     if (!label && button === document.activeElement) row.buttons[1 - i].focus();
     const ariaLabel = `${label} ${transfer.name}`;
     Object.assign(button, { hidden: !label, textContent: label ?? "", ariaLabel, onclick });
@@ -125,7 +126,7 @@ async function follow(transfer) {
   add(transfer);
   while (rows.has(transfer) && transfer.state === "kept") {
     try {
-      transfer.words = (await isClaimed(transfer.url)) ? "Another tab of this browser sends it." : "";
+      transfer.words = (await isClaimed(transfer.url)) ? ELSEWHERE : "";
       const found = transfer.words ? {} : await transfer.refresh();
       if (transfer.state !== "kept") return;
       if (!found || found.isComplete) return forgetUpload(transfer);

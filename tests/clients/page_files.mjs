@@ -1,0 +1,214 @@
+// Uploads and files in the demo page: page_files.mjs CHROMIUM ADDRESS FOLDER; prints what it shows.
+// It prints "kill" and "start" where the service must end and begin, and waits for a line each time.
+// The folder has big.bin, away.bin, small.bin, picture.png, notes.txt and tone.wav. Screenshots and
+// downloads go to it.
+import { once } from "node:events";
+import { chromium } from "playwright-core";
+
+const [executablePath, address, folder] = process.argv.slice(2);
+const key = new URL(address).hash.replace("#key=", "");
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+const context = await browser.newContext();
+context.setDefaultTimeout(60_000);
+const errors = [];
+const leaks = [];
+const sent = []; // the requests that append to uploads
+const ranges = []; // what the player has asked for
+
+async function open(url) {
+  const page = await context.newPage();
+  page.on("pageerror", (error) => errors.push(String(error)));
+  page.on("dialog", (dialog) => dialog.accept()); // before a reload during an upload
+  // Chromium logs each request that fails while the service is away.
+  page.on("console", (each) => /^Failed to load/.test(each.text()) || errors.push(each.text()));
+  page.on("request", (each) => {
+    if (each.url().includes(key)) leaks.push(each.url());
+    if (each.method() === "PATCH") sent.push(each);
+    if (/inline=1/.test(each.url()) && each.headers().range) ranges.push(each.headers().range);
+  });
+  page.throttle = async (uploadThroughput) => {
+    const cdp = (page.cdp ??= await context.newCDPSession(page));
+    const limits = { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput };
+    await cdp.send("Network.enable");
+    await cdp.send("Network.emulateNetworkConditions", limits);
+  };
+  await page.goto(url);
+  await page.getByText(/^Live/).waitFor();
+  return page;
+}
+
+const page = await open(address);
+const button = (name, scope = page) => scope.getByRole("button", { name, exact: true });
+const row = (name) => page.locator("#upload-rows li", { hasText: name });
+const choose = (...names) =>
+  page.locator("#upload-input").setInputFiles(names.map((name) => `${folder}/${name}`));
+const shot = (name) => page.screenshot({ path: `${folder}/${name}.png` });
+const saved = () => page.evaluate(() => JSON.parse(localStorage["uploads of /"] ?? "[]"));
+
+async function reload() {
+  await page.reload();
+  await page.getByText(/^Live/).waitFor();
+}
+
+/** Wait until a part of a file was sent: more than what is in buffers. */
+async function progress(name, part) {
+  await row(name).waitFor();
+  const bar = await row(name).locator("progress").elementHandle();
+  await page.waitForFunction(([each, least]) => each.value > least, [bar, part]);
+}
+
+async function ask(what) {
+  console.log(what);
+  await once(process.stdin, "data");
+}
+
+// An upload is paused, another one cancelled, a third one under way when the service is killed.
+await page.getByText("No files yet.").waitFor();
+await page.throttle(20e6);
+await choose("big.bin");
+await progress("big.bin", 0.1);
+const about = await row("big.bin").locator(".hint").textContent();
+await button("Pause big.bin").click();
+await row("big.bin").getByText(/^Paused at [1-9]/).waitFor();
+await choose("small.bin");
+await progress("small.bin", 0.2);
+const cancelled = (await saved()).at(-1).url;
+await button("Cancel small.bin").click();
+await row("small.bin").getByText("Cancelled", { exact: true }).waitFor();
+const headers = { Authorization: `Bearer ${key}` };
+const gone = (await page.request.head(new URL(cancelled, address).href, { headers })).status();
+await choose("away.bin");
+await progress("away.bin", 0.2);
+await shot("uploads");
+const other = await open(address.split("#")[0]);
+await other.getByText("open in another tab").first().waitFor();
+await other.close();
+await ask("kill");
+await row("away.bin").getByText(/Trying again in/).waitFor();
+await shot("away");
+await ask("start");
+await row("away.bin").getByText(/^Uploaded/).waitFor();
+
+// The paused upload continues after a reload, with the same file.
+await page.throttle(-1);
+await reload();
+await row("big.bin").getByText(/stored, for .* Choose the file again to continue/).waitFor();
+await shot("unfinished");
+const unfinished = (await saved()).map((each) => each.name);
+sent.length = 0;
+await choose("big.bin");
+await row("big.bin").getByText(/^Uploaded/).waitFor();
+const offsets = sent.map((each) => Number(each.headers()["upload-offset"]));
+const kept = await saved();
+
+// Previews, with signed links.
+await choose("picture.png", "notes.txt", "tone.wav");
+await page.locator("#file-rows").getByText("tone.wav").waitFor();
+const dialog = page.locator("#preview");
+
+async function preview(name, show) {
+  await button(`Preview ${name}`).click();
+  const found = await show();
+  await shot(`preview-${name}`);
+  await button("Close", dialog).click();
+  await dialog.waitFor({ state: "hidden" });
+  return found;
+}
+
+const width = await preview("picture.png", async () => {
+  await dialog.locator("img").waitFor();
+  return dialog.locator("img").evaluate((image) => image.naturalWidth);
+});
+const text = await preview("notes.txt", () => dialog.locator("pre").textContent());
+const seeked = await preview("tone.wav", async () => {
+  await page.locator("#preview[data-state=shown] audio").waitFor();
+  return dialog.locator("audio").evaluate(async (audio) => {
+    const reached = new Promise((resolve) => (audio.onseeked = resolve));
+    audio.currentTime = audio.duration * 0.9;
+    await reached;
+    return audio.currentTime / audio.duration;
+  });
+});
+const starts = ranges.map((each) => Number(/\d+/.exec(each)));
+
+// Downloads: under another name, and of a selection.
+async function download(control) {
+  const [found] = await Promise.all([page.waitForEvent("download"), control.click()]);
+  await found.saveAs(`${folder}/downloads/${found.suggestedFilename()}`);
+  return found.suggestedFilename();
+}
+
+await button("Save notes.txt under another name").click();
+await page.getByLabel("File name").fill("Größe 2.txt");
+const renamed = await download(button("Save"));
+await page.getByLabel("Select notes.txt").check();
+await page.getByLabel("Select picture.png").check();
+await page.getByText("2 selected").waitFor();
+const archive = await download(button("ZIP of the selection"));
+
+// Deletions, which need a confirmation.
+const question = page.locator("#confirm");
+await button("Delete notes.txt").click();
+await question.getByText("Delete notes.txt?").waitFor();
+await shot("confirm");
+await button("Cancel", question).click();
+const spared = await button("Delete notes.txt").isVisible();
+await button("Delete notes.txt").click();
+await button("Delete", question).click();
+await page.getByText("notes.txt: deleted.").waitFor();
+await page.setViewportSize({ width: 360, height: 800 });
+await page.emulateMedia({ colorScheme: "dark" });
+await page.locator("#file-rows").scrollIntoViewIfNeeded();
+await shot("narrow");
+const isTooWide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+await ask("compare");
+await page.getByLabel("Select all").check();
+await button("Delete the selection").click();
+await button("Delete", question).click();
+await page.getByText("No files yet.").waitFor();
+
+// A list that cannot be loaded.
+await page.route("**/files?*", (route) => route.abort());
+await button("Load newer").click();
+await page.getByText("The service cannot be reached").waitFor();
+await page.unroute("**/files?*");
+await button("Try again").click();
+await page.getByText("0 listed.").waitFor();
+
+// Without resumable uploads, a file is sent in one request.
+await page.route("**/openapi.json", async (route) => {
+  const response = await route.fetch();
+  const { paths, ...rest } = await response.json();
+  const some = Object.entries(paths).filter(([path]) => !path.startsWith("/uploads"));
+  await route.fulfill({ response, json: { ...rest, paths: Object.fromEntries(some) } });
+});
+await reload();
+await page.unroute("**/openapi.json"); // Playwright would intercept the upload, too
+sent.length = 0;
+await page.throttle(20e6);
+await choose("small.bin");
+await progress("small.bin", 0.2);
+const controls = await row("small.bin").getByRole("button").allTextContents();
+await page.throttle(-1);
+await row("small.bin").getByText(/^Uploaded/).waitFor();
+const plain = { controls, appends: sent.length };
+
+// No upload of this user stays in the browser.
+await reload();
+await page.throttle(20e6);
+await choose("big.bin");
+await progress("big.bin", 0.05);
+await button("Pause big.bin").click();
+await row("big.bin").getByText(/^Paused/).waitFor();
+const before = (await saved()).length;
+await button("Forget key").click();
+await page.getByLabel("Enter a key").waitFor();
+const left = await page.evaluate(() => localStorage.length);
+await browser.close();
+console.log(
+  JSON.stringify({
+    about, gone, unfinished, offsets, kept, width, text, seeked, starts, renamed, archive, spared,
+    isTooWide, plain, before, left, leaks, errors,
+  }),
+);
+process.exit();
