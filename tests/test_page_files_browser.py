@@ -11,6 +11,8 @@ from typing import Any
 from urllib.request import Request, urlopen
 from zipfile import ZipFile
 
+import pytest
+
 from baking import Project
 from downloads import PATIENCE
 from environment import Environment
@@ -64,7 +66,7 @@ def test_an_upload_continues_after_a_crash_and_a_reload_and_files_are_shown_rena
         "unfinished": ["big.bin"],
         "kept": [],
         "width": 1,
-        "seeked": 0.9,
+        "seeked": pytest.approx(0.9),
         "renamed": "Größe 2.txt",
         "archive": "archive.zip",
         "spared": True,

@@ -138,7 +138,7 @@ async function download(control) {
   return found.suggestedFilename();
 }
 
-await button("Save notes.txt under another name").click();
+await button("Save as… notes.txt").click();
 await page.getByLabel("File name").fill("Größe 2.txt");
 const renamed = await download(button("Save"));
 await page.getByLabel("Select notes.txt").check();

@@ -53,7 +53,8 @@ function showFile(record) {
   if (rows.has(record.id)) return; // a stored file never changes
   const name = nameOf(record);
   const when = new Date(record.created_at).toLocaleString([], STYLE);
-  const about = [bytes(record.size), record.content_type, when].filter(Boolean).join(" · ");
+  const facts = [bytes(record.size), record.content_type, when].filter(Boolean);
+  const about = facts.map((each) => each.replace(/\s/g, "\u00a0")).join(" · ");
   const title = make("strong", {}, name);
   const text = make("div", { className: "what" }, title, make("span", { className: "hint" }, about));
   const actions = make("div", { className: "actions" });
@@ -86,7 +87,7 @@ function downloads(record, name) {
     save(record);
   };
   const ask = () => askName(name, (filename) => save(record, { filename }));
-  return [anchor, control(`Save ${name} under another name`, "Save as…", "quiet", ask)];
+  return [anchor, control(`Save as… ${name}`, "Save as…", "quiet", ask)];
 }
 
 async function save(record, query) {
