@@ -104,7 +104,9 @@ def test_the_page_asks_for_a_key_and_shows_what_the_key_permits(
         "parts": 0,
         "files": {"admin": ["other.txt", "mine.txt"], "member": ["mine.txt"]},
         "greeting": "bearer subscribed",
-        "controls": ["Forget key", "Load newer", "Watch", "Clear"],
+        "controls": [
+            *("Forget key", "Load newer", "Watch", "Drop the connection", "Resume", "Clear"),
+        ],
         "forgotten": 0,
         "isPrompt": True,
         "errors": [],

@@ -30,7 +30,7 @@ async function open(address) {
 async function publish(page, topic, text) {
   await page.getByLabel("To topic").fill(topic);
   await page.getByLabel("Message", { exact: true }).fill(text);
-  await page.getByRole("button", { name: "Publish" }).click();
+  await page.getByRole("button", { name: "Publish", exact: true }).click();
   await page.getByText(`Published to ${topic}`).waitFor();
 }
 
@@ -42,7 +42,7 @@ await one.getByText("Watching: a, b").waitFor();
 await publish(other, "a", "first");
 await publish(other, "b", "second");
 await one.getByRole("log").getByText("second").waitFor();
-const messages = await one.locator(".message span:last-child").allTextContents();
+const messages = await one.locator(".message > :last-child").allTextContents();
 
 const file = { name: "<b>new & old.txt", mimeType: "text/plain", buffer: Buffer.from("content") };
 await other.locator("input[type=file]").setInputFiles(file);
@@ -69,7 +69,8 @@ await other.getByRole("button", { name: `Delete ${file.name}` }).click();
 await other.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
 await one.getByText("deleted. 0 listed.").waitFor();
 
-await one.getByRole("button", { name: "Start" }).click();
+// The second click must not stop the run.
+await one.getByRole("button", { name: "Start" }).dblclick();
 await one.getByText("1 of 10").waitFor();
 await one.reload();
 await one.getByText("2 of 10").waitFor();

@@ -75,7 +75,7 @@ const greeting = await mine.evaluate(
 // The page of a reader has only the controls that its scopes permit.
 const limited = await open(`${address}/#key=${reader}`);
 await limited.getByRole("heading", { name: "Files" }).waitFor();
-const controls = await limited.getByRole("button").allTextContents();
+const controls = await limited.locator("header, .row").getByRole("button").allTextContents();
 await limited.getByRole("button", { name: "Forget key" }).click();
 await form(limited).waitFor();
 const forgotten = await limited.evaluate(() => localStorage.length);

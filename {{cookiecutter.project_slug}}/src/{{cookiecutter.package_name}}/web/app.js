@@ -1,8 +1,9 @@
 // The demo page. URLs are relative, so that it also works under a path prefix.
 
 import { ask, call, enter, forget, hasKey, permits, takeKey } from "./access.js";
-import { followFiles, openFiles } from "./files.js";
-import { $, routes, report } from "./page.js";
+import { followFiles, loadFiles, saveAll } from "./files.js";
+import { openGallery } from "./gallery.js";
+import { $, refused, report, routes } from "./page.js";
 import { clearRequests, loggedFetch } from "./requests.js";
 import { followRun, startRun, stopRun } from "./runs.js";
 import { openTopics } from "./topics.js";
@@ -30,15 +31,13 @@ async function start() {
   for (const [path, methods] of Object.entries(paths)) {
     const shape = path.replace(/\{.*?\}/g, "*"); // ignore the names of parameters
     for (const [method, { security = usual }] of Object.entries(methods))
-      if (permits(security, scopes)) routes.add(`${method} ${shape}`);
+      (permits(security, scopes) ? routes : refused).add(`${method} ${shape}`);
   }
   for (const part of document.querySelectorAll("[data-needs]")) {
     const found = part.dataset.needs.split(", ").some((route) => routes.has(route));
     part.hidden = part.disabled = !found; // disabled, because Enter can activate a hidden button
   }
-  const some = document.querySelector("main section:not([hidden])");
-  const none = "There is no part of the service that this page can show you.";
-  report("page-status", some ? "" : none);
+  openGallery();
   if (routes.has("get /runs/*/events")) followRun();
   if (routes.has("post /files")) openUploads(principal);
   if (routes.has("post /runs/chat")) await openChat(principal);

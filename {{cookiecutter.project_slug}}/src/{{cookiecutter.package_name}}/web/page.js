@@ -3,6 +3,7 @@
 
 export const $ = (id) => document.getElementById(id);
 export const routes = new Set(); // routes of the service, such as "get /files/*"
+export const refused = new Set(); // routes that the key does not permit
 export class Problem extends Error {} // the page shows its message to the user
 
 export function make(tag, properties, ...children) {

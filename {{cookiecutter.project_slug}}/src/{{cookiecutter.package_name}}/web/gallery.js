@@ -1,0 +1,102 @@
+// Errors: sends requests that fail, and shows each response as a client receives it.
+
+import { credentials } from "./access.js";
+import { CASES } from "./cases.js";
+import { $, describe, make, refused, report, routes } from "./page.js";
+import { loggedFetch } from "./requests.js";
+import { lines } from "./stream.js";
+
+const SHOWN = ["Allow", "Content-Range", "Retry-After", "Upload-Offset", "WWW-Authenticate"];
+let current = null; // the entry whose response is shown
+
+/** Show the requests that this service can refuse, with the routes that it has. */
+export function openGallery() {
+  const isPossible = (one) =>
+    one.refused ? refused.has(one.refused) : (one.needs ?? []).every((route) => routes.has(route));
+  const found = CASES.filter(isPossible).sort((one, other) => one.status - other.status);
+  $("cases").replaceChildren(...found.map(createEntry));
+  $("gallery").hidden = false;
+}
+
+function createEntry(one) {
+  const { status, title, request, isStream } = one;
+  const about = `${request.method ?? "GET"} /${request.url}`;
+  const names = [make("strong", {}, title), make("span", { className: "hint" }, about)];
+  const button = make("button", { type: "button", className: "quiet", ariaLabel: `Try: ${title}` }, "Try");
+  const code = make("code", {}, isStream ? "cut" : String(status));
+  const entry = make("li", {}, code, make("div", {}, ...names), button);
+  button.onclick = () => attempt(one, entry);
+  return entry;
+}
+
+async function attempt(one, entry) {
+  current?.removeAttribute("aria-current");
+  (current = entry).ariaCurrent = "true";
+  const box = $("case-result");
+  const parts = make("div"); // a later click must not mix its response with this one
+  box.replaceChildren(parts);
+  report("case-status", "Sending…");
+  const tell = (words) => current === entry && box.firstChild === parts && report("case-status", words);
+  const send = ({ isAnonymous, headers, ...request }) =>
+    loggedFetch(request.url, {
+      ...request,
+      headers: { ...(!isAnonymous && credentials()), ...headers },
+      cache: "no-store",
+    });
+  try {
+    const response = await (one.steps ?? send)(one.steps ? send : one.request, routes);
+    const type = response.headers.get("Content-Type") ?? "no body";
+    tell(`HTTP ${response.status} · ${type.split(";")[0]}`);
+    if (one.isStream) await showStream(response, parts);
+    else await showProblem(response, parts);
+  } catch (error) {
+    tell(`Not tried: ${error.message}.`);
+  }
+}
+
+/** Show the body of a response, and what it means to a client. */
+async function showProblem(response, parts) {
+  const text = await response.text();
+  const fields = SHOWN.filter((name) => response.headers.has(name));
+  const notes = fields.map((name) => `${name}: ${response.headers.get(name)}`);
+  if (notes.length) parts.append(make("pre", { className: "hint" }, notes.join("\n")));
+  let problem = null;
+  try {
+    problem = JSON.parse(text);
+  } catch {} // not JSON
+  parts.append(make("pre", {}, problem ? JSON.stringify(problem, null, 2) : text || "(empty)"));
+  parts.append(meaningOf(problem, response));
+}
+
+function meaningOf(problem, { headers }) {
+  const isDocument = headers.get("Content-Type")?.startsWith("application/problem+json");
+  if (!isDocument) {
+    const words = "The default of FastAPI: this service has no problem documents.";
+    return make("p", { className: "verdict hint" }, problem?.detail ? words : "No problem document.");
+  }
+  if (problem.type === "about:blank")
+    return make("p", { className: "verdict hint" }, "The status alone describes the error.");
+  const link = make("a", { href: problem.type, target: "_blank", rel: "noreferrer" }, problem.type);
+  return make("p", { className: "verdict hint" }, "The type of this problem, with a remedy: ", link);
+}
+
+/** Show the lines of a stream as they arrive, and how it ends. */
+async function showStream({ body }, parts) {
+  let count = 0;
+  let failure = null;
+  try {
+    for await (const line of lines(body)) {
+      const isError = line.startsWith('{"$error"');
+      if (isError) failure = describe(JSON.parse(line).$error);
+      else count += 1;
+      parts.append(make("code", { className: isError ? "record error" : "record" }, line));
+    }
+  } catch (error) {
+    const record = failure ? `the error record (${failure})` : "no error record";
+    const words = `${count} lines and ${record} arrived, then fetch() was rejected: `;
+    const why = `${error.name}, ${error.message}. The response has no valid end, so that no client takes it for complete.`;
+    // Chromium sometimes discards the bytes that it has received but not delivered.
+    return parts.append(make("p", { className: "verdict" }, words + why));
+  }
+  parts.append(make("p", { className: "verdict error" }, "The stream has ended as if complete."));
+}
