@@ -230,3 +230,23 @@ def test_the_page_ends_lines_where_the_standard_does(
         "splits": [["a", "b\u2028", "c", "", "d", "", "", "é"]],
         "event": ["message", "a\u2028b\x85c\nd", "7"],
     }
+
+
+PUBLISHED = [f"event {number}" for number in range(1, 21)]
+
+
+def test_events_arrive_once_and_in_order_although_connections_break(
+    full: Project, environment: Environment, node: str, scripts: Path, chromium: str, tmp_path: Path
+) -> None:
+    with running(full, environment, tmp_path) as port:
+        shown = script(node, scripts / "page_topics.mjs", chromium, str(port))
+
+    assert shown == {
+        "shown": PUBLISHED,
+        "isSame": True,
+        "words": [True, True],
+        "bars": 60,
+        "many": [f"hello {number}" for number in range(1, 21)],
+        "most": 1,
+        "errors": [],
+    }

@@ -1,0 +1,123 @@
+// Each state of the demo page: page_states.mjs CHROMIUM LINK FOLDER; prints what was found.
+// The link has a key. Screenshots go to the folder.
+import { execFileSync } from "node:child_process";
+import { chromium } from "playwright-core";
+import { check, listed, tryErrors, watched } from "./watched.mjs";
+
+const [executablePath, link, folder] = process.argv.slice(2);
+const { origin, hash } = new URL(link);
+const key = hash.replace("#key=", "");
+// The names of buttons that open a dialog. A panel without the button has no such dialog.
+const DIALOGS = [/^Preview /, /^Rename /, /^Delete notes/];
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin });
+const failing = []; // the paths of requests that fail on purpose
+const found = [];
+
+// Without a key.
+const asking = await watched(context, origin);
+await asking.page.getByLabel("Enter a key").waitFor();
+found.push(...(await check(asking.page, "key")));
+await asking.page.close();
+
+const { page, problems } = await watched(context, link, (...message) => listed(failing)(...message));
+page.on("dialog", (dialog) => dialog.dismiss());
+const button = (name) => page.getByRole("button", { name, exact: true });
+await page.getByText(/^Live/).waitFor();
+found.push(...(await check(page, "initial")));
+
+// Files.
+const files = ["notes.txt", "second.csv"].map((name) => ({ name, mimeType: "text/plain", buffer: Buffer.from(name) }));
+await page.locator("input[type=file]").first().setInputFiles(files);
+for (const { name } of files) await page.locator("#file-rows").getByText(name).first().waitFor();
+found.push(...(await check(page, "files")));
+for (const name of DIALOGS) {
+  const opener = page.getByRole("button", { name }).first();
+  if (!(await opener.count())) continue;
+  await opener.click();
+  if (!(await page.locator("dialog[open]").count())) continue;
+  found.push(...(await check(page, String(name))));
+  await page.keyboard.press("Escape");
+  await page.locator("dialog[open]").waitFor({ state: "detached" });
+}
+
+// A run; the second click must not stop it.
+await page.getByLabel("Count to").fill("150");
+await button("Start").dblclick();
+await page.getByText("2 of 150").waitFor();
+found.push(...(await check(page, "run")));
+const isRunning = await page.locator("#run-stop").isVisible();
+await page.locator("#run-stop").click();
+await page.locator("#run-status").getByText("Stopped.").waitFor();
+
+// A reply.
+await page.getByLabel("Your message").fill("What does this page show?");
+await page.getByLabel("Your message").press("Enter");
+await page.locator("#chat-status").getByText("Complete.").waitFor();
+found.push(...(await check(page, "chat")));
+
+// A topic without its connection.
+await button("Watch").click();
+await page.getByText("Watching: demo").waitFor();
+await page.getByLabel("Message", { exact: true }).fill(`it's "$HOME"`);
+await button("Publish").click();
+await page.getByRole("log").getByText("$HOME").waitFor();
+await button("Drop the connection").click();
+await page.getByText(/^Dropped after id/).waitFor();
+found.push(...(await check(page, "dropped")));
+await button("Resume").click();
+await page.getByText(/^Resumed after id/).waitFor();
+
+// Errors. Chromium can discard the last bytes of a connection that breaks: then try again.
+const entries = await page.locator("#cases .hint").allTextContents();
+failing.push(...entries.map((each) => each.split(" ")[1]));
+const different = await tryErrors(page);
+const result = page.locator("#case-result");
+const cut = { records: [], text: "" };
+for (const name of ["Try: CSV, cut off", "Try: JSON Lines, cut off"]) {
+  const records = result.locator(".record");
+  do {
+    await button(name).click();
+    await result.getByText("fetch() was rejected").waitFor();
+  } while (!(await records.count()));
+  cut.records.push(await records.allTextContents());
+  cut.text = await result.locator(".verdict").textContent();
+}
+found.push(...(await check(page, "cut")));
+await button("Try: Digest mismatch").click();
+const type = result.getByRole("link");
+await type.waitFor();
+found.push(...(await check(page, "problem")));
+const described = (await context.request.get(await type.evaluate((each) => each.href))).status();
+
+// The requests, and their commands.
+await page.locator("#requests summary").click();
+await page.getByRole("columnheader", { name: "Duration" }).waitFor();
+found.push(...(await check(page, "requests")));
+const rows = page.locator("#request-rows tr");
+const statuses = {};
+for (const name of ["POST /topics/demo/events", "PATCH /uploads", "GET /access", "GET /files?limit=0", "POST /ingest"]) {
+  const copy = rows.getByRole("button", { name: new RegExp(`^Copy ${name.replace("?", "\\?")}`) });
+  await copy.last().click();
+  await page.getByText(/^Copied the command for/).waitFor();
+  const command = await page.evaluate(() => navigator.clipboard.readText());
+  if (command.includes(key)) found.push(`the key is in a command: ${command}`);
+  const flags = "-s -o /dev/null -w '%{http_code}'";
+  const env = { ...process.env, AUTH: `Authorization: Bearer ${key}` };
+  statuses[name] = execFileSync("sh", ["-c", `${command} ${flags}`], { env, encoding: "utf8" });
+}
+await page.locator("#message-log").getByText(`it's "$HOME"`).nth(1).waitFor();
+const isSecret = !(await page.locator("body").innerText()).includes(key);
+await page.screenshot({ path: `${folder}/requests.png` });
+await page.locator("#requests summary").click();
+for (const [name, width, colorScheme] of [["light", 1280, "light"], ["dark", 1280, "dark"], ["phone", 360, "dark"]]) {
+  await page.emulateMedia({ colorScheme });
+  await page.setViewportSize({ width, height: 900 });
+  const height = await page.evaluate(() => document.documentElement.scrollHeight);
+  await page.setViewportSize({ width, height });
+  await page.screenshot({ path: `${folder}/${name}.png` });
+}
+await browser.close();
+const outcome = { found, isRunning, different, cut, described, statuses, isSecret };
+console.log(JSON.stringify({ ...outcome, problems: [...asking.problems, ...problems] }));
