@@ -98,7 +98,7 @@ found.push(...(await check(page, "requests")));
 const rows = page.locator("#request-rows tr");
 const statuses = {};
 for (const name of ["POST /topics/demo/events", "PATCH /uploads", "GET /access", "GET /files?limit=0", "POST /ingest"]) {
-  const copy = rows.getByRole("button", { name: new RegExp(`^Copy ${name.replace("?", "\\?")}`) });
+  const copy = rows.getByRole("button", { name: new RegExp(`^Copy as curl: ${name.replace("?", "\\?")}`) });
   await copy.last().click();
   await page.getByText(/^Copied the command for/).waitFor();
   const command = await page.evaluate(() => navigator.clipboard.readText());

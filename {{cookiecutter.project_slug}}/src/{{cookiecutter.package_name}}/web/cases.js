@@ -1,27 +1,27 @@
-// Requests that fail, for the list of errors. `needs` are the routes that a request uses, all of
-// which the service must have; `before` are requests of which only the last one fails.
+// Requests that fail, for the list of errors. `needs` are the routes that an entry uses, all of which
+// the service must have, and `refused` is one that the key does not permit. `steps` sends several
+// requests, of which only the last one fails.
 
 import { credentials } from "./access.js";
+import { random } from "./page.js";
 import { loggedFetch } from "./requests.js";
 
 const json = { "Content-Type": "application/json" };
 const text = { "Content-Type": "text/plain" };
 const WRONG_DIGEST = `sha-256=:${"A".repeat(43)}=:`;
 
-/** Call a function with the id of a file; a file that had to be created is deleted afterwards. */
-async function withFile(use, routes) {
+const post = (url, headers, body = "") => ({ method: "POST", url, headers, body });
+
+/** Call a function with the path of a file, which is deleted afterwards. */
+async function withFile(use) {
   const headers = credentials();
-  const found = await (await loggedFetch("files?limit=1", { headers })).text();
-  const { id } = JSON.parse(found.split("\n")[0] || "{}");
-  if (id) return use(id);
-  if (!routes.has("post /files")) throw new Error("there is no file yet");
   const file = { method: "POST", headers: { ...headers, ...text }, body: "example" };
-  const created = await (await loggedFetch("files?filename=example.txt", file)).json();
+  const created = await loggedFetch("files?filename=example.txt", file);
+  const path = `files/${(await created.json()).id}`;
   try {
-    return await use(created.id);
+    return await use(path);
   } finally {
-    const path = `files/${created.id}`;
-    if (routes.has("delete /files/*")) await loggedFetch(path, { method: "DELETE", headers });
+    await loggedFetch(path, { method: "DELETE", headers });
   }
 }
 
@@ -37,8 +37,7 @@ async function withUpload(use) {
   }
 }
 
-const ranged = (field, value) => (send, routes) =>
-  withFile((id) => send({ url: `files/${id}`, headers: { [field]: value } }), routes);
+const ofFile = (request) => (send) => withFile((url) => send({ ...request, url }));
 
 const taken = (send) =>
   withUpload((url) => {
@@ -48,17 +47,12 @@ const taken = (send) =>
   });
 
 async function reused(send) {
-  const headers = { ...text, "Idempotency-Key": crypto.getRandomValues(new Uint32Array(2)).join("-") };
-  const request = { method: "POST", url: "topics/demo/events", headers };
-  await loggedFetch(request.url, {
-    ...request,
-    headers: { ...credentials(), ...headers },
-    body: "one event",
-  });
-  return send({ ...request, body: "another event" });
+  const headers = { ...text, "Idempotency-Key": random() };
+  const request = (body) => post("topics/demo/events", headers, body);
+  await send(request("one event"));
+  return send(request("another event"));
 }
 
-const post = (url, headers, body = "") => ({ method: "POST", url, headers, body });
 const upload = (headers) => post("files?filename=example.txt", { ...text, ...headers }, "example");
 const rows = (type, body) => post("ingest/readings", { "Content-Type": type }, body);
 
@@ -114,16 +108,16 @@ export const CASES = [
   {
     status: 412,
     title: "False precondition",
-    needs: ["get /files", "get /files/*"],
-    request: { method: "GET", url: "files/ID", headers: { "If-Match": '"other"' } },
-    steps: ranged("If-Match", '"other"'),
+    needs: ["post /files", "get /files/*", "delete /files/*"],
+    request: { url: "files/ID" },
+    steps: ofFile({ headers: { "If-Match": '"other"' } }),
   },
   {
     status: 416,
     title: "Range after the end",
-    needs: ["get /files", "get /files/*"],
-    request: { url: "files/ID", headers: { Range: "bytes=999999999999-" } },
-    steps: ranged("Range", "bytes=999999999999-"),
+    needs: ["post /files", "get /files/*", "delete /files/*"],
+    request: { url: "files/ID" },
+    steps: ofFile({ headers: { Range: "bytes=999999999999-" } }),
   },
   {
     status: 422,

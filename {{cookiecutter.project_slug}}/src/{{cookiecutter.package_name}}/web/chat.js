@@ -2,7 +2,7 @@
 // also after a reload. A reply that ends while no tab is open is read when the page is opened again.
 
 import { CHAT, call, post, stored } from "./access.js";
-import { $, describe, make, report } from "./page.js";
+import { $, describe, make, random, report } from "./page.js";
 import { LOST, PATIENCE, isTemporary, pause, subscribe } from "./stream.js";
 
 const ENDS = { complete: "Complete.", stopped: "Stopped.", interrupted: "Interrupted." };
@@ -13,8 +13,6 @@ let chat = null; // { owner, id, messages }, and { once, run } while the last me
 let source = null; // the AbortController of the reply
 let stopping = ""; // the `once` of the reply that the user has stopped
 
-// Not randomUUID(), which needs HTTPS.
-const random = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 const create = () => ({ owner, id: random(), messages: [] });
 const runUrl = (what) => `runs/${encodeURIComponent(chat.run)}/${what}`;
 const textOf = ({ parts }) => parts.map(({ label, text }) => (label ? "" : text)).join("");

@@ -6,6 +6,9 @@ export const routes = new Set(); // routes of the service, such as "get /files/*
 export const refused = new Set(); // routes that the key does not permit
 export class Problem extends Error {} // the page shows its message to the user
 
+// Not randomUUID(), which needs HTTPS.
+export const random = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+
 export function make(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);

@@ -51,7 +51,7 @@ async function copy(command, what) {
 function createRow(request, path) {
   const { method } = request;
   const time = new Date().toLocaleTimeString([], { hour12: false });
-  const label = { type: "button", className: "quiet", ariaLabel: `Copy ${method} ${path} as curl` };
+  const label = { type: "button", className: "quiet", ariaLabel: `Copy as curl: ${method} ${path}` };
   const button = make("button", label, "Copy as curl");
   button.onclick = () => copy(curl(request), `${method} ${path}`);
   const cells = [time, method, path, "…", "", button].map((each) => make("td", {}, each));
@@ -64,7 +64,7 @@ export function logRequest({ method, url, headers = {}, body = "" }) {
   const { origin, href } = new URL(url, document.baseURI);
   const path = href.startsWith(`${location.origin}/`) ? href.slice(origin.length) : href;
   // A request that is repeated, such as each check of the health, stays in one row.
-  const id = body === "" && `${method} ${path}`;
+  const id = body === "" && JSON.stringify([method, path, headers]);
   const isRepeated = id && latest?.id === id && latest.isDone && latest.row.isConnected;
   const request = { method, url, headers, body };
   const row = isRepeated ? latest.row : createRow(request, path);
