@@ -51,6 +51,7 @@ NEVER = "Thu, 01 Jan 1970 00:00:00 GMT"
 CASES = {
     "whole": Case({}, by_nginx=True),
     "inline": Case({}, by_nginx=True, path="/files/{id}?inline=1"),
+    "another name": Case({}, by_nginx=True, path="/files/{id}?filename=Gr%C3%B6%C3%9Fe%0D%0A2"),
     "another origin": Case({"Origin": ORIGIN}, by_nginx=True),
     "head": Case({}, by_nginx=False, method="HEAD"),
     "head of a range": Case({"Range": "bytes=0-9"}, by_nginx=False, method="HEAD"),

@@ -1,4 +1,4 @@
-// Uploads and files in the demo page: page_files.mjs CHROMIUM ADDRESS FOLDER; prints what it shows.
+// Uploads and files in the demo page: page_files.mjs CHROMIUM ADDRESS FOLDER; prints its results.
 // It prints "kill" and "start" where the service must end and begin, and waits for a line each time.
 // The folder has big.bin, away.bin, small.bin, picture.png, notes.txt and tone.wav. Screenshots and
 // downloads go to it.

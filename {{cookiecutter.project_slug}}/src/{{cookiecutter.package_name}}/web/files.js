@@ -56,7 +56,8 @@ function showFile(record) {
   const facts = [bytes(record.size), record.content_type, when].filter(Boolean);
   const about = facts.map((each) => each.replace(/\s/g, "\u00a0")).join(" · ");
   const title = make("strong", {}, name);
-  const text = make("div", { className: "what" }, title, make("span", { className: "hint" }, about));
+  const hint = make("span", { className: "hint" }, about);
+  const text = make("div", { className: "what" }, title, hint);
   const actions = make("div", { className: "actions" });
   const row = make("li", { record }, checkbox(record, name), text, actions);
   if (routes.has("get /files/*")) {

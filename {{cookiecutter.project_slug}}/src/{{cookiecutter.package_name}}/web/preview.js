@@ -14,6 +14,8 @@ const KINDS = {
   text: /^text\/|^application\/(json|jsonl|x-ndjson|xml|javascript|yaml|toml|sql)$|[+](json|xml)$/,
 };
 
+let turn = null; // of the open preview: one that loads slowly must not appear in a later one
+
 export const fileUrl = (id) => `files/${encodeURIComponent(id)}`;
 const typeOf = ({ content_type: type }) => type.split(";")[0].trim().toLowerCase();
 
@@ -28,12 +30,17 @@ export async function linkTo({ id }, query = {}) {
   return all.size ? `${fileUrl(id)}?${all}` : fileUrl(id);
 }
 
+const player = (tag, src, ariaLabel) =>
+  loaded(make(tag, { src, ariaLabel, controls: true }), "loadedmetadata");
+
 const BUILDERS = {
   image: (src, alt) => loaded(make("img", { src, alt }), "load"),
-  sound: (src, ariaLabel) => loaded(make("audio", { src, ariaLabel, controls: true }), "loadedmetadata"),
-  video: (src, ariaLabel) => loaded(make("video", { src, ariaLabel, controls: true }), "loadedmetadata"),
-  paper: (href) =>
-    make("a", { className: "button", href, target: "_blank", rel: "noopener" }, "Open the PDF in a new tab"),
+  sound: (src, name) => player("audio", src, name),
+  video: (src, name) => player("video", src, name),
+  paper: (href) => {
+    const link = { className: "button", href, target: "_blank", rel: "noopener" };
+    return make("a", link, "Open the PDF in a new tab");
+  },
 };
 
 /** Wait until an element can show what it loads. */
@@ -69,26 +76,35 @@ async function contentOf(record, name) {
   return make("pre", { tabIndex: 0, role: "region", ariaLabel: `Text of ${name}` }, text);
 }
 
+function close() {
+  turn = null;
+  for (const media of $("preview-body").querySelectorAll("audio, video")) {
+    media.removeAttribute("src");
+    media.load(); // ends its requests
+  }
+  $("preview-body").replaceChildren();
+}
+
 /** Show a file until the dialog is closed; `controls` are shown below it. */
 export async function preview(record, name, controls) {
   const [dialog, body] = [$("preview"), $("preview-body")];
-  const turn = (preview.turn = {}); // a preview that loads slowly must not appear in a later one
+  const own = (turn = {});
   $("preview-title").textContent = name;
   const more = kindOf(record) === "text" && record.size > SAMPLE ? "the first 64 KiB of " : "";
   $("preview-about").textContent = `${record.content_type} · ${more}${bytes(record.size)}`;
   $("preview-controls").replaceChildren(...controls);
   dialog.dataset.state = "loading";
-  body.replaceChildren();
-  dialog.onclose = () => body.replaceChildren((preview.turn = "")); // stops sound and video
+  dialog.onclose = close;
   dialog.showModal();
   try {
     const content = await contentOf(record, name);
-    if (preview.turn !== turn) return;
+    if (turn !== own) return;
     body.replaceChildren(content);
     dialog.dataset.state = "shown";
   } catch (error) {
-    if (preview.turn !== turn) return;
-    body.replaceChildren(make("p", { className: "error", role: "alert" }, `No preview: ${error.message}.`));
+    if (turn !== own) return;
+    const why = make("p", { className: "error", role: "alert" }, `No preview: ${error.message}.`);
+    body.replaceChildren(why);
     dialog.dataset.state = "failed";
   }
 }

@@ -13,7 +13,8 @@ const chosen = () => [...boxes].filter(([, box]) => box.checked).map(([record]) 
 /** Return the checkbox of a file, if something can be done with a selection. */
 export function checkbox(record, name) {
   if (!routes.has("get /archive") && !routes.has("delete /files/*")) return "";
-  const box = make("input", { type: "checkbox", ariaLabel: `Select ${name}`, onchange: showSelection });
+  const about = { type: "checkbox", ariaLabel: `Select ${name}`, onchange: showSelection };
+  const box = make("input", about);
   boxes.set(record, box);
   showSelection();
   return box;
@@ -53,7 +54,7 @@ async function download() {
   }
 }
 
-/** Delete files after a confirmation; `onremove` is called with each file that does not exist now. */
+/** Delete files after a confirmation; `onremove` is called with each file that is gone. */
 export async function remove(records, onremove) {
   const names = records.slice(0, 5).map((each) => each.filename || each.id);
   const rest = records.length > names.length ? ` and ${records.length - names.length} more` : "";

@@ -24,6 +24,7 @@ export class Transfer {
   #sample = { at: 0, sent: 0 };
   #creating = null;
   #request = null; // the AbortController of the current attempts
+  #isOurs = false; // whether this tab has the lock of the upload
   #release = () => {};
 
   /** `found` is a File, or the stored description of an unfinished upload with its `url`. */
@@ -84,7 +85,7 @@ export class Transfer {
       return transport().send(file, { signal, onprogress: onprogress(0) });
     }
     const isNew = !this.url;
-    if (isNew) await (this.#creating = this.#create());
+    if (isNew) await (this.#creating ??= this.#create()); // once, also when it is paused meanwhile
     else if (!(await this.#claim())) throw new Problem("Another tab has this upload");
     const offset = isNew ? 0 : (await transport().find(this.url)).offset;
     signal.throwIfAborted();
@@ -95,15 +96,19 @@ export class Transfer {
 
   // Without a signal: an upload whose URL is lost could not be deleted.
   async #create() {
-    this.url = await transport().create(this.file);
-    keep(this.file, this.url);
-    await this.#claim();
+    try {
+      this.url = await transport().create(this.file);
+      keep(this.file, this.url);
+      await this.#claim();
+    } finally {
+      this.#creating = null;
+    }
   }
 
   async #claim() {
-    if (this.isClaimed) return true;
+    if (this.#isOurs) return true;
     const end = new Promise((resolve) => (this.#release = resolve));
-    return (this.isClaimed = await claim(this.url, end));
+    return (this.#isOurs = await claim(this.url, end));
   }
 
   /** Wait before the next attempt, or fail if another one would not help. */
@@ -133,7 +138,7 @@ export class Transfer {
 
   #end(state, words) {
     this.#release();
-    this.isClaimed = false;
+    this.#isOurs = false;
     if (state !== "failed" && this.url) drop(this.url);
     this.change(state, words);
   }
@@ -179,19 +184,22 @@ export class Transfer {
     }
   }
 
-  /** Stop, and delete what the service has received. */
+  /** Stop, and delete what the service has received; return whether nothing is left there. */
   async cancel() {
     const wasSent = this.state === "active" && this.sent === this.size;
     this.change("cancelled", "Cancelling…");
     this.#request?.abort();
     let words = wasSent ? "Cancelled, but it may have been stored" : "Cancelled";
+    let isDeleted = true;
     try {
       const found = this.isResumable && (await this.refresh());
       if (found?.isComplete) words = "It was already stored";
       if (this.url) await transport().remove(this.url);
     } catch (error) {
-      if (!GONE.includes(error.status)) words = `Cancelled, but not deleted: ${error.message}`;
+      isDeleted = GONE.includes(error.status);
+      if (!isDeleted) words = `Cancelled, but not deleted: ${error.message}`;
     }
     this.#end("cancelled", words);
+    return isDeleted;
   }
 }

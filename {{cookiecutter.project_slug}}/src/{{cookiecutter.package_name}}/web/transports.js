@@ -11,8 +11,8 @@ const STALL = 60_000; // milliseconds without progress until a request is aborte
 /** Send a body and return the JSON of the response; throw a Problem like call(). */
 function send(method, url, { body, signal, onprogress, headers: own }) {
   const xhr = Object.assign(new XMLHttpRequest(), { responseType: "json" });
-  const headers = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== ""));
-  const entry = logRequest({ method, url, headers });
+  const headers = { ...own, ...credentials() };
+  const entry = logRequest({ method, url, headers, body });
   const abort = () => xhr.abort();
   const watch = () => setTimeout(abort, STALL);
   let timer = watch();
@@ -39,12 +39,13 @@ function send(method, url, { body, signal, onprogress, headers: own }) {
     };
     signal.addEventListener("abort", abort);
     xhr.open(method, url);
-    Object.entries({ ...headers, ...credentials() }).forEach((each) => xhr.setRequestHeader(...each));
+    Object.entries(headers).forEach((field) => xhr.setRequestHeader(...field));
     xhr.send(body);
   });
 }
 
 // Without a type, the service derives it from the name.
+const typed = ({ type }) => (type ? { "Content-Type": type } : {});
 const named = (route, { name }) => `${route}?${new URLSearchParams({ filename: name })}`;
 
 /** `POST /files`: an interrupted upload has to start again. */
@@ -54,7 +55,7 @@ const plain = {
     send("POST", named("files", file), {
       ...options,
       body: file,
-      headers: { "Content-Type": file.type },
+      headers: typed(file),
     }),
 };
 
@@ -67,8 +68,7 @@ const resumable = {
 
   /** Create an upload and return its URL: relative, because a proxy can change the origin. */
   async create(file) {
-    const type = file.type && { "Content-Type": file.type };
-    const headers = { ...type, "Upload-Complete": "?0", "Upload-Length": file.size };
+    const headers = { ...typed(file), "Upload-Complete": "?0", "Upload-Length": file.size };
     const { headers: sent } = await call(named("uploads", file), { method: "POST", headers });
     return `uploads/${sent.get("Location").split("/").pop()}`;
   },

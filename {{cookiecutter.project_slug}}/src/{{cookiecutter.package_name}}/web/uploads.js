@@ -50,7 +50,8 @@ function add(transfer) {
   const note = make("span", { className: "hint" });
   const text = make("div", { className: "what" }, make("strong", {}, transfer.name), bar, note);
   const buttons = ["", "quiet"].map((className) => make("button", { type: "button", className }));
-  const row = make("li", { bar, note, buttons }, text, make("div", { className: "actions" }, ...buttons));
+  const actions = make("div", { className: "actions" }, ...buttons);
+  const row = make("li", { bar, note, buttons }, text, actions);
   rows.set(transfer, row);
   $("upload-rows").append(row);
   show(transfer);
@@ -103,7 +104,7 @@ function controlsOf(transfer) {
   const cancel = ["Cancel", () => transfer.cancel()];
   const again = ["Try again", () => start(transfer)];
   const dismiss = ["Dismiss", () => remove(transfer)];
-  const discard = ["Discard", () => transfer.cancel().then(() => remove(transfer))];
+  const discard = ["Discard", async () => (await transfer.cancel()) && remove(transfer)];
   if (state === "waiting") return [null, cancel];
   if (state === "active") return [isResumable && ["Pause", () => stop(transfer)], cancel];
   if (state === "away") return [["Try now", () => (transfer.isHurried = true)], cancel];

@@ -284,7 +284,9 @@ async def test_s3_sends_a_file_at_a_url_of_its_own(
         }
         url = (await upload(client, headers=name)).json()["url"]
         moved = await client.get(url)
+        named = await client.get(f"{url}?filename=c.txt")
         async with httpx.AsyncClient() as other:
+            renamed = await other.get(named.headers["location"])
             sent = await other.get(moved.headers["location"])
             part = await other.get(moved.headers["location"], headers={"Range": "bytes=5-9"})
 
@@ -292,6 +294,7 @@ async def test_s3_sends_a_file_at_a_url_of_its_own(
         assert moved.headers["cache-control"] == "no-store"
         assert sent.content == LARGE
         assert sent.headers["content-disposition"].startswith('attachment; filename="a b.txt"')
+        assert renamed.headers["content-disposition"].startswith('attachment; filename="c.txt"')
         assert sent.headers["content-type"] == "text/plain"
         assert (part.status_code, part.content) == (206, LARGE[5:10])
         assert (await client.get(url, headers={"Range": "bytes=5-9"})).status_code == 307
