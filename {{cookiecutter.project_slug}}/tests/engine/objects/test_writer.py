@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import pytest
 from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
 from {{cookiecutter.package_name}}.engine.objects.bucket import Bucket, BucketError
 from {{cookiecutter.package_name}}.engine.storage.records import Draft, new_id
-from {{cookiecutter.package_name}}.engine.storage.s3 import pool as pools
+from {{cookiecutter.package_name}}.engine.storage.s3 import body as bodies, pool as pools
+from {{cookiecutter.package_name}}.engine.storage.s3.body import SMALL
 from {{cookiecutter.package_name}}.engine.storage.s3.pool import S3Pool
 from {{cookiecutter.package_name}}.engine.storage.s3.reading import S3File
 from {{cookiecutter.package_name}}.engine.storage.s3.store import S3Place
@@ -216,13 +218,12 @@ async def test_a_cancelled_upload_frees_its_memory(store: Store, proxy: FaultPro
     assert store.keys() == []
 
 
-@pytest.mark.bound("14.3")
 async def test_uploads_wait_for_memory_in_order(store: Store) -> None:
     pool = S3Pool(None, store.bucket, 10)
     order = []
 
     async def use(name: str, size: int) -> None:
-        await pool.take(size)
+        assert await pool.take(size)
         order.append(name)
 
     await pool.take(6)
@@ -246,19 +247,55 @@ async def test_uploads_wait_for_memory_in_order(store: Store) -> None:
     pool.give(20)
 
 
-async def test_an_upload_that_waits_too_long_is_refused(
+@pytest.mark.bound("14.3")
+@pytest.mark.parametrize("size", [1, MIN_PART, 3 * MIN_PART + 7])
+async def test_without_memory_a_part_continues_in_a_file(
+    store: Store, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(pools, "WAIT_SECONDS", 0.001)
+    data, digest = random.randbytes(size), hashlib.sha256()
+    await store.pool.take(256 << 20)
+    async with store.writer(tap=digest.update) as writer:
+        for chunk in chunks_of(data):
+            await writer.write(chunk)
+            assert store.pool.buffered <= (256 << 20) + 3 * SMALL  # Two parts are being sent.
+        await writer.finish()
+        store.pool.give(256 << 20)
+
+        assert await store.read(writer.multipart.key, size) == data
+    assert digest.digest() == hashlib.sha256(data).digest()
+
+
+async def test_a_request_from_a_file_is_repeated(
+    store: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MOST_HELD", 1 << 20)  # A larger part is in a file.
+    fault = proxy.add(r"^PUT .*partNumber=", times=2, cut_request=1 << 20)
+    data = random.randbytes(2 * MIN_PART + 5)
+    async with store.writer() as writer:
+        for chunk in chunks_of(data):
+            await writer.write(chunk)
+            assert store.pool.buffered <= (1 << 20) + 2 * SMALL
+        await writer.finish()
+
+        assert fault.count == 2
+        assert await store.read(writer.multipart.key, len(data)) == data
+
+
+async def test_an_upload_without_memory_and_disk_is_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "WAIT_SECONDS", 0.01)
-    pool = S3Pool(None, store.bucket, 10)
-    await pool.take(10)
-    with pytest.raises(Problem) as refused:
-        await pool.take(1)
-    pool.give(10)
+    monkeypatch.setattr(pools, "WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(tempfile, "tempdir", "/missing")
+    await store.pool.take(256 << 20)
+    async with store.writer() as writer:
+        await writer.write(bytes(SMALL))
+        with pytest.raises(Problem) as refused:
+            await writer.write(b"1")
+        store.pool.give(256 << 20)
 
     assert refused.value.status_code == 503
     assert refused.value.headers == {"Retry-After": "10"}
-    assert pool.buffered == 0
 
 
 @pytest.mark.parametrize("expected", [0, 1 << 30, 49 << 30, 50 << 30, 5 << 40])
@@ -267,8 +304,7 @@ def test_the_largest_object_fits_into_the_numbers(expected: int) -> None:
     parts = Multipart(None, "key", {}, expected)  # type: ignore[arg-type]
     sizes = []
     while parts.size < (expected or 5 << 40):
-        parts._least = parts.part_size
-        sizes.append(parts._least)
+        sizes.append(parts.part_size)
         parts.size += sizes[-1]
         parts._number += 1
 
@@ -276,3 +312,4 @@ def test_the_largest_object_fits_into_the_numbers(expected: int) -> None:
     assert all(MIN_PART <= size <= 5 << 30 for size in sizes)
     if expected:
         assert len(set(sizes)) == 1  # Some servers require that.
+        assert sizes[0] <= max(MIN_PART, expected / 8_900 + (1 << 20))

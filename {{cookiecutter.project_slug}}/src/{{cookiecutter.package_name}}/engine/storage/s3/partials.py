@@ -5,8 +5,9 @@
 
 An upload ends where the chain of pieces ends that begins at the end of the parts. If two
 pieces have the same offset, only the one with the higher fence counts, as it is of a later request.
-The size of a part depends only on its number, so a late or repeated request writes the same bytes
-at the same offset. Numbers that are ignored have no offset.
+The size of a part depends only on its number, and on the length if that was known when the first
+part began. So a late or repeated request writes the same bytes at the same offset. Numbers that are
+ignored have no offset.
 
 The table `multiparts` has the numbers of parts that do not count any more; pieces from the offset
 `size` on with a lower fence do not count either. Holders with a lower fence cannot change the
@@ -22,6 +23,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from math import inf
 from typing import Any
 
 from ...kernel.problem import Problem
@@ -40,23 +42,25 @@ LOOKS = 8
 #: The maximum of ignored numbers after takeovers: numbers are limited, and sizes grow with them.
 #: Later parts of a dead holder can only repeat the same bytes.
 MOST_SPARED = 500
-#: Seconds between two attempts to take a lease, and seconds to wait for that of a part.
-TAKE_EVERY = 0.02
+#: Seconds between two attempts to take a lease, which grow; and seconds to wait for that of a part.
+TAKE_EVERY, TAKE_LAST = 0.02, 0.25
 PART_PATIENCE = 5.0
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS multiparts (id TEXT PRIMARY KEY, multipart TEXT,"
     " ignored TEXT NOT NULL DEFAULT '[]', size INTEGER NOT NULL DEFAULT 0,"
-    " fence INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"
+    " fence INTEGER NOT NULL DEFAULT 0, length INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"
 )
 _STATES = """
-SELECT id, multipart, ifnull(ignored, '[]'), ifnull(size, 0), ifnull(fence, 0)
+SELECT id, multipart, ifnull(ignored, '[]'), ifnull(size, 0), ifnull(fence, 0),
+    ifnull(json_extract(state, '$.length'), 0), length
 FROM uploads LEFT JOIN multiparts USING (id)
 WHERE id IN (SELECT value FROM json_each(?)) AND json_extract(state, '$.completed_at') IS NULL
     AND json_extract(state, '$.expired_at') IS NULL
 """
 _BEGIN = """
-INSERT INTO multiparts (id, multipart) SELECT id, ?2 FROM uploads WHERE id = ?1
-ON CONFLICT DO UPDATE SET multipart = excluded.multipart WHERE multipart IS NULL AND fence <= ?3
+INSERT INTO multiparts (id, multipart, length) SELECT id, ?2, ?4 FROM uploads WHERE id = ?1
+ON CONFLICT DO UPDATE SET multipart = excluded.multipart, length = excluded.length
+    WHERE multipart IS NULL AND fence <= ?3
 RETURNING id
 """
 _CUT = """
@@ -136,10 +140,10 @@ class S3Partials(Partials):
         leases, name = self.storage.leases, upload_id if is_id(upload_id) else "sweep-uploads"
         stop = time.monotonic() + patience
         ticket = None if asked_at is None else await leases.ask(name)
-        lease = await leases.take(name, ticket)
+        lease, pause = await leases.take(name, ticket), TAKE_EVERY
         while lease is None and time.monotonic() < stop:
-            await asyncio.sleep(TAKE_EVERY)
-            lease = await leases.take(name, ticket)
+            await asyncio.sleep(pause)
+            lease, pause = await leases.take(name, ticket), min(1.5 * pause, TAKE_LAST)
         if lease is None:
             yield None
             return
@@ -184,17 +188,28 @@ class S3Partials(Partials):
         return {row[0]: state for row, state in zip(rows, states, strict=True) if state}
 
     async def _look(
-        self, upload_id: str, multipart: str | None, ignored: str, end: int, fence: int
+        self,
+        upload_id: str,
+        multipart: str | None,
+        ignored: str,
+        end: int,
+        fence: int,
+        length: int,
+        first_length: int | None,
     ) -> State | None:
-        """Return the state of an upload, None if its bytes are gone."""
+        """Return the state of an upload, None if its bytes are gone.
+
+        Its length may have become known after its first part.
+        """
         state = State(0, created_at(upload_id), upload_id=multipart, ignored={*json.loads(ignored)})
-        if multipart and not await self._list_parts(upload_id, state):
+        state.length = (first_length or 0) if multipart else length
+        if multipart and not await self._list_parts(upload_id, state, length):
             return await self._sealed(upload_id)
         await self._list_pieces(upload_id, state, end, fence)
         # An object has more bytes than the pieces, if a crash left both: see PartialWriter.flush.
         return state if multipart else await self._sealed(upload_id) or state
 
-    async def _list_parts(self, upload_id: str, state: State) -> bool:
+    async def _list_parts(self, upload_id: str, state: State, length: int) -> bool:
         """Return False if there is no such multipart upload: it was completed or aborted."""
         found, marker = [], 0
         while True:
@@ -217,13 +232,16 @@ class S3Partials(Partials):
         for each in sorted(found, key=lambda part: int(part["PartNumber"])):
             while number in state.ignored:
                 number += 1
-            if each["PartNumber"] == number and each["Size"] == part_size(number):
-                parts.append(Part(number, each["ETag"], each["Size"], each.get("ChecksumCRC32")))
+            size, full = each["Size"], part_size(number, state.length)
+            # The last part is smaller: it was sent, but the completion has failed.
+            if each["PartNumber"] == number and size == min(full, (length or inf) - state.size):
+                parts.append(Part(number, each["ETag"], size, each.get("ChecksumCRC32")))
+                state.size += size
                 state.changed_at = max(state.changed_at, each["LastModified"].timestamp())
                 number += 1
             elif each["PartNumber"] not in state.ignored:
                 state.has_strays = True
-        state.parts, state.size = parts, sum(part.size for part in parts)
+        state.parts = parts
         used = [each["PartNumber"] for each in found]
         state.last = max([0, *used, *state.ignored])
         return True
@@ -309,7 +327,7 @@ class S3Partials(Partials):
             await self._delete(state.unused)
 
         async def begin(multipart: str) -> None:
-            await self._write(_BEGIN, partial.id, multipart, hold.fence)
+            await self._write(_BEGIN, partial.id, multipart, hold.fence, state.length)
 
         writer = PartialWriter(self.storage, hold, partial, state, begin, tap, head)
         if len(state.pieces) > MOST_PIECES:
@@ -335,8 +353,10 @@ class S3Partials(Partials):
         if partial.is_part or (state.size >= HEAD and not partial.parts):
             return None
         if not state.is_sealed:
-            return b"".join(await read_pieces(self.storage, state.pieces))
-        async with aclosing(self.storage.read(partial.id, 0, min(HEAD, state.size))) as chunks:
+            source = read_pieces(self.storage, state.pieces)
+        else:
+            source = self.storage.read(partial.id, 0, min(HEAD, state.size))
+        async with aclosing(source) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
     async def read(self, upload_id: str, size: int) -> AsyncGenerator[bytes]:

@@ -9,16 +9,20 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ...kernel.kernel import BOUNDS
-from ...kernel.problem import Problem
 from ...objects.bucket import Bucket, BucketError
 
-#: Seconds that an upload waits for its turn to use memory.
-WAIT_SECONDS = 60.0
+#: Seconds that an upload waits for memory before it uses a temporary file.
+WAIT_SECONDS = 2.0
 #: Seconds for a request with its repetitions, without those for its bytes.
 REQUEST_SECONDS = 120.0
 #: Status codes that the callers of `ask` handle.
 HANDLED = {404, 409, 412, 416}
-#: Threads that compute checksums and digests.
+#: Uploads of which bytes are read from temporary files at the same time.
+READERS = 16
+#: Bytes of a block whose release raises the limits of glibc (mallopt(3), M_MMAP_THRESHOLD): the
+#: buffers of a part are reused, and not returned to the system, which costs page faults.
+REUSED = 16 << 20
+#: Threads that compute checksums and digests, and that use temporary files.
 THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -38,8 +42,10 @@ class S3Pool:
         self.client, self.bucket = client, bucket
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="checksum")
         self.buffered = 0
+        self.reading = asyncio.Semaphore(READERS)
         self._max_buffered = max_buffered
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        bytes(REUSED)
 
     async def ask(self, operation: str, key: str, *, seconds: float = 0, **arguments: Any) -> Any:
         """Send a request about an object; raises BucketError, also Refused.
@@ -58,14 +64,14 @@ class S3Pool:
                         raise Refused(key, status) from error
                     raise
 
-    async def take(self, size: int) -> None:
-        """Wait until memory for `size` bytes is free, in order; raises Problem 503.
+    async def take(self, size: int) -> bool:
+        """Take memory for `size` bytes, in order; return False if none is free in WAIT_SECONDS.
 
         More than the maximum is only taken while no other upload has any.
         """
         if not self._waiting and self._fits(size):
             self.buffered += size
-            return
+            return True
         BOUNDS["storage.max_buffered"] += 1
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
@@ -76,9 +82,9 @@ class S3Pool:
             # A turn that came together with the cancellation is passed on.
             self.give(0 if turn.cancelled() else size)
             if isinstance(error, TimeoutError):
-                detail = "Too many uploads are in progress."
-                raise Problem(503, detail, headers={"Retry-After": "10"}) from None
+                return False
             raise
+        return True
 
     def give(self, size: int) -> None:
         """Free the memory of `size` bytes."""

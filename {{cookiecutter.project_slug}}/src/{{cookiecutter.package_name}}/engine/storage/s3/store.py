@@ -26,11 +26,12 @@ from ..interface import Callbacks, Tap, Writer
 from ..place import UNAVAILABLE, unavailable
 from ..records import MAX_TYPE, Draft, FileRecord, checked_id, new_id
 from ..settings import StorageSettings
+from .body import Body
 from .catalogue import SharedCatalogue
 from .pool import Refused, S3Pool
 from .reading import S3File
 from .sweep import Sweep
-from .writer import Body, Multipart, S3Writer
+from .writer import Multipart, S3Writer
 
 #: Seconds between two looks at the changes of other processes.
 POLL_SECONDS = 0.5
@@ -176,7 +177,7 @@ class S3Storage(BaseStorage):
         with self.place.guarding():
             for start in range(0, writer.size, COPIED):
                 await parts.copy(self.key(writer.id), start, min(start + COPIED, writer.size))
-            await (parts.complete() if writer.size else parts.put(Body()))
+            await (parts.complete() if writer.size else parts.put(Body(self.pool)))
 
     async def make_durable(self, writer: S3Writer) -> None:
         """Note that a record may be added, since `finish` has done the rest."""

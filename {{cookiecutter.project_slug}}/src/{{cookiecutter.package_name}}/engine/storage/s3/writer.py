@@ -1,15 +1,15 @@
 """Writing: the bytes of a file are collected into parts, which are sent while others are collected.
 
 Chunks are kept as they arrived, and sent without joining them. S3 accepts parts of 5 MiB to 5 GiB,
-and numbers up to 10,000 (Amazon S3 user guide, "Multipart upload limits").
+and numbers up to 10,000 (Amazon S3 user guide, "Multipart upload limits"). Memory is taken for
+bytes that have arrived; without any, a part continues in a temporary file. So uploads go on however
+many slow ones there are.
 """
 
 import asyncio
-import base64
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from zlib import crc32
 
 from ...kernel.threads import complete, notify
 from ...objects.bucket import BucketError
@@ -17,63 +17,30 @@ from ..catalogue import Place
 from ..interface import Callbacks, Chunk, Tap
 from ..records import Draft
 from ..writer import BLOCK, HEAD, MAX_CHUNKS
+from .body import Body
 from .pool import Refused, S3Pool
 
 #: Bytes of the smallest part but the last, and the highest number of a part.
 MIN_PART = 5 << 20
 MAX_NUMBER = 10_000
-#: Numbers that are not used when sizes are chosen, so that an upload can skip some.
-SPARE = 100
+#: Parts of an object whose size is known, so that an upload can skip other numbers.
+EQUAL_PARTS = 9000
 #: Without a known length, sizes double after this many parts.
 DOUBLED_AFTER = 990
 #: Parts of one upload on their way at the same time.
 IN_FLIGHT = 2
-#: Bytes of a file up to which it takes memory for these alone, otherwise for a part at once.
-SMALL = 64 << 10
 #: Bytes per second at which a request may be sent.
 LOWEST_RATE = 64 << 10
 
 
-class Body:
-    """Chunks that are sent as the body of a request, once or several times."""
+def part_size(number: int, expected: int = 0) -> int:
+    """Return the size in bytes of the part with this number.
 
-    def __init__(self) -> None:
-        self.chunks: list[Chunk] = []
-        self.size = 0
-        #: The CRC-32 of the chunks that `update` has seen.
-        self.crc = 0
-
-    def add(self, chunk: Chunk) -> None:
-        self.chunks.append(chunk)
-        self.size += len(chunk)
-
-    def update(self, chunks: Sequence[Chunk]) -> None:
-        """Add chunks to the checksum; blocking."""
-        for chunk in chunks:
-            self.crc = crc32(chunk, self.crc)
-
-    @property
-    def checksum(self) -> str:
-        return base64.b64encode(self.crc.to_bytes(4)).decode()
-
-    # The client takes the length from `__len__`, and repeats a request after `seek(0)`. It requires
-    # a `read`, but the HTTP client iterates.
-    def __len__(self) -> int:
-        return self.size
-
-    def read(self, size: int = -1) -> bytes:
-        raise NotImplementedError
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return 0
-
-    async def __aiter__(self) -> AsyncGenerator[Chunk]:
-        for chunk in self.chunks:
-            yield chunk
-
-
-def part_size(number: int) -> int:
-    """Return the size in bytes of the part with this number, if that of the object is unknown."""
+    `expected` is the size of the object, 0 if unknown. If it is known, all parts are equal, which
+    some servers require.
+    """
+    if expected:
+        return max(MIN_PART, -(-expected // EQUAL_PARTS >> 20) << 20)
     return MIN_PART << (number - 1) // DOUBLED_AFTER
 
 
@@ -120,16 +87,12 @@ class Multipart:
         #: Whether the object may exist.
         self.may_exist = False
         self._about = about
-        self._least = MIN_PART
         self._sending: deque[asyncio.Task[Part]] = deque()
 
     @property
     def part_size(self) -> int:
-        """The size of the next part in bytes; equal parts if the size of the object is known."""
-        if left := max(self.expected - self.size, 0):
-            mebibytes = -(-left // max(MAX_NUMBER - SPARE - self._number, 1)) - 1 >> 20
-            return max(self._least, mebibytes + 1 << 20)
-        return part_size(self._number + 1)
+        """The size of the next part in bytes."""
+        return part_size(self._number + 1, self.expected)
 
     async def begin(self) -> str:
         """Begin the multipart upload unless it has begun; return its id."""
@@ -148,21 +111,17 @@ class Multipart:
         """Begin to send a part, which becomes part of `parts` later.
 
         At most two are sent at the same time; the call waits for the older one. When the part has
-        been sent, its chunks are removed, and `body.size` bytes are given back to the pool.
+        been sent, the body is cleared.
         """
         await self.settle(IN_FLIGHT - 1)
         await self.begin()
-        self._least = self.part_size
         self._number += 1
         self.size += body.size
         sending = asyncio.create_task(self._send(self._number, body))
         self._sending.append(sending)
 
-        def free(_: object) -> None:  # Also if it was cancelled before it began.
-            body.chunks.clear()
-            self.pool.give(body.size)
-
-        sending.add_done_callback(free)
+        # Also if it was cancelled before it began.
+        sending.add_done_callback(lambda _: body.clear())
 
     async def copy(self, key: str, start: int, stop: int) -> None:
         """Begin to append bytes of another object of the bucket, 5 MiB to 5 GiB, or fewer last."""
@@ -207,14 +166,15 @@ class Multipart:
         """Store an object that is too small for parts; raises as `complete`."""
         self.size, self.may_exist = body.size, True
         try:
-            await self._ask(
-                "put_object",
-                Body=body if body.size else b"",
-                ChecksumCRC32=body.checksum,
-                IfNoneMatch="*",
-                seconds=body.size / LOWEST_RATE,
-                **self._about,
-            )
+            async with body.turn():
+                await self._ask(
+                    "put_object",
+                    Body=body if body.size else b"",
+                    ChecksumCRC32=body.checksum,
+                    IfNoneMatch="*",
+                    seconds=body.size / LOWEST_RATE,
+                    **self._about,
+                )
         except BucketError as error:
             await self._check_stored(error)
         self.stored = body.size
@@ -246,14 +206,15 @@ class Multipart:
                 task.exception()  # Mark it as retrieved.
 
     async def _send(self, number: int, body: Body) -> Part:
-        sent = await self._ask(
-            "upload_part",
-            UploadId=self.upload_id,
-            PartNumber=number,
-            Body=body,
-            ChecksumCRC32=body.checksum,
-            seconds=body.size / LOWEST_RATE,
-        )
+        async with body.turn():
+            sent = await self._ask(
+                "upload_part",
+                UploadId=self.upload_id,
+                PartNumber=number,
+                Body=body,
+                ChecksumCRC32=body.checksum,
+                seconds=body.size / LOWEST_RATE,
+            )
         return Part(number, sent["ETag"], body.size, body.checksum)
 
     async def _copy(self, number: int, key: str, start: int, stop: int) -> Part:
@@ -297,17 +258,13 @@ class S3Writer:
         """`head` are the first bytes, until `accept` has seen them; then None."""
         self.id, self.draft, self.multipart = file_id, draft, multipart
         self.size = multipart.size
-        #: The size of the file in bytes, 0 if unknown.
-        self._expected = multipart.expected
         self.head = head
         self.committed = False
         #: Whether its record may have been added.
         self.is_published = False
         self._pool, self._place = multipart.pool, place
         self._callbacks, self._tap = callbacks, tap
-        self._body = Body()
-        #: Bytes of memory that belong to `_body`.
-        self._held = 0
+        self._body = Body(self._pool)
         #: The end of `_body`, which is not in its checksum yet.
         self._block: list[Chunk] = []
         self._block_size = 0
@@ -325,10 +282,12 @@ class S3Writer:
             if len(self.head) == HEAD:
                 self._accept(self.head)
         while data:
-            if self._held <= self._body.size:
-                await self._reserve(len(data))
-            room = self._held - self._body.size
+            room = self.multipart.part_size - self._body.size
+            if room <= 0:  # It could not be sent before; after an error this raises it again.
+                await self._send()
+                continue
             chunk = data if len(data) <= room else memoryview(data)[:room]
+            has_memory = await self._body.take(len(chunk))
             data = memoryview(data)[len(chunk) :]
             self.size += len(chunk)
             self._body.add(chunk)
@@ -337,6 +296,9 @@ class S3Writer:
             if self._block_size >= BLOCK or len(self._block) >= MAX_CHUNKS:
                 await self._settle()
                 self._check()
+            if not has_memory:
+                await self._check_all()
+                await self._body.spill()
             if self._body.size >= self.multipart.part_size:
                 await self._send()
 
@@ -346,7 +308,7 @@ class S3Writer:
         with self._place.guarding():
             if self.multipart.upload_id is None and not self.multipart.may_exist:
                 await self.multipart.put(self._body)
-                self._release()
+                self._body.clear()
             elif self._body.size:
                 await self._send()
             await self.multipart.settle()
@@ -366,7 +328,7 @@ class S3Writer:
             await asyncio.wait({self._checking})
             self._checking.exception()  # Mark it as retrieved.
         await self.multipart.cancel()
-        self._release()
+        self._body.clear()
 
     def _accept(self, head: bytes) -> None:
         for each in self._callbacks:
@@ -374,32 +336,11 @@ class S3Writer:
                 each.accept(self.draft, head)
         self.head = None
 
-    async def _reserve(self, size: int) -> None:
-        """Wait for memory: for `size` bytes of a small file, a part, or the rest of a file."""
-        if self._body.size >= self.multipart.part_size:
-            await self._send()  # It could not be sent before; after an error this raises it again.
-        wanted = self._body.size + size
-        if wanted > SMALL:
-            left = self._expected - self.multipart.size
-            most = self.multipart.part_size
-            wanted = min(most, max(left, wanted)) if self._expected else most
-        # Nothing is held while it waits, since no upload could continue if all held a little.
-        self._pool.give(self._held)
-        self._held = 0
-        await self._pool.take(wanted)
-        self._held = wanted
-
     async def _send(self) -> None:
         await self._check_all()
         with self._place.guarding():
             await self.multipart.add(self._body)
-        self._held -= self._body.size  # The rest is freed when the part was sent.
-        self._body = Body()
-        self._release()
-
-    def _release(self) -> None:
-        self._pool.give(self._held)
-        self._body, self._held = Body(), 0
+        self._body = Body(self._pool)
 
     async def _check_all(self) -> None:
         await self._settle()

@@ -1,8 +1,8 @@
 """Writing of unfinished uploads: full parts, and the rest of each request as a piece."""
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,8 +12,9 @@ from ...kernel.threads import in_thread
 from ...objects.leases import Lease
 from ..interface import Chunk, Tap
 from ..partials import Partial
+from .body import SMALL, Body
 from .store import S3Storage
-from .writer import LOWEST_RATE, Body, Part, S3Writer
+from .writer import LOWEST_RATE, Part, S3Writer
 
 #: Pieces of an upload that are read at the same time, and above which a request joins them.
 READ_PIECES = 8
@@ -38,6 +39,8 @@ class State:
     is_sealed: bool = False
     #: The id of the multipart upload, its parts that count, and the numbers that do not.
     upload_id: str | None = None
+    #: The length in bytes on which the sizes of the parts depend, 0 if it was unknown.
+    length: int = 0
     parts: Sequence[Part] = ()
     ignored: set[int] = field(default_factory=set)
     #: The highest number that has been used, and whether parts beyond those that count exist.
@@ -87,6 +90,7 @@ class PartialWriter(S3Writer):
         multipart = storage.multipart(
             partial.draft,
             partial.id,
+            expected=state.length,
             upload_id=state.upload_id,
             parts=state.parts,
             last=state.last,
@@ -96,14 +100,12 @@ class PartialWriter(S3Writer):
         )
         self._storage, self._hold, self._begin = storage, hold, begin
         self._partial, self._state = partial, state
-        self._expected = partial.length or 0
         self._folder = storage.bucket.key("pieces", partial.id)
         self.size = self._checked = self._start = state.size
         #: The pieces at the beginning of `_body` that are not in memory.
         self._unread: Sequence[Piece] = state.pieces
-        #: The bytes of `_body` that are in pieces, and how many of its chunks these are.
+        #: The bytes of `_body` that are in pieces.
         self._body.size = self._saved = sum(piece.size for piece in state.pieces)
-        self._saved_chunks = 0
         #: Whether the upload becomes a file now, so that its end need not be a piece.
         self._ends = False
 
@@ -121,7 +123,6 @@ class PartialWriter(S3Writer):
         if self.is_sealed:
             raise Problem(409, "The upload is complete.")
         self._hold.has_written = True
-        await self._take()
         await super().write(data)
 
     async def flush(self) -> None:
@@ -138,8 +139,8 @@ class PartialWriter(S3Writer):
         size = self._body.size - self._saved
         if size and not self._hold.is_removed:
             await self._check_all()
-            await self._put(self.size - size, self._body.chunks[self._saved_chunks :])
-            self._saved, self._saved_chunks = self._body.size, len(self._body.chunks)
+            await self._put(self.size - size, self._body.tail(size))
+            self._saved = self._body.size
 
     async def finish(self) -> None:
         await self.flush()
@@ -163,7 +164,7 @@ class PartialWriter(S3Writer):
     async def join(self) -> None:
         """Make one piece of all."""
         await self._fill()
-        await self._put(self.multipart.size, self._body.chunks)
+        await self._put(self.multipart.size, self._body)
 
     async def _send(self) -> None:
         self._hold.check()
@@ -174,59 +175,69 @@ class PartialWriter(S3Writer):
             await self._begin(upload_id)
             self._state.upload_id = upload_id
         await super()._send()
-        self._saved = self._saved_chunks = 0
-
-    async def _take(self) -> None:
-        """Wait for the memory for a part, of which pieces are the beginning."""
-        if self._held < self._body.size:
-            left = (self._expected or sys.maxsize) - self.multipart.size
-            size = max(min(self.multipart.part_size, left), self._body.size)
-            await self._pool.take(size)
-            self._held = size
+        self._saved = 0
 
     async def _fill(self) -> None:
         """Read the pieces at the beginning of the body."""
         await self._check_all()
         if not self._unread:
             return
-        await self._take()
-        body, unread = self._body, self._unread
-        with self._place.guarding():
-            chunks = await read_pieces(self._storage, unread)
-        body.chunks[:0] = chunks
-        self._saved_chunks += len(chunks)
-        self._unread = ()
+        filled = Body(self._pool)
+        try:
+            with self._place.guarding():
+                async with aclosing(read_pieces(self._storage, self._unread)) as chunks:
+                    async for chunk in chunks:
+                        has_memory = await filled.take(len(chunk))
+                        filled.add(chunk)
+                        if not has_memory:
+                            await filled.spill()
+            await in_thread(self._pool.threads, filled.update, [*filled.chunks, *self._body.chunks])
+        except BaseException:
+            filled.clear()
+            raise
+        self._body.size -= filled.size
+        filled.extend(self._body)
+        self._body, self._unread = filled, ()
+
+    async def _put(self, offset: int, body: Body) -> None:
+        """Store bytes as a piece."""
+        self._hold.check()
         body.crc = 0
         await in_thread(self._pool.threads, body.update, body.chunks)
-
-    async def _put(self, offset: int, chunks: Sequence[Chunk]) -> None:
-        """Store chunks as a piece."""
-        self._hold.check()
-        body = Body()
-        for chunk in chunks:
-            body.add(chunk)
-        await in_thread(self._pool.threads, body.update, chunks)
         with self._place.guarding():
-            await self._pool.ask(
-                "put_object",
-                f"{self._folder}/{offset:016d}.{self._hold.fence:016d}",
-                Body=body,
-                ChecksumCRC32=body.checksum,
-                seconds=body.size / LOWEST_RATE,
-            )
+            async with body.turn():
+                await self._pool.ask(
+                    "put_object",
+                    f"{self._folder}/{offset:016d}.{self._hold.fence:016d}",
+                    Body=body,
+                    ChecksumCRC32=body.checksum,
+                    seconds=body.size / LOWEST_RATE,
+                )
 
 
-async def read_pieces(storage: S3Storage, pieces: Sequence[Piece]) -> list[bytes]:
-    """Return the bytes of each piece."""
+async def read_pieces(storage: S3Storage, pieces: Sequence[Piece]) -> AsyncGenerator[bytes]:
+    """Yield the bytes of the pieces; several small ones are read at the same time."""
 
     async def read(piece: Piece) -> bytes:
         async with aclosing(storage.read_key(piece.key, piece.size)) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
-    found: list[bytes] = []
-    for start in range(0, len(pieces), READ_PIECES):
-        found += await asyncio.gather(*map(read, pieces[start : start + READ_PIECES]))
-    return found
+    rest = deque(pieces)
+    try:
+        while rest:
+            batch = [rest.popleft()]
+            if batch[0].size > SMALL:
+                async with aclosing(storage.read_key(batch[0].key, batch[0].size)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                continue
+            while rest and rest[0].size <= SMALL and len(batch) < READ_PIECES:
+                batch.append(rest.popleft())
+            for found in await asyncio.gather(*map(read, batch)):
+                yield found
+    except Problem as problem:
+        # A holder that was suspended meanwhile: the next one has removed them.
+        raise (lost() if problem.status_code == 404 else problem) from problem
 
 
 def lost() -> Problem:

@@ -1,0 +1,169 @@
+"""The bytes of a request to S3: in memory, or in a temporary file when memory is short."""
+
+import base64
+import os
+import tempfile
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from typing import IO
+from zlib import crc32
+
+from ...kernel.problem import Problem
+from ...kernel.threads import in_thread
+from ..interface import Chunk
+from .pool import S3Pool
+
+#: Bytes of a body that need no memory of the pool, and above which a body is in a file.
+SMALL, MOST_HELD = 64 << 10, 32 << 20
+#: Bytes that are read from a file at once.
+READ = 256 << 10
+
+
+@dataclass(frozen=True)
+class Spilled:
+    """Bytes in a temporary file."""
+
+    file: IO[bytes]
+    start: int
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def ends_at(self, other: "Spilled") -> bool:
+        """Whether the bytes of the other one follow in the file."""
+        return self.file is other.file and self.start + self.size == other.start
+
+    def after(self, cut: int) -> "Spilled":
+        """Return the bytes after the first ones."""
+        return Spilled(self.file, self.start + cut, self.size - cut)
+
+    def parts(self) -> Generator[bytes]:
+        """Yield the bytes; blocking."""
+        for start in range(0, self.size, READ):
+            self.file.seek(self.start + start)
+            yield self.file.read(min(READ, self.size - start))
+
+
+class Body:
+    """Chunks that are sent as the body of a request, once or several times."""
+
+    def __init__(self, pool: S3Pool) -> None:
+        self._pool = pool
+        self.chunks: list[Chunk | Spilled] = []
+        self.size = 0
+        #: Bytes in memory, which belong to the pool.
+        self.held = 0
+        #: Open files with the other ones; the last one takes more.
+        self.files: list[IO[bytes]] = []
+        #: The CRC-32 of the chunks that `update` has seen.
+        self.crc = 0
+
+    async def take(self, size: int) -> bool:
+        """Take memory for the next bytes; return False if `spill` has to follow after `add`."""
+        self.held += size
+        if self.held > SMALL:
+            is_large = self.files or self.held > MOST_HELD
+            try:
+                has_memory = not is_large and await self._pool.take(size)
+            except BaseException:
+                self.held -= size
+                raise
+            if has_memory:
+                return True
+        self._pool.buffered += size
+        return self.held <= SMALL
+
+    def add(self, chunk: Chunk | Spilled) -> None:
+        """Add a chunk for which memory was taken."""
+        self.chunks.append(chunk)
+        self.size += len(chunk)
+
+    async def spill(self) -> None:
+        """Move the chunks to a temporary file, and free their memory; raises Problem 503."""
+        try:
+            await in_thread(self._pool.threads, self._spill)
+        except OSError as error:  # Such as a full disk.
+            detail = "Too many uploads are in progress."
+            raise Problem(503, detail, headers={"Retry-After": "10"}) from error
+        self._pool.give(self.held)
+        self.held = 0
+
+    def _spill(self) -> None:
+        if not self.files:
+            self.files.append(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+        chunks: list[Spilled] = []
+        for chunk in self.chunks:
+            each = chunk if isinstance(chunk, Spilled) else _append(self.files[-1], chunk)
+            if chunks and chunks[-1].ends_at(each):
+                each = Spilled(each.file, chunks[-1].start, chunks.pop().size + each.size)
+            chunks.append(each)
+        self.chunks = [*chunks]
+
+    def update(self, chunks: Sequence[Chunk | Spilled]) -> None:
+        """Add chunks to the checksum; blocking."""
+        for chunk in chunks:
+            for part in chunk.parts() if isinstance(chunk, Spilled) else (chunk,):
+                self.crc = crc32(part, self.crc)
+
+    def extend(self, other: "Body") -> None:
+        """Take over another body, except for its checksum."""
+        self.chunks += other.chunks
+        self.size, self.held = self.size + other.size, self.held + other.held
+        self.files += other.files
+
+    def tail(self, size: int) -> "Body":
+        """Return the last bytes, as a body that shares their memory."""
+        tail = Body(self._pool)
+        tail.files = self.files
+        for chunk in reversed(self.chunks):
+            cut = max(len(chunk) - (size - tail.size), 0)
+            if cut == len(chunk):
+                break
+            tail.add(chunk.after(cut) if isinstance(chunk, Spilled) else memoryview(chunk)[cut:])
+        tail.chunks.reverse()
+        return tail
+
+    def clear(self) -> None:
+        """Free the memory, and remove the files."""
+        self._pool.give(self.held)
+        for file in self.files:
+            self._pool.threads.submit(file.close)
+        self.chunks, self.files = [], []
+        self.size = self.held = 0
+
+    def turn(self) -> AbstractAsyncContextManager[object]:
+        """Return the context in which a request may send the body."""
+        return self._pool.reading if self.files else nullcontext()
+
+    @property
+    def checksum(self) -> str:
+        return base64.b64encode(self.crc.to_bytes(4)).decode()
+
+    # The client takes the length from `__len__`, and repeats a request after `seek(0)`. It requires
+    # a `read`, but the HTTP client iterates.
+    def __len__(self) -> int:
+        return self.size
+
+    def read(self, size: int = -1) -> bytes:
+        raise NotImplementedError
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0
+
+    async def __aiter__(self) -> AsyncGenerator[Chunk]:
+        for chunk in self.chunks:
+            if isinstance(chunk, Spilled):
+                parts = chunk.parts()
+                while part := await in_thread(self._pool.threads, next, parts, b""):
+                    yield part
+            else:
+                yield chunk
+
+
+def _append(file: IO[bytes], chunk: Chunk) -> Spilled:
+    start, rest = file.seek(0, os.SEEK_END), memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
+    return Spilled(file, start, len(chunk))
