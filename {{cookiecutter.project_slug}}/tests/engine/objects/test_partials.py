@@ -3,10 +3,13 @@
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
+from {{cookiecutter.package_name}}.engine.storage.s3 import pool as pools, writer as writers
+from {{cookiecutter.package_name}}.engine.storage.s3.body import SMALL
 from {{cookiecutter.package_name}}.engine.storage.s3.writing_partials import MOST_PIECES
 from {{cookiecutter.package_name}}.engine.storage.writer import HEAD
 
-from .partials import DATA, PART, Uploads, opened, uploads
+from .faults import FaultProxy
+from .partials import DATA, PART, Opened, Uploads, opened, uploads
 from .servers import bucket_url, endpoint_url
 
 __all__ = ["bucket_url", "endpoint_url", "opened", "uploads"]
@@ -156,6 +159,85 @@ async def test_a_part_counts_only_after_those_before_it(uploads: Uploads, late: 
         uploads.send_part(2, bytes(PART))
     assert await uploads.size(partial) == end
     end = await uploads.append(partial, DATA[end : 3 * PART + 4])
+    await uploads.commit(partial)
+    assert await uploads.content(partial) == DATA[:end]
+
+
+async def test_parts_are_as_small_as_a_known_length_allows(
+    opened: Opened, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "EQUAL_PARTS", 2)
+    uploads = await opened(proxy.url)
+    unknown, known = await uploads.new(), await uploads.new(12 << 20, completes=True)
+    for partial in (unknown, known):
+        assert await uploads.append(partial, DATA[: 11 << 20]) == 11 << 20
+        parts = proxy.count(f"PUT .*/{partial.id}.*partNumber")
+        assert parts == (2 if partial is unknown else 1)
+    # The length becomes known later: the sizes remain.
+    await uploads.partials.save(unknown.model_copy(update={"length": 12 << 20}))
+    for partial in (unknown, known):
+        assert await uploads.size(partial) == 11 << 20
+        await uploads.append(partial, DATA[11 << 20 : 12 << 20])
+        await uploads.commit(partial)
+        assert await uploads.content(partial) == DATA[: 12 << 20]
+
+
+@pytest.mark.parametrize("size", [0, 3])
+async def test_the_end_is_kept_if_the_last_request_fails(
+    opened: Opened, proxy: FaultProxy, size: int
+) -> None:
+    uploads = await opened(proxy.url)
+    partial = await uploads.new(PART + 5, completes=True)
+    await uploads.append(partial, DATA[:size])
+    fault = proxy.add("POST .*uploadId", status=403)
+    async with uploads.partials.claimed(partial.id):
+        async with uploads.partials.open(partial, size) as writer:
+            await writer.write(DATA[size : PART + 5])
+            with pytest.raises(Problem):
+                await uploads.storage.commit(writer)
+            assert writer.written == PART + 5
+        fault.remove()
+    assert await uploads.size(partial) == PART + 5
+    assert len(uploads.keys("pieces/")) == bool(size)
+    await uploads.commit(partial)
+    assert await uploads.content(partial) == DATA[: PART + 5]
+
+
+async def test_a_holder_whose_pieces_were_removed_has_lost_the_upload(uploads: Uploads) -> None:
+    partial = await uploads.new()
+    await uploads.append(partial, DATA[:3])
+    claimed = uploads.partials.claimed(partial.id)
+    async with claimed, uploads.partials.open(partial, 3) as writer:
+        [piece] = uploads.keys("pieces/")
+        uploads.s3.delete_object(Bucket=uploads.bucket, Key=f"{uploads.prefix}/pieces/{piece}")
+        with pytest.raises(Problem) as lost:
+            await writer.write(DATA[3 : PART + 3])
+
+    assert lost.value.status_code == 503
+
+
+async def test_without_memory_requests_continue_in_files(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "WAIT_SECONDS", 0.001)
+    partial, pool, end = await uploads.new(), uploads.storage.pool, 0
+    for size in (2 * SMALL, 1, PART // 2, PART, 2 * SMALL + 1):
+        await pool.take(256 << 20)
+        end = await uploads.append(partial, DATA[end : end + size], step=SMALL + 1)
+        pool.give(256 << 20)
+        assert pool.buffered == 0
+    # A request that is kept twice: what is in the file already is not sent again.
+    claimed = uploads.partials.claimed(partial.id)
+    async with claimed, uploads.partials.open(partial, end) as writer:
+        await pool.take(256 << 20)
+        for size in (10, SMALL, 10):
+            await writer.write(DATA[end : end + size])
+            await writer.keep()
+            end += size
+            assert writer.written == end
+        await writer.write(DATA[end : end + SMALL])
+        pool.give(256 << 20)
+    end += SMALL
     await uploads.commit(partial)
     assert await uploads.content(partial) == DATA[:end]
 

@@ -157,6 +157,7 @@ class PartialWriter(S3Writer):
         is_small = self.multipart.upload_id is None
         if self._body.size and not is_small:
             await super()._send()
+            self._saved = 0
         with self._place.guarding():
             await (self.multipart.put(self._body) if is_small else self.multipart.complete())
         self._state.is_sealed = True
