@@ -1,6 +1,5 @@
 """A database that several processes share: one order of changes, in all copies."""
 
-import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
@@ -79,7 +78,7 @@ def test_changes_that_wait_are_one_entry(opened: Open, proxy: FaultProxy) -> Non
         first = pool.submit(add, database, "b")
         fault.wait()
         others = [pool.submit(add, database, word) for word in "cdefghbij"]
-        failing = database.start_change((INSERT, ("x", None)), (INSERT, ("a", None)))
+        failing = pool.submit(database.change, (INSERT, ("x", None)), (INSERT, ("a", None)))
         until(lambda: len(database._waiting) == len(others) + 1)
         fault.release()
         assert first.result(PATIENCE) == 2
@@ -92,26 +91,6 @@ def test_changes_that_wait_are_one_entry(opened: Open, proxy: FaultProxy) -> Non
     assert database.position == 3
     assert sorted(words(database)) == list("abcdefghij")
     assert content(opened()) == content(database)
-
-
-async def test_a_change_that_is_cancelled_while_it_waits_is_not_made(
-    opened: Open, proxy: FaultProxy
-) -> None:
-    database = opened(proxy)
-    fault = proxy.add("PUT .*/log/", hold_request=True, times=1)
-    tasks = [
-        asyncio.ensure_future(asyncio.wrap_future(database.start_change((INSERT, (word, None)))))
-        for word in "abc"
-    ]
-    await asyncio.to_thread(fault.wait)
-    tasks[1].cancel()
-    await asyncio.sleep(0)  # The thread gets to know.
-    fault.release()
-
-    assert await asyncio.wait_for(tasks[0], PATIENCE) == [[(1,)]]
-    assert await asyncio.wait_for(tasks[2], PATIENCE) == [[(2,)]]
-    assert await asyncio.wrap_future(database.start_catch_up()) is False
-    assert words(database) == words(opened()) == ["a", "c"]
 
 
 def test_calls_that_wait_share_a_request(opened: Open, proxy: FaultProxy) -> None:

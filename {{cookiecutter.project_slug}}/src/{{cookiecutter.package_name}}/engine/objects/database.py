@@ -58,7 +58,6 @@ class _Change:
     def __init__(self, statements: Sequence[Statement]) -> None:
         """Raises TypeError for values that SQLite does not have."""
         self.statements, self.data = statements, _encoded(statements)
-        self.result: Future[list[Rows]] = Future()
         self.rows: list[Rows] = []
         self.error: Exception | None = None
 
@@ -98,29 +97,20 @@ class SharedDatabase:
 
         Calls that wait together share one request. Raises BucketError.
         """
-        return self.start_catch_up().result()
-
-    def start_catch_up(self) -> Future[bool]:
-        """Start `catch_up` without waiting, for `asyncio.wrap_future`."""
-        return self._worker.submit(self._catch_up, self._begun, self.position)
+        return self._worker.submit(self._catch_up, self._begun, self.position).result()
 
     def change(self, *statements: Statement) -> list[Rows]:
         """Run statements as one transaction of all copies, and return the rows of each.
 
-        Raises the errors of sqlite3; then nothing was changed. After BucketError, the changes may
-        be applied later.
-        """
-        return self.start_change(*statements).result()
-
-    def start_change(self, *statements: Statement) -> Future[list[Rows]]:
-        """Start `change` without waiting, for `asyncio.wrap_future`.
-
-        Changes that wait together are one entry. A cancelled change that still waits is not made.
+        Changes that wait together are one entry. Raises the errors of sqlite3; then nothing was
+        changed. After BucketError, the changes may be applied later.
         """
         change = _Change(statements)
         self._waiting.append(change)
-        self._worker.submit(self._write_waiting)
-        return change.result
+        self._worker.submit(self._write_waiting).result()
+        if change.error:
+            raise change.error
+        return change.rows
 
     def close(self) -> None:
         """Wait for the changes and for a snapshot that is being written, and delete the copy."""
@@ -138,8 +128,7 @@ class SharedDatabase:
 
     def _write_waiting(self) -> None:
         most = min(len(self._waiting), MOST_CHANGES)
-        changes = [self._waiting.popleft() for _ in range(most)]
-        batch = [each for each in changes if each.result.set_running_or_notify_cancel()]
+        batch = [self._waiting.popleft() for _ in range(most)]
         if not batch:
             return
         self._begun += 1
@@ -150,11 +139,6 @@ class SharedDatabase:
                 each.error = error
         else:
             self._done = self._begun
-        for each in batch:
-            if each.error:
-                each.result.set_exception(each.error)
-            else:
-                each.result.set_result(each.rows)
 
     def _append(self, batch: list[_Change]) -> None:
         while True:

@@ -16,7 +16,6 @@ import asyncio
 import logging
 import secrets
 import time
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -99,8 +98,8 @@ class Lease:
         await self.leases.release(self, is_clean=is_clean)
 
 
-class Leases(ABC):
-    """The leases of a bucket; the methods raise Problem 503 with Retry-After without Redis."""
+class Leases:
+    """The leases of a process that has the bucket for itself."""
 
     #: The highest fence or ticket that this process knows. They are about the microseconds of the
     #: clock of Redis, less than 2**53.
@@ -111,68 +110,50 @@ class Leases(ABC):
     is_up = True
 
     def __init__(self, unavailable: ProblemType | None) -> None:
+        """All methods raise Problem 503 with Retry-After without Redis, if that is used."""
         #: Whether no process without this Redis uses the bucket; `guard` replaces it.
         self.is_guarded: Callable[[], bool] = lambda: True
         self._unavailable = unavailable
+        self._held: dict[str, Lease] = {}
+        self._sure_from = steady_time() + UNSURE_SECONDS
 
-    @abstractmethod
     async def begin(self) -> None:
         """Grant leases at once: no process that uses the bucket has died before."""
+        self._sure_from = 0
 
-    @abstractmethod
     async def ask(self, name: str) -> int:
         """Return a ticket for the newest request; the holder's `is_wanted` is true within 0.1 s."""
+        ticket = self._next()
+        if name in self._held:
+            self._held[name].asked = ticket
+        return ticket
 
-    @abstractmethod
     async def take(self, name: str, ticket: int | None = None) -> Lease | None:
         """Take a lease; return None if another holds it, also one of this process."""
+        if not self.is_guarded():
+            raise self._problem()
+        if held := self._held.get(name):
+            held.asked = max(held.asked, ticket or 0)
+            return None
+        fence, taken_over = self._next(), steady_time() < self._sure_from
+        lease = Lease(self, name, fence, taken_over, ticket or fence, until=inf)
+        self._held[name] = lease
+        return lease
 
-    @abstractmethod
     async def release(self, lease: Lease, *, is_clean: bool = True) -> None:
         """Release a lease, if it is held; see `Lease.release`."""
+        lease.until = 0
+        if self._held.get(lease.name) is lease:
+            del self._held[lease.name]
+
+    def _next(self) -> int:
+        self.number = max(self.number + 1, time.time_ns() // 1000)
+        return self.number
 
     def _problem(self, seconds: int = 1) -> Problem:
         detail = "The work of several processes cannot be coordinated now."
         headers = {"Retry-After": str(seconds)}
         return Problem(503, detail, type=self._unavailable, headers=headers)
-
-
-class LocalLeases(Leases):
-    """The leases of a process that has the bucket for itself."""
-
-    def __init__(self, unavailable: ProblemType | None) -> None:
-        super().__init__(unavailable)
-        self._leases: dict[str, Lease] = {}
-        self._sure_from = steady_time() + UNSURE_SECONDS
-
-    async def begin(self) -> None:
-        self._sure_from = 0
-
-    async def ask(self, name: str) -> int:
-        ticket = self._next()
-        if name in self._leases:
-            self._leases[name].asked = ticket
-        return ticket
-
-    async def take(self, name: str, ticket: int | None = None) -> Lease | None:
-        if not self.is_guarded():
-            raise self._problem()
-        if held := self._leases.get(name):
-            held.asked = max(held.asked, ticket or 0)
-            return None
-        fence, taken_over = self._next(), steady_time() < self._sure_from
-        lease = Lease(self, name, fence, taken_over, ticket or fence, until=inf)
-        self._leases[name] = lease
-        return lease
-
-    async def release(self, lease: Lease, *, is_clean: bool = True) -> None:
-        lease.until = 0
-        if self._leases.get(lease.name) is lease:
-            del self._leases[lease.name]
-
-    def _next(self) -> int:
-        self.number = max(self.number + 1, time.time_ns() // 1000)
-        return self.number
 
 
 class RedisLeases(Leases):
@@ -330,7 +311,7 @@ async def open_leases(
     with one line if it cannot be used within START_SECONDS, or the URL is invalid.
     """
     if redis_url is None:
-        yield LocalLeases(unavailable)
+        yield Leases(unavailable)
         return
     leases = RedisLeases(redis_url, namespace, unavailable)
     stop = steady_time() + START_SECONDS

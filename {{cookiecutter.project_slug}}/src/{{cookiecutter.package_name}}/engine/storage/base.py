@@ -192,6 +192,12 @@ class BaseStorage(ABC):
     async def make_durable(self, writer: Any) -> None:
         """Make the bytes of a finished writer durable under their final name."""
 
+    async def check_draft(self, draft: Draft, size: int) -> None:
+        """Raise what `Storage.create` raises before it begins a file."""
+        if self.has_owners and not draft.owner:
+            raise ValueError("the file needs an owner: Draft(..., owner=principal.id)")
+        await self.check_quota(draft.owner, size)
+
     async def check_quota(self, owner: str | None, size: int, files: int = 1) -> None:
         """Raise Problem 413 when more files, with `size` bytes together, exceed an owner's limits.
 

@@ -103,9 +103,7 @@ class LocalStorage(BaseStorage):
     async def create(
         self, draft: Draft, tap: Tap | None = None, size: int = 0, file_id: str | None = None
     ) -> AsyncGenerator[LocalWriter]:
-        if self.has_owners and not draft.owner:
-            raise ValueError("the file needs an owner: Draft(..., owner=principal.id)")
-        await self.check_quota(draft.owner, size)
+        await self.check_draft(draft, size)
         with self.place.guarding():
             begin = partial(self._begin, size, file_id)
             claim, part, file = await acquire(self.threads, begin, _abort)

@@ -4,9 +4,9 @@ import base64
 import os
 import tempfile
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 from zlib import crc32
 
 from ...kernel.problem import Problem
@@ -18,6 +18,8 @@ from .pool import S3Pool
 SMALL, MOST_HELD = 64 << 10, 32 << 20
 #: Bytes that are read from a file at once.
 READ = 256 << 10
+#: Bytes per second at which a request may be sent.
+LOWEST_RATE = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,17 @@ class Body:
         self.chunks, self.files = [], []
         self.size = self.held = 0
 
-    def turn(self) -> AbstractAsyncContextManager[object]:
-        """Return the context in which a request may send the body."""
-        return self._pool.reading if self.files else nullcontext()
+    async def send(self, operation: str, key: str, **arguments: Any) -> Any:
+        """Send a request with this body; see `S3Pool.ask`."""
+        async with self._pool.reading if self.files else nullcontext():
+            return await self._pool.ask(
+                operation,
+                key,
+                Body=self if self.size else b"",
+                ChecksumCRC32=self.checksum,
+                seconds=self.size / LOWEST_RATE,
+                **arguments,
+            )
 
     @property
     def checksum(self) -> str:

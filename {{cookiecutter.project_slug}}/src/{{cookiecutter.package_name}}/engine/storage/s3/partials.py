@@ -179,28 +179,18 @@ class S3Partials(Partials):
     async def _states(self, upload_ids: Iterable[str]) -> dict[str, State]:
         rows = await self.storage.catalogue.read(_STATES, json.dumps(list(upload_ids)))
 
-        async def look(upload_id: str, *row: Any) -> State | None:
+        async def look(*row: Any) -> State | None:
             async with self._looking:
-                return await self._look(upload_id, *row)
+                return await self._look(*row)
 
         with self.storage.place.guarding():
             states = await asyncio.gather(*(look(*row) for row in rows))
         return {row[0]: state for row, state in zip(rows, states, strict=True) if state}
 
-    async def _look(
-        self,
-        upload_id: str,
-        multipart: str | None,
-        ignored: str,
-        end: int,
-        fence: int,
-        length: int,
-        first_length: int | None,
-    ) -> State | None:
-        """Return the state of an upload, None if its bytes are gone.
-
-        Its length may have become known after its first part.
-        """
+    async def _look(self, upload_id: str, *row: Any) -> State | None:
+        """Return the state of an upload, None if its bytes are gone."""
+        # The length may have become known after the first part.
+        multipart, ignored, end, fence, length, first_length = row
         state = State(0, created_at(upload_id), upload_id=multipart, ignored={*json.loads(ignored)})
         state.length = (first_length or 0) if multipart else length
         if multipart and not await self._list_parts(upload_id, state, length):

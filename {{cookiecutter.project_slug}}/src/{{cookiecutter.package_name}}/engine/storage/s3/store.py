@@ -142,9 +142,7 @@ class S3Storage(BaseStorage):
     async def create(
         self, draft: Draft, tap: Tap | None = None, size: int = 0, file_id: str | None = None
     ) -> AsyncGenerator[S3Writer]:
-        if self.has_owners and not draft.owner:
-            raise ValueError("the file needs an owner: Draft(..., owner=principal.id)")
-        await self.check_quota(draft.owner, size)
+        await self.check_draft(draft, size)
         async with self.leased(file_id := file_id or new_id()):
             parts = self.multipart(draft, file_id, expected=size)
             writer = S3Writer(file_id, draft, parts, self.place, self.callbacks, tap)

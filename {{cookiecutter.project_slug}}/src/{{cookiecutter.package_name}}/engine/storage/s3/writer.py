@@ -17,7 +17,7 @@ from ..catalogue import Place
 from ..interface import Callbacks, Chunk, Tap
 from ..records import Draft
 from ..writer import BLOCK, HEAD, MAX_CHUNKS
-from .body import Body
+from .body import LOWEST_RATE, Body
 from .pool import Refused, S3Pool
 
 #: Bytes of the smallest part but the last, and the highest number of a part.
@@ -29,8 +29,6 @@ EQUAL_PARTS = 9000
 DOUBLED_AFTER = 990
 #: Parts of one upload on their way at the same time.
 IN_FLIGHT = 2
-#: Bytes per second at which a request may be sent.
-LOWEST_RATE = 64 << 10
 
 
 def part_size(number: int, expected: int = 0) -> int:
@@ -166,15 +164,7 @@ class Multipart:
         """Store an object that is too small for parts; raises as `complete`."""
         self.size, self.may_exist = body.size, True
         try:
-            async with body.turn():
-                await self._ask(
-                    "put_object",
-                    Body=body if body.size else b"",
-                    ChecksumCRC32=body.checksum,
-                    IfNoneMatch="*",
-                    seconds=body.size / LOWEST_RATE,
-                    **self._about,
-                )
+            await body.send("put_object", self.key, IfNoneMatch="*", **self._about)
         except BucketError as error:
             await self._check_stored(error)
         self.stored = body.size
@@ -206,15 +196,7 @@ class Multipart:
                 task.exception()  # Mark it as retrieved.
 
     async def _send(self, number: int, body: Body) -> Part:
-        async with body.turn():
-            sent = await self._ask(
-                "upload_part",
-                UploadId=self.upload_id,
-                PartNumber=number,
-                Body=body,
-                ChecksumCRC32=body.checksum,
-                seconds=body.size / LOWEST_RATE,
-            )
+        sent = await body.send("upload_part", self.key, UploadId=self.upload_id, PartNumber=number)
         return Part(number, sent["ETag"], body.size, body.checksum)
 
     async def _copy(self, number: int, key: str, start: int, stop: int) -> Part:

@@ -14,7 +14,7 @@ from ..interface import Chunk, Tap
 from ..partials import Partial
 from .body import SMALL, Body
 from .store import S3Storage
-from .writer import LOWEST_RATE, Part, S3Writer
+from .writer import Part, S3Writer
 
 #: Pieces of an upload that are read at the same time, and above which a request joins them.
 READ_PIECES = 8
@@ -205,15 +205,9 @@ class PartialWriter(S3Writer):
         self._hold.check()
         body.crc = 0
         await in_thread(self._pool.threads, body.update, body.chunks)
+        key = f"{self._folder}/{offset:016d}.{self._hold.fence:016d}"
         with self._place.guarding():
-            async with body.turn():
-                await self._pool.ask(
-                    "put_object",
-                    f"{self._folder}/{offset:016d}.{self._hold.fence:016d}",
-                    Body=body,
-                    ChecksumCRC32=body.checksum,
-                    seconds=body.size / LOWEST_RATE,
-                )
+            await body.send("put_object", key)
 
 
 async def read_pieces(storage: S3Storage, pieces: Sequence[Piece]) -> AsyncGenerator[bytes]:
