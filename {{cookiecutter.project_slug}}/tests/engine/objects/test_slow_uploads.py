@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import pytest
+
 from {{cookiecutter.package_name}}.engine.storage.s3.body import SMALL
 
 from ..peer import PATIENCE
@@ -17,6 +19,7 @@ __all__ = ["bucket_url", "endpoint_url"]
 COUNT, SIZE, LIMIT = 24, 1 << 20, 4 << 20
 
 
+@pytest.mark.bound("14.3")
 async def test_slow_uploads_go_on_at_the_same_time(
     serve: Callable[..., Any], bucket_url: str, endpoint_url: str
 ) -> None:

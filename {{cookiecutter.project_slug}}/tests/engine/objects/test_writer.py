@@ -247,7 +247,20 @@ async def test_uploads_wait_for_memory_in_order(store: Store) -> None:
     pool.give(20)
 
 
-@pytest.mark.bound("14.3")
+async def test_slow_clients_do_not_let_each_part_of_the_others_wait(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "WAIT_SECONDS", 0.01)
+    pool = S3Pool(None, store.bucket, 10)
+    await pool.take(10)
+    assert not await pool.take(1)
+    monkeypatch.setattr(pools, "WAIT_SECONDS", 2 * PATIENCE)
+    assert not await asyncio.wait_for(pool.take(1), PATIENCE)
+
+    pool.give(10)
+    assert await pool.take(1)
+
+
 @pytest.mark.parametrize("size", [1, MIN_PART, 3 * MIN_PART + 7])
 async def test_without_memory_a_part_continues_in_a_file(
     store: Store, monkeypatch: pytest.MonkeyPatch, size: int

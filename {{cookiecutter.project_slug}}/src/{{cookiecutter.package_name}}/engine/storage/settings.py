@@ -43,7 +43,7 @@ class StorageSettings(Section):
     """Coordinates the processes that use one bucket; without it, there can be one only. By default
     it is the broker of real-time events, if that is Redis."""
     max_buffered: Annotated[Size, Field(gt=0)] = 256 << 20
-    """Bytes of uploads to S3 that each process keeps in memory; further ones wait."""
+    """Bytes of uploads to S3 that each process keeps in memory; others are in temporary files."""
     sweep_interval: Annotated[Duration, Field(gt=0)] = 60.0
     """Seconds between two sweeps, which remove the incomplete files of dead writers."""
     quota: Size | None = None

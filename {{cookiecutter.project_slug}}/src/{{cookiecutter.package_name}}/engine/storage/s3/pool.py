@@ -11,8 +11,9 @@ from botocore.exceptions import ClientError
 from ...kernel.kernel import BOUNDS
 from ...objects.bucket import Bucket, BucketError
 
-#: Seconds that an upload waits for memory before it uses a temporary file.
-WAIT_SECONDS = 2.0
+#: Seconds that an upload waits for memory before it uses a temporary file; and after that, seconds
+#: for which none waits: slow clients have the memory.
+WAIT_SECONDS, SHORT_SECONDS = 2.0, 10.0
 #: Seconds for a request with its repetitions, without those for its bytes.
 REQUEST_SECONDS = 120.0
 #: Status codes that the callers of `ask` handle.
@@ -44,6 +45,8 @@ class S3Pool:
         self.buffered = 0
         self.reading = asyncio.Semaphore(READERS)
         self._max_buffered = max_buffered
+        #: Until when no upload waits, in the time of the event loop.
+        self._short_until = 0.0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         bytes(REUSED)
 
@@ -73,7 +76,10 @@ class S3Pool:
             self.buffered += size
             return True
         BOUNDS["storage.max_buffered"] += 1
-        turn = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._short_until:
+            return False
+        turn = loop.create_future()
         self._waiting.append((size, turn))
         try:
             async with asyncio.timeout(WAIT_SECONDS):
@@ -82,6 +88,7 @@ class S3Pool:
             # A turn that came together with the cancellation is passed on.
             self.give(0 if turn.cancelled() else size)
             if isinstance(error, TimeoutError):
+                self._short_until = loop.time() + SHORT_SECONDS
                 return False
             raise
         return True
