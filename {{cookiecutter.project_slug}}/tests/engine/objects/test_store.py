@@ -262,7 +262,7 @@ async def test_a_sweep_that_takes_a_lease_stops_the_record(
         await asyncio.to_thread(fault.wait)
 
         async def lose_leases() -> None:
-            storage.leases._leases.clear()  # type: ignore[attr-defined]
+            storage.leases._held.clear()
 
         await service.in_server(lose_leases())
         await left.nothing()

@@ -125,6 +125,7 @@ class Files(Part):
     def __init__(self, *callbacks: Callbacks | Callable[[FastAPI], Callbacks]) -> None:
         """`callbacks` are called in this order; functions create them when the service starts."""
         self._callbacks = callbacks
+        self._lacks_owners = False
         self.commands = {"import": import_files}
         with suppress(ModuleNotFoundError):  # It is not generated unless it was chosen.
             if find_spec(f"{__package__}.s3"):
@@ -138,19 +139,17 @@ class Files(Part):
         is_alone = chosen.url.startswith("s3:") and chosen.redis_url is None
         if is_alone and settings.server.workers > 1:
             sys.exit("APP_SERVER__WORKERS: several processes need APP_STORAGE__REDIS_URL with S3")
-        check_store(settings)
+
+        def look(storage: BaseStorage) -> None:
+            self._lacks_owners = storage.catalogue.lacks_owners()
+
+        check_store(settings, look)
 
     def prepare(self, app: FastAPI) -> None:
         """Exit with one line if files from before access control have no owner."""
-
-        def refuse(storage: BaseStorage) -> None:
-            if storage.catalogue.lacks_owners():
-                give = "`serve keys adopt OWNER` gives them one"
-                sys.exit(f"APP_STORAGE__URL: {url} has files or uploads without an owner: {give}")
-
-        if app.state.kernel.challenge:
-            url = app.state.settings.storage.url
-            check_store(app.state.settings, refuse)
+        if app.state.kernel.challenge and self._lacks_owners:
+            url, give = app.state.settings.storage.url, "`serve keys adopt OWNER` gives them one"
+            sys.exit(f"APP_STORAGE__URL: {url} has files or uploads without an owner: {give}")
 
     def adopt(self, settings: Any, owner: str) -> None:
         check_store(settings, lambda storage: storage.catalogue.adopt(owner))

@@ -88,6 +88,7 @@ async def test_files_or_uploads_alone_need_an_owner_too(of: str, tmp_path: Path)
     app = create_app(settings)
 
     def prepare() -> None:
+        app.check()
         for part in reversed(app.parts):
             part.prepare(app)
 

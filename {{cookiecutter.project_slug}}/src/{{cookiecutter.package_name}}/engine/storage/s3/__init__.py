@@ -1,7 +1,7 @@
 """The store of a bucket: files in S3-compatible object storage, for one or several processes.
 
-* `store`: S3Storage. Its parts are `pool` (the client), `writer` (parts on their way), `reading`
-  (ranges of objects), `catalogue` (the records) and `sweep` (what dead processes have left).
+* `store`: S3Storage. Its parts are `pool` (the client), `writer` (parts on their way, with `body`),
+  `reading` (ranges of objects), `catalogue` (the records) and `sweep` (the rest of dead processes).
 * `move`: the command `serve move FROM TO`, which copies a store.
 * `partials`: unfinished uploads.
 """
