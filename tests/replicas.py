@@ -50,7 +50,13 @@ class Replicas:
     """Replicas, of which one receives all connections of `line`."""
 
     def __init__(
-        self, project: Project, environment: Environment, folder: Path, redis: int, s3: str
+        self,
+        project: Project,
+        environment: Environment,
+        folder: Path,
+        redis: int,
+        s3: str,
+        **settings: str,
     ) -> None:
         self.s3 = s3
         self._project, self._environment, self._folder = project, environment, folder
@@ -63,6 +69,7 @@ class Replicas:
             # A client whose first request has failed does not know that an upload was created.
             "UPLOAD__EXPIRE_AFTER": "30 s",
             "UPLOAD__INTERIM_RESPONSES": "true",
+            **settings,
         }
         self._stack = ExitStack()
         self._replicas: list[Running] = []
@@ -89,6 +96,11 @@ class Replicas:
     @property
     def ports(self) -> list[int]:
         return [each.port for each in self._replicas]
+
+    @property
+    def logs(self) -> list[list[str]]:
+        """The lines of each replica so far."""
+        return [each.log for each in self._replicas]
 
     def kill(self) -> None:
         """Kill the replica that receives connections, and let the other one receive them.
@@ -147,12 +159,16 @@ def s3_server(project: Project, environment: Environment, name: str) -> Iterator
 
 @contextmanager
 def two_replicas(
-    project: Project, environment: Environment, folder: Path, server: str = "seaweedfs"
+    project: Project,
+    environment: Environment,
+    folder: Path,
+    server: str = "seaweedfs",
+    **settings: str,
 ) -> Iterator[Replicas]:
     """Run two replicas, an S3 server and Redis; AWS's credentials must be in the environment."""
     with (
         redis_server(folder) as redis,
         s3_server(project, environment, server) as s3,
-        Replicas(project, environment, folder, redis, s3) as replicas,
+        Replicas(project, environment, folder, redis, s3, **settings) as replicas,
     ):
         yield replicas

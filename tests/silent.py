@@ -5,6 +5,7 @@ import socket
 import struct
 import time
 from contextlib import suppress
+from itertools import cycle
 from threading import Event, Thread
 
 from line import CHUNK, Line, hang_up
@@ -29,7 +30,7 @@ class SilentLine(Line):
         assert isinstance(request, socket.socket)
         dropped = Event()
         # Stays open until `cut`, also after the client side is dropped.
-        service = socket.create_connection(("127.0.0.1", self.service_port))
+        service = self._connect()
         self._open |= {request, service}
         back = Thread(target=carry_until, args=(dropped, service, request))
         back.start()
@@ -53,6 +54,20 @@ class SilentLine(Line):
 
     def shutdown_request(self, request: object) -> None:
         """Do nothing: the connection is already closed."""
+
+    def _connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.service_port))
+
+
+class RovingLine(SilentLine):
+    """Lose connections like `SilentLine`; each one goes to the next of several services."""
+
+    def __init__(self, *service_ports: int, least: int, most: int) -> None:
+        super().__init__(service_ports[0], least=least, most=most)
+        self._ports = cycle(service_ports)
+
+    def _connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", next(self._ports)))
 
 
 class StandingLine(Line):
