@@ -11,8 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from email.message import Message
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 from statistics import median, quantiles
 from threading import Thread
@@ -86,7 +85,6 @@ def test_no_upload_of_uppy_fails_when_its_connections_come_back_at_another_repli
     for number in range(FILES):
         data = hashlib.shake_128(b"uppy %d" % number).digest(FILE_SIZE)
         (files / f"{number}.bin").write_bytes(data)
-    least, most = FILE_SIZE // 8, FILE_SIZE // 2
     with RovingLine(*replicas.ports, least=FILE_SIZE // 8, most=FILE_SIZE // 2) as line:
         run = [node, scripts / "uppy.mjs", chromium, page, line.url, files, state]
         subprocess.run(run, check=True, timeout=PATIENCE)
@@ -113,8 +111,9 @@ def test_a_replica_responds_about_an_upload_that_another_one_receives(replicas: 
             began = time.perf_counter()
             status, fields, _ = ask(other, "HEAD", path, TUS)
             seconds.append(time.perf_counter() - began)
+        assert status == 200
         offset = int(fields["upload-offset"])
-        assert (status, offset < len(data)) == (200, True)
+        assert offset < len(data)
         rest = {**APPEND, "Upload-Offset": str(offset)}
         assert ask(other, "PATCH", path, rest, data[offset:])[0] == 204
         assert stored_in(holder) == [hashlib.sha256(data).hexdigest()]
@@ -176,9 +175,7 @@ def receiving(port: int, path: str, data: bytes, length: int) -> Iterator[None]:
 
 
 @contextmanager
-def begun(
-    port: int, method: str, path: str, fields: dict[str, str]
-) -> Iterator[socket.socket]:
+def begun(port: int, method: str, path: str, fields: dict[str, str]) -> Iterator[socket.socket]:
     """Begin a request; yield the connection as soon as the service reads the body."""
     fields = {"Host": f"127.0.0.1:{port}", "Expect": "100-continue", **fields}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
@@ -222,7 +219,7 @@ def delete_all(port: int) -> None:
 
 def ask(
     port: int, method: str, path: str, fields: dict[str, str] | None = None, body: bytes = b""
-) -> tuple[int, Message, bytes]:
+) -> tuple[int, HTTPMessage, bytes]:
     """Send a request; return the status, the headers and the body of the response."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
         connection.request(method, path, body or None, fields or {})
