@@ -52,7 +52,7 @@ FILES, FILE_SIZE = 6 if SOAK == 1 else 60, 12 << 20
 #: Uploads of which a request asks one replica for the offset while another one receives them.
 ASKED = 4 if SOAK == 1 else 100
 TUS = {"Tus-Resumable": "1.0.0"}
-#: Uploads in the log of a replica, and what is in it about those that gave way to newer requests.
+#: Finds the uploads in the log of a replica that it has received and not completed.
 PATCHED = re.compile(r'"method":"PATCH",.*"outcome":"rejected",.*"path":"(/uploads/[^"]+)"')
 APPEND = {**TUS, "Content-Type": "application/offset+octet-stream"}
 
@@ -86,14 +86,14 @@ def test_no_upload_of_uppy_fails_when_its_connections_come_back_at_another_repli
         data = hashlib.shake_128(b"uppy %d" % number).digest(FILE_SIZE)
         (files / f"{number}.bin").write_bytes(data)
     with RovingLine(*replicas.ports, least=FILE_SIZE // 8, most=FILE_SIZE // 2) as line:
-        run = [node, scripts / "uppy.mjs", chromium, page, line.url, files, state]
+        run = [node, str(scripts / "uppy.mjs"), chromium, page, line.url, str(files), str(state)]
         subprocess.run(run, check=True, timeout=PATIENCE)
 
     for port in replicas.ports:
         assert sorted(stored_in(port)) == digests_of(files)
     delete_all(replicas.ports[0])
     assert line.drops >= FILES
-    # Parts of the same uploads came to both replicas.
+    # At least one upload was received by both replicas in turn.
     one, other = (set(PATCHED.findall("".join(log))) for log in replicas.logs)
     assert one & other
 
@@ -150,7 +150,7 @@ def test_an_upload_goes_on_at_another_replica(
         for port in replicas.ports:
             assert stored_in(port) == [sha256_of(file.open("rb"))]
         delete_all(replicas.ports[-1])
-    # Of the tests before, too.
+    # This also covers the uploads of the tests above.
     end = time.monotonic() + PATIENCE
     while left := replicas.left():
         assert time.monotonic() < end, left
