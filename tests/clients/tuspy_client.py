@@ -1,4 +1,7 @@
-"""tuspy: tuspy_client.py SERVICE FILE FOLDER."""
+"""tuspy: tuspy_client.py SERVICE FILE FOLDER.
+
+It keeps the offset of each response in the folder, and fails if the service has fewer bytes later.
+"""
 
 import sys
 from pathlib import Path
@@ -13,4 +16,9 @@ uploader = TusClient(f"{service}/uploads").uploader(
     store_url=True,
     url_storage=FileStorage(Path(folder) / "uploads.json"),
 )
-uploader.upload()
+kept = Path(folder) / f"{Path(file).name}.offset"
+acknowledged = int(kept.read_text()) if kept.exists() else 0
+assert uploader.offset >= acknowledged, f"{acknowledged} bytes were acknowledged"
+while uploader.offset < uploader.get_file_size():
+    uploader.upload_chunk()
+    kept.write_text(str(uploader.offset))
