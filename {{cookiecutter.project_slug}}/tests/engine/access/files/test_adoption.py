@@ -15,6 +15,7 @@ from {{cookiecutter.package_name}}.engine.storage import Draft
 from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 from {{cookiecutter.package_name}}.engine.storage.partials import Partial, open_partials
 
+from ... import stores
 from ...service import ServiceProcess, make_settings
 from ..keys import Keys
 
@@ -24,7 +25,8 @@ DATA = b"0123456789"
 def run(folder: Path, *command: str) -> tuple[int, str]:
     """Run `serve COMMAND…`, and return its exit code and output."""
     arguments = [sys.executable, "-m", "{{cookiecutter.package_name}}", *command]
-    environment = {**os.environ, "APP_SERVER__PORT": "0"}
+    url = stores.moved("file:./data", folder)
+    environment = {**os.environ, "APP_SERVER__PORT": "0", "APP_STORAGE__URL": url}
     options: Any = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
     ended = subprocess.run(arguments, timeout=60, check=False, **options)
     return ended.returncode, ended.stdout + ended.stderr
@@ -58,7 +60,8 @@ async def test_the_service_does_not_start_until_its_files_have_an_owner(tmp_path
 
     assert await in_thread(run, tmp_path, "keys", "adopt", "alice") == (0, "")
 
-    keys = Keys(tmp_path / "data")
+    # A bucket has the keys in its prefix, not in the directory of the files.
+    keys = Keys(tmp_path if stores.SERVER else tmp_path / "data")
     async with (
         ServiceProcess(tmp_path) as service,
         keys.client(service, "alice") as alice,
