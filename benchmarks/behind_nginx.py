@@ -23,7 +23,7 @@ import report
 import side_by_side
 from download_measure import Scenario, measure
 from download_servers import STORE, Download, start_nginx, start_ours
-from measure import GIB, MIB, MeasureError, Sample, Server, free_port, running, summary
+from measure import GIB, MIB, MeasureError, Sample, Server, Summary, free_port, running, summary
 from report import markdown
 from servers import HERE, Command, Tools
 
@@ -200,14 +200,6 @@ def page(tools: Tools, samples: Samples, times: Times, rounds: int) -> tuple[str
     """Return the report, and whether all targets are met."""
     sent = {variant: summary(found) for (variant, _), found in samples.items()}
     plain, ours, sides = sent[PLAIN], sent[BEHIND], (DIRECT, BEHIND)
-    rows = [
-        [
-            *(v.label, f"{s.rate:.0f}", between([each.rate for each in rounds_of], 0)),
-            *(f"{s.cpu:.2f}", between([each.cpu for each in rounds_of], 2)),
-            *(f"{s.cpu / plain.cpu:.2f}", f"{s.client:.0%}"),
-        ]
-        for (v, s), rounds_of in zip(sent.items(), samples.values(), strict=True)
-    ]
     waits = [
         [
             each.name,
@@ -234,9 +226,7 @@ def page(tools: Tools, samples: Samples, times: Times, rounds: int) -> tuple[str
         "# Behind nginx",
         f"{rounds} rounds. {machine}.",
         "### 8 downloads at once, from the page cache",
-        markdown(
-            ["", "MiB/s", "rounds", "CPU-s/GiB", "CPU of rounds", "x nginx", "client busy"], rows
-        ),
+        rates(sent),
         "### Times of clients, ms",
         "![Milliseconds](nginx.svg)",
         markdown(["", "alone", "±", "p99", "behind nginx", "±", "p99"], waits),
@@ -246,9 +236,59 @@ def page(tools: Tools, samples: Samples, times: Times, rounds: int) -> tuple[str
     return "\n\n".join(sections) + "\n", all(kept.values())
 
 
-def between(found: list[float], digits: int) -> str:
-    """Return the least and the greatest of the values."""
-    return f"{min(found):.{digits}f} - {max(found):.{digits}f}"
+def rates(sent: dict[Download, Summary]) -> str:
+    """Return the table of the downloads."""
+    rows = [
+        [
+            variant.label,
+            f"{s.rate:.0f}",
+            f"{s.cpu:.2f}",
+            f"{s.spread / 2:.0%}",
+            f"{s.cpu / sent[PLAIN].cpu:.2f}",
+            f"{s.client:.0%}",
+        ]
+        for variant, s in sent.items()
+    ]
+    return markdown(["", "MiB/s", "CPU-s/GiB", "±", "x nginx", "client busy"], rows)
+
+
+def cells(seconds: list[float], rounds: int) -> list[str]:
+    """Return the median, its spread over the rounds, and the 99th percentile, in ms."""
+    each = [median(some) for some in by_round(seconds, rounds)]
+    return [f"{1000 * median(seconds):.1f}", report.spread(each), f"{1000 * p99(seconds):.1f}"]
+
+
+def by_round(seconds: list[float], rounds: int) -> list[list[float]]:
+    size = len(seconds) // rounds
+    return [seconds[start : start + size] for start in range(0, len(seconds), size)]
+
+
+def results_of(times: Times, rounds: int) -> list[raw.Record]:
+    return [
+        raw.result(
+            variant.name,
+            variant.label,
+            each.name,
+            [
+                {"ms": 1000 * median(some), "p99_ms": 1000 * p99(some)}
+                for some in by_round(seconds, rounds)
+            ],
+        )
+        for (variant, each), seconds in times.items()
+    ]
+
+
+def picture(times: Times) -> str:
+    """Draw the times of clients."""
+    rows = [
+        chart.Row(
+            each.short,
+            (1000 * median(times[DIRECT, each]), 1000 * median(times[BEHIND, each])),
+            own=True,
+        )
+        for each in CLIENT_TIMES
+    ]
+    return chart.bars("Milliseconds: shorter is better", ("alone", "behind nginx"), rows)
 
 
 def p99(seconds: list[float]) -> float:

@@ -22,6 +22,7 @@ import one_case
 from answers import (
     EVERYTHING,
     MODULES,
+    OPEN,
     SUBSETS,
     Answers,
     Subset,
@@ -94,15 +95,10 @@ def run_suite(
     """Run pytest with these arguments."""
     # A separate folder, because pytest deletes shared ones when the first suite ends.
     files = report.parent / "files"
-    # A plugin, outside of the project, so that several suites can share the project.
-    plugins = report.parent / "plugins"
-    plugins.mkdir(exist_ok=True)
-    shutil.copy(one_case.__file__, plugins)
     done = environment.run(
         project, "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}",
         f"--basetemp={files}", *arguments,
         timeout=PATIENCE, PYTHONDONTWRITEBYTECODE="",  # The tests start the service many times.
-        PYTHONPATH=f"{project.path / 'src'}{os.pathsep}{plugins}",
         **variables,
     )  # fmt: skip
     shutil.rmtree(files, ignore_errors=True)  # A gigabyte.
@@ -156,13 +152,15 @@ def test_a_project_with_access_control_passes_the_tests_of_it(
 @pytest.mark.parametrize("part", ["storage", "upload", "resumable", "download"])
 @pytest.mark.parametrize("server", ["seaweedfs", *(["moto"] if "SOAK" in os.environ else [])])
 def test_a_project_passes_the_tests_of_its_engine_in_s3(
-    server: str, part: str, full: Project, environment: Environment, tmp_path: Path
+    server: str, part: str, bake: Bake, environment: Environment, tmp_path: Path
 ) -> None:
+    project = bake(**OPEN)
+    shutil.copy(one_case.__file__, project.path)
     some = [] if "SOAK" in os.environ else ["-p", one_case.__name__, "-m", "not slow"]
 
     suite = run_suite(
         environment,
-        full,
+        project,
         tmp_path / "report.xml",
         f"{ENGINE}/{part}",
         *some,
@@ -176,11 +174,11 @@ def test_a_project_passes_the_tests_of_its_engine_in_s3(
 @pytest.mark.long
 @pytest.mark.parametrize("server", ["moto", *(["seaweedfs"] if "SOAK" in os.environ else [])])
 def test_a_project_passes_the_most_important_tests_in_s3(
-    server: str, full: Project, environment: Environment, tmp_path: Path
+    server: str, bake: Bake, environment: Environment, tmp_path: Path
 ) -> None:
-    tests = [f"{ENGINE}/{each}" for each in IMPORTANT]
+    project, tests = bake(**OPEN), [f"{ENGINE}/{each}" for each in IMPORTANT]
 
-    suite = run_suite(environment, full, tmp_path / "report.xml", *tests, TEST_STORAGE=server)
+    suite = run_suite(environment, project, tmp_path / "report.xml", *tests, TEST_STORAGE=server)
 
     assert (suite.code, suite.skipped) == (0, [])
 
@@ -217,6 +215,7 @@ def test_a_project_passes_the_tests_of_its_engine(
     subset: Subset, bake: Bake, environment: Environment, tmp_path: Path
 ) -> None:
     project = bake(**answers_of(subset) | {"auth": "none"})
+    shutil.copy(one_case.__file__, project.path)
 
     suite = run_suite(environment, project, tmp_path / "report.xml", ENGINE, *selection_for(subset))
 

@@ -178,7 +178,7 @@ def test_one_module_alone_is_the_core_and_its_files(
             {"use_docker": False},
             {"Dockerfile", ".dockerignore", "compose.yaml", "compose.replicas.yaml"},
         ),
-        ({"ci": "none"}, {".github/workflows/ci.yml"}),
+        ({"ci": "none"}, {".github/workflows/ci.yml", ".github/dependabot.yml"}),
         ({"storage": "local"}, S3 | {"compose.replicas.yaml"}),
         ({"broker": "memory"}, REDIS | {"compose.replicas.yaml"}),
         ({"use_chat": False}, CHAT),
