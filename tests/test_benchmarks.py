@@ -217,7 +217,8 @@ def test_the_values_in_a_readme_are_replaced(tmp_path: Path) -> None:
     assert text.startswith("# Title\n")
     assert text.endswith("After.\n")
     block = summary.block(text)
-    assert block and block in (tmp_path / "summary.md").read_text("utf-8")
+    assert block
+    assert block in (tmp_path / "summary.md").read_text("utf-8")
 
 
 def test_every_format_of_a_run_is_measured_beside_that_of_fastapi() -> None:
