@@ -1,4 +1,4 @@
-"""Delete the modules that are not selected, then print what was generated and the next steps."""
+"""Delete the modules that are not selected, then print a summary and the next steps."""
 
 import json
 import shutil

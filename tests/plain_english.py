@@ -20,7 +20,7 @@ CHECKED = re.compile(r"\.(py|md|m?js|toml|ya?ml|example)$|(^|/)(Makefile|Dockerf
 EXCLUDED = re.compile(r"(^|/)(LICENSE$|data/|results/|(test_)?plain_english\.py$)")
 #: Files about answers to the template's questions.
 ABOUT_ANSWERS = re.compile(
-    r"^(hooks|README|CHANGELOG|CONTRIBUTING|docs/prompts|.*engine/(README|_missing)"
+    r"^(hooks|README|CHANGELOG|CONTRIBUTING|docs/(prompts|updates)|.*engine/(README|_missing)"
     r"|tests/(answers|baking|rendering|conftest)"
     r"|tests/test_(prompts|hooks|matrix|manifest|generated_suites|cruft|two_sides))"
 )
