@@ -78,11 +78,22 @@ def commands(project: Followed) -> list[str]:
     return lines
 
 
+def change(template: Path) -> None:
+    """Change another line of that file, and other files, and add a question."""
+    folder = template / TEMPLATE_FOLDER
+    app = folder / "src/{{cookiecutter.package_name}}/app.py"
+    app.write_text(app.read_text("utf-8") + "\n# News\n", "utf-8")
+    (folder / "colour.txt").write_text(
+        "{{ cookiecutter.colour }} of {{ cookiecutter.author_name }}"
+    )
+    (folder / "docs/troubleshooting.md").unlink()
+    replace(template / "cookiecutter.json", '"ci": [', '"colour": "blue",\n  "ci": [')
+    commit_all(template, "News")
+    git(template, "tag", "0.3.0")
+
+
 def test_git_merges_the_changes_of_the_template_and_of_the_owner(
-    project: Followed,
-    shell: Shell,
-    bake: Bake,
-    tmp_path: Path,
+    project: Followed, shell: Shell, bake: Bake, tmp_path: Path
 ) -> None:
     update, add = commands(project)
     assert shell(ANSWERS, project.path).returncode == 0
@@ -91,17 +102,7 @@ def test_git_merges_the_changes_of_the_template_and_of_the_owner(
     (owners / "mine.py").write_text('"""Mine."""\n')
     replace(project.path / APP, '"""The application:', '"""Mine:')
     commit_all(project.path, "My work")
-    # The template changes another line of that file, and other files, and has a new question.
-    folder = project.template / "{{cookiecutter.project_slug}}"
-    app = folder / "src/{{cookiecutter.package_name}}/app.py"
-    app.write_text(app.read_text("utf-8") + "\n# News\n", "utf-8")
-    (folder / "colour.txt").write_text(
-        "{{ cookiecutter.colour }} of {{ cookiecutter.author_name }}"
-    )
-    (folder / "docs/troubleshooting.md").unlink()
-    replace(project.template / "cookiecutter.json", '"ci": [', '"colour": "blue",\n  "ci": [')
-    commit_all(project.template, "News")
-    git(project.template, "tag", "0.3.0")
+    change(project.template)
 
     assert shell(update, project.path).returncode == 0
 
@@ -135,7 +136,7 @@ def test_a_line_that_both_have_changed_is_a_conflict_of_git(
 
     assert "Commit your changes first." in shell("git add .; " + update, project.path).stderr
     commit_all(project.path, "My work")
-    theirs = project.template / "{{cookiecutter.project_slug}}" / page
+    theirs = project.template / TEMPLATE_FOLDER / page
     replace(theirs, "# Troubleshooting", "# News")
     commit_all(project.template, "News")
     git(project.template, "tag", "0.3.0")
