@@ -50,7 +50,7 @@ async function reload() {
   await page.getByText(/^Live/).waitFor();
 }
 
-/** Wait until a part of a file was sent: more than what is in buffers. */
+/** Wait until a part of a file was sent, which must be larger than all buffers. */
 async function progress(name, part) {
   await row(name).waitFor();
   const bar = await row(name).locator("progress").elementHandle();
@@ -62,7 +62,7 @@ async function ask(what) {
   await once(process.stdin, "data");
 }
 
-// An upload is paused, another one cancelled, a third one under way when the service is killed.
+// The service is killed after an upload was paused, another one was cancelled, and during a third.
 await page.getByText("No files yet.").waitFor();
 await page.throttle(20e6);
 await choose("big.bin");

@@ -1,7 +1,6 @@
 // Files: the list is a JSON Lines stream, shown as it arrives and updated by events.
 
 import { call, hasKey } from "./access.js";
-import { askName } from "./dialogs.js";
 import { $, Problem, bytes, describe, make, routes, report } from "./page.js";
 import { fileUrl, kindOf, linkTo, preview } from "./preview.js";
 import { checkbox, openSelection, remove, unlist } from "./selection.js";
@@ -91,6 +90,20 @@ function downloads(record, name) {
   return [anchor, control(`Save as… ${name}`, "Save as…", "quiet", ask)];
 }
 
+/** Ask for the name of a download; call a function with it. */
+export function askName(name, save) {
+  const field = $("save-name");
+  field.value = name;
+  $("save-form").onsubmit = (event) => {
+    event.preventDefault();
+    $("save").close();
+    save(field.value.trim());
+  };
+  $("save").showModal();
+  const [stem] = /^.[^.]*/.exec(name) ?? [name];
+  field.setSelectionRange(0, stem.length); // the extension usually stays
+}
+
 async function save(record, query) {
   try {
     make("a", { href: await linkTo(record, query), download: "" }).click();
@@ -152,6 +165,8 @@ export async function followFiles() {
 }
 
 export function openFiles() {
+  for (const button of document.querySelectorAll("dialog [data-close]"))
+    button.onclick = () => button.closest("dialog").close();
   $("files-more").onclick = loadFiles;
   openSelection(removeFile);
   loadFiles();

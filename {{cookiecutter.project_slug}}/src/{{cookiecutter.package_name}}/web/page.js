@@ -40,3 +40,16 @@ export function duration(seconds) {
   const [, unit, name] = units.find(([least]) => seconds >= least);
   return `${Math.ceil(seconds / unit)} ${name}`;
 }
+
+/** Ask a question; resolve with whether the user has confirmed it. */
+export function confirmed(question, details, action) {
+  $("confirm-title").textContent = question;
+  $("confirm-details").textContent = details;
+  $("confirm-do").textContent = action;
+  return new Promise((resolve) => {
+    $("confirm-do").onclick = () => $("confirm").close("yes");
+    $("confirm").onclose = () => resolve($("confirm").returnValue === "yes");
+    $("confirm").returnValue = "";
+    $("confirm").showModal();
+  });
+}

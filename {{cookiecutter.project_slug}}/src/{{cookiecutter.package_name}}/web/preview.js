@@ -43,7 +43,7 @@ const BUILDERS = {
   },
 };
 
-/** Wait until an element can show what it loads. */
+/** Return an element when it has loaded its file. */
 function loaded(element, event) {
   $("preview-body").append(element);
   return new Promise((resolve, reject) => {

@@ -1,8 +1,7 @@
 // The selection in the list of files, and what can be done with it.
 
 import { call, hasKey, post } from "./access.js";
-import { confirmed } from "./dialogs.js";
-import { $, bytes, make, report, routes } from "./page.js";
+import { $, bytes, confirmed, make, report, routes } from "./page.js";
 import { fileUrl } from "./preview.js";
 
 const MOST = 1000; // files of an archive

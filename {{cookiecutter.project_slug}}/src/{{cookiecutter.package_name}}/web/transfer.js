@@ -46,7 +46,7 @@ export class Transfer {
     return !["done", "failed", "cancelled"].includes(this.state);
   }
 
-  /** Whether a file is the one of this upload, as far as a browser can tell. */
+  /** Whether a file has the name, size and date of this upload; a browser knows no more. */
   matches({ name, size, lastModified }) {
     return name === this.name && size === this.size && lastModified === this.lastModified;
   }
@@ -162,7 +162,7 @@ export class Transfer {
     if (this.state === "active") this.onchange(this);
   }
 
-  /** Stop for now; the service keeps what it has received. */
+  /** Stop for now; the service keeps the received bytes. */
   async pause() {
     this.change("paused");
     this.#request?.abort();
@@ -184,7 +184,7 @@ export class Transfer {
     }
   }
 
-  /** Stop, and delete what the service has received; return whether nothing is left there. */
+  /** Stop, and delete the received bytes; return whether the service has deleted them. */
   async cancel() {
     const wasSent = this.state === "active" && this.sent === this.size;
     this.change("cancelled", "Cancelling…");

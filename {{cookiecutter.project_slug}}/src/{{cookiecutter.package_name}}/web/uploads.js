@@ -98,7 +98,7 @@ function noteOf({ state, words, sent, size, speed, seconds }) {
   return [so, left].filter(Boolean).join(" · ");
 }
 
-/** Return the one or two controls of a state: their labels and what they do. */
+/** Return the one or two controls of a state: their labels and functions. */
 function controlsOf(transfer) {
   const { state, isResumable, file, url } = transfer;
   const cancel = ["Cancel", () => transfer.cancel()];
