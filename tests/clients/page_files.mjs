@@ -211,4 +211,4 @@ console.log(
     isTooWide, plain, before, left, leaks, errors,
   }),
 );
-process.exit();
+process.stdin.destroy(); // exit() could cut the output
