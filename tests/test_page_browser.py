@@ -27,7 +27,7 @@ def script(*command: str | Path, folder: Path | None = None, source: str = "") -
         env=os.environ | {"PYTHONPATH": source},
         stdout=subprocess.PIPE,
         check=True,
-        timeout=90,
+        timeout=300,
     )
     return json.loads(done.stdout)
 

@@ -15,6 +15,7 @@ const BETWEEN = 100; // milliseconds
 const CONNECTION = { live: "events connected", dropped: "events dropped", off: "no events" };
 let shown = 0; // the frame in which the state of the connection is shown
 let isPublishing = false;
+let isAtEnd = true; // measured when the user scrolls, as the log also changes its height
 
 function log(labels, text, id = "") {
   const rest = text.length > LONGEST ? `… (${text.length} characters)` : "";
@@ -30,10 +31,9 @@ function log(labels, text, id = "") {
 
 function flush() {
   const box = $("message-log");
-  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 8;
   box.append(...pending.splice(0));
   while (box.childElementCount > LOG_SIZE) box.firstElementChild.remove();
-  if (atEnd) box.scrollTop = box.scrollHeight; // keep the position of a user who has scrolled back
+  if (isAtEnd) box.scrollTop = box.scrollHeight; // keep the position of a user who has scrolled back
 }
 
 async function watch(event) {
@@ -98,6 +98,9 @@ export function openTopics() {
     resume().catch((error) => report("drop-status", `Not resumed: ${error.message}.`, true));
   $("publish-form").onsubmit = publish;
   $("log-clear").onclick = () => $("message-log").replaceChildren();
+  $("message-log").onscroll = ({ target: box }) => {
+    isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 8;
+  };
 }
 
 async function send(text) {
