@@ -60,7 +60,7 @@ PANELS = {
 
 
 def answers_of(subset: Subset, index: int) -> Answers:
-    """Return the answers for a set of modules; the other ones alternate."""
+    """Select a set of modules; access control and chat alternate."""
     auth = "api-key" if index % 2 else "none"
     return only(*subset) | {"auth": auth, "use_chat": index % 4 < 2, "engine_tests": False}
 

@@ -1,5 +1,5 @@
-// The demo page of several services: page_subsets.mjs CHROMIUM FOLDER SERVICES; prints what it found
-// on each of them. SERVICES is JSON: an address by name, which may have a key.
+// The demo page of several services: page_subsets.mjs CHROMIUM FOLDER SERVICES; prints the panels
+// and problems of each of them. SERVICES is JSON: an address by name, which may have a key.
 import { chromium } from "playwright-core";
 import { isTooWide, listed, tryErrors, watched } from "./watched.mjs";
 
@@ -33,7 +33,8 @@ for (const [name, address] of Object.entries(JSON.parse(services))) {
   const different = await tryErrors(page);
   await page.setViewportSize({ width: 360, height: 740 });
   const panels = await page.locator(".panel:visible h2").allTextContents();
-  shown[name] = { panels, problems, different, isTooWide: await isTooWide(page), hole: hole > 0.02 };
+  const isWide = await isTooWide(page);
+  shown[name] = { panels, problems, different, isTooWide: isWide, hole: hole > 0.02 };
   await context.close();
 }
 await browser.close();

@@ -35,8 +35,10 @@ const ids = []; // of the published events
 async function publish(...numbers) {
   const url = `http://127.0.0.1:${port}/topics/demo/events`;
   const headers = { "Content-Type": "text/plain" };
-  for (const each of numbers)
-    ids.push((await (await fetch(url, { method: "POST", headers, body: `event ${each}` })).json()).id);
+  for (const each of numbers) {
+    const response = await fetch(url, { method: "POST", headers, body: `event ${each}` });
+    ids.push((await response.json()).id);
+  }
 }
 
 const button = (name) => page.getByRole("button", { name, exact: true });

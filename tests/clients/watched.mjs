@@ -9,8 +9,8 @@ export async function watched(context, address, expected = () => false) {
   const problems = [];
   page.on("pageerror", (error) => problems.push(String(error)));
   page.on("console", (message) => {
-    const { url } = message.location();
-    if (!expected(new URL(url || address), message.text())) problems.push(`${message.text()} ${url}`);
+    const url = message.location().url || address;
+    if (!expected(new URL(url), message.text())) problems.push(`${message.text()} ${url}`);
   });
   page.on("request", (request) => {
     const { protocol, origin: other } = new URL(request.url());
@@ -63,8 +63,9 @@ export async function tryErrors(page) {
 /** Whether a URL is one of those in the list of errors; `paths` are shown in its entries. */
 export const listed = (paths) => (url, text) => {
   const path = url.pathname + url.search;
-  const matches = paths.some((each) => new RegExp(`^${quoted(each).replace("ID", "[^/]+")}$`).test(path));
-  return matches && /status of 4\d\d|ERR_INCOMPLETE_CHUNKED_ENCODING/.test(text);
+  const patterns = paths.map((each) => new RegExp(`^${quoted(each).replace("ID", "[^/]+")}$`));
+  const isRefusal = /status of 4\d\d|ERR_INCOMPLETE_CHUNKED_ENCODING/.test(text);
+  return isRefusal && patterns.some((each) => each.test(path));
 };
 
 const quoted = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");

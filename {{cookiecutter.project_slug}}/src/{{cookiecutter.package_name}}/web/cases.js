@@ -1,5 +1,5 @@
-// Requests that fail, for the list of errors. `needs` are the routes that an entry uses, all of which
-// the service must have, and `refused` is one that the key does not permit. `steps` sends several
+// Requests that fail, for the list of errors. `needs` are the routes that an entry uses; the
+// service must have all of them. `refused` is a route that the key does not permit. `steps` sends several
 // requests, of which only the last one fails.
 
 import { credentials } from "./access.js";
@@ -10,7 +10,7 @@ const json = { "Content-Type": "application/json" };
 const text = { "Content-Type": "text/plain" };
 const WRONG_DIGEST = `sha-256=:${"A".repeat(43)}=:`;
 
-const post = (url, headers, body = "") => ({ method: "POST", url, headers, body });
+const post = (url, headers, body) => ({ method: "POST", url, headers, body });
 
 /** Call a function with the path of a file, which is deleted afterwards. */
 async function withFile(use) {

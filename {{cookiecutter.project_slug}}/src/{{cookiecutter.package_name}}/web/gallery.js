@@ -22,7 +22,8 @@ function createEntry(one) {
   const { status, title, request, isStream } = one;
   const about = `${request.method ?? "GET"} /${request.url}`;
   const names = [make("strong", {}, title), make("span", { className: "hint" }, about)];
-  const button = make("button", { type: "button", className: "quiet", ariaLabel: `Try: ${title}` }, "Try");
+  const label = { type: "button", className: "quiet", ariaLabel: `Try: ${title}` };
+  const button = make("button", label, "Try");
   const code = make("code", {}, isStream ? "cut" : String(status));
   const entry = make("li", {}, code, make("div", {}, ...names), button);
   button.onclick = () => attempt(one, entry);
@@ -54,7 +55,7 @@ async function attempt(one, entry) {
   }
 }
 
-/** Show the body of a response, and what it means to a client. */
+/** Show the body of a response, and a link to the type of its problem. */
 async function showProblem(response, parts) {
   const text = await response.text();
   const fields = SHOWN.filter((name) => response.headers.has(name));
@@ -69,15 +70,13 @@ async function showProblem(response, parts) {
 }
 
 function meaningOf(problem, { headers }) {
-  const isDocument = headers.get("Content-Type")?.startsWith("application/problem+json");
-  if (!isDocument) {
-    const words = "The default of FastAPI: this service has no problem documents.";
-    return make("p", { className: "verdict hint" }, problem?.detail ? words : "No problem document.");
-  }
-  if (problem.type === "about:blank")
-    return make("p", { className: "verdict hint" }, "The status alone describes the error.");
-  const link = make("a", { href: problem.type, target: "_blank", rel: "noreferrer" }, problem.type);
-  return make("p", { className: "verdict hint" }, "The type of this problem, with a remedy: ", link);
+  const type = problem?.type;
+  const verdict = (...words) => make("p", { className: "verdict hint" }, ...words);
+  if (!headers.get("Content-Type")?.startsWith("application/problem+json"))
+    return verdict("The default of FastAPI: this service has no problem documents.");
+  if (type === "about:blank") return verdict("The status alone describes the error.");
+  const link = make("a", { href: type, target: "_blank", rel: "noreferrer" }, type);
+  return verdict("The type of this problem, with a remedy: ", link);
 }
 
 /** Show the lines of a stream as they arrive, and how it ends. */
@@ -94,9 +93,10 @@ async function showStream({ body }, parts) {
   } catch (error) {
     const record = failure ? `the error record (${failure})` : "no error record";
     const words = `${count} lines and ${record} arrived, then fetch() was rejected: `;
-    const why = `${error.name}, ${error.message}. The response has no valid end, so that no client takes it for complete.`;
-    // Chromium sometimes discards the bytes that it has received but not delivered.
-    return parts.append(make("p", { className: "verdict" }, words + why));
+    const why = "The response has no valid end, so that no client takes it for complete.";
+    // Chromium sometimes discards bytes that it has received but not delivered.
+    const verdict = `${words}${error.name}, ${error.message}. ${why}`;
+    return parts.append(make("p", { className: "verdict" }, verdict));
   }
   parts.append(make("p", { className: "verdict error" }, "The stream has ended as if complete."));
 }

@@ -1,4 +1,4 @@
-// The requests of this page, each as a command for a shell. A command has $AUTH in place of the key.
+// The requests of this page, each as a command for a shell, with $AUTH in place of the key.
 
 import { $, make, report } from "./page.js";
 
@@ -51,8 +51,8 @@ async function copy(command, what) {
 function createRow(request, path) {
   const { method } = request;
   const time = new Date().toLocaleTimeString([], { hour12: false });
-  const label = { type: "button", className: "quiet", ariaLabel: `Copy as curl: ${method} ${path}` };
-  const button = make("button", label, "Copy as curl");
+  const ariaLabel = `Copy as curl: ${method} ${path}`;
+  const button = make("button", { type: "button", className: "quiet", ariaLabel }, "Copy as curl");
   button.onclick = () => copy(curl(request), `${method} ${path}`);
   const cells = [time, method, path, "…", "", button].map((each) => make("td", {}, each));
   return make("tr", {}, ...cells);
@@ -92,10 +92,11 @@ export function clearRequests() {
 }
 
 /** Call fetch(), and log it. */
-export async function loggedFetch(url, { method = "GET", headers = {}, body = "", ...options } = {}) {
+export async function loggedFetch(url, options = {}) {
+  const { method = "GET", headers, body } = options;
   const entry = logRequest({ method, url, headers, body });
   try {
-    const response = await fetch(url, { ...options, method, headers, ...(body !== "" && { body }) });
+    const response = await fetch(url, options);
     entry.done(response.status);
     return response;
   } catch (error) {

@@ -35,7 +35,7 @@ export async function stopRun() {
 
 const isActive = () => $("run-start").ariaDisabled === "true";
 
-/** Show the buttons that have an effect. "Start" stays: a second click on it must not hit "Stop". */
+/** Show the buttons that have an effect. "Start" stays, so that a second click does not stop. */
 function arrange(isRunning = false) {
   $("run-start").ariaDisabled = isRunning; // unlike a disabled button it keeps the focus
   if (!isRunning && document.activeElement === $("run-stop")) $("run-start").focus();

@@ -137,7 +137,8 @@ const isMissed = (id) => epoch(id) === epoch(replay.until) && number(id) <= numb
 function deliver({ topic, event, data, id }) {
   for (const each of followers.values()) {
     if (event === "reset") each.ongap(data.reason);
-    else if (each.topics.some((one) => covers(one, topic))) each.onevent({ topic, event, data, id });
+    else if (each.topics.some((one) => covers(one, topic)))
+      each.onevent({ topic, event, data, id });
   }
 }
 

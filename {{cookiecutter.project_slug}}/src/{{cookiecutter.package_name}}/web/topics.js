@@ -12,7 +12,7 @@ const pending = []; // messages for the next frame: a fast topic must not freeze
 
 const MANY = 20; // events that one button publishes
 const BETWEEN = 100; // milliseconds
-const CONNECTION = { live: "events connected", dropped: "events dropped", off: "no events" };
+const CONNECTION = { live: "events connected", dropped: "events dropped", off: "no event stream" };
 let shown = 0; // the frame in which the state of the connection is shown
 let isPublishing = false;
 let isAtEnd = true; // measured when the user scrolls, as the log also changes its height
@@ -33,7 +33,7 @@ function flush() {
   const box = $("message-log");
   box.append(...pending.splice(0));
   while (box.childElementCount > LOG_SIZE) box.firstElementChild.remove();
-  if (isAtEnd) box.scrollTop = box.scrollHeight; // keep the position of a user who has scrolled back
+  if (isAtEnd) box.scrollTop = box.scrollHeight; // else the user has scrolled back
 }
 
 async function watch(event) {
@@ -82,7 +82,7 @@ function showConnection({ name, position, replay }) {
 
 const events = (number) => (number === 1 ? "1 event" : `${number} events`);
 
-/** Prepare the panel; the state is shown once per frame, as a fast topic must not freeze the page. */
+/** Prepare the panel. The state is shown once per frame: a fast topic must not freeze the page. */
 export function openTopics() {
   let state = null;
   const show = () => showConnection(state);
