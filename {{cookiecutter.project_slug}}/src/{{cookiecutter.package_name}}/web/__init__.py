@@ -5,7 +5,8 @@ Routes, for GET and HEAD, excluded from the OpenAPI schema:
     /web/app.js     its script, which imports the others; served as written, without a build step
     /web/style.css  its style sheet
 The files are next to this module and are read once at import. There is one script per part of the
-page; page.js has shared functions, access.js the key of the user, and stream.js the event streams.
+page; page.js has shared functions, access.js the key of the user, requests.js the list of requests,
+and stream.js the event streams.
 The page reads /openapi.json, and shows only the parts that this service has and the key permits.
 """
 
