@@ -27,7 +27,9 @@ for (const [name, address] of Object.entries(JSON.parse(services))) {
   const { page, problems } = await watched(context, address, (...each) => listed(failing)(...each));
   await page.locator("#gallery").waitFor();
   const hole = await page.evaluate(largestHole);
-  await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
+  const height = await page.evaluate(() => document.documentElement.scrollHeight);
+  await page.setViewportSize({ width: 1280, height });
+  await page.screenshot({ path: `${folder}/${name}.png` });
   const entries = await page.locator("#cases .hint").allTextContents();
   failing.push(...entries.map((each) => each.split(" ")[1]));
   const different = await tryErrors(page);
