@@ -226,7 +226,7 @@ async def test_without_memory_requests_continue_in_files(
         end = await uploads.append(partial, DATA[end : end + size], step=SMALL + 1)
         pool.give(256 << 20)
         assert pool.buffered == 0
-    # A request that is kept twice: what is in the file already is not sent again.
+    # A piece has the bytes after the last one, also if these are in a file.
     claimed = uploads.partials.claimed(partial.id)
     async with claimed, uploads.partials.open(partial, end) as writer:
         await pool.take(256 << 20)

@@ -64,18 +64,13 @@ class Body:
 
     async def take(self, size: int) -> bool:
         """Take memory for the next bytes; return False if `spill` has to follow after `add`."""
-        self.held += size
-        if self.held > SMALL:
-            is_large = self.files or self.held > MOST_HELD
-            try:
-                has_memory = not is_large and await self._pool.take(size)
-            except BaseException:
-                self.held -= size
-                raise
-            if has_memory:
-                return True
-        self._pool.buffered += size
-        return self.held <= SMALL
+        held = self.held + size
+        may_wait = not self.files and SMALL < held <= MOST_HELD
+        has_memory = may_wait and await self._pool.take(size)
+        if not has_memory:
+            self._pool.buffered += size
+        self.held = held
+        return has_memory or held <= SMALL
 
     def add(self, chunk: Chunk | Spilled) -> None:
         """Add a chunk for which memory was taken."""

@@ -2,8 +2,7 @@
 
 Chunks are kept as they arrived, and sent without joining them. S3 accepts parts of 5 MiB to 5 GiB,
 and numbers up to 10,000 (Amazon S3 user guide, "Multipart upload limits"). Memory is taken for
-bytes that have arrived; without any, a part continues in a temporary file. So uploads go on however
-many slow ones there are.
+bytes that have arrived; without any, a part continues in a temporary file.
 """
 
 import asyncio
