@@ -128,10 +128,10 @@ def test_the_formats_of_a_chat_do_not_grow(full: Project) -> None:
     assert 0 < lines_of(python_below(full.src / "engine/realtime/chat")) <= CHAT
 
 
-def test_a_project_with_every_module_is_no_more_than_230_files(bake: Bake) -> None:
+def test_a_project_with_every_module_is_no_more_than_232_files(bake: Bake) -> None:
     files = bake(**OPEN | {"engine_tests": False}).files()
-    assert len(files) <= 225
-    assert sum("s3" not in path and "objects" not in path for path in files) <= 209
+    assert len(files) <= 232
+    assert sum("s3" not in path and "objects" not in path for path in files) <= 215
 
 
 @pytest.mark.parametrize(
