@@ -30,7 +30,7 @@ def test_the_types_of_all_sets_are_checked_by_one_process() -> None:
 
 def test_the_scheduler_uses_the_groups() -> None:
     options = ["--numprocesses=2", "--dist=loadscope", "-v", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", *options, "tests/test_prompts.py", "-k", "aligned_help"]
+    command = [sys.executable, "-m", "pytest", *options, "tests/test_prompts.py", "-k", "aligned"]
     ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
     # Without the groups, one process would run all tests of the file.
