@@ -101,6 +101,17 @@ await row("big.bin").getByText(/^Uploaded/).waitFor();
 const offsets = sent.map((each) => Number(each.headers()["upload-offset"]));
 const kept = await saved();
 
+// A file is dropped on the page.
+const dataTransfer = await page.evaluateHandle(() => {
+  const dropped = new DataTransfer();
+  dropped.items.add(new File(["dropped"], "dropped.txt", { type: "text/plain" }));
+  return dropped;
+});
+await page.dispatchEvent("body", "dragover", { dataTransfer });
+await page.locator("#drop-zone.over").waitFor();
+await page.dispatchEvent("body", "drop", { dataTransfer });
+await page.locator("#file-rows").getByText("dropped.txt").waitFor();
+
 // Previews, with signed links.
 await choose("picture.png", "notes.txt", "tone.wav");
 await page.locator("#file-rows").getByText("tone.wav").waitFor();
