@@ -3,7 +3,10 @@
 import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
-from {{cookiecutter.package_name}}.engine.storage.s3 import pool as pools, writer as writers
+from {{cookiecutter.package_name}}.engine.storage.s3 import (
+    pool as pools,
+    writer as writers,
+)
 from {{cookiecutter.package_name}}.engine.storage.s3.body import SMALL
 from {{cookiecutter.package_name}}.engine.storage.s3.writing_partials import MOST_PIECES
 from {{cookiecutter.package_name}}.engine.storage.writer import HEAD
