@@ -24,10 +24,18 @@ from {{cookiecutter.package_name}}.engine.storage import Draft, FileRecord
 from {{cookiecutter.package_name}}.engine.storage.part import open_storage
 from {{cookiecutter.package_name}}.engine.storage.records import new_id
 
+from ..peer import PATIENCE
 from ..service import SOAK, Service, ServiceProcess, make_settings
 from ..storage.stored import insert, lose, store
 
 UNKNOWN = "01a203f1-0be9-76ef-96de-a7f65289fcd1"
+
+
+@pytest.fixture
+async def patient(serve: Any) -> Service:
+    """A service whose clients may receive slowly."""
+    started: Service = await serve(streaming={"send_timeout": PATIENCE})
+    return started
 
 
 def address(*file_ids: str) -> str:
@@ -218,19 +226,19 @@ async def test_an_archive_that_cannot_be_resumed_says_so(
 
 @pytest.mark.fault("G26")
 async def test_the_checksums_of_an_aborted_archive_are_kept(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    patient: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zip_stream, "AHEAD", 1000)
-    file_ids = [await store(service, b"x" * 2_000_000), await store(service, b"y" * (32 << 20))]
-    storage = service.app.state.storage
-    async with service.raw_connection(receive_buffer=4096) as peer:
+    file_ids = [await store(patient, b"x" * 2_000_000), await store(patient, b"y" * (32 << 20))]
+    storage = patient.app.state.storage
+    async with patient.raw_connection(receive_buffer=4096) as peer:
         await peer.get(address(*file_ids))
         for _ in range(2):
             await peer.read_until(b"PK\3\4")
         peer.reset()
-        assert await service.outcome_of("GET /archive") == "client_abort"
+        assert await patient.outcome_of("GET /archive") == "client_abort"
 
-    found = await service.in_server(storage.find(file_ids))
+    found = await patient.in_server(storage.find(file_ids))
     assert [found[each].crc32 for each in file_ids] == [zlib.crc32(b"x" * 2_000_000), None]
 
 
@@ -429,10 +437,10 @@ async def test_curl_tells_a_broken_archive(service: Service, tmp_path: Path) -> 
 @pytest.mark.trap("D6", "D8")
 @pytest.mark.slow
 async def test_one_file_is_open_at_a_time_and_closed_when_the_client_leaves(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    patient: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file_ids = [await store(service, b"x" * (1 << 20), filename=str(n)) for n in range(40)]
-    storage = service.app.state.storage
+    file_ids = [await store(patient, b"x" * (1 << 20), filename=str(n)) for n in range(40)]
+    storage = patient.app.state.storage
     read, events = storage.read, list[tuple[str, str]]()
     kept = []  # Prevents garbage collection, which would close them.
 
@@ -449,12 +457,12 @@ async def test_one_file_is_open_at_a_time_and_closed_when_the_client_leaves(
         return kept[-1]
 
     monkeypatch.setattr(storage, "read", watched)
-    async with service.raw_connection(receive_buffer=4096) as peer:
+    async with patient.raw_connection(receive_buffer=4096) as peer:
         await peer.get(address(*file_ids))
         for _ in range(2):
             await peer.read_until(b"PK\3\4")
         peer.reset()
-        assert await service.outcome_of("GET /archive") == "client_abort"
+        assert await patient.outcome_of("GET /archive") == "client_abort"
 
     expected = [(event, file_id) for file_id in file_ids for event in ("open", "close")]
     assert 2 <= len(events) < len(expected)
