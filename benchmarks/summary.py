@@ -33,20 +33,19 @@ class Figure:
 UPLOAD, DOWNLOAD, TOKENS = "1 upload, large network chunks", "1 download", "As fast as possible"
 EVENTS, REQUESTS = "1,000 subscribers", "small requests"
 FIGURES = [
-    Figure("upload, CPU seconds per GiB", "upload", UPLOAD, "cpu", "raw",
-           ("form", "node", "nginx"), 2),
+    Figure("upload of a form, CPU seconds per GiB", "upload", UPLOAD, "cpu", "multipart",
+           ("form",), 2),
+    Figure("upload with tus, CPU seconds per GiB", "upload", UPLOAD, "cpu", "tus",
+           ("tuspyserver", "node"), 2),
     Figure("upload of 2 GiB, MiB of memory", "upload", "1 upload of 2 GiB", "memory", "raw",
            digits=1),
     Figure("download, CPU seconds per GiB", "download", DOWNLOAD, "cpu", "zero-copy",
            ("fileresponse", "nginx"), 2),
-    Figure("events to 1,000 subscribers, deliveries per second", "realtime", EVENTS, "rate", "ours",
-           ("native", "sse-starlette", "nchan")),
-    Figure("the same, CPU-µs per delivery", "realtime", EVENTS, "cpu", "ours",
+    Figure("event to each of 1,000 subscribers, CPU-µs", "realtime", EVENTS, "cpu", "ours",
            ("native", "sse-starlette", "nchan"), 1),
     Figure("token of a run, CPU-µs", "runs", TOKENS, "cpu", "events", ("native",), 1),
     Figure("small request, CPU-µs", "overhead", REQUESTS, "cpu", "ours", ("bare", "http")),
     Figure("upload to S3, MiB/s", "s3", "1 upload", "rate", "ours", ("library",)),
-    Figure("download from S3, MiB/s", "s3", "1 download", "rate", "ours", ("library",)),
 ]  # fmt: skip
 
 

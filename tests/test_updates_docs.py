@@ -54,10 +54,10 @@ def project(template: Path, bake: Bake, tmp_path: Path) -> Followed:
     shutil.copytree(template, repository)
     git(repository, "init", "--quiet", "--initial-branch=main")
     commit_all(repository, "The template")
-    git(repository, "tag", "0.2.0")
+    git(repository, "tag", "v0.2.0")
     answers = {"use_realtime": False, "author_name": "Ada", "_template": "elsewhere"}
     path = bake(use_realtime=False, author_name="Ada").path
-    stored = {"commit": "0.2.0", "context": {"cookiecutter": answers}}
+    stored = {"commit": "v0.2.0", "context": {"cookiecutter": answers}}
     (path / ".cruft.json").write_text(json.dumps(stored))
     (path / "update.sh").write_text(UPDATE)
     git(path, "init", "--quiet")
@@ -89,7 +89,7 @@ def change(template: Path) -> None:
     (folder / "docs/troubleshooting.md").unlink()
     replace(template / "cookiecutter.json", '"ci": [', '"colour": "blue",\n  "ci": [')
     commit_all(template, "News")
-    git(template, "tag", "0.3.0")
+    git(template, "tag", "v0.3.0")
 
 
 def test_git_merges_the_changes_of_the_template_and_of_the_owner(
@@ -114,7 +114,7 @@ def test_git_merges_the_changes_of_the_template_and_of_the_owner(
     assert not (project.path / "docs/troubleshooting.md").exists()
     assert not (owners / "engine/realtime").exists()
     assert git(project.path, "status", "--porcelain") == ""
-    assert "Template 0.3.0" in git(project.path, "log", "--format=%s", "--grep=^Template")
+    assert "Template v0.3.0" in git(project.path, "log", "--format=%s", "--grep=^Template")
 
     assert shell(add, project.path).returncode == 0
 
@@ -139,7 +139,7 @@ def test_a_line_that_both_have_changed_is_a_conflict_of_git(
     theirs = project.template / TEMPLATE_FOLDER / page
     replace(theirs, "# Troubleshooting", "# News")
     commit_all(project.template, "News")
-    git(project.template, "tag", "0.3.0")
+    git(project.template, "tag", "v0.3.0")
     done = shell(update, project.path)
 
     text = (project.path / page).read_text("utf-8")
@@ -148,7 +148,7 @@ def test_a_line_that_both_have_changed_is_a_conflict_of_git(
     (project.path / page).write_text(re.sub(r"<{7}.*?>{7}[^\n]*", "# Both", text, flags=re.DOTALL))
     commit_all(project.path, "The update")
     assert git(project.path, "status", "--porcelain") == ""
-    assert shell(update.replace("0.2.0", "0.3.0"), project.path).returncode == 0
+    assert shell(update.replace("v0.2.0", "v0.3.0"), project.path).returncode == 0
     assert (project.path / page).read_text("utf-8").startswith("# Both\n")
 
 
@@ -167,7 +167,9 @@ def test_the_commands_of_cruft_work(
     git(linked, "init", "--quiet")
     commit_all(linked, "The project")
     answers = "".join("n\n" if key == "use_realtime" else "\n" for key in ASKED)
-    assert shell(link.replace("TEMPLATE", str(source)), linked, answers).returncode == 0
+    link = link.replace("TEMPLATE", str(source))
+    link = link.replace("VERSION", git(source, "rev-parse", "HEAD"))
+    assert shell(link, linked, answers).returncode == 0
     commit_all(linked, "The link")
     for folder in (linked, tmp_path / "streaming-service"):
         assert shell(check, folder).returncode == 0
