@@ -55,7 +55,8 @@ async def test_a_stuck_loop_is_reported_once_and_not_live_until_it_has_run_for_a
     assert line["level"] == "error"
     stalls = len(told(running, "The event loop has not responded for "))
     assert len(told(running, "The event loop responds again, after ")) == stalls
-    assert figures["event_loop_stalls_total",] == stalls
+    # A busy machine may stop the loop once more after the metrics were read.
+    assert 1 <= figures["event_loop_stalls_total",] <= stalls
     assert figures["event_loop_lag_seconds_sum",] > 1
 
 

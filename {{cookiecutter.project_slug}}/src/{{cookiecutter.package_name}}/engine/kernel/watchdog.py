@@ -68,6 +68,7 @@ class Watchdog:
     ) -> None:
         # Count rounds, not time: while the whole process is suspended, the loop is not stuck.
         waited = 0.0
+        report: threading.Thread | None = None
         while not ended.wait(PERIOD):
             if self._answered:
                 waited, self._answered = 0.0, False
@@ -79,11 +80,13 @@ class Watchdog:
                 self.stalls += 1
                 stack = "".join(traceback.format_stack(sys._current_frames()[watched]))
                 message = "The event loop has not responded for %.1f s:\n%s"
-                _log(logging.ERROR, message, waited, stack)
+                report = _log(logging.ERROR, message, waited, stack)
             if waited >= 2 * self._limit and replaceable:
                 message = "The event loop is stuck: process %d ends"
                 _log(logging.CRITICAL, message, os.getpid()).join(self._limit)
                 os._exit(1)
+        if report is not None:
+            report.join(PERIOD)  # The end of the process would also end the report.
 
     def _answer(self, asked_at: float) -> None:
         now = time.monotonic()

@@ -154,7 +154,7 @@ class BaseStorage(ABC):
                 await self._inspect(inspect, record, writer)
             # One at a time, so that two files cannot both take the rest of a quota.
             async with self._quota_turn if self.quota or self.max_files else nullcontext():
-                await self.check_quota(record.owner, record.size)
+                await self.check_owner(record.owner, record.size)
                 # This must not stop half-way: a moved file without a record would lose its digest.
                 await complete(self._publish(writer, record))
         writer.committed = True
@@ -192,17 +192,14 @@ class BaseStorage(ABC):
     async def make_durable(self, writer: Any) -> None:
         """Make the bytes of a finished writer durable under their final name."""
 
-    async def check_draft(self, draft: Draft, size: int) -> None:
-        """Raise what `Storage.create` raises before it begins a file."""
-        if self.has_owners and not draft.owner:
-            raise ValueError("the file needs an owner: Draft(..., owner=principal.id)")
-        await self.check_quota(draft.owner, size)
-
-    async def check_quota(self, owner: str | None, size: int, files: int = 1) -> None:
+    async def check_owner(self, owner: str | None, size: int, files: int = 1) -> None:
         """Raise Problem 413 when more files, with `size` bytes together, exceed an owner's limits.
 
-        They are exact within a process, and approximate between several.
+        They are exact within a process, and approximate between several. Raise ValueError without
+        an owner if the files of the service have one.
         """
+        if self.has_owners and not owner:
+            raise ValueError("the file needs an owner: Draft(..., owner=principal.id)")
         quota, most = self.quota, self.max_files
         if not (quota or most):
             return

@@ -103,7 +103,7 @@ class LocalStorage(BaseStorage):
     async def create(
         self, draft: Draft, tap: Tap | None = None, size: int = 0, file_id: str | None = None
     ) -> AsyncGenerator[LocalWriter]:
-        await self.check_draft(draft, size)
+        await self.check_owner(draft.owner, size)
         with self.place.guarding():
             begin = partial(self._begin, size, file_id)
             claim, part, file = await acquire(self.threads, begin, _abort)

@@ -118,7 +118,7 @@ class Partials(ABC):
             raise Problem(431, "The metadata of the upload is too long.")
         length, owner = partial.length or 0, partial.draft.owner
         number, size = await self._begun(owner)
-        await self.storage.check_quota(owner, length + size, number + (not partial.is_part))
+        await self.storage.check_owner(owner, length + size, number + (not partial.is_part))
         with self.storage.place.guarding():
             await self._begin(partial)
 

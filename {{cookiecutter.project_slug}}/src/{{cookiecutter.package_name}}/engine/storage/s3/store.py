@@ -142,7 +142,7 @@ class S3Storage(BaseStorage):
     async def create(
         self, draft: Draft, tap: Tap | None = None, size: int = 0, file_id: str | None = None
     ) -> AsyncGenerator[S3Writer]:
-        await self.check_draft(draft, size)
+        await self.check_owner(draft.owner, size)
         async with self.leased(file_id := file_id or new_id()):
             parts = self.multipart(draft, file_id, expected=size)
             writer = S3Writer(file_id, draft, parts, self.place, self.callbacks, tap)
