@@ -31,8 +31,9 @@ PUBLIC = {
     "/", "/docs", "/docs/assets", "/docs/oauth2-redirect", "/health/live", "/health/ready",
     "/openapi-3.2.json", "/openapi.json", "/problems", "/problems/{name}", "/redoc",
     "/web/access.js", "/web/app.js", "/web/cases.js", "/web/chart.js", "/web/chat.js",
-    "/web/files.js", "/web/gallery.js", "/web/page.js", "/web/requests.js", "/web/runs.js",
-    "/web/stream.js", "/web/style.css", "/web/topics.js", "/web/uploads.js",
+    "/web/files.js", "/web/gallery.js", "/web/page.js", "/web/pending.js", "/web/preview.js",
+    "/web/requests.js", "/web/runs.js", "/web/selection.js", "/web/stream.js", "/web/style.css",
+    "/web/topics.js", "/web/transfer.js", "/web/transports.js", "/web/uploads.js",
 }  # fmt: skip
 #: Routes of the protocols of uploads: a client asks what the service supports.
 DISCOVERED = {"/files", "/uploads", "/uploads/", "/uploads/{upload_id}"}
