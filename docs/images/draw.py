@@ -26,7 +26,7 @@ from test_readme import session  # noqa: E402
 
 TEMPLATE = "path/to/cookiecutter-fastapi-streaming"
 #: Parts of the commands of the README that are shown.
-SHOWN = ("AUTH=", "filename=hello.txt", "-r 6-11", "fail_after")
+SHOWN = ("AUTH=", "> hello.txt", "filename=hello.txt", "-r 6-11", "fail_after")
 #: Columns of the picture; pixels of a line; seconds between two steps.
 COLUMNS, LINE, PACE = 100, 19, 1.6
 STYLE = """
@@ -66,7 +66,8 @@ def steps(folder: Path) -> list[tuple[str, str]]:
 
 
 def wrapped(text: str) -> list[str]:
-    cut = re.compile(f".{{1,{COLUMNS}}}")
+    # After a space, a comma or a semicolon where possible.
+    cut = re.compile(rf".{{1,{COLUMNS}}}(?:(?<=[ ,;])|$)|.{{1,{COLUMNS}}}")
     return [line for each in text.splitlines() for line in cut.findall(each) or [""]]
 
 
