@@ -356,6 +356,18 @@ def test_the_types_of_a_project_are_sound(
     assert checked.returncode == 0
 
 
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_the_types_of_a_project_are_sound_on_other_platforms(
+    platform: str, complete: Project, environment: Environment, tmp_path: Path
+) -> None:
+    # Owners run mypy on their own machines, and the workflow of the template on all three.
+    arguments = ["--strict", f"--platform={platform}", f"--cache-dir={tmp_path}"]
+
+    checked = environment.run(complete, "mypy", *arguments)
+
+    assert checked.returncode == 0
+
+
 @each_set
 def test_the_layers_of_a_project_hold(subset: Subset, bake: Bake, environment: Environment) -> None:
     project = bake(**answers_of(subset))

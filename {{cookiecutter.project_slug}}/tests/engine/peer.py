@@ -87,8 +87,9 @@ def keep_port() -> socket.socket:
     another test that starts a server.
     """
     kept = socket.socket()
-    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-        kept.setsockopt(socket.SOL_SOCKET, option, 1)
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sys.platform != "win32":
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     kept.bind(("127.0.0.1", 0))
     return kept
 

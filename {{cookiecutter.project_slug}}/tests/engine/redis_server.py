@@ -1,7 +1,6 @@
 """A real Redis on a free port and a directory of its own, which can be stopped and restarted."""
 
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
 from .peer import PATIENCE, keep_port
+from .signals import CONTINUE, STOP
 
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 
@@ -76,11 +76,11 @@ class RedisServer:
     def freeze(self) -> None:
         """Stop replying, without closing connections."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._process.send_signal(STOP)
 
     def thaw(self) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(CONTINUE)
 
     def _wait(self) -> None:
         assert self._process is not None

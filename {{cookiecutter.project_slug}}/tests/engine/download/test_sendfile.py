@@ -20,7 +20,8 @@ from {{cookiecutter.package_name}}.engine.streams.file_parts import FilePart
 
 from ..service import Service
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is done on Linux only")
+if sys.platform != "linux":
+    pytest.skip("it is done on Linux only", allow_module_level=True)
 
 DATA = random.randbytes(3 << 20)
 

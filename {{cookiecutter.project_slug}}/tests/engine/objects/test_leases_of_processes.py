@@ -1,7 +1,6 @@
 """Leases of processes that are killed, suspended, or cut off from Redis."""
 
 import asyncio
-import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,6 +21,7 @@ from {{cookiecutter.package_name}}.engine.objects.leases import (
 from ..peer import PATIENCE
 from ..redis_server import RedisServer
 from ..service import SOAK
+from ..signals import CONTINUE, STOP
 from . import holder
 from .faults import FaultProxy
 
@@ -96,10 +96,10 @@ async def test_a_process_that_was_suspended_knows_that_it_lost_its_lease(
 ) -> None:
     suspended = await start(redis.url)
     fence, _ = await suspended.run("take x")
-    suspended.process.send_signal(signal.SIGSTOP)
+    suspended.process.send_signal(STOP)
     with anyio.fail_after(PATIENCE):
         lease = await holder.taken(leases, "x")
-    suspended.process.send_signal(signal.SIGCONT)
+    suspended.process.send_signal(CONTINUE)
     assert await suspended.run("state") == ["False", "False"]
     assert lease.fence > int(fence)
     # Its renewals and its release do not harm the new holder.

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pytest
 
 from ..peer import PATIENCE
 from ..service import ServiceProcess
+from ..signals import KILL
 from .test_metrics import TOTAL, figures_of, scrape
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
@@ -100,7 +100,7 @@ async def test_levels_of_a_worker_are_shared_and_its_counters_outlive_it(
                 pass
         await until(workers, REQUESTS, len(asked))
         for number in set(asked):
-            os.kill(number, signal.SIGKILL)
+            os.kill(number, KILL)
     asked.append(await next_worker(workers))
 
     await until(workers, STREAMS, 0)

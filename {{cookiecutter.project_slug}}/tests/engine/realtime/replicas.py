@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import cycle
@@ -13,6 +12,7 @@ import httpx
 
 from ..peer import PATIENCE, keep_port
 from ..service import ServiceProcess
+from ..signals import CONTINUE, STOP
 from . import words
 from .parsers import EventStreamParser, JsonLinesParser, Record
 from .redis import until
@@ -35,10 +35,10 @@ class Replica:
         await self.process.__aenter__()
 
     def suspend(self) -> None:
-        self.process.process.send_signal(signal.SIGSTOP)
+        self.process.process.send_signal(STOP)
 
     def resume(self) -> None:
-        self.process.process.send_signal(signal.SIGCONT)
+        self.process.process.send_signal(CONTINUE)
 
     async def kill(self) -> None:
         """Kill it with SIGKILL."""

@@ -1,7 +1,6 @@
 """Several workers on one Redis, also while the service ends or loses one of them."""
 
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from ..redis_server import RedisServer, redis, stopped_redis
 from ..service import ServiceProcess
+from ..signals import KILL
 from .subscriber import Subscriber
 from .test_deploys import CLIENTS, say_goodbye
 
@@ -45,7 +45,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_its_clients_resume(
             first = (await client.post("/topics/news/events", json=1)).json()["id"]
             assert (await subscriber.block())["id"] == first
             for worker in children_of(process.process.pid):
-                os.kill(worker, signal.SIGKILL)
+                os.kill(worker, KILL)
             with pytest.raises((EOFError, ConnectionError)):
                 await subscriber.block()
 

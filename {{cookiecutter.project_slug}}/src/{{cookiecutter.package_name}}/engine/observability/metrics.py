@@ -151,7 +151,8 @@ class Metrics:
     def _of_all_workers(self) -> prometheus.CollectorRegistry:
         if not SHARED:
             return self._registry
-        _remove_dead_workers(Path(SHARED))
+        if sys.platform != "win32":  # On Windows, `os.kill` may end the process.
+            _remove_dead_workers(Path(SHARED))
         registry = prometheus.CollectorRegistry()
         MultiProcessCollector(registry, SHARED)  # type: ignore[no-untyped-call]
         return registry
@@ -235,8 +236,6 @@ def _of_kernel(kernel: Kernel) -> list[Measure]:
 
 def _remove_dead_workers(directory: Path) -> None:
     """Remove dead workers' gauges; keep their counters."""
-    if sys.platform == "win32":
-        return  # On Windows, `os.kill` may end the process.
     for process in {int(path.stem.rpartition("_")[2]) for path in directory.glob("gauge_live*.db")}:
         try:
             os.kill(process, 0)

@@ -102,10 +102,10 @@ def allowed() -> int:
 
     A connection takes one descriptor, and a file that is being sent takes two.
     """
-    try:
-        import resource
-    except ImportError:
+    if sys.platform == "win32":
         return WANTED  # Windows has no limit.
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return WANTED

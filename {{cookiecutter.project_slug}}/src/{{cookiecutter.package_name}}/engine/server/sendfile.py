@@ -106,6 +106,8 @@ async def _flush(cycle: Any) -> None:
 
 
 async def _send_turn(cycle: Any, connection: int, turn: FilePart) -> None:
+    if sys.platform == "win32":
+        raise NotImplementedError  # Connections do not offer the extensions there.
     sent = 0
     while sent < turn.size:
         _check(cycle)

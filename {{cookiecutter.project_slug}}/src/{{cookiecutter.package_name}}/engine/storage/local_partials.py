@@ -235,10 +235,12 @@ def _copy_step(source: BinaryIO, target: BinaryIO) -> int:
     """Copy up to STEP bytes between two files; return how many, 0 at the end."""
     if hasattr(os, "copy_file_range"):
         try:  # In the kernel, and on some file systems without copying any block.
-            return os.copy_file_range(source.fileno(), target.fileno(), STEP)
+            copied: int = os.copy_file_range(source.fileno(), target.fileno(), STEP)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 raise
+        else:
+            return copied
     data = source.read(BLOCK)
     rest = memoryview(data)
     while rest:

@@ -50,7 +50,9 @@ class Reserve:
     def spend_if_full(self) -> None:
         """Remove the folder if the disk has no space or no inode left; blocking."""
         disk = self._folder.parent
-        inodes = os.statvfs(disk).f_favail if sys.platform != "win32" else 1
+        inodes = 1
+        if sys.platform != "win32":
+            inodes = os.statvfs(disk).f_favail
         if shutil.disk_usage(disk).free < SIZE or not inodes:
             self.spend()
 

@@ -6,6 +6,7 @@ that nothing is copied in memory.
 
 import asyncio
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ class LocalWriter:
                 rest[0] = memoryview(rest[0])[count:]
         self.pool.place.check()
         size = self.written - self._written_back
-        if self.written > LARGE and size >= WRITE_BACK and hasattr(os, "posix_fadvise"):
+        if sys.platform == "linux" and self.written > LARGE and size >= WRITE_BACK:
             # This makes Linux start to write the pages without waiting for them. Otherwise the
             # fsync of a large file would have to wait for all of its bytes.
             advice = os.POSIX_FADV_DONTNEED
@@ -163,6 +164,7 @@ class LocalWriter:
 def write_at(descriptor: int, chunks: list[Chunk], offset: int) -> int:
     """Write buffers at an offset in bytes; return how many bytes were written."""
     if hasattr(os, "pwritev"):
-        return os.pwritev(descriptor, chunks, offset)
+        count: int = os.pwritev(descriptor, chunks, offset)
+        return count
     os.lseek(descriptor, offset, os.SEEK_SET)
     return os.write(descriptor, b"".join(chunks))

@@ -4,6 +4,7 @@ Bytes in the page cache are read in the event loop, others in a thread.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import NamedTuple
@@ -37,9 +38,9 @@ class FilePart(NamedTuple):
     async def read(self, executor: Executor | None) -> bytes:
         """Return all of the bytes; raises EOFError if the file is shorter."""
         if self.in_page_cache():
-            data = os.pread(self.descriptor, self.size, self.start)
+            data = self._read()
         else:
-            data = await in_thread(executor, os.pread, self.descriptor, self.size, self.start)
+            data = await in_thread(executor, self._read)
         if len(data) < self.size:
             raise EOFError("a file is shorter than its record")
         return data
@@ -47,7 +48,7 @@ class FilePart(NamedTuple):
     async def fetch(self, executor: Executor | None) -> None:
         """Load the bytes into the page cache, if they are not in it."""
         if not self.in_page_cache():
-            await in_thread(executor, os.pread, self.descriptor, self.size, self.start)
+            await in_thread(executor, self._read)
 
     def in_page_cache(self) -> bool:
         """Whether the part can be read without waiting, judged by its first and last byte.
@@ -55,9 +56,16 @@ class FilePart(NamedTuple):
         Linux reads ahead in order, so gaps in between are rare. False on file systems that do not
         support the check.
         """
+        if sys.platform == "win32":
+            return False
         try:
             os.preadv(self.descriptor, [_one], self.start, NOWAIT)
             os.preadv(self.descriptor, [_one], self.start + self.size - 1, NOWAIT)
         except OSError:
             return False
         return True
+
+    def _read(self) -> bytes:
+        if sys.platform == "win32":
+            raise NotImplementedError  # Files have no parts there, because NOWAIT is 0.
+        return os.pread(self.descriptor, self.size, self.start)
