@@ -4,8 +4,12 @@ release.py check TAG                  the tag, pyproject.toml and CHANGELOG.md h
 release.py notes TAG                  print the section of the version in CHANGELOG.md
 release.py archives TAG FOLDER        the source, and a project that is generated with the defaults
 release.py render TAG REMOTE BRANCH   push that project as a commit to a branch of a repository
+
+The variables RENDERED_AUTHOR and RENDERED_EMAIL set the author of the project. Without the second
+one, its SECURITY.md says that the address is an example.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +19,13 @@ import tomllib
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
+#: An address that cannot exist (RFC 2606), and the paragraph that says so.
+NO_ADDRESS = "security@example.com"
+EXAMPLE = """
+This project is an example, generated with {template}, and `{address}` is not a real address.
+Replace it with yours, here and in `pyproject.toml`, and the author in `LICENSE`. Report a
+vulnerability of the generated code to the template, as its own `SECURITY.md` describes.
+"""
 HEADING = re.compile(r"^## (?P<version>\d\S*) \((?P<date>\d{4}-\d{2}-\d{2})\)$", re.MULTILINE)
 
 
@@ -89,10 +100,19 @@ def generate(tag: str, folder: Path, repository: Path) -> Path:
     settings = folder / "cookiecutter.yaml"
     settings.write_text(f"cookiecutters_dir: '{folder}'\nreplay_dir: '{folder}'\n", "utf-8")
     output = folder / "output"
+    name = tomllib.loads((template / "pyproject.toml").read_text("utf-8"))["project"]["name"]
+    author = os.environ.get("RENDERED_AUTHOR") or f"The {name} authors"
+    address = os.environ.get("RENDERED_EMAIL") or NO_ADDRESS
     command = [sys.executable, "-m", "cookiecutter", str(template), "--no-input"]
     command += ["--config-file", str(settings), "--output-dir", str(output)]
+    command += [f"author_name={author}", f"author_email={address}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  # Our own.
     (project,) = output.iterdir()
+    if address == NO_ADDRESS:
+        page = project / "SECURITY.md"
+        reporting, heading, rest = page.read_text("utf-8").partition("\n## Missing protections\n")
+        example = EXAMPLE.format(template=name, address=address)
+        page.write_text(f"{reporting}{example}{heading}{rest}", "utf-8")
     return project
 
 

@@ -107,6 +107,23 @@ def test_the_archives_contain_the_committed_template_and_a_project(
         assert "streaming-service/src/streaming_service/app.py" in files.getnames()
 
 
+@pytest.mark.parametrize("email", ["", "team@example.org"])
+def test_the_author_of_the_published_project_is_not_a_placeholder(
+    email: str, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RENDERED_AUTHOR", "A Team" if email else "")
+    monkeypatch.setenv("RENDERED_EMAIL", email)
+
+    project = release.generate(TAG, tmp_path, repository)
+
+    author = "A Team" if email else "The cookiecutter-fastapi-streaming authors"
+    address = email or "security@example.com"
+    assert f"Copyright (c) {author}\n" in (project / "LICENSE").read_text("utf-8")
+    security = (project / "SECURITY.md").read_text("utf-8")
+    assert f"Write to {address}, and not in a public issue." in security
+    assert (f"`{address}` is not a real address" in security) is (not email)
+
+
 def test_each_release_is_a_commit_with_the_generated_project(
     repository: Path, tmp_path: Path
 ) -> None:

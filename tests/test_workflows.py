@@ -3,6 +3,7 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -93,6 +94,23 @@ def test_containers_are_updated_where_a_project_has_them(full: Project, bare: Pr
     ]
 
 
+def test_the_actions_of_generated_projects_are_updated() -> None:
+    updates = yaml.safe_load((REPOSITORY / ".github/dependabot.yml").read_text("utf-8"))["updates"]
+    root, pattern = updates[0]["directories"]
+
+    (folder,) = REPOSITORY.glob(pattern.removeprefix("/"))
+
+    # Dependabot looks for the keys `uses` of the YAML, before it is rendered.
+    (workflow,) = (yaml.safe_load(path.read_text("utf-8")) for path in folder.iterdir())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert root == "/"
+    assert folder.parents[1].name == "{{cookiecutter.project_slug}}"
+    assert {step["uses"].partition("@")[0] for step in steps if "uses" in step} == {
+        "actions/checkout",
+        "astral-sh/setup-uv",
+    }
+
+
 def test_the_forms_of_reports_are_valid_for_github() -> None:
     forms = REPOSITORY / ".github" / "ISSUE_TEMPLATE"
     config = forms / "config.yml"
@@ -101,37 +119,73 @@ def test_the_forms_of_reports_are_valid_for_github() -> None:
     assert schema("github-issue-forms", *({*forms.glob("*.yml")} - {config})).code == 0
 
 
-#: A `gh` that records its arguments, and has the open reports of a file.
+#: A `gh` that records its arguments, and has the open reports or the release of a file.
 GH = """#!/bin/sh
 echo "$@" >> "$RECORD"
-case "$2" in list) cat "$OPEN";; esac
+case "$2" in list) cat "$FOUND";; view) test -s "$FOUND";; esac
 """
+
+
+def workflow_of(name: str) -> dict[str, Any]:
+    workflow: dict[str, Any] = yaml.safe_load(
+        (REPOSITORY / ".github/workflows" / name).read_text("utf-8")
+    )
+    return workflow
+
+
+def commands_of(script: str, found: str, folder: Path, **variables: str) -> list[str]:
+    """Run the script of a step as GitHub does; return the arguments of each `gh`."""
+    gh, record, file = (folder / name for name in ("gh", "record", "found"))
+    gh.write_text(GH)
+    gh.chmod(0o755)
+    file.write_text(found)
+    variables |= {"RECORD": str(record), "FOUND": str(file)}
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", script],
+        cwd=folder,
+        env={**os.environ, **variables, "PATH": path},
+        check=True,
+    )
+    return record.read_text().splitlines()
 
 
 @pytest.mark.parametrize(
     ("found", "command"), [("", "issue create --title The weekly run failed"), ("7", "comment 7")]
 )
 def test_a_failed_weekly_run_is_reported_once(found: str, command: str, tmp_path: Path) -> None:
-    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/weekly.yml").read_text("utf-8"))
-    (step,) = workflow["jobs"]["report"]["steps"]
-    gh, record, reports = (tmp_path / name for name in ("gh", "record", "reports"))
-    gh.write_text(GH)
-    gh.chmod(0o755)
-    reports.write_text(found)
-    variables = {"RECORD": str(record), "OPEN": str(reports), "RUN": "https://example.com/runs/1"}
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    (step,) = workflow_of("weekly.yml")["jobs"]["report"]["steps"]
 
-    # GitHub runs the steps of a job with these options.
-    subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
-        env={**os.environ, **variables, "PATH": path},
-        check=True,
-    )
+    listed, reported = commands_of(step["run"], found, tmp_path, RUN="https://example.com/runs/1")
 
-    listed, reported = record.read_text().splitlines()
     assert listed.startswith("issue list --state open")
     assert command in reported
     assert reported.endswith("https://example.com/runs/1")
+
+
+@pytest.mark.parametrize(
+    ("found", "command"),
+    [("", "release create v1.2.3 --verify-tag"), ("v1.2.3", "release upload v1.2.3 --clobber")],
+)
+def test_a_release_is_published_again_after_a_failure(
+    found: str, command: str, tmp_path: Path
+) -> None:
+    step = workflow_of("release.yml")["jobs"]["publish"]["steps"][-1]
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "a.tar.gz").touch()
+
+    _, published = commands_of(step["run"], found, tmp_path, GITHUB_REF_NAME="v1.2.3")
+
+    assert published.startswith(command)
+    assert published.endswith(" dist/a.tar.gz")
+
+
+def test_nothing_is_published_before_all_tests_have_passed() -> None:
+    jobs = workflow_of("release.yml")["jobs"]
+
+    assert jobs["test"]["uses"] == "./.github/workflows/ci.yml"
+    assert "test" in jobs["publish"]["needs"]
+    assert jobs["render"]["needs"] == "publish"
 
 
 def test_the_pipeline_is_valid_for_gitlab(gitlab: Project) -> None:
