@@ -6,7 +6,7 @@ release.py archives TAG FOLDER        the source, and a project that is generate
 release.py render TAG REMOTE BRANCH   push that project as a commit to a branch of a repository
 
 The variables RENDERED_AUTHOR and RENDERED_EMAIL set the author of the project. Without the second
-one, its SECURITY.md says that the address is an example.
+one, its SECURITY.md explains that the address is an example.
 """
 
 import os
@@ -19,7 +19,7 @@ import tomllib
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-#: An address that cannot exist (RFC 2606), and the paragraph that says so.
+#: An address that cannot exist (RFC 2606), and the paragraph that explains it.
 NO_ADDRESS = "security@example.com"
 EXAMPLE = """
 This project is an example, generated with {template}, and `{address}` is not a real address.
