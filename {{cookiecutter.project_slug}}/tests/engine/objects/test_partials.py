@@ -206,13 +206,18 @@ async def test_the_end_is_kept_if_the_last_request_fails(
     assert await uploads.content(partial) == DATA[: PART + 5]
 
 
-async def test_a_holder_whose_pieces_were_removed_has_lost_the_upload(uploads: Uploads) -> None:
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_a_holder_whose_pieces_were_removed_has_lost_the_upload(
+    opened: Opened, proxy: FaultProxy, has_begun: bool
+) -> None:
+    uploads = await opened(proxy.url)
     partial = await uploads.new()
     await uploads.append(partial, DATA[:3])
     claimed = uploads.partials.claimed(partial.id)
     async with claimed, uploads.partials.open(partial, 3) as writer:
-        [piece] = uploads.keys("pieces/")
-        uploads.s3.delete_object(Bucket=uploads.bucket, Key=f"{uploads.prefix}/pieces/{piece}")
+        if has_begun:  # The first byte has arrived when it is removed.
+            proxy.add("GET .*/pieces/", times=1, cut_response=1)
+        proxy.add("GET .*/pieces/", status=404)
         with pytest.raises(Problem) as lost:
             await writer.write(DATA[3 : PART + 3])
 
@@ -245,9 +250,15 @@ async def test_without_memory_requests_continue_in_files(
     assert await uploads.content(partial) == DATA[:end]
 
 
-async def test_many_small_requests_are_joined(uploads: Uploads) -> None:
+async def test_many_small_requests_are_joined(opened: Opened, proxy: FaultProxy) -> None:
+    uploads = await opened(proxy.url)
     partial, most, step = await uploads.new(), 0, HEAD
     for start in range(0, (MOST_PIECES + 5) * step, step):
+        if most == MOST_PIECES + 1:
+            proxy.add("PUT .*/pieces/", times=1, status=403)
+            with pytest.raises(Problem):
+                await uploads.append(partial, DATA[start : start + step])
+            assert uploads.storage.pool.buffered == 0
         await uploads.append(partial, DATA[start : start + step])
         most = max(most, len(uploads.keys("pieces/")))
     assert most == MOST_PIECES + 3
@@ -326,7 +337,7 @@ async def test_nothing_is_left_of_a_removed_upload(
     await uploads.partials.forget(0)
     assert [*uploads.keys("files/"), *uploads.keys("pieces/"), *uploads.multiparts()] == []
     assert await uploads.partials.received([partial.id]) == {}
-    assert await uploads.storage.catalogue.read("SELECT 1 FROM multiparts") == []
+    assert await uploads.storage.catalogue.read("SELECT 1 FROM layouts") == []
 
 
 async def test_the_file_of_an_upload_stays_when_the_upload_is_removed(uploads: Uploads) -> None:

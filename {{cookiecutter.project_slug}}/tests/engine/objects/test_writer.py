@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -13,18 +14,15 @@ import pytest
 
 from {{cookiecutter.package_name}}.engine.kernel.problem import Problem
 from {{cookiecutter.package_name}}.engine.objects.bucket import Bucket, BucketError
+from {{cookiecutter.package_name}}.engine.storage.interface import Callbacks
 from {{cookiecutter.package_name}}.engine.storage.records import Draft, new_id
 from {{cookiecutter.package_name}}.engine.storage.s3 import body as bodies, pool as pools
-from {{cookiecutter.package_name}}.engine.storage.s3.body import SMALL
-from {{cookiecutter.package_name}}.engine.storage.s3.pool import S3Pool
+from {{cookiecutter.package_name}}.engine.storage.s3.body import SMALL, Body
+from {{cookiecutter.package_name}}.engine.storage.s3.pool import READERS, S3Pool
 from {{cookiecutter.package_name}}.engine.storage.s3.reading import S3File
 from {{cookiecutter.package_name}}.engine.storage.s3.store import S3Place
-from {{cookiecutter.package_name}}.engine.storage.s3.writer import (
-    MAX_NUMBER,
-    MIN_PART,
-    Multipart,
-    S3Writer,
-)
+from {{cookiecutter.package_name}}.engine.storage.s3.writer import MIN_PART, Multipart, S3Writer
+from {{cookiecutter.package_name}}.engine.storage.writer import BLOCK
 
 from ..peer import PATIENCE
 from .faults import FaultProxy
@@ -43,11 +41,13 @@ class Store:
     endpoint_url: str
 
     @asynccontextmanager
-    async def writer(self, expected: int = 0, **arguments: Any) -> AsyncIterator[S3Writer]:
+    async def writer(
+        self, expected: int = 0, callbacks: tuple[Callbacks, ...] = (), **arguments: Any
+    ) -> AsyncIterator[S3Writer]:
         file_id = new_id()
         parts = Multipart(self.pool, self.bucket.key(file_id), {}, expected)
         place = S3Place(self.bucket)
-        made = S3Writer(file_id, Draft(filename="f"), parts, place, (), **arguments)
+        made = S3Writer(file_id, Draft(filename="f"), parts, place, callbacks, **arguments)
         try:
             yield made
         finally:
@@ -266,14 +266,22 @@ async def test_without_memory_a_part_continues_in_a_file(
     store: Store, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(pools, "WAIT_SECONDS", 0.001)
-    data, digest = random.randbytes(size), hashlib.sha256()
+    data, digest, progress = random.randbytes(size), hashlib.sha256(), [0]
+
+    async def on_progress(_: str, checked: int) -> None:
+        progress.append(checked)
+
     await store.pool.take(256 << 20)
-    async with store.writer(tap=digest.update) as writer:
+    callbacks = (Callbacks(on_progress=on_progress),)
+    async with store.writer(callbacks=callbacks, tap=digest.update) as writer:
         for chunk in chunks_of(data):
             await writer.write(chunk)
             assert store.pool.buffered <= (256 << 20) + 3 * SMALL  # Two parts are being sent.
         await writer.finish()
         store.pool.give(256 << 20)
+
+        assert progress[-1] == size
+        assert len(progress) <= size // BLOCK + size // MIN_PART + 2
 
         assert await store.read(writer.multipart.key, size) == data
     assert digest.digest() == hashlib.sha256(data).digest()
@@ -295,11 +303,51 @@ async def test_a_request_from_a_file_is_repeated(
         assert await store.read(writer.multipart.key, len(data)) == data
 
 
-async def test_an_upload_without_memory_and_disk_is_refused(
+async def test_requests_that_overlap_read_the_same_file(store: Store) -> None:
+    body, data = Body(store.pool), random.randbytes(16 << 20)
+    await body.take(len(data))
+    body.add(data)
+    await body.spill()
+
+    async def content() -> bytes:
+        return b"".join([chunk async for chunk in body])
+
+    assert await asyncio.gather(content(), content()) == [data, data]
+
+    rest = aiter(body)
+    await anext(rest)
+    body.clear()  # The request was cancelled, but a thread still reads for it.
+    await asyncio.to_thread(store.pool.files.shutdown)
+    store.pool.files = store.pool.threads
+    assert [chunk async for chunk in rest] == []
+
+
+async def test_a_request_does_not_wait_for_others_without_a_limit(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bodies, "REQUEST_SECONDS", 0.1)
+    for _ in range(READERS):
+        await store.pool.reading.acquire()
+    body = Body(store.pool)
+    await body.take(1)
+    body.add(b"1")
+    await body.spill()
+    with pytest.raises(BucketError):
+        await asyncio.wait_for(body.send("put_object", "key"), PATIENCE)
+    body.clear()
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_an_upload_without_memory_and_disk_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    """The last bytes of the disk are for the records."""
     monkeypatch.setattr(pools, "WAIT_SECONDS", 0.001)
-    monkeypatch.setattr(tempfile, "tempdir", "/missing")
+    if is_full:
+        usage = type(shutil.disk_usage("/"))(1 << 40, (1 << 40) - (200 << 20), 200 << 20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    else:
+        monkeypatch.setattr(tempfile, "tempdir", "/missing")
     await store.pool.take(256 << 20)
     async with store.writer() as writer:
         await writer.write(bytes(SMALL))
@@ -311,18 +359,23 @@ async def test_an_upload_without_memory_and_disk_is_refused(
     assert refused.value.headers == {"Retry-After": "10"}
 
 
-@pytest.mark.parametrize("expected", [0, 1 << 30, 49 << 30, 50 << 30, 5 << 40])
-def test_the_largest_object_fits_into_the_numbers(expected: int) -> None:
-    """Amazon S3: 10,000 parts, of 5 MiB to 5 GiB, and 5 TiB (now 48.8 TiB) for all."""
+@pytest.mark.parametrize("is_longer", [False, True])
+@pytest.mark.parametrize("expected", [0, 1 << 30, 43 << 30, 50 << 30, 5 << 40])
+def test_the_largest_object_fits_into_the_numbers(expected: int, is_longer: bool) -> None:
+    """Amazon S3: 10,000 parts, of 5 MiB to 5 GiB, and 5 TiB (now 48.8 TiB) for all.
+
+    With more bytes than expected, 2 TiB fit.
+    """
     parts = Multipart(None, "key", {}, expected)  # type: ignore[arg-type]
-    sizes = []
-    while parts.size < (expected or 5 << 40):
+    sizes: list[int] = []
+    size = (2 << 40 if is_longer else expected) or 5 << 40
+    while parts.size < size:
         sizes.append(parts.part_size)
         parts.size += sizes[-1]
         parts._number += 1
 
-    assert len(sizes) <= MAX_NUMBER
+    assert len(sizes) <= 10_000
     assert all(MIN_PART <= size <= 5 << 30 for size in sizes)
-    if expected:
+    if expected and not is_longer:
         assert len(set(sizes)) == 1  # Some servers require that.
         assert sizes[0] <= max(MIN_PART, expected / 8_900 + (1 << 20))

@@ -110,7 +110,7 @@ class Leases:
     is_up = True
 
     def __init__(self, unavailable: ProblemType | None) -> None:
-        """All methods raise Problem 503 with Retry-After without Redis, if that is used."""
+        """`unavailable` is the type of the Problem 503 that `ask` and `take` raise."""
         #: Whether no process without this Redis uses the bucket; `guard` replaces it.
         self.is_guarded: Callable[[], bool] = lambda: True
         self._unavailable = unavailable

@@ -35,6 +35,15 @@ LARGE = 32 << 20
 HEAD = 4096
 
 
+def reuse_buffers(size: int) -> None:
+    """Let the allocator reuse freed buffers of up to `size` bytes.
+
+    To free a large block raises glibc's limits (mallopt(3), M_MMAP_THRESHOLD). Otherwise buffers
+    are returned to the system, which costs a page fault per 4 KiB of an upload.
+    """
+    bytes(size)
+
+
 class WriterPool:
     """The threads that write, and the bytes that all writers of the store hold in memory."""
 
@@ -42,9 +51,7 @@ class WriterPool:
         self.place = place
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="writer")
         self.buffered = 0
-        # To free a large block raises glibc's limits (mallopt(3), M_MMAP_THRESHOLD): buffers are
-        # reused, and not returned to the system, which costs a page fault per 4 KiB of an upload.
-        bytes(REUSED)
+        reuse_buffers(REUSED)
 
 
 @dataclass(eq=False)

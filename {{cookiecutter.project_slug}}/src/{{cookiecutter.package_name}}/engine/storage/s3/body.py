@@ -1,41 +1,70 @@
 """The bytes of a request to S3: in memory, or in a temporary file when memory is short."""
 
+import asyncio
 import base64
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import IO, Any
+from threading import Lock
+from typing import Any
 from zlib import crc32
 
 from ...kernel.problem import Problem
 from ...kernel.threads import in_thread
 from ..interface import Chunk
-from .pool import S3Pool
+from .pool import REQUEST_SECONDS, S3Pool
 
 #: Bytes of a body that need no memory of the pool, and above which a body is in a file.
 SMALL, MOST_HELD = 64 << 10, 32 << 20
 #: Bytes that are read from a file at once.
 READ = 256 << 10
+#: Bytes of the disk that are left to the copies of the records, but at most a quarter of it.
+KEPT_FREE = 256 << 20
 #: Bytes per second at which a request may be sent.
 LOWEST_RATE = 64 << 10
+
+
+class SpillFile:
+    """A temporary file for several threads: a request that was cancelled may still read."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        self._lock = Lock()
+
+    def append(self, chunk: Chunk) -> "Spilled":
+        with self._lock:
+            start, rest = self._file.seek(0, os.SEEK_END), memoryview(chunk)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        return Spilled(self, start, len(chunk))
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return nothing after `close`."""
+        with self._lock:
+            if self._file.closed:
+                return b""
+            self._file.seek(start)
+            return self._file.read(size)
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
 
 
 @dataclass(frozen=True)
 class Spilled:
     """Bytes in a temporary file."""
 
-    file: IO[bytes]
+    file: SpillFile
     start: int
     size: int
 
     def __len__(self) -> int:
         return self.size
-
-    def ends_at(self, other: "Spilled") -> bool:
-        """Whether the bytes of the other one follow in the file."""
-        return self.file is other.file and self.start + self.size == other.start
 
     def after(self, cut: int) -> "Spilled":
         """Return the bytes after the first ones."""
@@ -44,8 +73,7 @@ class Spilled:
     def parts(self) -> Generator[bytes]:
         """Yield the bytes; blocking."""
         for start in range(0, self.size, READ):
-            self.file.seek(self.start + start)
-            yield self.file.read(min(READ, self.size - start))
+            yield self.file.read(self.start + start, min(READ, self.size - start))
 
 
 class Body:
@@ -58,7 +86,7 @@ class Body:
         #: Bytes in memory, which belong to the pool.
         self.held = 0
         #: Open files with the other ones; the last one takes more.
-        self.files: list[IO[bytes]] = []
+        self.files: list[SpillFile] = []
         #: The CRC-32 of the chunks that `update` has seen.
         self.crc = 0
 
@@ -80,7 +108,7 @@ class Body:
     async def spill(self) -> None:
         """Move the chunks to a temporary file, and free their memory; raises Problem 503."""
         try:
-            await in_thread(self._pool.threads, self._spill)
+            await in_thread(self._pool.files, self._spill)
         except OSError as error:  # Such as a full disk.
             detail = "Too many uploads are in progress."
             raise Problem(503, detail, headers={"Retry-After": "10"}) from error
@@ -88,12 +116,15 @@ class Body:
         self.held = 0
 
     def _spill(self) -> None:
+        disk = shutil.disk_usage(tempfile.gettempdir())
+        if disk.free - self.held < min(KEPT_FREE, disk.total // 4):
+            raise OSError(errno.ENOSPC, "the disk of the temporary files is full")
         if not self.files:
-            self.files.append(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+            self.files.append(SpillFile())
         chunks: list[Spilled] = []
         for chunk in self.chunks:
-            each = chunk if isinstance(chunk, Spilled) else _append(self.files[-1], chunk)
-            if chunks and chunks[-1].ends_at(each):
+            each = chunk if isinstance(chunk, Spilled) else self.files[-1].append(chunk)
+            if chunks and chunks[-1].file is each.file:  # It follows there.
                 each = Spilled(each.file, chunks[-1].start, chunks.pop().size + each.size)
             chunks.append(each)
         self.chunks = [*chunks]
@@ -126,21 +157,19 @@ class Body:
         """Free the memory, and remove the files."""
         self._pool.give(self.held)
         for file in self.files:
-            self._pool.threads.submit(file.close)
+            self._pool.files.submit(file.close)
         self.chunks, self.files = [], []
         self.size = self.held = 0
 
     async def send(self, operation: str, key: str, **arguments: Any) -> Any:
         """Send a request with this body; see `S3Pool.ask`."""
-        async with self._pool.reading if self.files else nullcontext():
-            return await self._pool.ask(
-                operation,
-                key,
-                Body=self if self.size else b"",
-                ChecksumCRC32=self.checksum,
-                seconds=self.size / LOWEST_RATE,
-                **arguments,
-            )
+        seconds, pool = self.size / LOWEST_RATE, self._pool
+        arguments |= {"Body": self if self.size else b"", "ChecksumCRC32": self.checksum}
+        with pool.bucket.errors():
+            # Also the wait for a turn ends when S3 does not reply.
+            async with asyncio.timeout(REQUEST_SECONDS + seconds):
+                async with pool.reading if self.files else nullcontext():
+                    return await pool.ask(operation, key, seconds=seconds, **arguments)
 
     @property
     def checksum(self) -> str:
@@ -161,14 +190,7 @@ class Body:
         for chunk in self.chunks:
             if isinstance(chunk, Spilled):
                 parts = chunk.parts()
-                while part := await in_thread(self._pool.threads, next, parts, b""):
+                while part := await in_thread(self._pool.files, next, parts, b""):
                     yield part
             else:
                 yield chunk
-
-
-def _append(file: IO[bytes], chunk: Chunk) -> Spilled:
-    start, rest = file.seek(0, os.SEEK_END), memoryview(chunk)
-    while rest:
-        rest = rest[file.write(rest) :]
-    return Spilled(file, start, len(chunk))

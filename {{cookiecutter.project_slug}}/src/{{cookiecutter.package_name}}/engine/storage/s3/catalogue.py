@@ -109,11 +109,9 @@ class SharedCatalogue(Catalogue):
 
     async def continued(self, multiparts: Sequence[str]) -> set[str]:
         """Return which of these multipart uploads belong to unfinished uploads."""
-        if not await self.read("SELECT 1 FROM sqlite_schema WHERE name = 'multiparts'"):
+        if not await self.read("SELECT 1 FROM sqlite_schema WHERE name = 'layouts'"):
             return set()  # There are no such uploads.
-        query = (
-            "SELECT multipart FROM multiparts WHERE multipart IN (SELECT value FROM json_each(?))"
-        )
+        query = "SELECT multipart FROM layouts WHERE multipart IN (SELECT value FROM json_each(?))"
         return {each for (each,) in await self.read(query, json.dumps(multiparts))}
 
     async def ban(self, ids: Sequence[str]) -> list[str]:

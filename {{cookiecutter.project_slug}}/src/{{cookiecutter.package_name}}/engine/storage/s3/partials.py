@@ -9,7 +9,7 @@ The size of a part depends only on its number, and on the length if that was kno
 part began. So a late or repeated request writes the same bytes at the same offset. Numbers that are
 ignored have no offset.
 
-The table `multiparts` has the numbers of parts that do not count any more; pieces from the offset
+The table `layouts` has the numbers of parts that do not count any more; pieces from the offset
 `size` on with a lower fence do not count either. Holders with a lower fence cannot change the
 records. Pieces are deleted when the next request begins, as a failed check of this one may need
 them.
@@ -46,32 +46,32 @@ MOST_SPARED = 500
 TAKE_EVERY, TAKE_LAST = 0.02, 0.25
 PART_PATIENCE = 5.0
 _TABLE = (
-    "CREATE TABLE IF NOT EXISTS multiparts (id TEXT PRIMARY KEY, multipart TEXT,"
+    "CREATE TABLE IF NOT EXISTS layouts (id TEXT PRIMARY KEY, multipart TEXT,"
     " ignored TEXT NOT NULL DEFAULT '[]', size INTEGER NOT NULL DEFAULT 0,"
     " fence INTEGER NOT NULL DEFAULT 0, length INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"
 )
 _STATES = """
 SELECT id, multipart, ifnull(ignored, '[]'), ifnull(size, 0), ifnull(fence, 0),
     ifnull(json_extract(state, '$.length'), 0), length
-FROM uploads LEFT JOIN multiparts USING (id)
+FROM uploads LEFT JOIN layouts USING (id)
 WHERE id IN (SELECT value FROM json_each(?)) AND json_extract(state, '$.completed_at') IS NULL
     AND json_extract(state, '$.expired_at') IS NULL
 """
 _BEGIN = """
-INSERT INTO multiparts (id, multipart, length) SELECT id, ?2, ?4 FROM uploads WHERE id = ?1
+INSERT INTO layouts (id, multipart, length) SELECT id, ?2, ?4 FROM uploads WHERE id = ?1
 ON CONFLICT DO UPDATE SET multipart = excluded.multipart, length = excluded.length
     WHERE multipart IS NULL AND fence <= ?3
 RETURNING id
 """
 _CUT = """
-INSERT INTO multiparts (id, ignored, size, fence) SELECT id, ?2, ?3, ?4 FROM uploads WHERE id = ?1
+INSERT INTO layouts (id, ignored, size, fence) SELECT id, ?2, ?3, ?4 FROM uploads WHERE id = ?1
 ON CONFLICT DO UPDATE SET ignored = excluded.ignored, size = excluded.size, fence = excluded.fence
     WHERE fence <= excluded.fence
 RETURNING id
 """
 _SAVE = """
 UPDATE uploads SET state = ?2 WHERE id = ?1
-    AND NOT EXISTS (SELECT 1 FROM multiparts WHERE id = ?1 AND fence > ?3) RETURNING id
+    AND NOT EXISTS (SELECT 1 FROM layouts WHERE id = ?1 AND fence > ?3) RETURNING id
 """
 #: Let no record be added any more, unless there is one: also one that another process adds now.
 _BAN = """
@@ -79,7 +79,7 @@ INSERT OR REPLACE INTO removed (id) SELECT ?1
     WHERE NOT EXISTS (SELECT 1 FROM files WHERE id = ?1) RETURNING id
 """
 _FORGOTTEN = """
-FROM multiparts WHERE id NOT IN (SELECT id FROM uploads)
+FROM layouts WHERE id NOT IN (SELECT id FROM uploads)
     OR id IN (SELECT id FROM uploads WHERE json_extract(state, '$.expired_at') IS NOT NULL)
 """
 
@@ -320,9 +320,9 @@ class S3Partials(Partials):
             await self._write(_BEGIN, partial.id, multipart, hold.fence, state.length)
 
         writer = PartialWriter(self.storage, hold, partial, state, begin, tap, head)
-        if len(state.pieces) > MOST_PIECES:
-            await writer.join()
         try:
+            if len(state.pieces) > MOST_PIECES:
+                await writer.join()
             yield writer
         finally:
             await complete(self._close(writer, hold))

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from ...kernel.kernel import BOUNDS
 from ...objects.bucket import Bucket, BucketError
+from ..writer import reuse_buffers
 
 #: Seconds that an upload waits for memory before it uses a temporary file; and after that, seconds
 #: for which none waits: slow clients have the memory.
@@ -18,12 +19,11 @@ WAIT_SECONDS, SHORT_SECONDS = 2.0, 10.0
 REQUEST_SECONDS = 120.0
 #: Status codes that the callers of `ask` handle.
 HANDLED = {404, 409, 412, 416}
-#: Uploads of which bytes are read from temporary files at the same time.
+#: Requests whose bytes are read from temporary files at the same time.
 READERS = 16
-#: Bytes of a block whose release raises the limits of glibc (mallopt(3), M_MMAP_THRESHOLD): the
-#: buffers of a part are reused, and not returned to the system, which costs page faults.
+#: Bytes up to which the buffers of a part are reused.
 REUSED = 16 << 20
-#: Threads that compute checksums and digests, and that use temporary files.
+#: Threads that compute checksums and digests, and as many that use temporary files.
 THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -42,13 +42,15 @@ class S3Pool:
         """`client` is that of `Bucket.connected`."""
         self.client, self.bucket = client, bucket
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="checksum")
+        #: Not the same: the uploads in memory do not wait for a slow disk.
+        self.files = ThreadPoolExecutor(THREADS, thread_name_prefix="spill")
         self.buffered = 0
         self.reading = asyncio.Semaphore(READERS)
         self._max_buffered = max_buffered
         #: Until when no upload waits, in the time of the event loop.
         self._short_until = 0.0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        bytes(REUSED)
+        reuse_buffers(REUSED)
 
     async def ask(self, operation: str, key: str, *, seconds: float = 0, **arguments: Any) -> Any:
         """Send a request about an object; raises BucketError, also Refused.

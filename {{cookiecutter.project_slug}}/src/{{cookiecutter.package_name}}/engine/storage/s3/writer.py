@@ -19,9 +19,8 @@ from ..writer import BLOCK, HEAD, MAX_CHUNKS
 from .body import LOWEST_RATE, Body
 from .pool import Refused, S3Pool
 
-#: Bytes of the smallest part but the last, and the highest number of a part.
+#: Bytes of the smallest part but the last.
 MIN_PART = 5 << 20
-MAX_NUMBER = 10_000
 #: Parts of an object whose size is known, so that an upload can skip other numbers.
 EQUAL_PARTS = 9000
 #: Without a known length, sizes double after this many parts.
@@ -89,7 +88,8 @@ class Multipart:
     @property
     def part_size(self) -> int:
         """The size of the next part in bytes."""
-        return part_size(self._number + 1, self.expected)
+        # If there are more bytes than expected, nobody knows how many will come.
+        return part_size(self._number + 1, self.expected if self.size < self.expected else 0)
 
     async def begin(self) -> str:
         """Begin the multipart upload unless it has begun; return its id."""
@@ -250,7 +250,8 @@ class S3Writer:
         self._block: list[Chunk] = []
         self._block_size = 0
         self._checking: asyncio.Future[None] | None = None
-        self._checked = self.size
+        #: Bytes that are in the checksum, and those that `on_progress` knows.
+        self._checked = self._told = self.size
 
     @property
     def written(self) -> int:
@@ -278,7 +279,7 @@ class S3Writer:
                 await self._settle()
                 self._check()
             if not has_memory:
-                await self._check_all()
+                await self._check_all(BLOCK)
                 await self._body.spill()
             if self._body.size >= self.multipart.part_size:
                 await self._send()
@@ -323,11 +324,11 @@ class S3Writer:
             await self.multipart.add(self._body)
         self._body = Body(self._pool)
 
-    async def _check_all(self) -> None:
-        await self._settle()
+    async def _check_all(self, least: int = 1) -> None:
+        await self._settle(least)
         if self._block:
             self._check()
-            await self._settle()
+            await self._settle(least)
 
     def _check(self) -> None:
         """Start to compute the digest and the checksum of the last chunks."""
@@ -346,10 +347,15 @@ class S3Writer:
         loop = asyncio.get_running_loop()
         self._checking = loop.run_in_executor(self._pool.threads, check)
 
-    async def _settle(self) -> None:
-        """Wait for the checksum; after a failure every further call raises it again."""
+    async def _settle(self, least: int = 1) -> None:
+        """Wait for the checksum, and report progress of at least so many bytes.
+
+        After a failure every further call raises it again.
+        """
         if self._checking is not None:
             await complete(self._checking)
             self._checking = None
+        if self._checked - self._told >= least:
+            self._told = self._checked
             progress = [each.on_progress for each in self._callbacks]
             await notify(progress, self.id, self.id, self._checked)

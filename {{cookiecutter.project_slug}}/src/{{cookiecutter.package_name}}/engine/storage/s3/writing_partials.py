@@ -101,7 +101,7 @@ class PartialWriter(S3Writer):
         self._storage, self._hold, self._begin = storage, hold, begin
         self._partial, self._state = partial, state
         self._folder = storage.bucket.key("pieces", partial.id)
-        self.size = self._checked = self._start = state.size
+        self.size = self._checked = self._told = self._start = state.size
         #: The pieces at the beginning of `_body` that are not in memory.
         self._unread: Sequence[Piece] = state.pieces
         #: The bytes of `_body` that are in pieces.
@@ -230,9 +230,11 @@ async def read_pieces(storage: S3Storage, pieces: Sequence[Piece]) -> AsyncGener
                 batch.append(rest.popleft())
             for found in await asyncio.gather(*map(read, batch)):
                 yield found
-    except Problem as problem:
+    except (Problem, EOFError) as error:
+        if isinstance(error, Problem) and error.status_code != 404:
+            raise
         # A holder that was suspended meanwhile: the next one has removed them.
-        raise (lost() if problem.status_code == 404 else problem) from problem
+        raise lost() from error
 
 
 def lost() -> Problem:
