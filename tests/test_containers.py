@@ -93,7 +93,7 @@ def test_replicas_are_alike_and_only_nginx_is_published(bake_once: Bake) -> None
     assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
     assert {"app-1", "app-2"} == services["nginx"]["depends_on"].keys()
     # Temporary files of uploads are on a disk: in memory they would count as memory of the replica.
-    assert (one["tmpfs"], one["volumes"]) == ([], ["/tmp"])
+    assert (one["tmpfs"], one["volumes"]) == ([], ["/tmp"])  # noqa: S108
     for container in (one, s3):
         assert REQUIRED.fullmatch(container["environment"]["AWS_SECRET_ACCESS_KEY"])
         assert container["environment"]["AWS_ACCESS_KEY_ID"] == "service"

@@ -21,7 +21,11 @@ from {{cookiecutter.package_name}}.engine.storage.s3.body import SMALL, Body
 from {{cookiecutter.package_name}}.engine.storage.s3.pool import READERS, S3Pool
 from {{cookiecutter.package_name}}.engine.storage.s3.reading import S3File
 from {{cookiecutter.package_name}}.engine.storage.s3.store import S3Place
-from {{cookiecutter.package_name}}.engine.storage.s3.writer import MIN_PART, Multipart, S3Writer
+from {{cookiecutter.package_name}}.engine.storage.s3.writer import (
+    MIN_PART,
+    Multipart,
+    S3Writer,
+)
 from {{cookiecutter.package_name}}.engine.storage.writer import BLOCK
 
 from ..peer import PATIENCE

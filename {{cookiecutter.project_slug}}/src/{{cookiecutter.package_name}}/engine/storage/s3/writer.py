@@ -88,7 +88,7 @@ class Multipart:
     @property
     def part_size(self) -> int:
         """The size of the next part in bytes."""
-        # If there are more bytes than expected, nobody knows how many will come.
+        # With more bytes than expected, the size of the object is unknown.
         return part_size(self._number + 1, self.expected if self.size < self.expected else 0)
 
     async def begin(self) -> str:
@@ -348,7 +348,7 @@ class S3Writer:
         self._checking = loop.run_in_executor(self._pool.threads, check)
 
     async def _settle(self, least: int = 1) -> None:
-        """Wait for the checksum, and report progress of at least so many bytes.
+        """Wait for the checksum, and report progress of `least` or more bytes.
 
         After a failure every further call raises it again.
         """
