@@ -70,7 +70,11 @@ async function textOf(record) {
 
 async function contentOf(record, name) {
   const kind = kindOf(record);
-  if (kind !== "text") return BUILDERS[kind](await linkTo(record, { inline: 1 }), name);
+  if (kind !== "text") {
+    const own = turn;
+    const url = await linkTo(record, { inline: 1 });
+    return turn === own ? BUILDERS[kind](url, name) : null; // else it is closed
+  }
   const text = await textOf(record);
   if (!text) return make("p", { className: "empty" }, "The file is empty.");
   return make("pre", { tabIndex: 0, role: "region", ariaLabel: `Text of ${name}` }, text);
@@ -88,6 +92,7 @@ function close() {
 /** Show a file until the dialog is closed; `controls` are shown below it. */
 export async function preview(record, name, controls) {
   const [dialog, body] = [$("preview"), $("preview-body")];
+  body.replaceChildren();
   const own = (turn = {});
   $("preview-title").textContent = name;
   const more = kindOf(record) === "text" && record.size > SAMPLE ? "the first 64 KiB of " : "";
