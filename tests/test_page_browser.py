@@ -103,6 +103,7 @@ def test_the_page_asks_for_a_key_and_shows_what_the_key_permits(
     assert shown == {
         "parts": 0,
         "files": {"admin": ["other.txt", "mine.txt"], "member": ["mine.txt"]},
+        "isKept": True,
         "greeting": "bearer subscribed",
         "controls": [
             *("Forget key", "Load newer", "Watch", "Drop the connection", "Resume", "Clear"),

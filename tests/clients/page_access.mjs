@@ -54,6 +54,15 @@ await form(all).waitFor();
 await all.goto(link);
 await live(all);
 await upload(all, "other.txt");
+
+// The link of somebody else replaces the key only after a question.
+await all.goto(`${address}/#key=${reader}`);
+const question = all.getByRole("dialog", { name: "Use the key of this link?" });
+await question.waitFor();
+await question.getByRole("button", { name: "Cancel" }).click();
+await question.waitFor({ state: "hidden" });
+const kept = await all.evaluate(() => localStorage["key of /"]);
+const isKept = link.endsWith(`#key=${kept}`);
 await all.getByText("mine.txt", { exact: true }).waitFor();
 await all.getByText("2 listed").waitFor();
 const files = { admin: await listed(all) };
@@ -87,4 +96,4 @@ await mine.getByRole("alert").getByText("The key was revoked.").waitFor();
 const isPrompt = Date.now() - revokedAt < 5000;
 await mine.screenshot({ path: `${folder}/revoked.png` });
 await browser.close();
-console.log(JSON.stringify({ parts, files, greeting, controls, forgotten, isPrompt, errors }));
+console.log(JSON.stringify({ parts, files, isKept, greeting, controls, forgotten, isPrompt, errors }));

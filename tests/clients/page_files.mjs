@@ -212,8 +212,9 @@ await progress("big.bin", 0.05);
 await button("Pause big.bin").click();
 await row("big.bin").getByText(/^Paused/).waitFor();
 const before = (await saved()).length;
+const second = await open(address.split("#")[0]);
 await button("Forget key").click();
-await page.getByLabel("Enter a key").waitFor();
+for (const each of [page, second]) await each.getByLabel("Enter a key").waitFor();
 const left = await page.evaluate(() => localStorage.length);
 await browser.close();
 console.log(

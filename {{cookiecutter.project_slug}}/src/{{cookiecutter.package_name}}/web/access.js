@@ -1,7 +1,7 @@
 // Access: the key of the user, which the page sends with every request as a header. A service
 // without access control needs no key, and this page never asks for one.
 
-import { $, Problem, describe, report } from "./page.js";
+import { $, Problem, confirmed, describe, report } from "./page.js";
 import { loggedFetch } from "./requests.js";
 
 // Not in sessionStorage: the link with the first key is shown once, and another tab needs the key
@@ -10,7 +10,14 @@ const STORED = `key of ${location.pathname}`;
 export const CHAT = `chat of ${location.pathname}`; // the conversation, deleted with the key
 export const UPLOADS = `uploads of ${location.pathname}`; // unfinished ones, also deleted with it
 const SENDABLE = /^[!-~]+$/; // other characters cannot be in a header
+const REPLACED = "It replaces the key of this browser, which cannot be shown again. Uploads then \
+belong to the owner of the new key.";
 let key = stored((storage) => storage.getItem(STORED));
+
+// Another tab has changed or removed the key: what this one shows belongs to the old key.
+addEventListener("storage", ({ key: name, newValue }) => {
+  if ([STORED, null].includes(name) && newValue !== key) location.reload();
+});
 
 /** Use localStorage; null in a browser that blocks it, where the key is lost with the page. */
 export function stored(use) {
@@ -29,15 +36,22 @@ function keep(found) {
   stored((storage) => storage.setItem(STORED, key));
 }
 
-/** Take the key of a link from the fragment, and remove it from the address bar and the history. */
-export function takeKey() {
+/**
+ * Take the key of a link from the fragment, and remove it from the address bar and the history.
+ * Return whether it is used. Anybody can send a link: it never replaces a key without a question.
+ */
+export async function takeKey() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const found = fragment.get("key");
   if (found === null) return false;
   fragment.delete("key");
   history.replaceState(null, "", fragment.size ? `#${fragment}` : ".");
-  if (SENDABLE.test(found)) keep(found);
-  return true;
+  if (!SENDABLE.test(found) || found === key) return false;
+  const isRefused = !$("key-section").hidden; // the present key does not work
+  const agree = () => confirmed("Use the key of this link?", REPLACED, "Use it");
+  const isUsed = !key || isRefused || (await agree());
+  if (isUsed) keep(found);
+  return isUsed;
 }
 
 export function forget() {
@@ -57,6 +71,7 @@ export function ask(why = "") {
 export async function enter(event) {
   event.preventDefault();
   const entered = $("key").value.trim();
+  report("key-status", "");
   try {
     await call("access", { headers: { Authorization: `Bearer ${entered}` } });
     keep(entered);

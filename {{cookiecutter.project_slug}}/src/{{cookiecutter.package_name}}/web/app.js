@@ -3,7 +3,7 @@
 import { ask, call, enter, forget, hasKey, permits, takeKey } from "./access.js";
 import { followFiles, loadFiles, saveAll } from "./files.js";
 import { openGallery } from "./gallery.js";
-import { $, refused, report, routes } from "./page.js";
+import { $, closeDialogs, refused, report, routes } from "./page.js";
 import { clearRequests, loggedFetch } from "./requests.js";
 import { followRun, startRun, stopRun } from "./runs.js";
 import { openTopics } from "./topics.js";
@@ -68,9 +68,9 @@ setInterval(() => document.hidden || checkReady(), 10_000);
 checkReady();
 $("key-form").onsubmit = enter;
 $("forget").onclick = forget;
-addEventListener("hashchange", () => takeKey() && location.reload());
-takeKey();
-start().catch((error) => {
+closeDialogs();
+addEventListener("hashchange", async () => (await takeKey()) && location.reload());
+takeKey().then(start).catch((error) => {
   const isAsking = error.status === 401;
   report("page-status", isAsking ? "" : `Cannot read openapi.json: ${error.message}.`, !isAsking);
 });

@@ -165,8 +165,6 @@ export async function followFiles() {
 }
 
 export function openFiles() {
-  for (const button of document.querySelectorAll("dialog [data-close]"))
-    button.onclick = () => button.closest("dialog").close();
   $("files-more").onclick = loadFiles;
   openSelection(removeFile);
   loadFiles();

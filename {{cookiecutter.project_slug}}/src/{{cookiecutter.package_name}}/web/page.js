@@ -41,6 +41,12 @@ export function duration(seconds) {
   return `${Math.ceil(seconds / unit)} ${name}`;
 }
 
+/** Let the buttons of dialogs close them. */
+export function closeDialogs() {
+  for (const button of document.querySelectorAll("dialog [data-close]"))
+    button.onclick = () => button.closest("dialog").close();
+}
+
 /** Ask a question; resolve with whether the user has confirmed it. */
 export function confirmed(question, details, action) {
   $("confirm-title").textContent = question;

@@ -20,10 +20,10 @@ export function open(principal, onchange) {
 }
 
 export function keep({ name, size, type, lastModified }, url) {
-  save([...pending(), { name, size, type, lastModified, url, principal: owner }]);
+  save([...all(), { name, size, type, lastModified, url, principal: owner }]);
 }
 
-export const drop = (url) => save(pending().filter((each) => each.url !== url));
+export const drop = (url) => save(all().filter((each) => each.url !== url));
 
 // Two tabs that send the same upload would interrupt each other, as the newest request takes
 // precedence. Browsers have locks on https:// and on this machine only.
