@@ -46,6 +46,7 @@ def test_each_state_of_the_page_is_accessible_and_makes_no_other_requests(
             "GET /files?limit=0": "422",
             "POST /ingest": "400",
         },
+        "announced": [],
         "isSecret": True,
         "problems": [],
     }

@@ -69,9 +69,21 @@ await button("Publish").click();
 await page.getByRole("log").getByText("$HOME").waitFor();
 await button("Drop the connection").click();
 await page.getByText(/^Dropped after id/).waitFor();
+for (const id of ["#files-live", "#topic-status"])
+  await page.locator(id).getByText(/^Dropped, until/).waitFor();
 found.push(...(await check(page, "dropped")));
 await button("Resume").click();
 await page.getByText(/^Resumed after id/).waitFor();
+await page.locator("#topic-status").getByText(/^Watching/).waitFor();
+// What a screen reader announces, although later events change nothing of it.
+await page.evaluate(() => {
+  window.announced = [];
+  const observer = new MutationObserver((all) =>
+    announced.push(...all.map(({ target }) => target.id)),
+  );
+  for (const id of ["connection", "drop-status", "files-selected"])
+    observer.observe(document.getElementById(id), { childList: true });
+});
 
 // Errors. Chromium can discard the last bytes of a connection that breaks: then try again.
 const entries = await page.locator("#cases .hint").allTextContents();
@@ -112,6 +124,7 @@ for (const name of ["POST /topics/demo/events", "GET /access", ...refused]) {
   statuses[name] = execFileSync("sh", ["-c", `${command} ${flags}`], { env, encoding: "utf8" });
 }
 await page.locator("#message-log").getByText(`it's "$HOME"`).nth(1).waitFor();
+const announced = await page.evaluate(() => window.announced);
 const isSecret = !(await page.locator("body").innerText()).includes(key);
 await page.screenshot({ path: `${folder}/requests.png` });
 await page.locator("#requests summary").click();
@@ -123,5 +136,5 @@ for (const [name, width] of Object.entries({ light: 1280, dark: 1280, phone: 360
   await page.screenshot({ path: `${folder}/${name}.png` });
 }
 await browser.close();
-const outcome = { found, isRunning, different, cut, described, statuses, isSecret };
+const outcome = { found, isRunning, different, cut, described, statuses, announced, isSecret };
 console.log(JSON.stringify({ ...outcome, problems: [...asking.problems, ...problems] }));

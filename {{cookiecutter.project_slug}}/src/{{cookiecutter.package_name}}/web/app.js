@@ -12,8 +12,8 @@ import { drag, isSending, upload } from "./uploads.js";
 async function checkReady() {
   const status = await loggedFetch("health/ready").then((response) => response.status, () => 0);
   const words = { 0: "unreachable", 200: "ready", 503: "draining" }[status] ?? `HTTP ${status}`;
-  if ($("ready").textContent === words) return; // otherwise screen readers announce it again
-  $("ready").textContent = $("ready").dataset.state = words;
+  report("ready", words);
+  $("ready").dataset.state = words;
 }
 
 async function start() {

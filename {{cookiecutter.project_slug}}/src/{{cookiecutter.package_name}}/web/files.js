@@ -3,8 +3,8 @@
 import { call, hasKey } from "./access.js";
 import { $, Problem, bytes, describe, make, routes, report } from "./page.js";
 import { fileUrl, kindOf, linkTo, preview } from "./preview.js";
-import { checkbox, openSelection, remove, unlist } from "./selection.js";
-import { LOST, follow, lines } from "./stream.js";
+import { checkbox, openSelection, remove, unlist, unlistAll } from "./selection.js";
+import { follow, lines } from "./stream.js";
 
 const PAGE_SIZE = 200; // files per request
 const LIVE = "Live: changes appear immediately.";
@@ -152,13 +152,13 @@ export async function followFiles() {
     if (event === "file.deleted") removeFile(record);
   };
   const ongap = () => {
-    rows.forEach((row) => unlist(row.record));
     rows.clear();
+    unlistAll();
     $("file-rows").replaceChildren();
     cursor = null;
     loadFiles();
   };
-  const onstate = (isLive) => report("files-live", isLive ? LIVE : LOST, !isLive);
+  const onstate = (isLive, why) => report("files-live", isLive ? LIVE : why, !isLive);
   await follow("files", { topics: ["files"], onevent, ongap, onstate }).catch((error) =>
     report("files-live", `Not live: ${error.message}`, true),
   );

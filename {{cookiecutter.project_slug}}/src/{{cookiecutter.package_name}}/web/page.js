@@ -15,9 +15,23 @@ export function make(tag, properties, ...children) {
   return element;
 }
 
+/** Show the status of a part. Screen readers announce each change: the same words are none. */
 export function report(id, text, failed = false) {
+  const { classList } = $(id);
+  if ($(id).textContent === text && classList.contains("error") === failed) return;
   $(id).textContent = text;
-  $(id).classList.toggle("error", failed);
+  classList.toggle("error", failed);
+}
+
+/** Return a function that calls `show` in the next frame, once for all of its calls before. */
+export function oncePerFrame(show) {
+  let frame = 0;
+  return () => {
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      show();
+    });
+  };
 }
 
 /** Describe a problem document, FastAPI's {"detail": … or [{msg}]}, or any other body. */

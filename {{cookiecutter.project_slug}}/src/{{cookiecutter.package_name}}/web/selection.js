@@ -1,11 +1,12 @@
 // The selection in the list of files, and what can be done with it.
 
 import { call, hasKey, post } from "./access.js";
-import { $, bytes, confirmed, make, report, routes } from "./page.js";
+import { $, bytes, confirmed, make, oncePerFrame, report, routes } from "./page.js";
 import { fileUrl } from "./preview.js";
 
 const MOST = 1000; // files of an archive
 const boxes = new Map(); // the checkbox of each record
+const showSoon = oncePerFrame(showSelection); // a list has many records
 
 const chosen = () => [...boxes].filter(([, box]) => box.checked).map(([record]) => record);
 
@@ -15,13 +16,18 @@ export function checkbox(record, name) {
   const about = { type: "checkbox", ariaLabel: `Select ${name}`, onchange: showSelection };
   const box = make("input", about);
   boxes.set(record, box);
-  showSelection();
+  showSoon();
   return box;
 }
 
 export function unlist(record) {
   boxes.delete(record);
-  showSelection();
+  showSoon();
+}
+
+export function unlistAll() {
+  boxes.clear();
+  showSoon();
 }
 
 function showSelection() {
@@ -31,7 +37,7 @@ function showSelection() {
   all.checked = records.length > 0 && records.length === boxes.size;
   all.indeterminate = records.length > 0 && !all.checked;
   const words = records.length ? `${records.length} selected, ${bytes(size)}` : "";
-  $("files-selected").textContent = words;
+  report("files-selected", words);
   for (const id of ["files-zip", "files-delete"])
     $(id).setAttribute("aria-disabled", String(!records.length));
 }

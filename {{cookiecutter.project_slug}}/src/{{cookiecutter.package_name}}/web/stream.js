@@ -5,13 +5,14 @@
 import { call } from "./access.js";
 
 export const LOST = "Connection lost, trying again…";
+const DROPPED = "Dropped, until you resume the connection.";
 // The service ends the stream after these; after "reauth" the next request gets 401.
 const FAREWELLS = new Set(["reconnect", "error", "reauth"]);
 export const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
 
 const RETRY = 5_000; // milliseconds after a refusal, such as by a draining service
 export const PATIENCE = 10_000; // milliseconds until a request is aborted
-const followers = new Map(); // by part: { topics, onevent, ongap, onstate }
+const followers = new Map(); // by part: { topics, onevent, ongap, onstate(isLive, why not) }
 let source = null; // the AbortController of the stream
 let isLive = false;
 let topics = []; // topics of the stream
@@ -61,7 +62,7 @@ export async function resume() {
 
 function setLive(state) {
   isLive = state;
-  followers.forEach((each) => each.onstate(isLive));
+  followers.forEach((each) => each.onstate(isLive, isDropped ? DROPPED : LOST));
   tell();
 }
 

@@ -2,8 +2,8 @@
 
 import { call } from "./access.js";
 import { count } from "./chart.js";
-import { $, make, report } from "./page.js";
-import { LOST, drop, follow, observe, pause, resume } from "./stream.js";
+import { $, make, oncePerFrame, report } from "./page.js";
+import { drop, follow, observe, pause, resume } from "./stream.js";
 
 const LOG_SIZE = 200; // messages kept on screen
 const LONGEST = 2000; // characters shown of a message
@@ -13,7 +13,6 @@ const pending = []; // messages for the next frame: a fast topic must not freeze
 const MANY = 20; // events that one button publishes
 const BETWEEN = 100; // milliseconds
 const CONNECTION = { live: "events connected", dropped: "events dropped", off: "no event stream" };
-let shown = 0; // the frame in which the state of the connection is shown
 let isPublishing = false;
 let isAtEnd = true; // measured when the user scrolls, as the log also changes its height
 
@@ -48,7 +47,7 @@ async function watch(event) {
       log([topic, kind], typeof data === "string" ? data : JSON.stringify(data), id);
     },
     ongap: (reason) => log(["Events were missed"], GAPS[reason] ?? reason),
-    onstate: (isLive) => report("topic-status", isLive ? `Watching: ${names}` : LOST, !isLive),
+    onstate: (isLive, why) => report("topic-status", isLive ? `Watching: ${names}` : why, !isLive),
   };
   try {
     await follow("topic", follower);
@@ -67,8 +66,7 @@ async function stop() {
 
 /** Show the state of the event stream of the page, and what its last resumption has replayed. */
 function showConnection({ name, position, replay }) {
-  const words = CONNECTION[name] ?? "events connecting…";
-  if ($("connection").textContent !== words) $("connection").textContent = words;
+  report("connection", CONNECTION[name] ?? "events connecting…");
   $("connection").dataset.state = name;
   $("last-id").textContent = position || "none";
   // Both buttons stay, so that a second click on one does not hit the other.
@@ -85,11 +83,10 @@ const events = (number) => (number === 1 ? "1 event" : `${number} events`);
 /** Prepare the panel. The state is shown once per frame: a fast topic must not freeze the page. */
 export function openTopics() {
   let state = null;
-  const show = () => showConnection(state);
+  const show = oncePerFrame(() => showConnection(state));
   observe((found) => {
     state = found;
-    cancelAnimationFrame(shown);
-    shown = requestAnimationFrame(show);
+    show();
   });
   $("watch-form").onsubmit = watch;
   $("stop").onclick = stop;

@@ -1,7 +1,7 @@
 // Uploads: a queue, and a row for each upload with its progress and its controls.
 
 import { addFile } from "./files.js";
-import { $, bytes, duration, make, report, routes } from "./page.js";
+import { $, bytes, duration, make, oncePerFrame, report, routes } from "./page.js";
 import { drop, isClaimed, open, pending } from "./pending.js";
 import { pause } from "./stream.js";
 import { Transfer } from "./transfer.js";
@@ -116,11 +116,8 @@ function controlsOf(transfer) {
 
 const stop = (transfer) => transfer.pause().catch(() => {}); // the service is away: it is paused
 
-function showSummary() {
-  const over = [...rows.keys()].filter((each) => !each.isOpen && each.state !== "failed");
-  $("upload-clear").hidden = over.length < 2;
-  $("upload-clear").onclick = () => over.forEach(remove);
-}
+const over = () => [...rows.keys()].filter((each) => !each.isOpen && each.state !== "failed");
+const showSummary = oncePerFrame(() => ($("upload-clear").hidden = over().length < 2));
 
 /** List an upload that an earlier page has begun, until its file is chosen. */
 async function follow(transfer) {
@@ -166,6 +163,7 @@ export function openUploads(principal) {
     [...rows.keys()].filter(isOver).forEach(remove);
   });
   if (routes.has("post /uploads")) pending().forEach((each) => follow(new Transfer(each, show)));
+  $("upload-clear").onclick = () => over().forEach(remove);
   $("upload-input").onchange = ({ target }) => {
     [...target.files].forEach(upload);
     target.value = ""; // so that selecting the same file again fires an event
