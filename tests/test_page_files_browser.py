@@ -25,6 +25,7 @@ TEXT = "Größe\n" * 20_000
 SHOWN = {
     "gone": 404,
     "unfinished": ["big.bin"],
+    "claims": 1,
     "kept": [],
     "width": 1,
     "seeked": pytest.approx(0.9),

@@ -96,7 +96,26 @@ await row("big.bin").getByText(/stored, for .* Choose the file again to continue
 await shot("unfinished");
 const unfinished = (await saved()).map((each) => each.name);
 sent.length = 0;
+// It is paused and resumed before the browser has given the lock of the upload.
+await page.evaluate(() => {
+  const { locks } = navigator;
+  const request = locks.request.bind(locks);
+  const gate = new Promise((resolve) => (window.openGate = resolve));
+  window.claims = 0;
+  locks.request = async (...all) => {
+    window.claims += 1;
+    await gate;
+    return request(...all);
+  };
+});
 await choose("big.bin");
+await page.waitForFunction(() => window.claims);
+await button("Pause big.bin").click();
+await button("Resume big.bin").click();
+const claims = await page.evaluate(() => {
+  window.openGate();
+  return window.claims;
+});
 await row("big.bin").getByText(/^Uploaded/).waitFor();
 const offsets = sent.map((each) => Number(each.headers()["upload-offset"]));
 const kept = await saved();
@@ -211,6 +230,13 @@ await choose("big.bin");
 await progress("big.bin", 0.05);
 await button("Pause big.bin").click();
 await row("big.bin").getByText(/^Paused/).waitFor();
+await page.route("**/uploads/*", (route) =>
+  route.request().method() === "DELETE" ? route.abort() : route.continue(),
+);
+await button("Cancel big.bin").click(); // but the upload cannot be deleted
+await row("big.bin").getByText(/^Not deleted: /).waitFor();
+await button("Discard big.bin").waitFor();
+await page.unroute("**/uploads/*");
 const before = (await saved()).length;
 const second = await open(address.split("#")[0]);
 await button("Forget key").click();
@@ -219,7 +245,7 @@ const left = await page.evaluate(() => localStorage.length);
 await browser.close();
 console.log(
   JSON.stringify({
-    about, gone, unfinished, offsets, kept, width, text, seeked, starts, renamed, archive, spared,
+    about, gone, unfinished, claims, offsets, kept, width, text, seeked, starts, renamed, archive, spared,
     isTooWide, plain, before, left, leaks, errors,
   }),
 );

@@ -24,7 +24,7 @@ export class Transfer {
   #sample = { at: 0, sent: 0 };
   #creating = null;
   #request = null; // the AbortController of the current attempts
-  #isOurs = false; // whether this tab has the lock of the upload
+  #claiming = null; // whether this tab has the lock of the upload, as a promise
   #release = () => {};
 
   /** `found` is a File, or the stored description of an unfinished upload with its `url`. */
@@ -105,16 +105,23 @@ export class Transfer {
     }
   }
 
-  async #claim() {
-    if (this.#isOurs) return true;
+  // Once, also when it is paused meanwhile: the lock would refuse a second request of this tab.
+  #claim() {
+    return (this.#claiming ??= this.#lock());
+  }
+
+  async #lock() {
     const end = new Promise((resolve) => (this.#release = resolve));
-    return (this.#isOurs = await claim(this.url, end));
+    const isOurs = await claim(this.url, end);
+    if (!isOurs) this.#claiming = null; // to try again
+    return isOurs;
   }
 
   /** Wait before the next attempt, or fail if another one would not help. */
   async #retry(error, seconds, signal) {
     // A browser reports a file that has changed like a lost connection.
     const isReadable = await this.file.slice(0, 1).arrayBuffer().catch(() => null);
+    if (signal.aborted) return; // paused or cancelled meanwhile
     if (!isReadable) return this.#fail("The file cannot be read, or was changed");
     if (GONE.includes(error.status) && this.url) {
       drop(this.url);
@@ -138,7 +145,7 @@ export class Transfer {
 
   #end(state, words) {
     this.#release();
-    this.#isOurs = false;
+    this.#claiming = null;
     if (state !== "failed" && this.url) drop(this.url);
     this.change(state, words);
   }
@@ -197,9 +204,9 @@ export class Transfer {
       if (this.url) await transport().remove(this.url);
     } catch (error) {
       isDeleted = GONE.includes(error.status);
-      if (!isDeleted) words = `Cancelled, but not deleted: ${error.message}`;
+      if (!isDeleted) words = `Not deleted: ${error.message}`;
     }
-    this.#end("cancelled", words);
+    this.#end(isDeleted ? "cancelled" : "failed", words); // what has failed is not forgotten
     return isDeleted;
   }
 }
