@@ -51,9 +51,15 @@ await upload(mine, "mine.txt");
 // Admin opens the printed link in a tab that has the page, as a user would paste it.
 const all = await open(`${address}/#key=sk_wrong`);
 await form(all).waitFor();
+// A file that is stored while the list loads is still above the older ones.
+let hold;
+const list = new Promise((resolve) => (hold = resolve));
+await all.route("**/files?*", hold, { times: 1 });
 await all.goto(link);
 await live(all);
+await list;
 await upload(all, "other.txt");
+await (await list).continue();
 
 // The link of somebody else replaces the key only after a question.
 await all.goto(`${address}/#key=${reader}`);

@@ -47,7 +47,7 @@ async function loadFiles() {
   }
 }
 
-/** Insert a file at the top: the service lists the oldest first, the page the newest first. */
+/** Insert a file: the service lists the oldest first, the page the newest first. */
 function showFile(record) {
   if (rows.has(record.id)) return; // a stored file never changes
   const name = nameOf(record);
@@ -68,8 +68,15 @@ function showFile(record) {
   if (routes.has("delete /files/*"))
     actions.append(control(`Delete ${name}`, "Delete", "quiet", ask));
   rows.set(record.id, row);
-  $("file-rows").prepend(row);
+  place(row);
   showCount();
+}
+
+/** Insert a row in the order of the ids, which is that of time. Usually it is the newest one. */
+function place(row) {
+  let next = $("file-rows").firstElementChild;
+  while (next?.record.id > row.record.id) next = next.nextElementSibling;
+  $("file-rows").insertBefore(row, next);
 }
 
 const nameOf = (record) => record.filename || record.id;
