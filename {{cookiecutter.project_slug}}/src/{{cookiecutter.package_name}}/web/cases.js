@@ -1,10 +1,10 @@
 // Requests that fail, for the list of errors. `needs` are the routes that an entry uses; the
-// service must have all of them. `refused` is a route that the key does not permit. `steps` sends several
-// requests, of which only the last one fails.
+// service must have all of them. `refused` is a route that the key does not permit. `steps` sends
+// several requests, of which only the last one fails; it throws a Problem if an earlier one does.
 
-import { credentials } from "./access.js";
+import { call, credentials } from "./access.js";
 import { random } from "./page.js";
-import { loggedFetch } from "./requests.js";
+import { FALSE_KEY, loggedFetch } from "./requests.js";
 
 const json = { "Content-Type": "application/json" };
 const text = { "Content-Type": "text/plain" };
@@ -14,28 +14,29 @@ const post = (url, headers, body) => ({ method: "POST", url, headers, body });
 
 /** Call a function with the path of a file, which is deleted afterwards. */
 async function withFile(use) {
-  const headers = credentials();
-  const file = { method: "POST", headers: { ...headers, ...text }, body: "example" };
-  const created = await loggedFetch("files?filename=example.txt", file);
+  const file = { method: "POST", headers: text, body: "example" };
+  const created = await call("files?filename=example.txt", file);
   const path = `files/${(await created.json()).id}`;
   try {
     return await use(path);
   } finally {
-    await loggedFetch(path, { method: "DELETE", headers });
+    await remove(path);
   }
 }
 
 /** Call a function with the path of an unfinished upload, which is deleted afterwards. */
 async function withUpload(use) {
-  const headers = { ...credentials(), "Upload-Complete": "?0", "Upload-Length": "10" };
-  const created = await loggedFetch("uploads", { method: "POST", headers });
+  const headers = { "Upload-Complete": "?0", "Upload-Length": "10" };
+  const created = await call("uploads", { method: "POST", headers });
   const path = `uploads/${created.headers.get("Location").split("/").pop()}`;
   try {
     return await use(path);
   } finally {
-    await loggedFetch(path, { method: "DELETE", headers: credentials() });
+    await remove(path);
   }
 }
+
+const remove = (path) => loggedFetch(path, { method: "DELETE", headers: credentials() });
 
 const ofFile = (request) => (send) => withFile((url) => send({ ...request, url }));
 
@@ -48,9 +49,9 @@ const taken = (send) =>
 
 async function reused(send) {
   const headers = { ...text, "Idempotency-Key": random() };
-  const request = (body) => post("topics/demo/events", headers, body);
-  await send(request("one event"));
-  return send(request("another event"));
+  const url = "topics/demo/events";
+  await call(url, { method: "POST", headers, body: "one event" });
+  return send(post(url, headers, "another event"));
 }
 
 const upload = (headers) => post("files?filename=example.txt", { ...text, ...headers }, "example");
@@ -73,7 +74,7 @@ export const CASES = [
     status: 401,
     title: "Unknown key",
     needs: ["get /access"],
-    request: { url: "access", isAnonymous: true, headers: { Authorization: "Bearer sk_unknown" } },
+    request: { url: "access", isAnonymous: true, headers: { Authorization: FALSE_KEY } },
   },
   {
     status: 403,

@@ -37,7 +37,7 @@ async function attempt(one, entry) {
   const parts = make("div"); // a later click must not mix its response with this one
   box.replaceChildren(parts);
   report("case-status", "Sending…");
-  const tell = (words) => box.firstChild === parts && report("case-status", words);
+  const tell = (...words) => box.firstChild === parts && report("case-status", ...words);
   const send = ({ isAnonymous, headers, ...request }) =>
     loggedFetch(request.url, {
       ...request,
@@ -51,7 +51,7 @@ async function attempt(one, entry) {
     if (one.isStream) await showStream(response, parts);
     else await showProblem(response, parts);
   } catch (error) {
-    tell(`Not tried: ${error.message}.`);
+    tell(`Not tried: ${error.message}.`, true);
   }
 }
 
@@ -80,7 +80,7 @@ function meaningOf(problem, { headers }) {
 }
 
 /** Show the lines of a stream as they arrive, and how it ends. */
-async function showStream({ body }, parts) {
+async function showStream({ body, headers }, parts) {
   let count = 0;
   let failure = null;
   try {
@@ -91,10 +91,12 @@ async function showStream({ body }, parts) {
       parts.append(make("code", { className: isError ? "record error" : "record" }, line));
     }
   } catch (error) {
-    const record = failure ? `the error record (${failure})` : "no error record";
+    // Chromium sometimes discards bytes that it has received but not delivered.
+    const isCsv = headers.get("Content-Type").startsWith("text/csv");
+    const missing = isCsv ? "a CSV has none" : "this browser has dropped the last bytes";
+    const record = failure ? `the error record (${failure})` : `no error record (${missing})`;
     const words = `${count} lines and ${record} arrived, then fetch() was rejected: `;
     const why = "The response has no valid end, so that no client takes it for complete.";
-    // Chromium sometimes discards bytes that it has received but not delivered.
     const verdict = `${words}${error.name}, ${error.message}. ${why}`;
     return parts.append(make("p", { className: "verdict" }, verdict));
   }

@@ -5,14 +5,20 @@ import { $, make, report } from "./page.js";
 const LIMIT = 100; // requests in the list
 const LONGEST = 1000; // characters of a body in a command
 const SECRET = /^(authorization|x-api-key)$/i;
+export const FALSE_KEY = "Bearer sk_unknown"; // of an example: commands contain it
 let latest = null; // { id, row, count, isDone } of the newest row
 
 /** Quote a word for a POSIX shell. */
 const quote = (word) => `'${word.replaceAll("'", "'\\''")}'`;
 
+const isSecret = ([name, value]) => SECRET.test(name) && value !== FALSE_KEY;
+
+/** Return the name of a file for a command; not one that a terminal or curl would interpret. */
+const nameOf = ({ name = "-" }) => (name === "-" || /\p{C}/u.test(name) ? "body" : name);
+
 /** Return the arguments of curl that send a body; a file must be in the current folder. */
 function sending(body, hasType) {
-  if (body instanceof Blob) return ["--data-binary", quote(`@${body.name ?? "body"}`)];
+  if (body instanceof Blob) return ["--data-binary", quote(`@${nameOf(body)}`)];
   const data =
     body.length > LONGEST ? ["--data-binary", "@body"] : ["--data-raw", quote(body)];
   // Both curl and fetch() add a type if there is none, but not the same one.
@@ -32,7 +38,7 @@ export function curl({ method, url, headers = {}, body = "" }) {
   if (/[[\]{}]/.test(href)) words.push("--globoff");
   words.push(quote(href));
   for (const [name, value] of fields) {
-    if (SECRET.test(name)) words.push("-H", '"$AUTH"');
+    if (isSecret([name, value])) words.push("-H", '"$AUTH"');
     else words.push("-H", quote(value === "" ? `${name};` : `${name}: ${value}`));
   }
   if (hasBody) words.push(...sending(body, types.length > 0));
@@ -71,7 +77,7 @@ export function logRequest({ method, url, headers = {}, body = "" }) {
   const own = (latest = { id, row, count: isRepeated ? latest.count + 1 : 1, isDone: false });
   if (!isRepeated) $("request-rows").prepend(row);
   if ($("request-rows").childElementCount > LIMIT) $("request-rows").lastElementChild.remove();
-  if (Object.keys(headers).some((name) => SECRET.test(name))) $("requests-auth").hidden = false;
+  if (Object.entries(headers).some(isSecret)) $("requests-auth").hidden = false;
   return {
     done(status) {
       const [, , , state, duration] = row.children;
