@@ -29,6 +29,7 @@ SHOWN = {
     "kept": [],
     "width": 1,
     "seeked": pytest.approx(0.9),
+    "mixed": 0,
     "renamed": "Größe 2.txt",
     "archive": "archive.zip",
     "spared": True,

@@ -95,6 +95,12 @@ await reload();
 await row("big.bin").getByText(/stored, for .* Choose the file again to continue/).waitFor();
 await shot("unfinished");
 const unfinished = (await saved()).map((each) => each.name);
+const chooser = page.waitForEvent("filechooser");
+await button("Choose file big.bin").click();
+const wrong = { name: "wrong.txt", mimeType: "text/plain", buffer: Buffer.from("wrong") };
+await (await chooser).setFiles(wrong);
+await row("big.bin").getByText(/^The chosen file is another one/).waitFor();
+await row("wrong.txt").getByText(/^Uploaded/).waitFor();
 sent.length = 0;
 // It is paused and resumed before the browser has given the lock of the upload.
 await page.evaluate(() => {
@@ -159,6 +165,23 @@ const seeked = await preview("tone.wav", async () => {
     return audio.currentTime / audio.duration;
   });
 });
+// A link that arrives when its dialog is closed must not show its file in the next one.
+let hold;
+const link = new Promise((resolve) => (hold = resolve));
+await page.route("**/files/*/links", hold, { times: 1 });
+await button("Preview picture.png").click();
+await link;
+await button("Close", dialog).click();
+await button("Preview notes.txt").click();
+await dialog.locator("pre").waitFor();
+const arrived = page.waitForResponse("**/files/*/links");
+await (await link).continue();
+await (await arrived).finished();
+await page.evaluate(async () => (await fetch("health/live")).text()); // later than the link
+const mixed = await dialog.locator("img").count();
+await button("Close", dialog).click();
+await dialog.waitFor({ state: "hidden" });
+
 const starts = ranges.map((each) => Number(/\d+/.exec(each)));
 
 // Downloads: under another name, and of a selection.
@@ -245,7 +268,7 @@ const left = await page.evaluate(() => localStorage.length);
 await browser.close();
 console.log(
   JSON.stringify({
-    about, gone, unfinished, claims, offsets, kept, width, text, seeked, starts, renamed, archive, spared,
+    about, gone, unfinished, claims, offsets, kept, width, text, seeked, mixed, starts, renamed, archive, spared,
     isTooWide, plain, before, left, leaks, errors,
   }),
 );

@@ -101,6 +101,12 @@ for (const name of ["Try: CSV, cut off", "Try: JSON Lines, cut off"]) {
   cut.text = await result.locator(".verdict").textContent();
 }
 found.push(...(await check(page, "cut")));
+await page.route("**/files?filename=example.txt", (route) =>
+  route.fulfill({ status: 429, json: { title: "Too many files" } }),
+);
+await button("Try: False precondition").click();
+await page.getByText("Not tried: Too many files (HTTP 429).").waitFor();
+await page.unroute("**/files?filename=example.txt");
 await button("Try: Digest mismatch").click();
 const type = result.getByRole("link");
 await type.waitFor();
@@ -108,14 +114,23 @@ found.push(...(await check(page, "problem")));
 const described = (await context.request.get(await type.evaluate((each) => each.href))).status();
 
 // The requests, and their commands.
+const quoted = await page.evaluate(async () => {
+  const { curl } = await import("/web/requests.js");
+  const command = (name) => curl({ method: "POST", url: "files", body: new File([], name) });
+  return ["it's.txt", "a\nb.txt", "-"].map((name) => /@.*$/s.exec(command(name))[0]);
+});
 await page.locator("#requests summary").click();
 await page.getByRole("columnheader", { name: "Duration" }).waitFor();
 found.push(...(await check(page, "requests")));
 const rows = page.locator("#request-rows tr");
 const statuses = {};
 const refused = ["PATCH /uploads", "GET /files?limit=0", "POST /ingest"];
-for (const name of ["POST /topics/demo/events", "GET /access", ...refused]) {
-  await rows.getByRole("button", { name: `Copy as curl: ${name}` }).last().click();
+const UNKNOWN = "GET /access, unknown key";
+for (const name of ["POST /topics/demo/events", "GET /access", UNKNOWN, ...refused]) {
+  const copy = rows.getByRole("button", { name: `Copy as curl: ${name.split(",")[0]}` });
+  // The request of the error has the method and path of an older one, which succeeds.
+  const isNewest = name.startsWith("PATCH") || name === UNKNOWN;
+  await (isNewest ? copy.first() : copy.last()).click();
   await page.getByText(/^Copied the command for/).waitFor();
   const command = await page.evaluate(() => navigator.clipboard.readText());
   if (command.includes(key)) found.push(`the key is in a command: ${command}`);
@@ -136,5 +151,5 @@ for (const [name, width] of Object.entries({ light: 1280, dark: 1280, phone: 360
   await page.screenshot({ path: `${folder}/${name}.png` });
 }
 await browser.close();
-const outcome = { found, isRunning, different, cut, described, statuses, announced, isSecret };
+const outcome = { found, isRunning, different, cut, described, quoted, statuses, announced, isSecret };
 console.log(JSON.stringify({ ...outcome, problems: [...asking.problems, ...problems] }));

@@ -11,10 +11,12 @@ const ASK_AGAIN = 5_000; // milliseconds until the progress of an upload is aske
 const waiting = []; // transfers
 const rows = new Map(); // the row of each transfer
 let sending = 0; // active transfers
+let wanted = null; // the unfinished upload whose file the user is choosing
 
 const SPOKEN = ["paused", "failed", "done", "cancelled"];
 const ELSEWHERE = "It is open in another tab of this browser.";
 const CHOOSE = "Choose the file again to continue";
+const OTHER = "The chosen file is another one, by its name, size or date, and is a new upload";
 
 function pump() {
   while (sending < PARALLEL && waiting.length) {
@@ -109,9 +111,24 @@ function controlsOf(transfer) {
   if (state === "active") return [isResumable && ["Pause", () => stop(transfer)], cancel];
   if (state === "away") return [["Try now", () => (transfer.isHurried = true)], cancel];
   if (state === "paused") return [["Resume", () => start(transfer)], cancel];
-  if (state === "kept") return [["Choose file", () => $("upload-input").click()], discard];
+  if (state === "kept") return [["Choose file", () => askFile(transfer)], discard];
   if (state === "failed") return [file && again, url ? discard : dismiss];
   return [null, dismiss];
+}
+
+function askFile(transfer) {
+  wanted = transfer;
+  $("upload-input").click();
+}
+
+/** Upload the chosen files, and tell if the file of an unfinished upload is not one of them. */
+function take(files) {
+  const asking = wanted;
+  wanted = null;
+  files.forEach(upload);
+  if (asking?.state !== "kept") return;
+  asking.change("kept", `${OTHER}. ${CHOOSE}.`);
+  report("upload-status", `${asking.name}: ${OTHER}.`, true);
 }
 
 const stop = (transfer) => transfer.pause().catch(() => {}); // the service is away: it is paused
@@ -164,8 +181,9 @@ export function openUploads(principal) {
   });
   if (routes.has("post /uploads")) pending().forEach((each) => follow(new Transfer(each, show)));
   $("upload-clear").onclick = () => over().forEach(remove);
+  $("upload-input").oncancel = () => (wanted = null);
   $("upload-input").onchange = ({ target }) => {
-    [...target.files].forEach(upload);
+    take([...target.files]);
     target.value = ""; // so that selecting the same file again fires an event
   };
   for (const type of ["dragover", "dragleave", "drop"]) document.addEventListener(type, drag);
