@@ -61,7 +61,7 @@ await list;
 await upload(all, "other.txt");
 await (await list).continue();
 
-// The link of somebody else replaces the key only after a question.
+// The page asks before a link with another key replaces the stored one.
 await all.goto(`${address}/#key=${reader}`);
 const question = all.getByRole("dialog", { name: "Use the key of this link?" });
 await question.waitFor();

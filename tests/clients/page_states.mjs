@@ -75,7 +75,7 @@ found.push(...(await check(page, "dropped")));
 await button("Resume").click();
 await page.getByText(/^Resumed after id/).waitFor();
 await page.locator("#topic-status").getByText(/^Watching/).waitFor();
-// What a screen reader announces, although later events change nothing of it.
+// Record the announcements of screen readers: later events must not repeat them.
 await page.evaluate(() => {
   window.announced = [];
   const observer = new MutationObserver((all) =>

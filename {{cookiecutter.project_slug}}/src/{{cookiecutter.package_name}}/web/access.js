@@ -14,7 +14,7 @@ const REPLACED = "It replaces the key of this browser, which cannot be shown aga
 belong to the owner of the new key.";
 let key = stored((storage) => storage.getItem(STORED));
 
-// Another tab has changed or removed the key: what this one shows belongs to the old key.
+// The page belongs to its key: load it again when another tab changes or removes the key.
 addEventListener("storage", ({ key: name, newValue }) => {
   if ([STORED, null].includes(name) && newValue !== key) location.reload();
 });
@@ -38,7 +38,7 @@ function keep(found) {
 
 /**
  * Take the key of a link from the fragment, and remove it from the address bar and the history.
- * Return whether it is used. Anybody can send a link: it never replaces a key without a question.
+ * Return whether it is used. The link may be of an attacker: ask before it replaces a key.
  */
 export async function takeKey() {
   const fragment = new URLSearchParams(location.hash.slice(1));

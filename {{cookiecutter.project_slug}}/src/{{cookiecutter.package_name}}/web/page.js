@@ -15,7 +15,7 @@ export function make(tag, properties, ...children) {
   return element;
 }
 
-/** Show the status of a part. Screen readers announce each change: the same words are none. */
+/** Show the status of a part. Screen readers announce each change of the text, also to the same text. */
 export function report(id, text, failed = false) {
   const { classList } = $(id);
   if ($(id).textContent === text && classList.contains("error") === failed) return;

@@ -206,7 +206,7 @@ export class Transfer {
       isDeleted = GONE.includes(error.status);
       if (!isDeleted) words = `Not deleted: ${error.message}`;
     }
-    this.#end(isDeleted ? "cancelled" : "failed", words); // what has failed is not forgotten
+    this.#end(isDeleted ? "cancelled" : "failed", words); // a failed upload stays stored
     return isDeleted;
   }
 }

@@ -121,7 +121,7 @@ function askFile(transfer) {
   $("upload-input").click();
 }
 
-/** Upload the chosen files, and tell if the file of an unfinished upload is not one of them. */
+/** Upload the chosen files, and report if the file of an unfinished upload is not one of them. */
 function take(files) {
   const asking = wanted;
   wanted = null;
