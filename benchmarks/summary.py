@@ -46,6 +46,7 @@ FIGURES = [
     Figure("token of a run, CPU-µs", "runs", TOKENS, "cpu", "events", ("native",), 1),
     Figure("small request, CPU-µs", "overhead", REQUESTS, "cpu", "ours", ("bare", "http")),
     Figure("upload to S3, MiB/s", "s3", "1 upload", "rate", "ours", ("library",)),
+    Figure("download from S3, MiB/s", "s3", "1 download", "rate", "ours", ("library",)),
 ]  # fmt: skip
 
 
