@@ -17,7 +17,13 @@ SPREAD = {
 #: Tests in such files whose cases share a cache: types of dependencies are analysed once.
 TOGETHER = {"test_the_types_of_a_project_are_sound"}
 #: Files that use one browser.
-BROWSER = {"test_download_browser", "test_foreign_pages", "test_page_browser", "test_page_states"}
+BROWSER = {
+    "test_download_browser",
+    "test_foreign_pages",
+    "test_page_browser",
+    "test_page_files_browser",
+    "test_page_states",
+}
 
 
 def group_of(nodeid: str) -> str:

@@ -8,7 +8,7 @@ const [executablePath, link, folder] = process.argv.slice(2);
 const { origin, hash } = new URL(link);
 const key = hash.replace("#key=", "");
 // The names of buttons that open a dialog. A panel without the button has no such dialog.
-const DIALOGS = [/^Preview /, /^Rename /, /^Delete notes/];
+const DIALOGS = [/^Preview /, /^Save as… /, /^Delete notes/];
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
 await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin });

@@ -1,13 +1,13 @@
 // The demo page. URLs are relative, so that it also works under a path prefix.
 
 import { ask, call, enter, forget, hasKey, permits, takeKey } from "./access.js";
-import { followFiles, loadFiles, saveAll } from "./files.js";
+import { followFiles, openFiles } from "./files.js";
 import { openGallery } from "./gallery.js";
 import { $, closeDialogs, refused, report, routes } from "./page.js";
 import { clearRequests, loggedFetch } from "./requests.js";
 import { followRun, startRun, stopRun } from "./runs.js";
 import { openTopics } from "./topics.js";
-import { drag, isSending, upload } from "./uploads.js";
+import { openUploads } from "./uploads.js";
 
 async function checkReady() {
   const status = await loggedFetch("health/ready").then((response) => response.status, () => 0);
@@ -52,14 +52,6 @@ async function openChat(principal) {
   else $("chat").hidden = true;
 }
 
-$("upload-input").onchange = ({ target }) => {
-  [...target.files].forEach(upload);
-  target.value = ""; // so that selecting the same file again fires an event
-};
-for (const type of ["dragover", "dragleave", "drop"]) document.addEventListener(type, drag);
-addEventListener("beforeunload", (event) => isSending() && event.preventDefault());
-$("files-more").onclick = loadFiles;
-$("files-zip").onclick = saveAll;
 openTopics();
 $("run-form").onsubmit = startRun;
 $("run-stop").onclick = stopRun;

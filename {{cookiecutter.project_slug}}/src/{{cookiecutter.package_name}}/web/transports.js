@@ -85,7 +85,7 @@ const resumable = {
   send: (file, { url, offset, ...options }) =>
     send("PATCH", url, {
       ...options,
-      body: file.slice(offset),
+      body: offset ? file.slice(offset) : file,
       headers: {
         "Content-Type": "application/partial-upload",
         "Upload-Complete": "?1",
