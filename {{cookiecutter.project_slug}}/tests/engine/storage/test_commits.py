@@ -107,6 +107,7 @@ async def test_a_file_is_not_listed_when_its_commit_failed_after_the_record(
     await storage.close()
 
 
+@pytest.mark.local
 @pytest.mark.fault("G39")
 async def test_an_upload_is_acknowledged_when_its_announcement_cannot_be_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
