@@ -47,6 +47,7 @@ async def test_a_stuck_loop_is_reported_once_and_not_live_until_it_has_run_for_a
             assert b" 200 " in await peer.read_head()
             assert b" 503 " in await peer.read_head()
         await until_live(running)
+        reported = len(told(running, "The event loop has not responded for "))
         figures = await scrape(running)
         running.terminate()
         assert await running.exit_code() == 0
@@ -56,7 +57,7 @@ async def test_a_stuck_loop_is_reported_once_and_not_live_until_it_has_run_for_a
     stalls = len(told(running, "The event loop has not responded for "))
     assert len(told(running, "The event loop responds again, after ")) == stalls
     # A busy machine may stop the loop once more after the metrics were read.
-    assert 1 <= figures["event_loop_stalls_total",] <= stalls
+    assert max(reported, 1) <= figures["event_loop_stalls_total",] <= stalls
     assert figures["event_loop_lag_seconds_sum",] > 1
 
 
