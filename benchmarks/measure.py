@@ -169,10 +169,17 @@ def ping(connection: http.client.HTTPConnection, path: str) -> float:
     return time.perf_counter() - started
 
 
-def send(server: Server, words: Sequence[str], plan: bytes = b"", *, ping: bool = False) -> Loaded:
+def send(
+    server: Server,
+    words: Sequence[str],
+    plan: bytes = b"",
+    *,
+    ping: bool = False,
+    cores: set[int] = processes.CLIENT_CORES,
+) -> Loaded:
     """Run the client process, optionally with pings at the same time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with processes.cores(processes.CLIENT_CORES):
+    with processes.cores(cores):
         client = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         with client:
             try:
