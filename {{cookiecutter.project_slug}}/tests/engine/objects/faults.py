@@ -52,6 +52,8 @@ class Fault:
     times: int | None = None
     #: The server's response is replaced by this status; it does not receive the request.
     status: int | None = None
+    #: The response is replaced by these bytes, and the connection ends.
+    reply: bytes | None = None
     #: Seconds until the server receives the request.
     delay: float = 0
     #: Bytes of the request's body, or of the response's, after which the connection ends.
@@ -96,6 +98,9 @@ class Fault:
         await asyncio.sleep(self.delay)
         if self.hold_request:
             await self._hold()
+        if self.reply is not None:
+            client.write(self.reply)
+            raise _Cut
         if self.status is not None:
             code = _CODES.get(self.status, "Unknown")
             body = f"<Error><Code>{code}</Code><Message>A fault</Message></Error>".encode()
@@ -132,6 +137,8 @@ class FaultProxy:
         self._is_http = parts.scheme == "http"
         #: The request lines so far, of HTTP.
         self.requests: list[str] = []
+        #: Bytes of bodies that were passed on.
+        self.passed = 0
         self.faults: list[Fault] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -312,6 +319,7 @@ class FaultProxy:
             writer.write(data)
             await writer.drain()
             rest -= len(data)
+            self.passed += len(data)
             if not data:
                 raise _Cut
         if cut is not None and cut < size:

@@ -26,6 +26,7 @@ from botocore.exceptions import (
 )
 from botocore.loaders import Loader
 from botocore.session import Session
+from botocore.utils import get_environ_proxies
 
 #: Seconds to connect, and to wait for data: with the blocking client, and with the other one, with
 #: which the server may first join the parts of a large file.
@@ -34,7 +35,7 @@ READ_SECONDS = (10, 60)
 #: Tries of a request; the intervals are random, and double.
 TRIES = 4
 #: Connections at a time: of the blocking client, and of the other one, in which each download has
-#: one. Further requests wait.
+#: one unless it is direct. Further requests wait.
 CONNECTIONS = (10, 1000)
 #: The status codes that mean that the same request may succeed later, below 500.
 _TEMPORARY = {408, 409, 429}
@@ -94,6 +95,12 @@ class Bucket:
             self._client = session.create_client(
                 "s3", endpoint_url=endpoint_url, config=Config(**self._options(0))
             )
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the server is reached by plain HTTP, without a proxy."""
+        url = self._endpoint_url or "https:"
+        return url.startswith("http:") and "http" not in get_environ_proxies(url)
 
     def key(self, *parts: str) -> str:
         """Return a key below the prefix."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -46,6 +48,8 @@ class S3Pool:
         self.files = ThreadPoolExecutor(THREADS, thread_name_prefix="spill")
         self.buffered = 0
         self.reading = asyncio.Semaphore(READERS)
+        #: Until when the client receives large ranges, in the time of the event loop.
+        self.direct_from = 0.0 if sys.platform != "win32" and bucket.is_direct else inf
         self._max_buffered = max_buffered
         #: Until when no upload waits, in the time of the event loop.
         self._short_until = 0.0
@@ -68,6 +72,14 @@ class S3Pool:
                     if status in HANDLED and error.response["Error"].get("Code") != "NoSuchBucket":
                         raise Refused(key, status) from error
                     raise
+
+    def is_direct(self) -> bool:
+        """Whether large ranges are received without the client."""
+        return asyncio.get_running_loop().time() >= self.direct_from
+
+    def pause_direct(self, seconds: float) -> None:
+        """Let the client receive large ranges for some time."""
+        self.direct_from = asyncio.get_running_loop().time() + seconds
 
     async def take(self, size: int) -> bool:
         """Take memory for `size` bytes, in order; return False if none is free in WAIT_SECONDS.
