@@ -158,6 +158,8 @@ class DirectBody:
         self._connection, self._first, self._rest = connection, first[:size], size
         self._loop = asyncio.get_running_loop()
         self._chunk, self._read_at = LEAST // 2, self._loop.time()
+        #: Whether the event loop has run since the last chunk was received.
+        self._others_ran = asyncio.Event()
 
     async def read(self) -> bytes:
         """Return the next bytes, nothing at the end; raises ConnectionError."""
@@ -176,13 +178,15 @@ class DirectBody:
         return chunk
 
     async def _receive(self, size: int) -> bytes:
+        if not self._others_ran.is_set():  # The caller never waits, and bytes are always ready.
+            await asyncio.sleep(0)
+        self._others_ran.clear()
+        self._loop.call_soon(self._others_ran.set)
         try:
-            chunk = self._connection.recv(size)
+            return self._connection.recv(size)
         except BlockingIOError:
             async with asyncio.timeout(READ_SECONDS[1]):
                 return await self._loop.sock_recv(self._connection, size)
-        await asyncio.sleep(0)  # Let other tasks run, if bytes are always ready.
-        return chunk
 
     def close(self) -> None:
         self._connection.close()
