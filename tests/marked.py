@@ -2,7 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -22,7 +22,7 @@ PARTS = [
 WITH_KEYS = ["access", "realtime/access"]
 #: The import of tests or marks from another file of tests.
 IMPORTED = re.compile(r"^from (\.+)(test_\w+) import ", re.MULTILINE)
-SAFE = str.maketrans("/*[]", "____")
+SAFE = str.maketrans("/*[]!", "_____")
 
 #: The class has a parameter only for the type checker.
 Report: TypeAlias = "ElementTree.ElementTree[ElementTree.Element]"
@@ -34,22 +34,26 @@ def run_marked(
     mark: str,
     folder: str = "tests/engine",
     patience: int = 2,
+    parts: Sequence[str] = PARTS,
 ) -> Iterator[Report]:
     """Run the tests with a mark in a folder of a project; return a report per part.
 
-    `patience` is the time in seconds that a test waits for what should happen at once.
+    The parts are patterns of files and folders. `patience` is the time in seconds that a test waits
+    for what should happen at once.
     """
-    run = partial(_run_part, project, environment, mark, folder, patience)
-    with ThreadPoolExecutor(len(PARTS)) as at_once:
-        yield from at_once.map(run, PARTS)
+    run = partial(_run_part, project, environment, mark, folder, patience, parts)
+    with ThreadPoolExecutor(len(parts)) as at_once:
+        yield from at_once.map(run, parts)
 
 
-def files_of(project: Project, part: str, folder: str = "tests/engine") -> list[str]:
-    """Return the files and folders of a part of the tests."""
-    every = [*PARTS, *WITH_KEYS]
-    parts = {path for each in every for path in project.path.glob(f"{folder}/{each}")}
+def files_of(
+    project: Project, part: str, folder: str = "tests/engine", parts: Sequence[str] = PARTS
+) -> list[str]:
+    """Return the files and folders of one of all parts of the tests."""
+    every = [*parts, *WITH_KEYS]
+    known = {path for each in every for path in project.path.glob(f"{folder}/{each}")}
     whole = (project.path / folder).rglob("test_*.py")
-    assert all(parts & {path, *path.parents} for path in whole), "a part is missing"
+    assert all(known & {path, *path.parents} for path in whole), "a part is missing"
     found = project.path.glob(f"{folder}/{part}")
     return sorted(str(path.relative_to(project.path)) for path in found)
 
@@ -76,9 +80,15 @@ def marked_of(project: Project, paths: list[str], mark: str) -> list[str]:
 
 
 def _run_part(
-    project: Project, environment: Environment, mark: str, folder: str, patience: int, part: str
+    project: Project,
+    environment: Environment,
+    mark: str,
+    folder: str,
+    patience: int,
+    parts: Sequence[str],
+    part: str,
 ) -> Report:
-    tests = marked_of(project, files_of(project, part, folder), mark)
+    tests = marked_of(project, files_of(project, part, folder, parts), mark)
     if not tests:
         return ElementTree.ElementTree(ElementTree.Element("testsuites"))
     place = f"{folder}/{part}".translate(SAFE)

@@ -40,11 +40,15 @@ class Proof(NamedTuple):
 PROOFS = {
     "fault": Proof("fault", "F", "ccd68be", "e717d69"),
     "bound": Proof("bound", "", "e3899ef", "e717d69"),
-    "G": Proof("fault", "G", "a390300", "HEAD"),
+    "G": Proof("fault", "G", "a390300", "fa59123"),
 }
 TESTS = ("tests", f"{TEMPLATE_FOLDER}/tests")
 PROJECTS = ("pyproject.toml", f"{TEMPLATE_FOLDER}/pyproject.toml")
 MARKS = 'markers = [\n    "fault(name): a fault",\n    "bound(name): a bound",\n    "slow: slow",\n'
+#: Tests that run at the same time: files, and the folders of both layouts.
+PARTS = ["*.py", "engine/*.py"]
+PARTS += [f"{way}{name}*/" for way in ("", "engine/") for name in ("[!er-z]", "e[!n]", "[u-z]")]
+PARTS += [f"{way}{name}*/" for way in ("", "engine/") for name in ("rea", "res", "s")]
 WIDTH = 100
 
 
@@ -90,7 +94,8 @@ def of_the_project(old: Path, folder: Path, mark: str) -> dict[str, str]:
     template = copy_of_the_template(folder / "template", old)
     project = bake(template, folder / "project", **OPEN)
     ended = {}
-    for case in cases_of(run_marked(project, environment_for(project), mark, "tests")):
+    environment = environment_for(project)
+    for case in cases_of(run_marked(project, environment, mark, "tests", parts=PARTS)):
         if not case.get("classname"):
             continue  # The file imports new modules; its tests cannot run, and are reported.
         path = str(case.get("classname")).removeprefix("tests.").replace(".", "/") + ".py"
