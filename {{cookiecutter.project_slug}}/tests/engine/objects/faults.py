@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from ..peer import PATIENCE
 
@@ -143,6 +144,7 @@ class FaultProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._links: set[asyncio.Task[None]] = set()
+        self._ends: WeakSet[StreamWriter] = WeakSet()
         self._flows = asyncio.Event()
         self._flows.set()
         self._port = 0
@@ -196,6 +198,7 @@ class FaultProxy:
     def __exit__(self, *_: object) -> None:
         self.clear()
         self.refuse()
+        self._call(self._end)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
@@ -213,6 +216,16 @@ class FaultProxy:
         self._server.close()
         await self._cut()
 
+    async def _end(self) -> None:
+        """End the connections, also those that are being accepted, or closed with unsent bytes."""
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for each in others:
+                each.cancel()
+            await asyncio.wait(others)
+        for end in self._ends:
+            end.transport.abort()
+        await asyncio.sleep(0)
+
     async def _cut(self) -> None:
         links = list(self._links)
         for link in links:
@@ -224,10 +237,12 @@ class FaultProxy:
         assert link is not None
         self._links.add(link)
         ends = [writer]
+        self._ends.add(writer)
         try:
             with suppress(_Cut, OSError, EOFError):
                 there, back = await asyncio.open_connection(*self._target, limit=1 << 20)
                 ends.append(back)
+                self._ends.add(back)
                 if self._is_http:
                     while await self._exchange(reader, writer, there, back):
                         pass
