@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter, Request, WebSocket
-from starlette.datastructures import Headers
 
 from {{cookiecutter.package_name}}.engine.kernel import RequestBody
-from {{cookiecutter.package_name}}.engine.kernel.fields import combined
 from {{cookiecutter.package_name}}.settings import Settings
 
 from .service import Service
@@ -102,11 +100,6 @@ async def test_the_same_line_twice_says_the_same(serve: Any) -> None:
     service: Service = await serve(router)
     answered = await answer(service, *["Content-Type: text/plain"] * 2)
     assert answered.startswith("HTTP/1.1 200 ")
-
-
-def test_several_lines_of_a_field_are_one_list() -> None:
-    lines = [(b"if-match", b'"a"'), (b"host", b"x"), (b"if-match", b""), (b"if-match", b'"b"')]
-    assert combined(Headers(raw=lines)) == {"if-match": '"a", , "b"', "host": "x"}
 
 
 @F5

@@ -4,10 +4,12 @@ import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from starlette.datastructures import Headers
 
 from {{cookiecutter.package_name}}.engine.storage import FileRecord
 from {{cookiecutter.package_name}}.engine.storage.conditional import (
     Verdict,
+    combined,
     evaluate,
     parse_date,
 )
@@ -240,3 +242,8 @@ def test_the_three_formats_of_a_date_are_understood(
 )
 def test_nothing_else_is_a_date(field: str) -> None:
     assert parse_date(field, NOW) is None
+
+
+def test_several_lines_of_a_field_are_one_list() -> None:
+    lines = [(b"if-match", b'"a"'), (b"host", b"x"), (b"if-match", b""), (b"if-match", b'"b"')]
+    assert combined(Headers(raw=lines)) == {"if-match": '"a", , "b"', "host": "x"}

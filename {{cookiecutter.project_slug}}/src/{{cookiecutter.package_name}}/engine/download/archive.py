@@ -16,14 +16,12 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import FailFast, Field, TypeAdapter, ValidationError
 
-from ..kernel.access import sees
 from ..kernel.body import TOO_LARGE, RequestBody
-from ..kernel.fields import combined
 from ..kernel.problem import Problem
-from ..storage.conditional import Verdict, evaluate
+from ..storage.conditional import Verdict, combined, evaluate
 from ..storage.interface import Storage
 from ..storage.records import MAX_BYTES, FileId, clean_filename, split_name
-from ..storage.router import StorageDep
+from ..storage.router import StorageDep, sees
 from ..streams.content import require_text
 from ..streams.pull import ByteStream
 from .headers import SAFETY, content_disposition

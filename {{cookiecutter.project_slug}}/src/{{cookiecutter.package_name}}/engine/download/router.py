@@ -8,11 +8,10 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 
 from ..kernel.access import asks_for
 from ..kernel.admission import Admission
-from ..kernel.fields import combined
 from ..kernel.kernel import kernel_of
 from ..kernel.part import Part
 from ..kernel.problem import Problem
-from ..storage.conditional import Verdict, evaluate
+from ..storage.conditional import Verdict, combined, evaluate
 from ..storage.part import Files
 from ..storage.records import FileId
 from ..storage.router import READ, seen_record, storage_of

@@ -108,11 +108,6 @@ def owner_seen_by(connection: HTTPConnection) -> str | None:
     return None if principal.may(ADMIN) else principal.id
 
 
-def sees(connection: HTTPConnection, owner: str | None) -> bool:
-    """Whether the sender may see what belongs to this owner."""
-    return owner_seen_by(connection) in (None, owner)
-
-
 def public(target: T) -> T:
     """Mark a path operation, or an application to be mounted, as one that needs no credential.
 

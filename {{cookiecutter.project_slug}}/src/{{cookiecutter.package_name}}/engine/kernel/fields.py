@@ -39,14 +39,6 @@ _LIMITS = dict.fromkeys([b"if-match", b"if-none-match", b"range"], MAX_LIST) | d
 ], MAX_FIELD)  # fmt: skip
 
 
-def combined(headers: Headers) -> dict[str, str]:
-    """Return the fields of a request, the lines of each joined."""
-    fields: dict[str, str] = {}
-    for name, value in headers.items():
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    return fields
-
-
 def joined(headers: Headers, name: str) -> str:
     """Return all lines of a list field, joined by commas; empty if there are none."""
     return ", ".join(headers.getlist(name))

@@ -64,17 +64,6 @@ async def iterate_in_thread(executor: Executor, source: Iterable[T]) -> AsyncGen
             await in_thread(executor, close)
 
 
-async def acquire(threads: Executor, take: Callable[[], T], undo: Callable[[T], object]) -> T:
-    """Return the result of `take` in a thread; if cancelled, wait for it and call `undo`."""
-    taking = asyncio.get_running_loop().run_in_executor(threads, take)
-    try:
-        return await complete(taking)
-    except asyncio.CancelledError:
-        if not taking.cancelled() and taking.exception() is None:
-            await in_thread(threads, undo, taking.result())
-        raise
-
-
 @asynccontextmanager
 async def repeating(interval: float, work: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
     """Run `work` every `interval` seconds while the block runs; a failure is only logged.

@@ -219,18 +219,14 @@ def _of_kernel(kernel: Kernel) -> list[Measure]:
 
     refusals = "Requests that the server refused, and connections that it closed to make room."
     bounds = "How often a limit was reached, by its setting."
+    stalls = "Times that the event loop was stuck."
     return [
         Measure("streams_open", "Streams that are open.", "sum", streams, "module"),
         Measure("checks_failing", "1 while a check fails.", "max", failing, "check"),
         Measure("server_refusals", refusals, "counter", lambda: REFUSALS, "reason"),
         Measure("bounds_reached", bounds, "counter", lambda: BOUNDS, "bound"),
         Measure("draining", "1 while a process drains.", "max", lambda: kernel.drain.draining),
-        Measure(
-            "event_loop_stalls",
-            "Times that the event loop was stuck.",
-            "counter",
-            lambda: kernel.watchdog.stalls,
-        ),
+        Measure("event_loop_stalls", stalls, "counter", lambda: kernel.watchdog.stalls),
     ]
 
 

@@ -7,16 +7,18 @@ A process can ask for a claim that another holds: it sets the modification time 
 time of its request. The holder can compare that with its own request.
 """
 
+import asyncio
 import errno
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from ..kernel.threads import acquire
+from ..kernel.threads import complete, in_thread
 from .records import new_id
 
 #: Random ids to try for a new claim, since a sweep can briefly hold one of them.
@@ -24,6 +26,8 @@ TRIES = 5
 #: Errors when another process holds a lock, or has just removed its file. After any other error
 #: nothing can be claimed at all.
 TAKEN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.ENOENT}
+
+T = TypeVar("T")
 
 if sys.platform == "win32":
     import msvcrt
@@ -35,6 +39,17 @@ else:
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+async def acquire(threads: Executor, take: Callable[[], T], undo: Callable[[T], object]) -> T:
+    """Return the result of `take` in a thread; if cancelled, wait for it and call `undo`."""
+    taking = asyncio.get_running_loop().run_in_executor(threads, take)
+    try:
+        return await complete(taking)
+    except asyncio.CancelledError:
+        if not taking.cancelled() and taking.exception() is None:
+            await in_thread(threads, undo, taking.result())
+        raise
 
 
 class Claim:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
+from starlette.datastructures import Headers
+
 from .records import FileRecord
 
 _TAG = re.compile(r'[ \t]*(?:(W/)?("[\x21\x23-\x7e\x80-\xff]*")[ \t]*)?(?:,|\Z)')
@@ -35,6 +37,14 @@ class Verdict(Enum):
     SEND_RANGES = 206
     NOT_MODIFIED = 304
     PRECONDITION_FAILED = 412
+
+
+def combined(headers: Headers) -> dict[str, str]:
+    """Return the fields of a request, the lines of each joined."""
+    fields: dict[str, str] = {}
+    for name, value in headers.items():
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields
 
 
 def evaluate(method: str, fields: Mapping[str, str], record: FileRecord, now: datetime) -> Verdict:

@@ -28,10 +28,10 @@ from typing import TypeVar
 
 from ..kernel.kernel import Measure
 from ..kernel.problem import Problem
-from ..kernel.threads import acquire, complete, in_thread
+from ..kernel.threads import complete, in_thread
 from .base import BaseStorage
 from .catalogue import CREATED, LocalCatalogue, check_format
-from .claims import Claim, check_locks
+from .claims import Claim, acquire, check_locks
 from .interface import Callbacks, Tap
 from .place import NO_SPACE, PROBE, Place, check_moves
 from .reading import LocalFile, OpenFiles, read_now, read_path

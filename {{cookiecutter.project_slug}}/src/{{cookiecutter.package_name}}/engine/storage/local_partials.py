@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..kernel.problem import Problem
-from ..kernel.threads import acquire, complete, in_thread
+from ..kernel.threads import complete, in_thread
 from ..streams import clock
-from .claims import Claim
+from .claims import Claim, acquire
 from .interface import Tap
 from .local import LocalStorage
 from .partials import Partial, Partials, Received

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import aiofiles
 
-from ..kernel.threads import acquire, complete, in_thread
+from ..kernel.threads import complete, in_thread
 from ..streams import file_parts
 from ..streams.file_parts import FilePart
+from .claims import acquire
 from .records import FileRecord, not_found
 
 NOWAIT = file_parts.NOWAIT

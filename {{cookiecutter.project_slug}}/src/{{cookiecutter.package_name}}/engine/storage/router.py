@@ -6,18 +6,18 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response, Security
+from starlette.requests import HTTPConnection
 from starlette.routing import NoMatchFound
 
-from ..kernel.access import current_principal, owner_seen_by, sees
+from ..kernel.access import current_principal, owner_seen_by
 from ..kernel.admission import Admission
 from ..kernel.body import whole_request
-from ..kernel.fields import combined
 from ..kernel.kernel import BOUNDS
 from ..kernel.origins import base_of
 from ..kernel.part import opened
 from ..kernel.problem import Problem
 from ..streams.rows import JsonLines, described
-from .conditional import Verdict, evaluate
+from .conditional import Verdict, combined, evaluate
 from .interface import Storage
 from .records import FileId, FileRecord, not_found
 from .settings import StorageSettings
@@ -49,6 +49,11 @@ async def storage_of(request: Request) -> Storage:
 
 StorageDep = Annotated[Storage, Depends(storage_of)]
 """The store of the service, as a parameter of a path operation."""
+
+
+def sees(connection: HTTPConnection, owner: str | None) -> bool:
+    """Whether the sender may see what belongs to this owner."""
+    return owner_seen_by(connection) in (None, owner)
 
 
 async def seen_record(request: Request, storage: Storage, file_id: str) -> FileRecord:
