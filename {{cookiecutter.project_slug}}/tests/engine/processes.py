@@ -1,9 +1,11 @@
 """A service that tests start, change and break, with `APP_WORKERS` processes."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import uvicorn
 from fastapi import APIRouter, FastAPI
 
 from {{cookiecutter.package_name}} import app
@@ -12,6 +14,15 @@ from {{cookiecutter.package_name}}.engine.service import Service
 from {{cookiecutter.package_name}}.settings import Settings
 
 VERSION = "first"
+
+
+async def never_notice(server: uvicorn.Server) -> None:
+    """Wait without looking for signals; uvicorn looks ten times per second."""
+    await asyncio.Event().wait()
+
+
+if os.environ.get("APP_SLOW"):
+    uvicorn.Server.main_loop = never_notice  # type: ignore[assignment]
 
 
 @asynccontextmanager

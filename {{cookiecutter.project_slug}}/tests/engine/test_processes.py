@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -132,6 +133,26 @@ async def test_a_reloader_that_is_killed_leaves_no_process(folder: Path) -> None
         await process.exit_code()
 
         assert not process.is_logging()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.slow
+async def test_a_signal_closes_all_listening_sockets_before_the_server_notices_it(
+    workers: int, folder: Path
+) -> None:
+    """Clients would get refusals, or wait for the end of the drain."""
+    settings = {"WORKERS": str(workers), "SLOW": "yes", "SERVER__DRAIN_TIMEOUT": "100 ms"}
+    async with ServiceProcess(folder, "-m", "processes", **settings) as process:
+        await until(process, "first", make_settings().streaming.max_streams)
+        process.terminate()
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(ConnectionRefusedError):
+                while True:
+                    with suppress(ConnectionResetError):  # It was not accepted before the close.
+                        async with process.raw_connection():
+                            await asyncio.sleep(0.01)
+        assert process.process.poll() is None
 
 
 def make_elsewhere(config: ServerConfig, answers: "Queue[Any]") -> None:

@@ -1,5 +1,6 @@
 """Responses of plain path operations keep the promises of the engine's own streams."""
 
+import asyncio
 from typing import Any
 
 import anyio.to_thread
@@ -128,6 +129,31 @@ async def test_an_event_stream_ends_cleanly_when_the_service_drains(serve: Any, 
 
     assert text.rpartition("retry: ")[2].strip().isdigit()
     assert await service.outcome_of(f"GET {path}") == "drained"
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+@pytest.mark.plain("R11")
+async def test_an_event_stream_that_begins_late_is_told_of_the_drain_as_well(
+    serve: Any, is_early: bool
+) -> None:
+    """Its format is not known while it waits for the first item."""
+    source = Source()
+    source.pause = 3600.0
+    service: Service = await serve(source.router())
+    kernel = service.app.state.kernel
+
+    async with service.raw_connection() as peer:
+        if is_early:
+            await service.call(kernel.drain.begin)
+        await peer.get("/sse")
+        async with asyncio.timeout(PATIENCE):
+            while not (is_early or kernel.channels):
+                await asyncio.sleep(0)
+        await service.call(kernel.drain.begin)
+        text = (await peer.read_until(b"0\r\n\r\n")).decode()
+
+    assert text.rpartition("retry: ")[2].partition("\n")[0].isdigit()
+    assert await service.outcome_of("GET /sse") == "drained"
 
 
 async def test_a_silent_event_stream_stays_alive(serve: Any) -> None:

@@ -95,9 +95,10 @@ async def test_a_drain_tells_subscribers_to_come_back_and_ends_cleanly(service: 
         assert block["event"] == "reconnect"
         assert 1000 <= int(block["retry"]) <= 5000
         assert rest.endswith(b"0\r\n\r\n")
-        refused = await client.get("/topics/news/events")
-        assert refused.status_code == 503
-        assert int(refused.headers["retry-after"]) >= 1
+        for accepted in ("*/*", "application/jsonl", "application/json, text/event-stream"):
+            refused = await client.get("/topics/news/events", headers={"Accept": accepted})
+            assert refused.status_code == 503
+            assert int(refused.headers["retry-after"]) >= 1
     assert await service.outcome_of("GET /topics/{topics}/events") == "drained"
 
 
@@ -146,6 +147,28 @@ async def test_a_stream_that_opens_as_the_drain_begins_is_told_as_well(serve: An
 
     assert "event: reconnect" in response.text
     assert await service.outcome_of("GET /late") == "drained"
+
+
+@pytest.mark.trap("R11")
+async def test_an_event_source_that_comes_during_a_drain_gets_its_events_and_comes_back(
+    service: Service,
+) -> None:
+    """It would never reconnect after a refusal."""
+    first, second = await publish(service, "news", "a", "b")
+    await service.call(service.app.state.kernel.drain.begin)
+    async with service.raw_connection() as peer:
+        subscriber = Subscriber(peer)
+        sent = ["Accept: text/event-stream", f"Last-Event-ID: {first}"]
+        head = await subscriber.open("news", *sent)
+        missed, farewell = await subscriber.block(), await subscriber.block()
+        rest = await peer.read_until(b"0\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert (missed["id"], missed["data"]) == (second, "b")
+    assert farewell["event"] == "reconnect"
+    assert 1000 <= int(farewell["retry"]) <= 5000
+    assert rest == b"\r\n0\r\n\r\n"
+    assert await service.outcome_of("GET /topics/{topics}/events") == "drained"
 
 
 async def test_a_backlog_is_sent_in_shares(service: Service) -> None:

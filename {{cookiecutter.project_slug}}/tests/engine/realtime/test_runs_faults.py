@@ -224,10 +224,31 @@ async def test_a_drain_sends_followers_elsewhere_while_the_run_goes_on(
 
         assert (await follower.block())["event"] == "reconnect"
         assert await peer.read_until(b"0\r\n\r\n") == b"\r\n0\r\n\r\n"
-        assert (await client.post("/runs/script")).status_code == 503
+        for accepted in ("*/*", "text/event-stream"):
+            refused = await client.post("/runs/script", headers={"Accept": accepted})
+            assert refused.status_code == 503
         assert run_id in service.app.state.runs._running
         assert (await client.post(f"/runs/{run_id}/stop")).status_code == 202
     assert await script.closed()
+
+
+@pytest.mark.trap("R11")
+async def test_an_event_source_that_comes_during_a_drain_gets_the_run_so_far(
+    service: Service, script: Script
+) -> None:
+    run_id = await start(service)
+    await script.say(service, "a")
+    async with service.raw_connection() as peer:
+        follower = Follower(peer)
+        await follower.follow(run_id)
+        await follower.block()
+    await service.call(service.app.state.kernel.drain.begin)
+    async with service.raw_connection() as peer:
+        follower = Follower(peer)
+        await follower.follow(run_id, "Accept: text/event-stream")
+        said, farewell = await follower.block(), await follower.block()
+
+    assert (said["data"], farewell["event"]) == ("a", "reconnect")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")

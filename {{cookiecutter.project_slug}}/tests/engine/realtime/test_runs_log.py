@@ -282,6 +282,18 @@ async def test_a_drain_waits_for_clients_that_would_not_come_back(
     assert "reconnect" not in stream
 
 
+async def test_a_client_that_would_not_come_back_gets_the_past_during_a_drain(
+    service: Service, talk: Talk
+) -> None:
+    await service.call(service.app.state.kernel.drain.begin)
+    async with service.raw_connection() as peer:
+        await talk.say(service, "a")
+        await peer.send(b"POST /runs/once HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        await peer.read_until(b"data: a\n")
+        await talk.say(service, None)
+        await peer.read_until(b"event: end\n")
+
+
 def test_an_end_has_a_reason_for_people() -> None:
     failed = End("", "failed", {"title": "Bad Gateway", "detail": "The model is silent."})
     assert [each.detail for each in (End("", "complete"), End("", "stopped"), failed)] == [

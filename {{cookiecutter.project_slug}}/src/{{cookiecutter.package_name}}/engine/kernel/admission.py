@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, IPv6Network
 from starlette.requests import HTTPConnection
 
 from .access import principal_of, require
-from .exchange import exchange_of
+from .exchange import EVENTS, exchange_of
 from .kernel import Kernel
 from .problem import Problem, ProblemType
 
@@ -59,8 +59,8 @@ class Admission:
     `Depends(Admission("reports", "reports:read"))`.
 
     Raises Problem 503 with Retry-After when the service drains or the module is full, and Problem
-    429 when the client has too many streams; 401 and 403 for a sender without the
-    scope.
+    429 when the client has too many streams; 401 and 403 for a sender without the scope. An
+    EventSource is admitted during the drain: its stream ends soon, and asks it to reconnect.
     """
 
     def __init__(self, module: str, scope: str = "") -> None:
@@ -71,9 +71,15 @@ class Admission:
         kernel: Kernel = connection.scope["kernel"]
         if self.scope and kernel.challenge is not None:
             require(connection, self.scope)
-        if kernel.drain.draining:
+        if kernel.drain.draining and not _is_event_source(connection):
             raise kernel.drain.refusal()
         admit(kernel, connection, self.module)
+
+
+def _is_event_source(connection: HTTPConnection) -> bool:
+    # It never reconnects after another status than 200 (WHATWG HTML, section 9.2.3).
+    is_get = connection.scope.get("method") == "GET"
+    return is_get and connection.headers.get("accept") == EVENTS
 
 
 def admit(kernel: Kernel, connection: HTTPConnection, module: str) -> None:

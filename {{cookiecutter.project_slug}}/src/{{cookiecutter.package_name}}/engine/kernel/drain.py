@@ -23,7 +23,7 @@ DRAINING = ProblemType(
     " `Retry-After`: another process will respond.",
 )
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Drain:
@@ -64,7 +64,7 @@ class Drain:
             return
         loop = asyncio.get_running_loop()
         restore = []
-        for number in _SIGNALS:
+        for number in SIGNALS:
             previous = signal.getsignal(number)
             handler = self._chain(loop, previous)
             signal.signal(number, handler)

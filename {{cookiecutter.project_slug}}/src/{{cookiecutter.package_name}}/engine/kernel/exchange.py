@@ -27,6 +27,8 @@ from .problem import Problem
 LINGER_SECONDS = 2.0
 #: An ASGI extension of the engine's server: the message ends the connection without a response.
 HANG_UP = "http.connection.close"
+#: The media type of Server-Sent Events; the only one that an EventSource accepts.
+EVENTS = "text/event-stream"
 #: Close codes with which the server refuses frames (RFC 6455, section 7.4.1).
 REFUSED_FRAMES = (1002, 1007, 1008, 1009)
 #: The route of requests that no route takes, or one of several.

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from .body import BoundedReceive
-from .exchange import ClientGone, Outcome, SlowClient, StreamAborted, check_start
+from .exchange import EVENTS, ClientGone, Outcome, SlowClient, StreamAborted, check_start
 from .problem import Problem
 from .work import CLEANUP_SECONDS, TURN, Guard
 
@@ -34,7 +34,6 @@ RECORDS = {
     "application/jsonl": ('{"$error": ', "}\n"),
     "application/x-ndjson": ('{"$error": ', "}\n"),
 }
-EVENTS = "text/event-stream"
 #: The last event of a stream whose credential is not valid any more.
 REAUTH = b"event: reauth\ndata: {}\n\n"
 #: Headers of event streams: a proxy must neither store, transform nor buffer them.
@@ -265,6 +264,8 @@ class ResponseGuard(Guard):
             headers += [each for each in OF_EVENTS.items() if each[0] not in names]
             held = {**held, "headers": headers}
         await self.exchange.send(held)
+        if self.kernel.drain.draining:  # It may have begun while the format was not known.
+            self.drain(self.kernel.drain.retry_after())
 
     def _open(self) -> None:
         """Watch the client from now on."""

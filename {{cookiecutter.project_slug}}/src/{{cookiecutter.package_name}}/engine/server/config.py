@@ -3,11 +3,15 @@
 import asyncio
 import logging
 import math
+import signal
 import socket
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import uvicorn
 
+from ..kernel.drain import SIGNALS
 from ..observability import log
 from ..service import Service
 from ..settings import ServiceSettings
@@ -52,6 +56,7 @@ class ServerConfig(uvicorn.Config):
         end_with_parent(self.limits.drain_notice + self.limits.drain_timeout, self.directory)
         from .forwarded import Forwarded  # Imported after the check of the names that it uses.
 
+        self._stop_accepting_at_once()
         super().load()
         self.loaded_app = Forwarded(self.loaded_app, self.forwarded_allow_ips)
 
@@ -65,6 +70,13 @@ class ServerConfig(uvicorn.Config):
         self.port = bound.getsockname()[1]
         return bound
 
+    def _stop_accepting_at_once(self) -> None:
+        """Close the listening sockets as soon as a signal arrives; uvicorn needs 0.1 s for that."""
+        for number in SIGNALS:
+            server = getattr(signal.getsignal(number), "__self__", None)
+            if isinstance(server, uvicorn.Server) and server.config is self:
+                signal.signal(number, partial(_exit_and_close, server))
+
     async def _announce(self) -> None:
         """Report the port to the parts, once."""
         self.callback_notify = None
@@ -73,6 +85,12 @@ class ServerConfig(uvicorn.Config):
         service: Service = self.loaded_app.app
         for part in service.parts:
             await asyncio.to_thread(part.listening, service, self.port)
+
+
+def _exit_and_close(server: uvicorn.Server, number: int, frame: FrameType | None) -> None:
+    server.handle_exit(number, frame)
+    for listener in getattr(server, "servers", ()):  # It has none until it has started.
+        listener.get_loop().call_soon_threadsafe(listener.close)
 
 
 def _options(settings: ServiceSettings) -> dict[str, Any]:

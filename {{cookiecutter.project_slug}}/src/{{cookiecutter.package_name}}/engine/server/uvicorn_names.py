@@ -69,6 +69,7 @@ NAMES: Names = {
         "write_paused": "is read: the direct writer waits while it is True",
         "_transport": "is paused and resumed for unparsed bytes",
     },
+    "uvicorn.server.Server": {"servers": "are closed as soon as a signal arrives"},
     "uvicorn.server.ServerState": {"connections": "are counted"},
     "uvicorn.supervisors.multiprocess.Process": {
         "child_conn": "is closed in the supervisor, which otherwise misses the death of a worker",
@@ -76,6 +77,8 @@ NAMES: Names = {
     "uvicorn.supervisors.multiprocess.Multiprocess": {
         "keep_subprocess_alive": "is extended: it closes `child_conn` before the check",
         "processes": "contains the workers",
+        "sockets": "are closed in the supervisor when it ends its workers",
+        "terminate_all": "is extended: it closes `sockets`",
     },
     "uvicorn.config.Config": {
         "load": "is extended: it wraps the application in the middleware for proxies",

@@ -240,10 +240,9 @@ class Channel(ABC):
         kernel.channels.add(self)
         self._direct = direct_writer(exchange.scope) if self.layers is None else None
         try:
-            if drain.draining:  # The drain began after the admission of this request.
+            if drain.draining:
                 self.drain(drain.retry_after())
-            else:
-                self.wake()
+            self.wake()
             await self._stay()
         finally:
             kernel.channels.discard(self)
