@@ -152,6 +152,7 @@ await scenario("again", async () => {
   const answer = plan({ pieces: ["one"] });
   const tab = await open("again");
   const [request] = await Promise.all([tab.waitForRequest(/chat$/), say(tab, answer)]);
+  await shows(tab, "one"); // It is ready before it has submitted, too.
   await is(tab, "ready");
   await fetch(request.url(), {
     method: "POST", headers: { "Content-Type": "application/json" }, body: request.postData(),
