@@ -17,8 +17,17 @@ async function open(id, address = service) {
     if (message.type() !== "info") tab.errors.push(message.text());
   });
   await tab.goto(`${page}?${new URLSearchParams({ service: address, id, script })}`);
+  return loaded(tab);
+}
+
+/** Wait for the chat of a tab, which is rendered after the page has been loaded. */
+async function loaded(tab) {
   await tab.waitForFunction(() => window.chat);
   return tab;
+}
+async function reload(tab) {
+  await tab.reload();
+  return loaded(tab);
 }
 
 const say = (tab, { user }, files = []) =>
@@ -105,14 +114,14 @@ await scenario("reload", async () => {
   const tab = await open("reload");
   await say(tab, answer);
   await shows(tab, "two ");
-  await tab.reload();
+  await reload(tab);
   await shows(tab, "two ");
   await is(tab, "streaming");
   await release(answer);
   await shows(tab, "three");
   await is(tab, "ready");
   const first = await seen(tab);
-  const [response] = await Promise.all([tab.waitForResponse(/stream$/), tab.reload()]);
+  const [response] = await Promise.all([tab.waitForResponse(/stream$/), reload(tab)]);
   await is(tab, "ready");
   const { started } = await told(answer);
   return [first, response.status(), await seen(tab), started, tab.errors];
@@ -125,7 +134,7 @@ await scenario("cut", async () => {
   cut();
   await is(tab, "error");
   const errors = tab.errors.filter((error) => !/net::ERR_/.test(error));
-  await tab.reload();
+  await reload(tab);
   await is(tab, "streaming");
   await release(answer);
   await shows(tab, "three");
