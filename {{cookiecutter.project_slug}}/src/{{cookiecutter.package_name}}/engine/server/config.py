@@ -71,7 +71,7 @@ class ServerConfig(uvicorn.Config):
         return bound
 
     def _stop_accepting_at_once(self) -> None:
-        """Close the listening sockets as soon as a signal arrives; uvicorn needs 0.1 s for that."""
+        """Close the listening sockets when a signal ends the server, not up to 0.1 s later."""
         for number in SIGNALS:
             server = getattr(signal.getsignal(number), "__self__", None)
             if isinstance(server, uvicorn.Server) and server.config is self:

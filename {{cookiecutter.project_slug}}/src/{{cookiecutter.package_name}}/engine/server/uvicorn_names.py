@@ -69,7 +69,7 @@ NAMES: Names = {
         "write_paused": "is read: the direct writer waits while it is True",
         "_transport": "is paused and resumed for unparsed bytes",
     },
-    "uvicorn.server.Server": {"servers": "are closed as soon as a signal arrives"},
+    "uvicorn.server.Server": {"servers": "are closed as soon as a signal ends the server"},
     "uvicorn.server.ServerState": {"connections": "are counted"},
     "uvicorn.supervisors.multiprocess.Process": {
         "child_conn": "is closed in the supervisor, which otherwise misses the death of a worker",
